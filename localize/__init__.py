@@ -1,0 +1,71 @@
+"""Where does a language model keep the paragraphs it can recite, and how sure are we?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from localize import plots
+    from localize.errors import InputError, LocalizeError, ModelError, SignatureError
+    from localize.measure.gradients import gradients
+    from localize.measure.heads import rare_token_heads
+    from localize.measure.perturbation import perturb_prefix
+    from localize.measure.recall import recall
+    from localize.models.hooks import HookedModel
+    from localize.models.load import load_model
+    from localize.paragraphs.paragraphs import Paragraphs
+    from localize.paragraphs.readers import load_paragraphs
+    from localize.paragraphs.unigrams import unigram_counts
+    from localize.signature.signature import MemorizationSignature, load_signature
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "HookedModel": "localize.models.hooks",
+    "InputError": "localize.errors",
+    "LocalizeError": "localize.errors",
+    "MemorizationSignature": "localize.signature.signature",
+    "ModelError": "localize.errors",
+    "Paragraphs": "localize.paragraphs.paragraphs",
+    "SignatureError": "localize.errors",
+    "gradients": "localize.measure.gradients",
+    "load_model": "localize.models.load",
+    "load_paragraphs": "localize.paragraphs.readers",
+    "load_signature": "localize.signature.signature",
+    "perturb_prefix": "localize.measure.perturbation",
+    "plots": "localize",
+    "rare_token_heads": "localize.measure.heads",
+    "recall": "localize.measure.recall",
+    "unigram_counts": "localize.paragraphs.unigrams",
+}
+"""Where each public name lives; it is imported on first use, because torch takes seconds."""
+
+__all__ = [
+    "HookedModel",
+    "InputError",
+    "LocalizeError",
+    "MemorizationSignature",
+    "ModelError",
+    "Paragraphs",
+    "SignatureError",
+    "gradients",
+    "load_model",
+    "load_paragraphs",
+    "load_signature",
+    "perturb_prefix",
+    "plots",
+    "rare_token_heads",
+    "recall",
+    "unigram_counts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'localize' has no attribute {name!r}")
+    value = import_module("localize.plots") if name == "plots" else getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,17 @@
+"""The errors that a user of the suite can cause, each told in one line."""
+
+
+class LocalizeError(ValueError):
+    """Something given to the suite cannot be used; the message says what, where and what is allowed."""
+
+
+class InputError(LocalizeError):
+    """A file or table of paragraphs, tokens or counts cannot be read as one."""
+
+
+class ModelError(LocalizeError):
+    """A model cannot be loaded, or has no such layer, head or component."""
+
+
+class SignatureError(LocalizeError):
+    """A signature is damaged, does not fit its schema, or does not join with another."""

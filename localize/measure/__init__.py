@@ -1,0 +1,1 @@
+"""The measurements: each takes a model and paragraphs and gives a `MemorizationSignature`."""

@@ -1,0 +1,140 @@
+"""From plain arrays to a labelled signature that says what made it."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MEMORIZED, NOT_MEMORIZED, PARTIAL
+from localize.measure.recall import Recall
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+from localize.signature.schema import REGISTRY
+from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
+
+NOT_MEMORIZED_SHARE = 0.2
+"""Largest share of the continuation that a paragraph counted as not memorized gets right."""
+
+
+def groups_of(paragraphs: Paragraphs, recall: Recall) -> np.ndarray:
+    """Each paragraph's group: the user's label, else the user's bin of exact match, else what exact match says."""
+    if paragraphs.groups is not None:
+        return np.array(paragraphs.groups)
+    length, matched = paragraphs.continuation_length, recall.exact_match
+    if paragraphs.em_bins is not None:
+        return np.array([paragraphs.em_bin(int(em)) for em in matched])
+    named = np.where(matched <= NOT_MEMORIZED_SHARE * length, NOT_MEMORIZED, PARTIAL)
+    return np.where(matched == length, MEMORIZED, named)
+
+
+def labelled(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    recall: Recall,
+    arrays: Mapping[str, Any],
+    *,
+    call: Mapping[str, Any],
+    continuation: str | None = None,
+    sets: tuple[str, ...] = (),
+) -> MemorizationSignature:
+    """A signature of measured arrays, recall beside them.
+
+    Args:
+        model: What was measured.
+        paragraphs: On what.
+        recall: Exact match and NLL of the same paragraphs.
+        arrays: Registered variables, each with the axes of its schema.
+        call: Name and options of the measurement, for the provenance.
+        continuation: Which continuation the arrays are of; None means that of the paragraphs.
+        sets: Names along the `set` axis, where there is one.
+    """
+    import xarray as xr
+
+    prefix, length = paragraphs.prefix_length, paragraphs.tokens.shape[1]
+    recalled = {"exact_match": recall.exact_match, "nll": recall.token_nll.mean(1), "token_nll": recall.token_nll}
+    variables = {}
+    for name, values in {**recalled, **arrays}.items():
+        schema = REGISTRY[name]
+        which = paragraphs.recall_continuation if name in recalled else continuation or paragraphs.continuation
+        attrs = {"unit": schema.unit, "description": schema.description, "source": schema.source, "continuation": which}
+        variables[name] = (schema.dims, _numpy(values), attrs)
+    coords: dict[str, Any] = {
+        "paragraph": ("paragraph", np.array(paragraphs.ids)),
+        "group": ("paragraph", groups_of(paragraphs, recall)),
+        "cluster": ("paragraph", paragraphs.clusters),
+        "tokens": (("paragraph", "position"), paragraphs.recall_tokens.numpy()),
+        "position": np.arange(length),
+        "continuation_position": np.arange(prefix, length),
+    }
+    if paragraphs.texts is not None:
+        coords["text"] = ("paragraph", np.array(paragraphs.texts))
+    if paragraphs.duplicates is not None:
+        coords["duplicates"] = ("paragraph", np.array(paragraphs.duplicates))
+    dims = {dim for axes, _, _ in variables.values() for dim in axes}
+    along = {
+        "layer": np.arange(model.n_layers),
+        "head": np.arange(model.n_heads),
+        "component": np.array(COMPONENTS),
+        "attention_component": np.array(ATTENTION_COMPONENTS),
+        "prefix_position": np.arange(prefix),
+        "set": np.array(sets),
+    }
+    coords |= {dim: values for dim, values in along.items() if dim in dims}
+    if "layer" in dims:
+        # 0 stands for "sees everything before it", so that the axis stays whole numbers.
+        coords["window"] = ("layer", np.array([model.window(layer) or 0 for layer in range(model.n_layers)]))
+    return MemorizationSignature(xr.Dataset(variables, coords, _provenance(model, paragraphs, call)))
+
+
+def _numpy(values: Any) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _provenance(model: HookedModel, paragraphs: Paragraphs, call: Mapping[str, Any]) -> dict[str, Any]:
+    from localize import __version__
+
+    return {
+        "schema": SCHEMA_VERSION,
+        "model": {
+            "name": model.name,
+            "family": model.family,
+            "revision": model.revision,
+            "weights_hash": model.weights_hash(),
+            "weights": "raw",
+            "layers": model.n_layers,
+            "heads": model.n_heads,
+            "d_model": model.d_model,
+        },
+        "paragraphs": {
+            "source": paragraphs.source,
+            "data_hash": paragraphs.data_hash,
+            "prefix_length": paragraphs.prefix_length,
+            "continuation_length": paragraphs.continuation_length,
+            "continuation": paragraphs.continuation,
+            "skipped": list(paragraphs.skipped),
+        },
+        "calls": [
+            {
+                **call,
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "device": _device_name(model.device),
+                "threads": torch.get_num_threads(),
+                "attention": "fused on CPU where the pattern is not read, else eager",
+                "tf32": torch.backends.cuda.matmul.allow_tf32,
+                "versions": {
+                    "localize": __version__,
+                    "torch": torch.__version__,
+                    "transformers": version("transformers"),
+                    "python": platform.python_version(),
+                },
+            }
+        ],
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine() + " CPU"

@@ -1,0 +1,109 @@
+"""How much of a paragraph's continuation the model says, and how likely it finds the rest."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from localize.measure.batches import in_batches
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+
+if TYPE_CHECKING:
+    from localize.signature.signature import MemorizationSignature
+
+
+class Recall(NamedTuple):
+    """Recall of each paragraph.
+
+    Attributes:
+        exact_match: Continuation tokens right before the first error, int64 `(paragraph,)`.
+        token_nll: Nats, `(paragraph, continuation_position)`.
+    """
+
+    exact_match: np.ndarray
+    token_nll: np.ndarray
+
+
+def exact_match(
+    logits: Float[Tensor, "paragraph position vocab"], targets: Int[Tensor, "paragraph position"]
+) -> Int[Tensor, " paragraph"]:
+    """How many targets are right before the first wrong one, taking the likeliest token each time.
+
+    Up to the first error the text decoded is the true text, so that teacher-forced logits give the number that decoding would.
+
+    Args:
+        logits: Those that predict each target: of the position before it.
+        targets: The true tokens.
+
+    Returns:
+        0 .. positions, in tokens.
+
+    Source:
+        Stoehr et al. 2024, section 3.
+    """
+    return (logits.argmax(-1) == targets).cumprod(-1).sum(-1)
+
+
+def token_nll(
+    logits: Float[Tensor, "paragraph position vocab"], targets: Int[Tensor, "paragraph position"]
+) -> Float[Tensor, "paragraph position"]:
+    """-log p(target) in nats, in at least float32."""
+    precise = torch.promote_types(logits.dtype, torch.float32)
+    return cross_entropy(logits.to(precise).transpose(1, 2), targets, reduction="none")
+
+
+def continuation_logits(
+    model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int, **options
+) -> Float[Tensor, "paragraph continuation_position vocab"]:
+    """The logits that predict each continuation token: those of positions `prefix_length - 1 .. last - 1`."""
+    return model.forward(tokens[:, :-1], read=slice(prefix_length - 1, None), **options)
+
+
+@torch.no_grad()
+def measure_recall(
+    model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int, *, batch_size: int = 64, show: bool = True
+) -> Recall:
+    """Exact match and token NLL of every row, in one teacher-forced pass."""
+    count, length = tokens.shape
+    matched = np.zeros(count, dtype=np.int64)
+    nll = np.zeros((count, length - prefix_length), dtype=np.float64 if model.dtype == torch.float64 else np.float32)
+
+    def work(rows: slice) -> None:
+        batch = tokens[rows].to(model.device)
+        logits, targets = continuation_logits(model, batch, prefix_length), batch[:, prefix_length:]
+        matched[rows] = exact_match(logits, targets).cpu().numpy()
+        nll[rows] = token_nll(logits, targets).cpu().numpy()
+
+    in_batches(work, count, batch_size, what="recall", show=show)
+    return Recall(matched, nll)
+
+
+def recall_of(model: HookedModel, paragraphs: Paragraphs, *, show: bool = True) -> Recall:
+    """Recall of the paragraphs' true continuations (of their own ones, where the true ones are not known)."""
+    paragraphs.check_fits(model)
+    return measure_recall(model, paragraphs.recall_tokens, paragraphs.prefix_length, show=show)
+
+
+def recall(model: HookedModel, paragraphs: Paragraphs) -> "MemorizationSignature":
+    """Exact match, NLL and groups of paragraphs; every other measurement attaches the same.
+
+    Args:
+        model: A hooked model.
+        paragraphs: The paragraphs; recall is of the true continuation where it is known.
+
+    Returns:
+        `exact_match` (tokens, 0 .. continuation length), `nll` (nats per token) and `token_nll` (nats).
+
+    Raises:
+        InputError: If the paragraphs exceed the model's context or vocabulary.
+
+    Source:
+        Stoehr et al. 2024, section 3.
+    """
+    from localize.measure.labels import labelled
+
+    return labelled(model, paragraphs, recall_of(model, paragraphs), {}, call={"measurement": "recall"})

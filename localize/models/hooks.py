@@ -1,0 +1,289 @@
+"""A GPT-Neo or GPT-2 model whose every activation can be read, differentiated and replaced.
+
+The weights stay in the Hugging Face model. The forward pass here calls that model's own linear maps, layer norms
+and activation functions, so hooks that others put on those modules still fire; only the wiring between them is ours.
+It differs from the Hugging Face one in three ways that the measurements need: attention is computed in the weights' own
+precision (GPT-Neo there falls back to float32 even in a float64 model), the pattern can be replaced and not only read,
+and logits are computed only where they are asked for. Dropout is never applied.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from localize.errors import ModelError
+from localize.models.bridge import bridge_over
+from localize.models.parameters import Family, weight_view
+
+Hook = Callable[[Tensor, str], Tensor | None]
+"""Called with an activation and its name; what it returns, unless None, takes the activation's place."""
+
+BLOCK_SITES = (
+    "hook_resid_pre",
+    "attn.hook_q",
+    "attn.hook_k",
+    "attn.hook_v",
+    "attn.hook_attn_scores",
+    "attn.hook_pattern",
+    "attn.hook_z",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "mlp.hook_pre",
+    "mlp.hook_post",
+    "hook_mlp_out",
+    "hook_resid_post",
+)
+"""Activations of one block, in the order they are computed; names as in TransformerLens."""
+
+
+@dataclass
+class KeyValues:
+    """Keys and values of the tokens already read, one pair of `(batch, head, position, d_head)` tensors per layer."""
+
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Tokens already read."""
+        return self.layers[0][0].shape[2] if self.layers else 0
+
+    def first(self, positions: int) -> "KeyValues":
+        """What was known after the first tokens; a view."""
+        return KeyValues([(k[:, :, :positions], v[:, :, :positions]) for k, v in self.layers])
+
+    def rows(self, index: Tensor | slice) -> "KeyValues":
+        """The given rows of the batch; a row may be taken several times."""
+        return KeyValues([(k[index], v[index]) for k, v in self.layers])
+
+
+class HookedModel:
+    """A thin layer around a Hugging Face GPT-Neo or GPT-2: hooks, parameter views, a TransformerLens bridge.
+
+    Attributes:
+        hf: The Hugging Face model, which owns the weights.
+        tokenizer: Its tokenizer, or None.
+        name: Where it came from: a hub name, a folder, or "in memory".
+        revision: The hub's commit, where known.
+        family: "gpt-neo" or "gpt2".
+        unigram_counts: Occurrences of each token in the training corpus, where the checkpoint folder tells; else None.
+    """
+
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any = None,
+        *,
+        name: str = "in memory",
+        revision: str | None = None,
+        unigram_counts: Int[Tensor, " vocab"] | None = None,
+    ):
+        model_type = getattr(getattr(hf, "config", None), "model_type", None)
+        families: dict[Any, Family] = {"gpt_neo": "gpt-neo", "gpt2": "gpt2"}
+        if model_type not in families or not hasattr(hf, "lm_head"):
+            raise ModelError(
+                f"{name} is a {type(hf).__name__} (model_type={model_type!r}); "
+                "GPTNeoForCausalLM and GPT2LMHeadModel (gpt_neo, gpt2) can be localized."
+            )
+        self.hf = hf.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.revision = revision
+        self.unigram_counts = unigram_counts
+        self.family: Family = families[model_type]
+        self.blocks: Sequence[Any] = hf.transformer.h
+        self.n_layers = len(self.blocks)
+        self.n_heads: int = hf.config.num_attention_heads
+        self.d_model: int = hf.config.hidden_size
+        self.d_head = self.d_model // self.n_heads
+        self.d_mlp: int = self.weight(0, "W_in").shape[1]
+        self.vocab_size: int = hf.transformer.wte.weight.shape[0]
+        self.n_ctx: int = hf.transformer.wpe.weight.shape[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"HookedModel({self.name}: {self.family}, {self.n_layers} layers x {self.n_heads} heads, "
+            f"d_model {self.d_model}, vocab {self.vocab_size}, context {self.n_ctx}, "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.hf.transformer.wte.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.hf.transformer.wte.weight.dtype
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens a local layer's query sees, itself among them; None for a global layer."""
+        if self.family == "gpt-neo" and self.hf.config.attention_layers[layer] == "local":
+            return self.hf.config.window_size
+        return None
+
+    def weight(self, layer: int, component: str, head: int | None = None) -> Tensor:
+        """One component's weight, whole or of one head, as a view that writes through; see `weight_view`."""
+        return weight_view(self, layer, component, head)
+
+    def weights_hash(self) -> str:
+        """SHA-256 of every parameter's name and bytes: two models with equal hashes compute the same."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.hf.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """Every activation that can be read or replaced."""
+        blocks = (f"blocks.{layer}.{site}" for layer in range(self.n_layers) for site in BLOCK_SITES)
+        return ("hook_embed", "hook_pos_embed", *blocks, "ln_final.hook_normalized")
+
+    def __call__(self, tokens: Int[Tensor, "batch position"], **options: Any) -> Float[Tensor, "batch read vocab"]:
+        return self.forward(tokens, **options)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        *,
+        hooks: Mapping[str, Hook] | None = None,
+        cache: KeyValues | None = None,
+        read: slice = slice(None),
+    ) -> Float[Tensor, "batch read vocab"]:
+        """Next-token logits.
+
+        Args:
+            tokens: Token ids, no BOS added. Right padding is safe: no token sees a later one.
+            hooks: Activation name to a function of (activation, name); see `hook_names`.
+            cache: Keys and values of the tokens before these; the new ones are appended to it. Start with `KeyValues()`.
+            read: The positions of `tokens` whose logits are wanted.
+
+        Returns:
+            Logits at the positions read, in the weights' dtype.
+
+        Raises:
+            ModelError: If the tokens do not fit the context or a hook's name is unknown.
+        """
+        hooks = hooks or {}
+        if unknown := set(hooks) - set(self.hook_names):
+            raise ModelError(f"no activation {min(unknown)!r}; the names are {', '.join(self.hook_names[:4])}, ... (hook_names).")
+        past = cache.length if cache is not None else 0
+        if past + tokens.shape[1] > self.n_ctx:
+            raise ModelError(f"{past + tokens.shape[1]} tokens do not fit the context of {self.name}, which is {self.n_ctx}.")
+
+        def site(name: str, value: Tensor) -> Tensor:
+            replaced = hooks[name](value, name) if name in hooks else None
+            return value if replaced is None else replaced
+
+        body = self.hf.transformer
+        positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
+        resid = site("hook_embed", body.wte(tokens)) + site("hook_pos_embed", body.wpe(positions))
+        for layer, block in enumerate(self.blocks):
+            at = f"blocks.{layer}"
+            resid = site(f"{at}.hook_resid_pre", resid)
+            out = self._attention(layer, block.ln_1(resid), site, hooks, cache)
+            resid = site(f"{at}.hook_resid_mid", resid + site(f"{at}.hook_attn_out", out))
+            pre = site(f"{at}.mlp.hook_pre", block.mlp.c_fc(block.ln_2(resid)))
+            post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
+            resid = resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post))
+            resid = site(f"{at}.hook_resid_post", resid)
+        return self.hf.lm_head(site("ln_final.hook_normalized", body.ln_f(resid[:, read])))
+
+    def _attention(
+        self,
+        layer: int,
+        x: Float[Tensor, "batch position d_model"],
+        site: Callable[[str, Tensor], Tensor],
+        hooks: Mapping[str, Hook],
+        cache: KeyValues | None,
+    ) -> Float[Tensor, "batch position d_model"]:
+        at = f"blocks.{layer}.attn"
+        attn = self.blocks[layer].attn
+        if self.family == "gpt-neo":
+            attn = attn.attention
+            qkv, project, scale = (attn.q_proj(x), attn.k_proj(x), attn.v_proj(x)), attn.out_proj, 1.0
+        else:
+            qkv, project, scale = attn.c_attn(x).chunk(3, dim=-1), attn.c_proj, attn.scaling
+        q, k, v = (
+            site(f"{at}.hook_{name}", part.unflatten(-1, (self.n_heads, self.d_head))).transpose(1, 2)
+            for name, part in zip("qkv", qkv, strict=True)
+        )
+        if cache is not None:
+            if layer < len(cache.layers):
+                k, v = (torch.cat(pair, dim=2) for pair in zip(cache.layers[layer], (k, v), strict=True))
+                cache.layers[layer] = (k, v)
+            else:
+                cache.layers.append((k, v))
+        window, names = self.window(layer), (f"{at}.hook_attn_scores", f"{at}.hook_pattern")
+        if x.device.type == "cpu" and not any(name in hooks for name in names):
+            # Fused, and equal up to rounding. Not on a GPU, where a fused kernel may round float32 to TF32 on its way.
+            causal = window is None and q.shape[2] == k.shape[2]
+            seen = None if causal else visible_keys(q.shape[2], k.shape[2], window, x.device)
+            z = scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal, scale=scale)
+        else:
+            # Half precision overflows in the scores: GPT-Neo does not divide by sqrt(d_head).
+            precise = torch.promote_types(self.dtype, torch.float32)
+            scores = (q.to(precise) * scale) @ k.to(precise).transpose(-1, -2)
+            hidden = ~visible_keys(q.shape[2], k.shape[2], window, x.device)
+            scores = site(names[0], scores.masked_fill(hidden, torch.finfo(precise).min))
+            z = site(names[1], scores.softmax(dim=-1).to(v.dtype)) @ v
+        z = site(f"{at}.hook_z", z.transpose(1, 2))
+        return project(z.flatten(-2))
+
+    def run_with_cache(
+        self, tokens: Int[Tensor, "batch position"], names: Sequence[str], **options: Any
+    ) -> tuple[Float[Tensor, "batch read vocab"], dict[str, Tensor]]:
+        """Logits and the named activations, on the autograd graph where there is one."""
+        seen: dict[str, Tensor] = {}
+
+        def keep(value: Tensor, name: str) -> None:
+            seen[name] = value
+
+        return self.forward(tokens, hooks=dict.fromkeys(names, keep), **options), seen
+
+    @torch.no_grad()
+    def continue_greedily(self, prefix: Int[Tensor, "batch position"], length: int) -> Int[Tensor, "batch new"]:
+        """What the model says after a prefix, the likeliest token each time; no token stops it."""
+        cache, step, said = KeyValues(), prefix, []
+        for _ in range(length):
+            step = self.forward(step, cache=cache, read=slice(-1, None)).argmax(-1)
+            said.append(step)
+        return torch.cat(said, dim=1) if said else prefix[:, :0]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside, no parameter asks for a gradient: activations still can, and backward passes skip the weights."""
+        asked = [p for p in self.hf.parameters() if p.requires_grad]
+        for p in asked:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in asked:
+                p.requires_grad_(True)
+
+    def bridge(self) -> Any:
+        """A TransformerLens `TransformerBridge` over the same parameters: an edit through one is seen by the other.
+
+        Raises:
+            ModelError: If the model has no tokenizer, which a bridge needs.
+        """
+        return bridge_over(self.hf, self.tokenizer, self.name)
+
+
+def visible_keys(
+    queries: int, keys: int, window: int | None, device: torch.device | None = None
+) -> Bool[Tensor, "query key"]:
+    """Which keys each of the last queries sees: itself and those before it, at most `window` in all."""
+    query = torch.arange(keys - queries, keys, device=device)[:, None]
+    key = torch.arange(keys, device=device)[None, :]
+    seen = key <= query
+    return seen if window is None else seen & (query - key < window)
+
+

@@ -1,0 +1,176 @@
+"""From a name, a folder or a model in memory to a `HookedModel`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localize.errors import ModelError
+from localize.resources import embedded
+
+if TYPE_CHECKING:
+    import torch
+
+    from localize.models.hooks import HookedModel
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer_config.json")
+UNIGRAM_FILE = "unigram_counts.npy"
+
+
+def load_model(
+    source: Any = None,
+    *,
+    tokenizer: Any = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+    revision: str | None = None,
+) -> "HookedModel":
+    """Load a GPT-Neo or GPT-2 model, hooked.
+
+    Args:
+        source: None for the embedded model; a hub name ("EleutherAI/gpt-neo-125M", "gpt2"); a checkpoint folder with
+            safetensors or `pytorch_model.bin`; a transformers model, a `TransformerBridge` or a `HookedModel` in memory,
+            which is used as it is, not copied.
+        tokenizer: A tokenizer, or where to load one from; None takes the one beside the model, if any.
+        device: Where to put it; None means the GPU where there is one, and leaves a model in memory where it is.
+        dtype: The weights' dtype; None means float32, and leaves a model in memory as it is.
+        revision: The hub's branch, tag or commit.
+
+    Raises:
+        ModelError: If there is no such model, its architecture is another one, or its weights are missing, incomplete
+            or would need unpickling of arbitrary objects.
+
+    No remote code is run and nothing is unpickled but tensors.
+    """
+    import torch
+
+    from localize.models.bridge import is_bridge, model_behind
+    from localize.models.hooks import HookedModel
+
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        named = getattr(torch, str(dtype), None)
+        if not isinstance(named, torch.dtype) or not named.is_floating_point:
+            raise ModelError(f"dtype={dtype!r} is not one of float32, float64, bfloat16, float16.")
+        dtype = named
+    device = _device(device)
+    if source is None or isinstance(source, str | Path):
+        path = embedded("model") if source is None else Path(source)
+        if isinstance(source, str) and not path.exists() and _looks_like_hub_name(source):
+            where, name = source, source
+        else:
+            _check_folder(path)
+            where, name = str(path), "embedded" if source is None else str(path)
+        hf = _load_weights(where, name, dtype or torch.float32, revision)
+        counts = None
+        if (path / UNIGRAM_FILE).is_file():
+            import numpy as np
+
+            counts = torch.from_numpy(np.load(path / UNIGRAM_FILE, allow_pickle=False).astype("int64"))
+        tokenizer = _tokenizer(tokenizer if tokenizer is not None else where, required=tokenizer is not None)
+        hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        commit = getattr(hf.config, "_commit_hash", None)
+        return HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
+
+    if isinstance(source, HookedModel):
+        hf, name, own, commit, counts = source.hf, source.name, source.tokenizer, source.revision, source.unigram_counts
+    else:
+        hf = model_behind(source) if is_bridge(source) else source
+        own, counts = getattr(source, "tokenizer", None), None
+        name = getattr(getattr(hf, "config", None), "_name_or_path", "") or "in memory"
+        commit = getattr(getattr(hf, "config", None), "_commit_hash", None)
+    if device is not None or dtype is not None:
+        hf = hf.to(device=device, dtype=dtype)
+    tokenizer = own if tokenizer is None else _tokenizer(tokenizer, required=True)
+    return HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
+
+
+def _device(device: "str | torch.device | None") -> "torch.device | None":
+    import torch
+
+    if device is None:
+        return None
+    try:
+        device = torch.device(device)
+    except RuntimeError:
+        raise ModelError(f"device={device!r} is not one of cpu, cuda, cuda:0, ....") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device={str(device)!r}: there is no CUDA device here; allowed: cpu.")
+    return device
+
+
+def _looks_like_hub_name(source: str) -> bool:
+    return source.count("/") <= 1 and not source.startswith((".", "/", "~")) and "\\" not in source
+
+
+def _check_folder(path: Path) -> None:
+    """Say what a checkpoint folder lacks before a library does so at length."""
+    import json
+
+    if not path.is_dir():
+        raise ModelError(f"model {path}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model.")
+    config = path / "config.json"
+    if not config.is_file():
+        raise ModelError(f"model {path}: no config.json; a checkpoint folder holds config.json and {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}.")
+    try:
+        model_type = json.loads(config.read_text()).get("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise ModelError(f"model {path}: config.json is not a JSON object ({error}).") from None
+    if model_type not in ("gpt_neo", "gpt2"):
+        raise ModelError(f"model {path}: model_type={model_type!r} in config.json; gpt_neo and gpt2 can be localized.")
+    if not any((path / name).is_file() for name in WEIGHT_FILES):
+        raise ModelError(f"model {path}: no weights; one of {', '.join(WEIGHT_FILES)} is needed.")
+
+
+def _load_weights(where: str, name: str, dtype: "torch.dtype", revision: str | None) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it would say about missing weights is an error of ours
+    try:
+        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+        if config.model_type not in ("gpt_neo", "gpt2"):
+            raise ModelError(f"model {name}: model_type={config.model_type!r}; gpt_neo and gpt2 can be localized.")
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            where,
+            revision=revision,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            output_loading_info=True,
+            trust_remote_code=False,
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a library says of a damaged file, its first line is what the user needs
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"model {name}: cannot be loaded: {lines[0]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"model {name}: {len(missing)} weights are missing, the first {missing[0]!r}; an incomplete checkpoint is not used.")
+    return hf
+
+
+def _tokenizer(source: Any, *, required: bool) -> Any:
+    """A tokenizer given, or loaded from a folder or hub name."""
+    if not isinstance(source, str | Path):
+        return source
+    path = Path(source)
+    if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
+        if required:
+            raise ModelError(f"tokenizer {path}: none of {', '.join(TOKENIZER_FILES)} is there.")
+        return None
+    from transformers import AutoTokenizer, GPT2TokenizerFast
+
+    try:
+        if path.is_dir() and not (path / "tokenizer_config.json").is_file() and not (path / "tokenizer.json").is_file():
+            return GPT2TokenizerFast.from_pretrained(str(path))  # bare vocab.json + merges.txt
+        return AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"tokenizer {source}: cannot be loaded: {lines[0]}") from error

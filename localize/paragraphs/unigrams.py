@@ -1,0 +1,82 @@
+"""How often each token stands in a corpus."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from localize.errors import InputError
+from localize.paragraphs.paragraphs import Paragraphs
+
+
+def unigram_counts(corpus: Any, *, vocab_size: int, tokenizer: Any = None, text_field: str = "text") -> Int[Tensor, " vocab"]:
+    """Occurrences of each token in a corpus, read as a stream; of equal documents only the first counts.
+
+    Args:
+        corpus: `Paragraphs`; a `.npy` file or array of token rows; a text file, one document a line; or any iterable of
+            strings, of rows with a text field (a streamed `datasets.Dataset`), or of token id sequences.
+        vocab_size: Length of the result; a token id outside it is an error.
+        tokenizer: Needed where the corpus is text.
+        text_field: The field of a row that holds its text.
+
+    Returns:
+        int64 counts, one per token id.
+
+    Raises:
+        InputError: If a document cannot be read as tokens, or a token lies outside the vocabulary.
+    """
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    seen: set[bytes] = set()
+    for number, document in enumerate(_documents(corpus)):
+        row = _token_ids(document, number, tokenizer, text_field)
+        key = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+        if key in seen or row.size == 0:
+            continue
+        seen.add(key)
+        if row.min() < 0 or row.max() >= vocab_size:
+            worst = row[(row < 0) | (row >= vocab_size)][0]
+            raise InputError(f"corpus document {number}: token id {worst} is outside the vocabulary, 0..{vocab_size - 1}.")
+        np.add.at(counts, row, 1)
+    if not seen:
+        raise InputError("corpus: no documents; at least one is needed to count tokens.")
+    return torch.from_numpy(counts)
+
+
+def _documents(corpus: Any) -> Iterable[Any]:
+    if isinstance(corpus, Paragraphs):
+        return corpus.recall_tokens.numpy()
+    if isinstance(corpus, str | Path):
+        path = Path(corpus)
+        if not path.is_file():
+            raise InputError(f"corpus {path}: no such file.")
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        return _lines(path)
+    return corpus
+
+
+def _lines(path: Path) -> Iterable[str]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                yield line.rstrip("\n")
+
+
+def _token_ids(document: Any, number: int, tokenizer: Any, text_field: str) -> np.ndarray:
+    if isinstance(document, dict):
+        if text_field not in document:
+            raise InputError(f"corpus document {number}: no field {text_field!r}; it has {', '.join(map(str, document))}.")
+        document = document[text_field]
+    if isinstance(document, str):
+        if tokenizer is None:
+            raise InputError(f"corpus document {number} is text; pass tokenizer= to count its tokens.")
+        document = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+    row = np.asarray(document)
+    if row.size and row.dtype.kind not in "iu":
+        raise InputError(f"corpus document {number}: {row.dtype} values; token ids are integers.")
+    return row.astype(np.int64).ravel()

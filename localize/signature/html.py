@@ -1,0 +1,97 @@
+"""A signature as a table, in Jupyter and in the file that a run leaves; every text in it escaped."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from localize.signature.schema import REGISTRY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from localize.signature.signature import MemorizationSignature
+
+
+def signature_html(signature: "MemorizationSignature") -> str:
+    """What it holds and what stands out, for a notebook's cell."""
+    return _template("signature.html").render(signature_content(signature))
+
+
+def signature_page(signature: "MemorizationSignature", figure_html: str) -> str:
+    """One offline page: the figure, what stands out, what is held and what made it."""
+    return _template("page.html").render(signature_content(signature), figure=figure_html)
+
+
+def _template(name: str) -> Any:
+    environment = Environment(loader=PackageLoader("localize.signature"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template(name)
+
+
+def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
+    """What both the page and the terminal tell, as plain text."""
+    from localize.statistics import effective_clusters
+
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    groups = []
+    for name in signature.groups:
+        chosen = group == name
+        groups.append(
+            {
+                "name": name.replace("_", " "),
+                "paragraphs": int(chosen.sum()),
+                "clusters": round(effective_clusters(clusters[chosen]), 1),
+                "exact_match": f"{dataset['exact_match'].values[chosen].mean():.1f}",
+                "nll": f"{dataset['nll'].values[chosen].mean():.3f}",
+            }
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = summary_rows(signature.summary())
+    variables = [
+        {
+            "name": name,
+            "dims": " × ".join(f"{dim} {size}" for dim, size in dataset[name].sizes.items()),
+            "unit": REGISTRY[name].unit,
+            "continuation": dataset[name].attrs.get("continuation", ""),
+            "description": REGISTRY[name].description,
+        }
+        for name in signature.variables
+    ]
+    return {
+        "model": dataset.attrs["model"],
+        "paragraphs": dataset.attrs["paragraphs"],
+        "calls": dataset.attrs["calls"],
+        "groups": groups,
+        "summary": rows,
+        "notes": [str(w.message) for w in caught],
+        "variables": variables,
+        "count": len(signature),
+    }
+
+
+def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:
+    """The summary as text: estimate with interval, null with its range, p-value; `·` where there is none."""
+
+    def number(value: float) -> str:
+        return "·" if value != value else f"{value:.3f}"
+
+    def with_range(row: Any, middle: str, low: str, high: str) -> str:
+        told = number(row[middle])
+        return told if row[low] != row[low] else f"{told} [{number(row[low])}, {number(row[high])}]"
+
+    rows: list[dict[str, str]] = []
+    for (quantity, group), row in summary.iterrows():  # pyright: ignore[reportGeneralTypeIssues]
+        p = row["p_value"]
+        rows.append(
+            {
+                "quantity": quantity,
+                "group": group.replace("_", " ").replace(" - ", " − "),
+                "estimate": with_range(row, "estimate", "low", "high"),
+                "null": with_range(row, "null", "null_low", "null_high"),
+                "p": "·" if p != p else ("< 0.001" if p < 0.001 else f"{p:.3f}"),
+                "size": f"{int(row['paragraphs'])} / {row['effective_clusters']:.0f}",
+            }
+        )
+    return rows

@@ -1,0 +1,247 @@
+"""`MemorizationSignature`: one labelled dataset that every measurement emits and every figure draws."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from localize.axes import RECALL_GROUPS
+from localize.errors import SignatureError
+from localize.signature.schema import DIMS, REGISTRY
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+SCHEMA_VERSION = 1
+ROUNDING = 1e-3
+"""Relative difference up to which two measurements of one variable agree: float32 in other batch sizes or on other devices."""
+
+
+class MemorizationSignature:
+    """What was measured on some paragraphs of one model, labelled, with what made it. Frozen.
+
+    Args:
+        dataset: Variables as in the registry, with coordinates `paragraph` (ids), `group` and `cluster`; attributes `model`,
+            `paragraphs` and `calls` say what made it.
+
+    Raises:
+        SignatureError: If a variable is unknown or does not fit its schema, or a coordinate or attribute is missing.
+    """
+
+    __slots__ = ("_dataset",)
+    _dataset: "xr.Dataset"
+
+    def __init__(self, dataset: "xr.Dataset"):
+        check(dataset)
+        for variable in dataset.variables.values():
+            variable.values.flags.writeable = False
+        object.__setattr__(self, "_dataset", dataset)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a signature is frozen; {name!r} cannot be set.")
+
+    @property
+    def dataset(self) -> "xr.Dataset":
+        """The labelled arrays, read-only, in a dataset of their own."""
+        return self._dataset.copy(deep=False)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, those of recall first and from most to least memorized."""
+        present = dict.fromkeys(str(g) for g in self._dataset["group"].values)
+        return (*(g for g in RECALL_GROUPS if g in present), *sorted(g for g in present if g not in RECALL_GROUPS))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of what it holds."""
+        return tuple(str(name) for name in self._dataset.data_vars)
+
+    def __getitem__(self, name: str) -> "xr.DataArray":
+        if name not in self._dataset:
+            raise SignatureError(f"signature: no {name!r}; it holds {', '.join(self.variables)}.")
+        return self._dataset[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._dataset
+
+    def __len__(self) -> int:
+        """Number of paragraphs."""
+        return self._dataset.sizes["paragraph"]
+
+    def __or__(self, other: "MemorizationSignature") -> "MemorizationSignature":
+        """Both signatures' variables in one; a variable in both must agree up to rounding, and the left one's is kept.
+
+        Raises:
+            SignatureError: If model, paragraphs or a shared variable differ.
+        """
+        if not isinstance(other, MemorizationSignature):
+            return NotImplemented
+        return _joined(self, other)
+
+    def where(self, *, group: str) -> "MemorizationSignature":
+        """The paragraphs of one group."""
+        chosen = np.flatnonzero(self._dataset["group"].values == self._known(group))
+        return MemorizationSignature(self._dataset.isel(paragraph=chosen).copy(deep=True))
+
+    def _known(self, group: str) -> str:
+        if group not in self.groups:
+            raise SignatureError(f"signature: no group {group!r}; it has {', '.join(self.groups)}.")
+        return group
+
+    def compare(
+        self, a: str, b: str, variables: str | Sequence[str] | None = None, *, seed: int = 0, resamples: int = 2000
+    ) -> Any:
+        """Difference of two groups' means, cell by cell, with what it would be if the labels meant nothing.
+
+        Args:
+            a: The one group.
+            b: The group subtracted from it.
+            variables: A variable for a Dataset; several, or None for all that are measured per paragraph, for a DataTree.
+            seed: Seed of bootstrap and permutation.
+            resamples: Draws of each.
+
+        Returns:
+            `difference`, its 95 % interval `low` `high` by bootstrap over clusters, `p_value` by permutation of clusters,
+            `q_value` (Benjamini-Hochberg over the cells), `null_low` `null_high` (central 95 % under permuted labels),
+            `effect_size` (Hedges' g), `mean_a`, `mean_b`. Draws are averaged first. Fewer than 30 effective clusters warn.
+
+        Raises:
+            SignatureError: If a group or variable is not there.
+        """
+        from localize.signature.compare import compare_groups, compared_variables
+
+        a, b = self._known(a), self._known(b)
+        if isinstance(variables, str):
+            return compare_groups(self[variables], a, b, seed=seed, resamples=resamples)
+        import xarray as xr
+
+        names = compared_variables(self._dataset) if variables is None else variables
+        return xr.DataTree.from_dict(
+            {name: compare_groups(self[name], a, b, seed=seed, resamples=resamples) for name in names}
+        )
+
+    def summary(self, *, seed: int = 0) -> "pd.DataFrame":
+        """The fingerprint in three numbers, for each group and their difference; see `localize.signature.summary`."""
+        from localize.signature.summary import fingerprint
+
+        return fingerprint(self, seed=seed)
+
+    def to_dataframe(self, variable: str | None = None) -> "pd.DataFrame":
+        """One variable as a long table, or, without a name, one row per paragraph with all that is one number for each."""
+        if variable is not None:
+            return self[variable].to_dataframe().reset_index()
+        names = [n for n in self.variables if self._dataset[n].dims == ("paragraph",)]
+        coords = [str(n) for n, c in self._dataset.coords.items() if c.dims == ("paragraph",) and n != "paragraph"]
+        return self._dataset[names].reset_coords(coords)[[*coords, *names]].to_dataframe()
+
+    def save(self, path: str | Path) -> None:
+        """Write one zipped Zarr file; a killed save leaves the old file or the new one."""
+        from localize.signature.storage import save
+
+        save(self._dataset, Path(path))
+
+    def __repr__(self) -> str:
+        model, counts = self._dataset.attrs["model"], self._group_counts()
+        groups = ", ".join(f"{count} {group}" for group, count in counts.items())
+        return f"MemorizationSignature({model['name']}; {len(self)} paragraphs: {groups}; {', '.join(self.variables)})"
+
+    def _group_counts(self) -> dict[str, int]:
+        values = self._dataset["group"].values
+        return {group: int((values == group).sum()) for group in self.groups}
+
+    def _repr_html_(self) -> str:
+        from localize.signature.html import signature_html
+
+        return signature_html(self)
+
+
+def load_signature(path: str | Path) -> MemorizationSignature:
+    """Read a saved signature.
+
+    Raises:
+        SignatureError: If the file is missing, damaged or does not fit the schema.
+    """
+    from localize.signature.storage import load
+
+    dataset = load(Path(path))
+    try:
+        return MemorizationSignature(dataset)
+    except SignatureError as error:
+        raise SignatureError(f"{path}: {error}") from None
+
+
+def check(dataset: "xr.Dataset") -> None:
+    """Raise a `SignatureError` unless every variable, coordinate and attribute is as the schema has it."""
+    for name in ("paragraph", "group", "cluster"):
+        if name not in dataset.coords or dataset.coords[name].dims != ("paragraph",):
+            raise SignatureError(f"signature: no coordinate {name!r} along the paragraphs.")
+    for name in ("model", "paragraphs", "calls"):
+        if name not in dataset.attrs:
+            raise SignatureError(f"signature: no attribute {name!r}; it says what was measured.")
+    for name, array in dataset.data_vars.items():
+        schema = REGISTRY.get(str(name))
+        if schema is None:
+            raise SignatureError(f"signature: unknown variable {name!r}; register it first. Known: {', '.join(REGISTRY)}.")
+        if array.dims != schema.dims:
+            raise SignatureError(f"signature: {name} has axes {array.dims}; {schema.dims} are due.")
+        if array.dtype.kind not in ("f" if schema.kind == "float" else "iu"):
+            raise SignatureError(f"signature: {name} is {array.dtype}; {schema.kind} values are due.")
+        finite = array.values[np.isfinite(array.values)]
+        slack = 1e-5
+        if schema.low is not None and (finite < schema.low - slack).any():
+            raise SignatureError(f"signature: {name} has the value {finite.min()}; at least {schema.low} is allowed.")
+        if schema.high is not None and (finite > schema.high + slack).any():
+            raise SignatureError(f"signature: {name} has the value {finite.max()}; at most {schema.high} is allowed.")
+    if unknown := {str(d) for d in dataset.dims} - set(DIMS):
+        raise SignatureError(f"signature: unknown axis {min(unknown)!r}; there are {', '.join(DIMS)}.")
+
+
+def _joined(left: MemorizationSignature, right: MemorizationSignature) -> MemorizationSignature:
+    a, b = left._dataset, right._dataset
+    for what, key in (("models", "weights_hash"), ("weight processing", "weights")):
+        if a.attrs["model"].get(key) != b.attrs["model"].get(key):
+            one, other = (f"{d.attrs['model']['name']} ({key} {str(d.attrs['model'].get(key))[:12]})" for d in (a, b))
+            raise SignatureError(f"join: the {what} differ: {one} and {other}; only measurements of one model join.")
+    if a.attrs["paragraphs"]["data_hash"] != b.attrs["paragraphs"]["data_hash"]:
+        raise SignatureError(
+            f"join: the paragraphs differ: {_described(a)} and {_described(b)}; only measurements of the same paragraphs, in one order, join."
+        )
+    coords = [str(n) for n in b.coords if n in a.coords]
+    for name in coords:
+        if not np.array_equal(a[name].values, b[name].values):
+            raise SignatureError(f"join: {name!r} differs between the two signatures; measure both with the same labels and layers.")
+    shared = [str(n) for n in b.data_vars if n in a.data_vars]
+    for name in shared:
+        _check_agreement(name, a[name], b[name])
+    merged = a.assign({name: b[name] for name in b.data_vars if name not in shared})
+    merged = merged.assign_coords({name: b[name] for name in b.coords if name not in coords})
+    merged.attrs = {**a.attrs, "calls": _unique([*a.attrs["calls"], *b.attrs["calls"]])}
+    return MemorizationSignature(merged)
+
+
+def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray") -> None:
+    ways = [array.attrs.get("continuation") for array in (a, b)]
+    if ways[0] != ways[1]:
+        raise SignatureError(f"join: {name} is of the {ways[0]} continuation on the left and of the {ways[1]} one on the right.")
+    if a.dtype.kind in "iu":
+        # A tie of two logits may fall either way in another batch; more than a few differences are no rounding.
+        agree = a.shape == b.shape and (a.values != b.values).mean() <= 0.01
+    else:
+        agree = a.shape == b.shape and np.allclose(a.values, b.values, rtol=ROUNDING, atol=ROUNDING * 0.1, equal_nan=True)
+    if not agree:
+        raise SignatureError(f"join: {name} is in both signatures with different values; drop one, or measure with the same options.")
+
+
+def _described(dataset: "xr.Dataset") -> str:
+    about = dataset.attrs["paragraphs"]
+    return f"{dataset.sizes['paragraph']} of {about['source']} (data_hash {about['data_hash'][:12]})"
+
+
+def _unique(calls: Iterable[Mapping]) -> list:
+    kept: list = []
+    for call in calls:
+        if call not in kept:
+            kept.append(call)
+    return kept

@@ -1,0 +1,206 @@
+"""The fingerprint of memorization in three numbers, each with its interval and its null.
+
+- *Low-layer share*: how much of a paragraph's gradient, summed over cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|,
+  lies in the lower half of the layers. Null of the difference between groups: labels permuted over clusters.
+- *Strongest rare-token head*: chosen on one half of the clusters, scored on the other. Null: the same head's attention against the
+  rarity of paragraphs from other clusters.
+- *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
+  are chosen on some draws and scored on the others. Null: positions permuted within each draw.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from localize.axes import MEMORIZED, NOT_MEMORIZED
+from localize.signature.compare import warn_of_few_clusters
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    cluster_sign_flip,
+    effective_clusters,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+TOP_POSITIONS = 5
+NULL_DRAWS = 100
+
+
+def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFrame":
+    """One row per number and group, and one for the difference of the two main groups.
+
+    Returns:
+        Columns `estimate`, `low`, `high` (95 % by bootstrap over clusters), `null`, `null_low`, `null_high` (what nothing looks like),
+        `p_value` (against that null), `paragraphs`, `effective_clusters`; indexed by `quantity` and `group`.
+    """
+    import pandas as pd
+
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
+    rows: list[dict[str, Any]] = []
+    if "head_gradient_max" in signature:
+        share = low_layer_share(dataset)
+        lower = dataset.sizes["layer"] // 2 / dataset.sizes["layer"]
+        rows += _rows("low-layer share of the gradient", share, group, clusters, seed, lambda _: (lower, np.nan, np.nan, np.nan))
+    if "rare_token_score" in signature:
+        rows += _head_rows(dataset, seed)
+    if "perturbed_exact_match" in signature:
+        drop = exact_match_drop(dataset)
+        for name, measure in (
+            (f"perturbation effect in the top {TOP_POSITIONS} positions", top_share),
+            ("perturbation effect in the first half", first_half_share),
+        ):
+            null = _permuted(drop, measure, seed)
+            rows += _rows(name, measure(drop), group, clusters, seed, lambda chosen, null=null: _null_of(null, chosen))
+    columns = ["quantity", "group", *_COLUMNS]
+    return pd.DataFrame(rows, columns=columns).set_index(["quantity", "group"])
+
+
+_COLUMNS = ("estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters")
+
+
+def low_layer_share(dataset: "xr.Dataset") -> Float[np.ndarray, " paragraph"]:
+    """Share of the lower half of the layers in the sum over cells of max |gradient|, per paragraph."""
+    layers = layer_sums(dataset)
+    return layers[:, : layers.shape[1] // 2].sum(1) / layers.sum(1)
+
+
+def layer_sums(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph layer"]:
+    """max |gradient| summed over a layer's cells: every head of the attention components, and the two of the MLP."""
+    heads = dataset["head_gradient_max"].sum(["attention_component", "head"])
+    mlp = dataset["gradient_max"].sel(component=["W_in", "W_out"]).sum("component")
+    return (heads + mlp).transpose("paragraph", "layer").values.astype(float)
+
+
+def exact_match_drop(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph draw position"]:
+    """Tokens of exact match lost by each replacement, at least 0."""
+    lost = dataset["unperturbed_exact_match"] - dataset["perturbed_exact_match"]
+    return lost.transpose("paragraph", "draw", "prefix_position").values.clip(min=0).astype(float)
+
+
+def top_share(drop: Float[np.ndarray, "paragraph draw position"], top: int = TOP_POSITIONS) -> Float[np.ndarray, " paragraph"]:
+    """Share of the loss at the `top` positions, chosen on every second draw and scored on the others, both ways averaged.
+
+    nan with a single draw, which cannot choose and score at once, or where nothing is lost.
+    """
+    if drop.shape[1] < 2:
+        return np.full(len(drop), np.nan)
+    halves = drop[:, ::2].mean(1), drop[:, 1::2].mean(1)  # (paragraph, position)
+    both_ways = []
+    for choosing, scoring in (halves, halves[::-1]):
+        chosen = np.argsort(-choosing, axis=1, kind="stable")[:, :top]
+        both_ways.append(_ratio(np.take_along_axis(scoring, chosen, axis=1).sum(1), scoring.sum(1)))
+    return np.mean(both_ways, axis=0)
+
+
+def first_half_share(drop: Float[np.ndarray, "paragraph draw position"]) -> Float[np.ndarray, " paragraph"]:
+    """Share of the loss in the first half of the prefix; nan where nothing is lost."""
+    loss = drop.mean(1)
+    return _ratio(loss[:, : loss.shape[1] // 2].sum(1), loss.sum(1))
+
+
+def _ratio(part: Float[np.ndarray, " paragraph"], whole: Float[np.ndarray, " paragraph"]) -> Float[np.ndarray, " paragraph"]:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+Null = tuple[float, float, float, float]
+"""Mean, 2.5 % and 97.5 % quantile of what nothing looks like, and the p-value against it."""
+
+
+def _permuted(
+    drop: Float[np.ndarray, "paragraph draw position"], measure: Callable[[np.ndarray], np.ndarray], seed: int
+) -> Float[np.ndarray, "null paragraph"]:
+    """The measure with positions permuted within each draw."""
+    rng = np.random.default_rng([seed, 7])
+    return np.stack([measure(rng.permuted(drop, axis=-1)) for _ in range(NULL_DRAWS)])
+
+
+def _null_of(null: Float[np.ndarray, "null paragraph"], chosen: np.ndarray) -> Null:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a group in which nothing is lost has a null of nan
+        means = np.nanmean(null[:, chosen], axis=1)
+        return (float(np.nanmean(means)), *(float(q) for q in np.nanquantile(means, [0.025, 0.975])), np.nan)
+
+
+def _rows(
+    quantity: str,
+    values: Float[np.ndarray, " paragraph"],
+    group: Shaped[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    seed: int,
+    null: Callable[[np.ndarray], Null],
+) -> list[dict[str, Any]]:
+    """A row per group, and one for the difference of the two main groups under permuted labels."""
+    names = [str(name) for name in dict.fromkeys(group)]
+    rows = []
+    for name in sorted(names, key=lambda n: (n != MEMORIZED, n)):
+        chosen = group == name
+        interval = cluster_bootstrap(values[chosen], clusters[chosen], seed=seed)
+        ends = (float(interval.estimate), float(interval.low), float(interval.high))
+        rows.append(_row(quantity, name, (*ends, *null(chosen)), values, chosen, clusters))
+    if (pair := main_pair(names)) is not None:
+        in_a, in_b = group == pair[0], group == pair[1]
+        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, seed=seed)
+        test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=seed)
+        numbers = (interval.estimate, interval.low, interval.high, 0.0, test.null_low, test.null_high, test.p_value)
+        name = f"{pair[0]} - {pair[1]}"
+        rows.append(_row(quantity, name, tuple(float(n) for n in numbers), values, in_a | in_b, clusters))
+    return rows
+
+
+def _row(quantity: str, group: str, numbers: tuple, values: np.ndarray, chosen: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
+    measured = chosen & ~np.isnan(values)
+    effective = effective_clusters(clusters[measured]) if measured.any() else 0.0
+    return {"quantity": quantity, "group": group} | dict(zip(_COLUMNS, (*numbers, int(measured.sum()), effective), strict=True))
+
+
+def main_pair(groups: list[str]) -> tuple[str, str] | None:
+    """The two groups whose difference is told: memorized and not memorized, or the only two there are."""
+    if MEMORIZED in groups and NOT_MEMORIZED in groups:
+        return MEMORIZED, NOT_MEMORIZED
+    return (groups[0], groups[1]) if len(groups) == 2 else None
+
+
+def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
+    """The head that scores highest above its null on one half of the clusters, scored on the other half."""
+    score = dataset["rare_token_score"].transpose("paragraph", "layer", "head").values.astype(float)
+    null = dataset["rare_token_null"].transpose("paragraph", "layer", "head").values.astype(float)
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    chose = choosing_half(clusters, seed)
+    names = [str(name) for name in dict.fromkeys(group)]
+    reference = group == MEMORIZED if MEMORIZED in names else np.ones(len(group), bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a head that always attends evenly has no score
+        above = np.nanmean((score - null)[chose & reference], axis=0) if (chose & reference).any() else np.full(score.shape[1:], np.nan)
+    if np.isnan(above).all():
+        return []
+    layer, head = (int(i) for i in np.unravel_index(np.nanargmax(above), above.shape))
+    values, nulls = score[:, layer, head], null[:, layer, head]
+
+    def of_group(chosen: np.ndarray) -> Null:
+        inside = cluster_bootstrap(nulls[scored][chosen], clusters[scored][chosen], seed=seed)
+        test = cluster_sign_flip((values - nulls)[scored][chosen], clusters[scored][chosen], seed=seed)
+        return (float(inside.estimate), float(inside.low), float(inside.high), float(test.p_value))
+
+    scored = ~chose
+    name = f"rare-token score of head L{layer}.H{head}"
+    return _rows(name, values[scored], group[scored], clusters[scored], seed, of_group)
+
+
+def choosing_half(clusters: Int[np.ndarray, " paragraph"], seed: int) -> np.ndarray:
+    """A random half of the clusters, as a mask over paragraphs: what chooses is never what is scored."""
+    distinct = np.unique(clusters)
+    half = np.random.default_rng([seed, 11]).permutation(distinct)[: len(distinct) // 2]
+    return np.isin(clusters, half)

@@ -1,0 +1,24 @@
+"""Statistics on plain arrays: intervals and tests that draw whole clusters, effect sizes, many tests."""
+
+from localize.statistics.bootstrap import Interval, cluster_bootstrap, cluster_bootstrap_difference
+from localize.statistics.clusters import ClusterSums, cluster_sums, effective_clusters
+from localize.statistics.correction import false_discovery
+from localize.statistics.effects import auc, standardized_difference
+from localize.statistics.permutation import PermutationTest, cluster_permutation_difference, cluster_sign_flip
+from localize.statistics.shares import gini
+
+__all__ = [
+    "ClusterSums",
+    "Interval",
+    "PermutationTest",
+    "auc",
+    "cluster_bootstrap",
+    "cluster_bootstrap_difference",
+    "cluster_permutation_difference",
+    "cluster_sign_flip",
+    "cluster_sums",
+    "effective_clusters",
+    "false_discovery",
+    "gini",
+    "standardized_difference",
+]

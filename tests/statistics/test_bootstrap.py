@@ -1,0 +1,252 @@
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localize.errors import LocalizeError
+from localize.statistics import cluster_bootstrap, cluster_bootstrap_difference, effective_clusters
+from localize.statistics import clusters as clusters_module
+
+
+def clustered(rng, sizes, cells, shared=0.8, spread=1.0):
+    """Paragraphs of correlated clusters: mean 0, variance `spread`^2, correlation `shared` inside a cluster."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    common = rng.normal(size=(len(sizes), cells))[labels]
+    values = np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(size=(len(labels), cells))
+    return spread * values, labels
+
+
+def stretched(means, estimate, freedom, level=0.95):
+    """The documented interval, from the means of the draws."""
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    ratio = scipy.stats.t.ppf((1 + level) / 2, freedom) / scipy.stats.norm.ppf((1 + level) / 2)
+    return estimate - (estimate - low) * ratio, estimate + (high - estimate) * ratio
+
+
+def redrawn(rng, clusters, resamples):
+    """For each resample the list of cluster indices drawn: all but one."""
+    times = rng.multinomial(clusters - 1, np.full(clusters, 1 / clusters), size=resamples)
+    return [np.repeat(np.arange(clusters), t) for t in times]
+
+
+def test_mean_interval_is_that_of_a_loop_over_drawn_clusters():
+    rng = np.random.default_rng(1)
+    values, labels = clustered(rng, [3, 1, 4, 2, 7], 1)
+    got = cluster_bootstrap(values[:, 0], labels, seed=5, resamples=300, level=0.9)
+    parts = [values[labels == c, 0] for c in range(5)]
+    means = [np.concatenate([parts[c] for c in drawn]).mean() for drawn in redrawn(np.random.default_rng(5), 5, 300)]
+    low, high = stretched(means, values.mean(), effective_clusters(labels) - 1, 0.9)
+    assert got.estimate.shape == ()
+    np.testing.assert_allclose([got.estimate, got.low, got.high], [values.mean(), low, high], rtol=1e-10)
+
+
+def test_difference_interval_is_that_of_a_loop_over_drawn_clusters():
+    """Clusters 0-2 only in a, 3-6 only in b, 7-8 in both: drawn within these three, parts together."""
+    rng = np.random.default_rng(2)
+    sizes_a, sizes_b = [2, 3, 1, 0, 0, 0, 0, 4, 2], [0, 0, 0, 1, 5, 2, 2, 3, 1]
+    a, labels_a = clustered(rng, sizes_a, 1)
+    b, labels_b = clustered(rng, sizes_b, 1)
+    values, labels = np.concatenate([a, b])[:, 0], np.concatenate([labels_a, labels_b])
+    in_a = np.arange(len(values)) < len(a)
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=3, resamples=200)
+
+    draws = np.random.default_rng(3)
+    strata = [redrawn(draws, 3, 200), redrawn(draws, 4, 200), redrawn(draws, 2, 200)]
+    means = np.zeros((200, 2))
+    for i, (only_a, only_b, both) in enumerate(zip(*strata, strict=True)):
+        for group, (mask, only, first) in enumerate([(in_a, only_a, 0), (~in_a, only_b, 3)]):
+            # A stratum of C clusters, of which C - 1 are drawn, stands for C: its draws weigh C / (C - 1).
+            drawn = [(c + first, {0: 3 / 2, 3: 4 / 3}[first]) for c in only] + [(c + 7, 2.0) for c in both]
+            total = sum(w * values[mask & (labels == c)].sum() for c, w in drawn)
+            means[i, group] = total / sum(w * (mask & (labels == c)).sum() for c, w in drawn)
+    freedom = np.array([effective_clusters(labels_a), effective_clusters(labels_b)]) - 1
+    overlap = np.dot(sizes_a, sizes_b) / np.linalg.norm(sizes_a) / np.linalg.norm(sizes_b)
+    va, vb = means.var(0) / np.sqrt(freedom)
+    welch = means.var(0).sum() ** 2 / (va**2 + vb**2 + 2 * overlap * va * vb)
+    estimate = a.mean() - b.mean()
+    low, high = stretched(means[:, 0] - means[:, 1], estimate, welch)
+    np.testing.assert_allclose([got.estimate, got.low, got.high], [estimate, low, high], rtol=1e-10)
+
+
+def test_many_single_paragraphs_give_scipys_percentile_interval():
+    rng = np.random.default_rng(3)
+    values = rng.exponential(size=(500, 4))
+    got = cluster_bootstrap(values, np.arange(500), seed=1, resamples=9999)
+    theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", rng=1).confidence_interval
+    width = theirs.high - theirs.low
+    np.testing.assert_allclose(got.low, theirs.low, atol=0.03 * width.min())
+    np.testing.assert_allclose(got.high, theirs.high, atol=0.03 * width.min())
+
+
+def test_many_single_paragraphs_in_two_groups_give_scipys_percentile_interval():
+    rng = np.random.default_rng(4)
+    values, in_a = rng.normal(size=(500, 3)), np.arange(500) < 200
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(500), seed=1, resamples=9999)
+
+    def difference(x, y, axis):
+        return x.mean(axis=axis) - y.mean(axis=axis)
+
+    for cell in range(3):
+        x, y = values[in_a, cell], values[~in_a, cell]
+        theirs = scipy.stats.bootstrap((x, y), difference, method="percentile", vectorized=True, rng=1)
+        low, high = theirs.confidence_interval
+        assert got.low[cell] == pytest.approx(low, abs=0.03 * (high - low))
+        assert got.high[cell] == pytest.approx(high, abs=0.03 * (high - low))
+
+
+def test_parts_of_a_shared_cluster_travel_together():
+    """a = b + 1 in every cluster: whatever is drawn, the difference is 1."""
+    rng = np.random.default_rng(5)
+    half, labels = clustered(rng, [3, 2, 6, 1], 2)
+    values, labels = np.concatenate([half + 1, half]), np.tile(labels, 2)
+    in_a = np.arange(len(values)) < len(half)
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=0)
+    np.testing.assert_allclose([got.low, got.estimate, got.high], 1.0, atol=1e-12)
+
+
+def test_a_single_shared_cluster_does_not_make_the_interval_too_narrow():
+    """The lone shared cluster holds most of both groups: if it were always drawn, nothing much would vary."""
+    values, labels = clustered(np.random.default_rng(6), [2, 2, 2, 2, 2, 2, 60], 1)
+    in_a = np.isin(labels, [0, 1, 2]) | ((labels == 6) & (np.arange(len(labels)) % 2 == 0))
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=0)
+    apart = cluster_bootstrap_difference(
+        values[labels < 6], in_a[labels < 6], ~in_a[labels < 6], labels[labels < 6], seed=0
+    )
+    assert got.high - got.low > 0.5 * (apart.high - apart.low)
+
+
+COVERAGE = [("uneven", (10, 10), 1.0), ("few", (5, 20), 1.0), ("few spread wide", (5, 20), 3.0)]
+
+
+@pytest.mark.parametrize(("name", "clusters", "spread"), COVERAGE, ids=[c[0] for c in COVERAGE])
+def test_intervals_cover_the_true_difference_95_percent_of_the_time(name, clusters, spread):
+    """Each cell is one experiment; the sizes of the clusters change from trial to trial."""
+    held, held_mean = [], []
+    for trial in range(80):
+        rng = np.random.default_rng(trial)
+        a, labels_a = clustered(rng, rng.integers(1, 41, clusters[0]), 150, spread=spread)
+        b, labels_b = clustered(rng, rng.integers(1, 41, clusters[1]), 150)
+        values, labels = np.concatenate([a, b]), np.concatenate([labels_a, labels_b + 100])
+        in_a = labels < 100
+        got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=trial, resamples=500)
+        held.append((got.low <= 0) & (got.high >= 0))
+        mean = cluster_bootstrap(a, labels_a, seed=trial, resamples=500)
+        held_mean.append((mean.low <= 0) & (mean.high >= 0))
+    assert 0.935 <= np.mean(held) <= 0.965
+    assert 0.93 <= np.mean(held_mean) <= 0.97
+
+
+def test_wider_levels_give_wider_intervals_around_the_same_estimate():
+    values, labels = clustered(np.random.default_rng(7), [1, 5, 2, 9, 3, 3], 6)
+    at = {level: cluster_bootstrap(values, labels, seed=0, level=level) for level in (0.5, 0.95)}
+    assert (at[0.95].high > at[0.5].high).all() and (at[0.95].low < at[0.5].low).all()
+    np.testing.assert_array_equal(at[0.95].estimate, at[0.5].estimate)
+
+
+def test_one_cluster_has_an_estimate_and_no_interval():
+    one = cluster_bootstrap(np.array([1.0, 2.0, 6.0]), np.array([4, 4, 4]), seed=0)
+    assert one.estimate == 3.0 and np.isnan(one.low) and np.isnan(one.high)
+    in_a = np.array([True, True, False, False])
+    values, labels = np.array([1.0, 3.0, 5.0, 6.0]), np.array([0, 0, 1, 2])
+    for groups, estimate in (((in_a, ~in_a), -3.5), ((~in_a, in_a), 3.5)):
+        two = cluster_bootstrap_difference(values, *groups, labels, seed=0)
+        assert two.estimate == estimate and np.isnan(two.low) and np.isnan(two.high)
+
+
+def test_nothing_measured_is_nan_everywhere():
+    values = np.array([[np.nan, 1.0], [np.nan, 2.0], [1.0, 4.0], [2.0, 8.0]])
+    in_a = np.array([True, True, False, False])
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(4), seed=0)
+    assert np.isnan([got.estimate[0], got.low[0], got.high[0]]).all()
+    assert np.isfinite([got.estimate[1], got.low[1], got.high[1]]).all()
+    assert np.isnan(cluster_bootstrap(values[:2], np.arange(2), seed=0).estimate[0])
+
+
+def test_constant_values_have_an_interval_of_no_width():
+    in_a = np.arange(8) < 4
+    got = cluster_bootstrap_difference(np.zeros(8), in_a, ~in_a, np.arange(8), seed=0)
+    assert (got.estimate, got.low, got.high) == (0.0, 0.0, 0.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
+    rng = np.random.default_rng(seed)
+    values, labels = clustered(rng, rng.integers(1, 5, 8), 3)
+    values[rng.random(len(values)) < 0.3, 1] = np.nan
+    in_a = rng.random(len(values)) < 0.5
+    there = ~np.isnan(values[:, 1])
+    if not (in_a[there].any() and (~in_a)[there].any() and in_a.any() and (~in_a).any()):
+        return
+    pairs = [
+        (
+            cluster_bootstrap(values, labels, seed=1, resamples=100),
+            cluster_bootstrap(values[there, 1], labels[there], seed=1, resamples=100),
+        ),
+        (
+            cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=1, resamples=100),
+            cluster_bootstrap_difference(
+                values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, resamples=100
+            ),
+        ),
+    ]
+    for whole, dropped in pairs:
+        for name in ("estimate", "low", "high"):
+            np.testing.assert_allclose(getattr(whole, name)[1], getattr(dropped, name), atol=1e-12)
+
+
+def test_cells_do_not_depend_on_each_other_nor_on_the_pieces_they_are_worked_out_in(monkeypatch):
+    values, labels = clustered(np.random.default_rng(8), [1, 5, 2, 9, 3, 3, 2, 2], 12)
+    values[labels == 2, 3] = np.nan
+    in_a = labels % 2 == 0
+    whole = cluster_bootstrap_difference(values.reshape(-1, 3, 4), in_a, ~in_a, labels, seed=0)
+    mean = cluster_bootstrap(values.reshape(-1, 3, 4), labels, seed=0)
+    assert whole.low.shape == mean.low.shape == (3, 4)
+    monkeypatch.setattr(clusters_module, "CELLS_TIMES_DRAWS", 5 * 2000)
+    for cell in range(12):
+        one = cluster_bootstrap_difference(values[:, cell], in_a, ~in_a, labels, seed=0)
+        np.testing.assert_allclose(whole.low.flat[cell], one.low, rtol=1e-12)
+    np.testing.assert_allclose(mean.high.ravel(), cluster_bootstrap(values, labels, seed=0).high, rtol=1e-12)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    values, labels = clustered(np.random.default_rng(9), [1, 5, 2, 9, 3], 4)
+    first, again, other = (cluster_bootstrap(values, labels, seed=s) for s in (1, 1, 2))
+    assert (first.low == again.low).all() and (first.high == again.high).all()
+    assert (first.low != other.low).any()
+
+
+def test_the_order_of_paragraphs_does_not_matter():
+    rng = np.random.default_rng(10)
+    values, labels = clustered(rng, [1, 5, 2, 9, 3, 4], 3)
+    in_a, order = labels % 2 == 0, rng.permutation(len(labels))
+    one = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=0)
+    two = cluster_bootstrap_difference(values[order], in_a[order], ~in_a[order], labels[order], seed=0)
+    np.testing.assert_allclose(one.low, two.low, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resamples": 99}, "resamples=99 must be at least 100, because the tails are read off the draws."),
+        ({"level": 1.0}, "level=1.0 must lie between 0 and 1, both excluded."),
+        ({"level": 0.0}, "level=0.0 must lie between 0 and 1, both excluded."),
+    ],
+)
+def test_a_bootstrap_that_cannot_be_drawn_is_told_in_one_line(options, message):
+    values, in_a = np.arange(4.0), np.arange(4) < 2
+    with pytest.raises(LocalizeError) as told:
+        cluster_bootstrap(values, np.arange(4), seed=0, **options)
+    assert str(told.value) == "cluster_bootstrap: " + message
+    with pytest.raises(LocalizeError) as told:
+        cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(4), seed=0, **options)
+    assert str(told.value) == "cluster_bootstrap_difference: " + message
+
+
+def test_an_empty_group_is_told_by_the_function_that_was_called():
+    with pytest.raises(LocalizeError) as told:
+        cluster_bootstrap_difference(np.arange(4.0), np.arange(4) < 4, np.arange(4) > 4, np.arange(4), seed=0)
+    assert str(told.value) == (
+        "cluster_bootstrap_difference: in_b selects 0 of 4 paragraphs; at least one is needed to compare."
+    )
