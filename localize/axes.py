@@ -1,5 +1,6 @@
 """The words for axes and weights that every file uses, so that arrays meet by name."""
 
+from collections.abc import Iterable
 from typing import Final
 
 ATTENTION_COMPONENTS: Final = ("W_Q", "W_K", "W_V", "W_O")
@@ -22,3 +23,9 @@ OWN: Final = "own"
 
 CONTINUATIONS: Final = (TRUE, OWN)
 """A paragraph's own text, or what the model says greedily after its prefix."""
+
+
+def ordered_groups(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once, those of recall first, from most to least memorized, the others by the alphabet."""
+    present = set(names)
+    return (*(g for g in RECALL_GROUPS if g in present), *sorted(present - set(RECALL_GROUPS)))

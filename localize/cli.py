@@ -24,19 +24,29 @@ PAGE_FILE = "signature.html"
 
 @app.command()
 def run(
-    model: Annotated[str | None, typer.Argument(help="Hub name or checkpoint folder; the embedded model if left out.")] = None,
-    paragraphs: Annotated[str | None, typer.Argument(help=".csv .jsonl .npy .pt; the embedded paragraphs if left out.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Hub name or checkpoint folder; the embedded model if left out.")
+    ] = None,
+    paragraphs: Annotated[
+        str | None, typer.Argument(help=".csv .jsonl .npy .pt; the embedded paragraphs if left out.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("run"),
-    measure: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All if left out.")] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All if left out.")
+    ] = None,
     prefix: Annotated[int, typer.Option(help="Prefix length, in tokens.")] = 50,
     continuation: Annotated[int, typer.Option(help="Continuation length, in tokens.")] = 50,
     draws: Annotated[int, typer.Option(help="Random replacements per prefix position.")] = 2,
     limit: Annotated[int | None, typer.Option(help="Take the first so many paragraphs.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer folder or hub name, if not beside the model.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Tokenizer folder or hub name, if not beside the model.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    batch_size: Annotated[int | None, typer.Option(help="Paragraphs a pass; each measurement's own default if left out.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Paragraphs a pass; each measurement's own default if left out.")
+    ] = None,
 ) -> None:
     """Measure paragraphs in a model; write DIR/signature.zarr.zip and DIR/signature.html."""
     chosen = measure or list(MEASUREMENTS)
@@ -45,11 +55,14 @@ def run(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; a folder is needed.")
     from localize import gradients, load_model, load_paragraphs, perturb_prefix, rare_token_heads
+    from localize.measure.heads import check_rankable
 
     quiet_libraries()
     hooked = load_model(model, tokenizer=tokenizer, device=device, dtype=dtype)
     read = load_paragraphs(paragraphs, hooked, prefix_length=prefix, continuation_length=continuation, limit=limit)
     read.check_fits(hooked)
+    if "heads" in chosen:
+        check_rankable(read)
     say(str(hooked))
     say(str(read))
     for line in read.skipped[:5]:
@@ -89,9 +102,15 @@ def show(
 def train(
     recipe: Annotated[Path | None, typer.Argument(help="Recipe (.toml); the embedded model's if left out.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to make: checkpoint, tokenizer, paragraphs.")] = Path("trained"),
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Text files or folders of them, instead of the recipe's; may be repeated.")
+    ] = None,
+    planted: Annotated[str | None, typer.Option(help="Paragraphs file to plant from, instead of the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train a small model with planted paragraphs, from a recipe."""
+    from dataclasses import replace
+
     from tqdm import tqdm
 
     from localize.resources import embedded
@@ -100,6 +119,10 @@ def train(
 
     quiet_libraries()
     read = read_recipe(recipe if recipe is not None else embedded("recipe.toml"))
+    if corpus:
+        read = replace(read, corpus=replace(read.corpus, source=tuple(corpus)))
+    if planted is not None:
+        read = replace(read, planted=replace(read.planted, source=planted))
     bar = tqdm(total=read.training.steps, unit="step", desc="tokenizer")
 
     def on_progress(stage: str, count: int, loss: float) -> None:
@@ -159,15 +182,27 @@ def print_summary(signature: "MemorizationSignature") -> None:
 
     content = signature_content(signature)
     length = content["paragraphs"]["continuation_length"]
-    groups = Table("group", "paragraphs", "effective clusters", f"exact match (of {length})", "NLL (nats/token)", title="Recall")
+    groups = Table(
+        "group", "paragraphs", "effective clusters", f"exact match (of {length})", "NLL (nats/token)", title="Recall"
+    )
     for g in content["groups"]:
         groups.add_row(*(Text(str(g[key])) for key in ("name", "paragraphs", "clusters", "exact_match", "nll")))
-    found = Table("quantity", "group", "estimate [95%]", "null [95%]", "p", "n / clusters", title="What stands out, beside what nothing looks like")
+    found = Table(
+        "quantity",
+        "group",
+        "estimate [95%]",
+        "null [95%]",
+        "p",
+        "n / clusters",
+        title="What stands out, beside what nothing looks like",
+    )
     last = ""
     for row in content["summary"]:
         quantity = "" if row["quantity"] == last else row["quantity"]
         last = row["quantity"]
-        found.add_row(*(Text(cell) for cell in (quantity, row["group"], row["estimate"], row["null"], row["p"], row["size"])))
+        found.add_row(
+            *(Text(cell) for cell in (quantity, row["group"], row["estimate"], row["null"], row["p"], row["size"]))
+        )
     console = Console(highlight=False)
     console.print(groups)
     if content["summary"]:

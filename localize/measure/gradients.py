@@ -33,11 +33,14 @@ class Size(NamedTuple):
 
     @classmethod
     def empty(cls, model: HookedModel, count: int) -> "Size":
+        """Zeros for so many gradients of the model, on the CPU."""
         whole = (count, model.n_layers, len(COMPONENTS))
         heads = (count, model.n_layers, len(ATTENTION_COMPONENTS), model.n_heads)
         return cls(*(torch.zeros(shape, dtype=model.dtype) for shape in (whole, whole, heads, heads)))
 
-    def fill(self, rows: slice, layer: int, component: str, gradient: Float[Tensor, "batch input output"], n_heads: int) -> None:
+    def fill(
+        self, rows: slice, layer: int, component: str, gradient: Float[Tensor, "batch input output"], n_heads: int
+    ) -> None:
         """Write the sizes of one component's gradients, one matrix per row."""
         c = COMPONENTS.index(component)
         if component not in ATTENTION_COMPONENTS:
@@ -146,7 +149,11 @@ def gradients(
     with model.frozen(), torch.enable_grad():
         in_batches(work, len(paragraphs), batch_size, what="gradients")
 
-    arrays = {f"{'head_' * head}gradient_{kind}": getattr(size, f"{'head_' * head}{kind}") for head in (0, 1) for kind in ("max", "norm")}
+    arrays = {
+        f"{'head_' * head}gradient_{kind}": getattr(size, f"{'head_' * head}{kind}")
+        for head in (0, 1)
+        for kind in ("max", "norm")
+    }
     if sets:
         whole = Size.empty(model, len(names))
         for (name, layer, component), total in sums.items():

@@ -78,8 +78,24 @@ def _scores(
     attention: Float[Tensor, "paragraph head key"], counts: Int[Tensor, "*paragraph key"], seen: Bool[Tensor, " key"]
 ) -> Float[Tensor, "paragraph head"]:
     if int(seen.sum()) < 2:
-        raise LocalizeError("rare_token_scores: the window shows fewer than two earlier keys; no rank correlation exists.")
+        raise LocalizeError(
+            "rare_token_scores: the window shows fewer than two earlier keys; no rank correlation exists."
+        )
     return spearman(attention[..., seen], -counts[..., None, seen].to(attention.dtype))
+
+
+def check_rankable(paragraphs: Paragraphs) -> None:
+    """Raise an `InputError` unless there are two earlier tokens to rank, and two clusters for the null."""
+    if paragraphs.prefix_length < 3:
+        raise InputError(
+            f"{paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least 3 for rare_token_heads, "
+            "to rank two earlier tokens."
+        )
+    if len(np.unique(paragraphs.clusters)) < 2:
+        raise InputError(
+            f"{paragraphs.source}: {len(paragraphs)} paragraph(s) in one cluster of near-duplicates; "
+            "the null of rare_token_heads needs at least two clusters."
+        )
 
 
 def mismatched(paragraphs: Paragraphs, draws: int, seed: int) -> Int[np.ndarray, "paragraph draw"]:
@@ -88,13 +104,9 @@ def mismatched(paragraphs: Paragraphs, draws: int, seed: int) -> Int[np.ndarray,
     Raises:
         InputError: If all paragraphs are in one cluster.
     """
+    check_rankable(paragraphs)
     clusters = paragraphs.clusters
     others = {cluster: np.flatnonzero(clusters != cluster) for cluster in np.unique(clusters)}
-    if len(others) < 2:
-        raise InputError(
-            f"{paragraphs.source}: {len(paragraphs)} paragraph(s) in one cluster of near-duplicates; the null of rare_token_heads "
-            "needs at least two clusters."
-        )
     return np.array(
         [
             [others[cluster][keyed_integer(len(others[cluster]), "mismatch", seed, key, draw)] for draw in range(draws)]
@@ -132,14 +144,17 @@ def rare_token_heads(
         are scored on the keys they see. Recall is attached.
 
     Raises:
-        InputError: If the paragraphs do not fit the model, or are one cluster, so that there is no null.
-        LocalizeError: If the prefix is shorter than three tokens, or `counts` has not one entry per token of the vocabulary.
+        InputError: If the paragraphs do not fit the model, are one cluster, so that there is no null, or have a prefix shorter
+            than three tokens.
+        LocalizeError: If `counts` has not one entry per token of the vocabulary.
 
     Source:
         Stoehr et al. 2024, section 5; rank correlation inside each paragraph and the mismatched null are ours.
     """
     if paragraphs.prefix_length < 3:
-        raise LocalizeError(f"rare_token_heads: prefix_length={paragraphs.prefix_length} must be at least 3, to rank two earlier tokens.")
+        raise LocalizeError(
+            f"rare_token_heads: prefix_length={paragraphs.prefix_length} must be at least 3, to rank two earlier tokens."
+        )
     if null_draws < 1:
         raise LocalizeError(f"rare_token_heads: null_draws={null_draws} must be at least 1.")
     recall = recall_of(model, paragraphs)
@@ -151,13 +166,17 @@ def rare_token_heads(
     if counts is None:
         counts = unigram_counts(paragraphs, vocab_size=model.vocab_size)
     if len(counts) != model.vocab_size:
-        raise LocalizeError(f"rare_token_heads: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}.")
+        raise LocalizeError(
+            f"rare_token_heads: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}."
+        )
     query = paragraphs.prefix_length - 1
     frequency = counts[paragraphs.prefixes[:, :query]]  # (paragraph, key)
     shape = (len(paragraphs), model.n_layers, model.n_heads)
     score, null = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     names = {f"blocks.{layer}.attn.hook_pattern": layer for layer in range(model.n_layers)}
-    visible = {layer: visible_keys(1, query + 1, model.window(layer))[0, :query].to(model.device) for layer in names.values()}
+    visible = {
+        layer: visible_keys(1, query + 1, model.window(layer))[0, :query].to(model.device) for layer in names.values()
+    }
 
     def work(rows: slice) -> None:
         own = frequency[rows].to(model.device)
@@ -170,8 +189,16 @@ def rare_token_heads(
             mismatched_scores = [_scores(attention, others[:, draw], visible[layer]) for draw in range(null_draws)]
             null[rows, layer] = torch.stack(mismatched_scores).nanmean(0).cpu().numpy()
 
-        model.forward(paragraphs.prefixes[rows].to(model.device), hooks=dict.fromkeys(names, on_pattern), read=slice(-1, None))
+        model.forward(
+            paragraphs.prefixes[rows].to(model.device), hooks=dict.fromkeys(names, on_pattern), read=slice(-1, None)
+        )
 
     in_batches(work, len(paragraphs), batch_size, what="heads")
-    call = {"measurement": "rare_token_heads", "counts": corpus, "null_draws": null_draws, "seed": seed, "batch_size": batch_size}
+    call = {
+        "measurement": "rare_token_heads",
+        "counts": corpus,
+        "null_draws": null_draws,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     return labelled(model, paragraphs, recall, {"rare_token_score": score, "rare_token_null": null}, call=call)

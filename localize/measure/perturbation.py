@@ -62,7 +62,9 @@ def perturbed_recall(
     for position in range(prefix_length):
         changed = replacements[:, :, position].reshape(-1, 1)
         suffix = torch.cat([changed, tokens[row, position + 1 : -1]], dim=1)
-        logits = model.forward(suffix, cache=known.first(position).rows(row), read=slice(prefix_length - 1 - position, None))
+        logits = model.forward(
+            suffix, cache=known.first(position).rows(row), read=slice(prefix_length - 1 - position, None)
+        )
         matched.append(exact_match(logits, targets).view(count, draws))
         nll.append(token_nll(logits, targets).mean(1).view(count, draws))
     return torch.stack(matched, dim=-1), torch.stack(nll, dim=-1)
@@ -108,7 +110,9 @@ def perturb_prefix(
     elif paragraphs.recall_continuation == TRUE:
         tokens = paragraphs.recall_tokens
     else:
-        raise InputError(f"perturb_prefix: {paragraphs.source} hold own continuations only; continuation='true' needs the true text.")
+        raise InputError(
+            f"perturb_prefix: {paragraphs.source} hold own continuations only; continuation='true' needs the true text."
+        )
     before = measure_recall(model, tokens, paragraphs.prefix_length)
     replacements = uniform_replacements(paragraphs, model.vocab_size, draws, seed)
     matched = np.zeros(replacements.shape, dtype=np.int64)
@@ -127,5 +131,11 @@ def perturb_prefix(
         "perturbed_nll": nll,
         "replacement": replacements,
     }
-    call = {"measurement": "perturb_prefix", "draws": draws, "continuation": continuation, "seed": seed, "batch_size": batch_size}
+    call = {
+        "measurement": "perturb_prefix",
+        "draws": draws,
+        "continuation": continuation,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -65,7 +66,12 @@ def continuation_logits(
 
 @torch.no_grad()
 def measure_recall(
-    model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int, *, batch_size: int = 64, show: bool = True
+    model: HookedModel,
+    tokens: Int[Tensor, "paragraph position"],
+    prefix_length: int,
+    *,
+    batch_size: int = 64,
+    show: bool = True,
 ) -> Recall:
     """Exact match and token NLL of every row, in one teacher-forced pass."""
     count, length = tokens.shape
@@ -85,7 +91,14 @@ def measure_recall(
 def recall_of(model: HookedModel, paragraphs: Paragraphs, *, show: bool = True) -> Recall:
     """Recall of the paragraphs' true continuations (of their own ones, where the true ones are not known)."""
     paragraphs.check_fits(model)
-    return measure_recall(model, paragraphs.recall_tokens, paragraphs.prefix_length, show=show)
+    recall = measure_recall(model, paragraphs.recall_tokens, paragraphs.prefix_length, show=show)
+    if not np.isfinite(recall.token_nll).all():
+        row, offset = (int(i) for i in np.argwhere(~np.isfinite(recall.token_nll))[0])
+        raise LocalizeError(
+            f"{model.name}: the NLL of paragraph {paragraphs.ids[row]!r} at position {paragraphs.prefix_length + offset} is "
+            f"{recall.token_nll[row, offset]}; a finite number is needed (damaged weights, or a dtype too narrow?)."
+        )
+    return recall
 
 
 def recall(model: HookedModel, paragraphs: Paragraphs) -> "MemorizationSignature":

@@ -19,11 +19,15 @@ def is_bridge(model: Any) -> bool:
 def bridge_over(hf: Any, tokenizer: Any, name: str) -> Any:
     """A bridge over the parameters of `hf`, whose own modules stay as they are: a bridge rewires those it is given."""
     if tokenizer is None:
-        raise ModelError(f"bridge: {name} has no tokenizer, and a TransformerBridge needs one; load_model(..., tokenizer=...).")
+        raise ModelError(
+            f"bridge: {name} has no tokenizer, and a TransformerBridge needs one; load_model(..., tokenizer=...)."
+        )
     from transformer_lens.model_bridge import TransformerBridge
 
     shared = copy.deepcopy(hf, memo={id(p): p for p in hf.parameters()})
-    return TransformerBridge.boot_transformers(name, hf_model=shared, tokenizer=copy.deepcopy(tokenizer), dtype=hf.dtype)
+    return TransformerBridge.boot_transformers(
+        name, hf_model=shared, tokenizer=copy.deepcopy(tokenizer), dtype=hf.dtype
+    )
 
 
 def model_behind(bridge: Any) -> Any:
@@ -34,11 +38,15 @@ def model_behind(bridge: Any) -> Any:
             which works on rewritten copies.
     """
     wrapped = bridge.original_model
-    parameters = {name.replace("._original_component", ""): p for name, p in wrapped.named_parameters(remove_duplicate=False)}
+    parameters = {
+        name.replace("._original_component", ""): p for name, p in wrapped.named_parameters(remove_duplicate=False)
+    }
     plain = type(wrapped)(copy.deepcopy(wrapped.config))
     names = dict(plain.named_parameters(remove_duplicate=False))
     if lacking := sorted(names.keys() - parameters.keys()):
-        raise ModelError(f"TransformerBridge: no parameter {lacking[0]!r} in it; give load_model the transformers model instead.")
+        raise ModelError(
+            f"TransformerBridge: no parameter {lacking[0]!r} in it; give load_model the transformers model instead."
+        )
     plain.load_state_dict({name: parameters[name] for name in names}, assign=True)
     plain = plain.to(next(iter(parameters.values())).device).eval()
     tokens = torch.arange(min(16, plain.config.vocab_size), device=plain.device)[None]

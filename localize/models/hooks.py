@@ -91,7 +91,7 @@ class HookedModel:
                 f"{name} is a {type(hf).__name__} (model_type={model_type!r}); "
                 "GPTNeoForCausalLM and GPT2LMHeadModel (gpt_neo, gpt2) can be localized."
             )
-        self.hf = hf.eval()
+        self.hf = hf
         self.tokenizer = tokenizer
         self.name = name
         self.revision = revision
@@ -115,10 +115,12 @@ class HookedModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.hf.transformer.wte.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
         return self.hf.transformer.wte.weight.dtype
 
     def window(self, layer: int) -> int | None:
@@ -132,8 +134,11 @@ class HookedModel:
         return weight_view(self, layer, component, head)
 
     def weights_hash(self) -> str:
-        """SHA-256 of every parameter's name and bytes: two models with equal hashes compute the same."""
-        digest = hashlib.sha256()
+        """SHA-256 of every parameter's name and bytes, and of the wiring: two models with equal hashes compute the same."""
+        config = self.hf.config
+        windows = [self.window(layer) for layer in range(self.n_layers)]
+        wiring = (self.family, self.n_heads, windows, config.activation_function, config.layer_norm_epsilon)
+        digest = hashlib.sha256(repr(wiring).encode())
         for name, value in sorted(self.hf.state_dict().items()):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
@@ -146,6 +151,7 @@ class HookedModel:
         return ("hook_embed", "hook_pos_embed", *blocks, "ln_final.hook_normalized")
 
     def __call__(self, tokens: Int[Tensor, "batch position"], **options: Any) -> Float[Tensor, "batch read vocab"]:
+        """The same as `forward`."""
         return self.forward(tokens, **options)
 
     def forward(
@@ -172,10 +178,14 @@ class HookedModel:
         """
         hooks = hooks or {}
         if unknown := set(hooks) - set(self.hook_names):
-            raise ModelError(f"no activation {min(unknown)!r}; the names are {', '.join(self.hook_names[:4])}, ... (hook_names).")
+            raise ModelError(
+                f"no activation {min(unknown)!r}; the names are {', '.join(self.hook_names[:4])}, ... (hook_names)."
+            )
         past = cache.length if cache is not None else 0
         if past + tokens.shape[1] > self.n_ctx:
-            raise ModelError(f"{past + tokens.shape[1]} tokens do not fit the context of {self.name}, which is {self.n_ctx}.")
+            raise ModelError(
+                f"{past + tokens.shape[1]} tokens do not fit the context of {self.name}, which is {self.n_ctx}."
+            )
 
         def site(name: str, value: Tensor) -> Tensor:
             replaced = hooks[name](value, name) if name in hooks else None
@@ -285,5 +295,3 @@ def visible_keys(
     key = torch.arange(keys, device=device)[None, :]
     seen = key <= query
     return seen if window is None else seen & (query - key < window)
-
-

@@ -111,10 +111,14 @@ def _check_folder(path: Path) -> None:
     import json
 
     if not path.is_dir():
-        raise ModelError(f"model {path}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model.")
+        raise ModelError(
+            f"model {path}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+        )
     config = path / "config.json"
     if not config.is_file():
-        raise ModelError(f"model {path}: no config.json; a checkpoint folder holds config.json and {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}.")
+        raise ModelError(
+            f"model {path}: no config.json; a checkpoint folder holds config.json and {WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}."
+        )
     try:
         model_type = json.loads(config.read_text()).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
@@ -129,8 +133,9 @@ def _load_weights(where: str, name: str, dtype: "torch.dtype", revision: str | N
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # what it would say about missing weights is an error of ours
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
         if config.model_type not in ("gpt_neo", "gpt2"):
@@ -151,8 +156,12 @@ def _load_weights(where: str, name: str, dtype: "torch.dtype", revision: str | N
         raise ModelError(f"model {name}: cannot be loaded: {lines[0]}") from error
     finally:
         logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
     if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"model {name}: {len(missing)} weights are missing, the first {missing[0]!r}; an incomplete checkpoint is not used.")
+        raise ModelError(
+            f"model {name}: {len(missing)} weights are missing, the first {missing[0]!r}; an incomplete checkpoint is not used."
+        )
     return hf
 
 

@@ -23,12 +23,19 @@ def linear_modules(block: nn.Module, family: Family) -> dict[str, tuple[nn.Modul
     mlp = {"W_in": (block.mlp.c_fc, 0), "W_out": (block.mlp.c_proj, 0)}
     if family == "gpt2":
         attn = block.attn
-        return {"W_Q": (attn.c_attn, 0), "W_K": (attn.c_attn, 1), "W_V": (attn.c_attn, 2), "W_O": (attn.c_proj, 0)} | mlp
+        return {
+            "W_Q": (attn.c_attn, 0),
+            "W_K": (attn.c_attn, 1),
+            "W_V": (attn.c_attn, 2),
+            "W_O": (attn.c_proj, 0),
+        } | mlp
     attn = block.attn.attention
     return {"W_Q": (attn.q_proj, 0), "W_K": (attn.k_proj, 0), "W_V": (attn.v_proj, 0), "W_O": (attn.out_proj, 0)} | mlp
 
 
-def input_output_view(weight: Float[Tensor, "a b"], component: str, part: int, family: Family) -> Float[Tensor, "input output"]:
+def input_output_view(
+    weight: Float[Tensor, "a b"], component: str, part: int, family: Family
+) -> Float[Tensor, "input output"]:
     """A component's weight as a map from its input to its output, as a view that writes through.
 
     GPT-Neo stores (output, input); GPT-2 stores (input, output), with q, k, v side by side.
@@ -41,7 +48,9 @@ def input_output_view(weight: Float[Tensor, "a b"], component: str, part: int, f
     return weight
 
 
-def split_heads(matrix: Float[Tensor, "*batch input output"], component: str, n_heads: int) -> Float[Tensor, "*batch head a b"]:
+def split_heads(
+    matrix: Float[Tensor, "*batch input output"], component: str, n_heads: int
+) -> Float[Tensor, "*batch head a b"]:
     """An (input, output) matrix of an attention component as one matrix per head.
 
     Returns:
@@ -51,13 +60,17 @@ def split_heads(matrix: Float[Tensor, "*batch input output"], component: str, n_
         ModelError: If the component does not divide into heads.
     """
     if component not in ATTENTION_COMPONENTS:
-        raise ModelError(f"split_heads: component={component!r} has no heads; those that have: {', '.join(ATTENTION_COMPONENTS)}.")
+        raise ModelError(
+            f"split_heads: component={component!r} has no heads; those that have: {', '.join(ATTENTION_COMPONENTS)}."
+        )
     if component == "W_O":
         return matrix.unflatten(-2, (n_heads, matrix.shape[-2] // n_heads))
     return matrix.unflatten(-1, (n_heads, matrix.shape[-1] // n_heads)).movedim(-2, -3)
 
 
-def weight_view(model: "HookedModel", layer: int, component: str, head: int | None = None, *, grad: bool = False) -> Tensor:
+def weight_view(
+    model: "HookedModel", layer: int, component: str, head: int | None = None, *, grad: bool = False
+) -> Tensor:
     """The weight (or its `.grad`) of one component, whole or of one head, as a view that writes through.
 
     Args:
@@ -82,7 +95,9 @@ def weight_view(model: "HookedModel", layer: int, component: str, head: int | No
     module, part = linear_modules(model.blocks[layer], model.family)[component]
     stored = module.weight.grad if grad else module.weight.data
     if stored is None:
-        raise ModelError(f"layer {layer} {component} holds no gradient; run a backward pass with its weights unfrozen first.")
+        raise ModelError(
+            f"layer {layer} {component} holds no gradient; run a backward pass with its weights unfrozen first."
+        )
     matrix = input_output_view(stored, component, part, model.family)
     return matrix if head is None else split_heads(matrix, component, model.n_heads)[head]
 

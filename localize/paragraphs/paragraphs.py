@@ -57,9 +57,13 @@ class Paragraphs:
         if count == 0:
             raise InputError(f"{self.source}: no paragraphs; at least one is needed.")
         if not 1 <= self.prefix_length < length:
-            raise InputError(f"{self.source}: prefix_length={self.prefix_length} must lie in 1..{length - 1}, for {length} tokens a paragraph.")
+            raise InputError(
+                f"{self.source}: prefix_length={self.prefix_length} must lie in 1..{length - 1}, for {length} tokens a paragraph."
+            )
         if self.continuation not in CONTINUATIONS:
-            raise InputError(f"{self.source}: continuation={self.continuation!r} is not one of {', '.join(CONTINUATIONS)}.")
+            raise InputError(
+                f"{self.source}: continuation={self.continuation!r} is not one of {', '.join(CONTINUATIONS)}."
+            )
         if not self.ids:
             object.__setattr__(self, "ids", tuple(str(i) for i in range(count)))
         for name in ("ids", "texts", "groups", "duplicates"):
@@ -75,7 +79,10 @@ class Paragraphs:
         return len(self.tokens)
 
     def __repr__(self) -> str:
-        parts = [f"{len(self)} x ({self.prefix_length} + {self.continuation_length}) tokens", f"{self.continuation} continuation"]
+        parts = [
+            f"{len(self)} x ({self.prefix_length} + {self.continuation_length}) tokens",
+            f"{self.continuation} continuation",
+        ]
         if self.groups is not None:
             names, counts = np.unique(self.groups, return_counts=True)
             parts.append(", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True)))
@@ -100,14 +107,17 @@ class Paragraphs:
 
     @property
     def continuation_length(self) -> int:
+        """How many of the positions are the continuation."""
         return self.tokens.shape[1] - self.prefix_length
 
     @property
     def prefixes(self) -> Int[Tensor, "paragraph prefix_position"]:
+        """What is given."""
         return self.tokens[:, : self.prefix_length]
 
     @property
     def continuations(self) -> Int[Tensor, "paragraph continuation_position"]:
+        """What is asked for."""
         return self.tokens[:, self.prefix_length :]
 
     @property
@@ -160,7 +170,9 @@ class Paragraphs:
             return self
         self.check_fits(model)
         said = [
-            model.continue_greedily(self.prefixes[start : start + batch_size].to(model.device), self.continuation_length).cpu()
+            model.continue_greedily(
+                self.prefixes[start : start + batch_size].to(model.device), self.continuation_length
+            ).cpu()
             for start in range(0, len(self), batch_size)
         ]
         tokens = torch.cat([self.prefixes, torch.cat(said)], dim=1)

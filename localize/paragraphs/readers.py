@@ -53,7 +53,9 @@ def load_paragraphs(
     from localize.paragraphs.paragraphs import Paragraphs
 
     if prefix_length < 1 or continuation_length < 1:
-        raise InputError(f"prefix_length={prefix_length} and continuation_length={continuation_length} must both be at least 1.")
+        raise InputError(
+            f"prefix_length={prefix_length} and continuation_length={continuation_length} must both be at least 1."
+        )
     if isinstance(source, Paragraphs):
         return source if limit is None else source[:limit]
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
@@ -64,7 +66,9 @@ def load_paragraphs(
         if not path.is_file():
             raise InputError(f"paragraphs {path}: no such file.")
         if path.suffix not in FORMATS:
-            raise InputError(f"paragraphs {path}: {path.suffix or 'no suffix'} is not a format read here; {', '.join(FORMATS)} are.")
+            raise InputError(
+                f"paragraphs {path}: {path.suffix or 'no suffix'} is not a format read here; {', '.join(FORMATS)} are."
+            )
         source = _token_file(path) if path.suffix in (".npy", ".pt") else _rows_of(path)
     else:
         name = type(source).__name__
@@ -105,7 +109,9 @@ class _Columns:
         elif isinstance(row, list | tuple):
             row = {"tokens": row}
         elif not isinstance(row, Mapping):
-            raise InputError(f"{where} is a {type(row).__name__}; a text, token ids, or an object with a field 'text' or 'tokens' is needed.")
+            raise InputError(
+                f"{where} is a {type(row).__name__}; a text, token ids, or an object with a field 'text' or 'tokens' is needed."
+            )
         text = next((row[field] for field in TEXT_FIELDS if field in row), None)
         if row.get("tokens") is not None:
             tokens = row["tokens"]
@@ -115,7 +121,9 @@ class _Columns:
                 raise InputError(f"{where} has {len(tokens)} tokens; {self.length} are needed (prefix + continuation).")
         elif isinstance(text, str):
             if self.tokenizer is None:
-                raise InputError(f"paragraphs {self.name} are text; pass the model or its tokenizer: load_paragraphs(..., model).")
+                raise InputError(
+                    f"paragraphs {self.name} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
+                )
             tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             if len(tokens) < self.length:
                 self.skipped.append(f"row {number}: {len(tokens)} tokens, {self.length} are needed")
@@ -162,7 +170,9 @@ def _csv_rows(path: Path) -> Iterator[Mapping]:
                 raise InputError(f"paragraphs {path}: no column {', '.join(map(repr, TEXT_FIELDS))}; it has {has}.")
             for number, row in enumerate(rows):
                 if None in row or None in row.values():
-                    raise InputError(f"paragraphs {path}: row {number} (line {rows.line_num}) has not {len(names)} columns.")
+                    raise InputError(
+                        f"paragraphs {path}: row {number} (line {rows.line_num}) has not {len(names)} columns."
+                    )
                 yield row
         except UnicodeDecodeError as error:
             raise InputError(f"paragraphs {path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
@@ -170,12 +180,16 @@ def _csv_rows(path: Path) -> Iterator[Mapping]:
 
 def _jsonl_rows(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8") as file:
+        number = 0
         try:
-            for number, line in enumerate(file, start=1):
+            for line in file:
+                number += 1
                 if line.strip():
                     yield json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"paragraphs {path}: line {number} is not JSON ({error.msg} at column {error.colno}).") from None
+            raise InputError(
+                f"paragraphs {path}: line {number} is not JSON ({error.msg} at column {error.colno})."
+            ) from None
         except UnicodeDecodeError as error:
             raise InputError(f"paragraphs {path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
 
@@ -188,12 +202,16 @@ def _token_file(path: Path) -> Any:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged files raise many kinds, one of them the unpickler's refusal of anything but tensors
+    except (
+        Exception
+    ) as error:  # damaged files raise many kinds, one of them the unpickler's refusal of anything but tensors
         raise InputError(f"paragraphs {path}: cannot be read as plain tensors ({_first_line(error)}).") from None
     if isinstance(loaded, list) and loaded and all(isinstance(row, torch.Tensor) and row.ndim == 1 for row in loaded):
         lengths = sorted({len(row) for row in loaded})
         if len(lengths) > 1:
-            raise InputError(f"paragraphs {path}: ragged rows, of {lengths[0]} to {lengths[-1]} tokens; rows of one length are needed.")
+            raise InputError(
+                f"paragraphs {path}: ragged rows, of {lengths[0]} to {lengths[-1]} tokens; rows of one length are needed."
+            )
         return torch.stack(loaded)
     if not isinstance(loaded, torch.Tensor):
         raise InputError(f"paragraphs {path}: holds a {type(loaded).__name__}; a tensor of token rows is needed.")
@@ -208,9 +226,13 @@ def _token_matrix(tokens: Any, length: int, name: str) -> Any:
     import torch
 
     if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
-        raise InputError(f"paragraphs {name}: {tokens.dtype} of shape {tuple(tokens.shape)}; integer token rows (paragraph, position) are needed.")
+        raise InputError(
+            f"paragraphs {name}: {tokens.dtype} of shape {tuple(tokens.shape)}; integer token rows (paragraph, position) are needed."
+        )
     if len(tokens) == 0:
         raise InputError(f"paragraphs {name}: no paragraphs; at least one of {length} tokens is needed.")
     if tokens.shape[1] < length:
-        raise InputError(f"paragraphs {name}: rows of {tokens.shape[1]} tokens; {length} are needed (prefix + continuation).")
+        raise InputError(
+            f"paragraphs {name}: rows of {tokens.shape[1]} tokens; {length} are needed (prefix + continuation)."
+        )
     return tokens[:, :length].to(torch.int64)

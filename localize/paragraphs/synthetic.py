@@ -28,7 +28,7 @@ from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import accumulate
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from localize.errors import LocalizeError
 from localize.paragraphs.inflection import inflected, lemma
@@ -172,8 +172,7 @@ class _Page:
 
 
 _Slot: TypeAlias = Callable[[_Page], str]
-_Part: TypeAlias = "str | _Slot | tuple[_Template, ...]"
-_Template: TypeAlias = "tuple[_Part, ...]"
+_Template: TypeAlias = tuple[Any, ...]  # of text, slots, and tuples of alternative templates
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ def _style(genre: str, topic: str) -> _Style:
 
 def _parse(line: str, genre: str, topic: str) -> _Template:
     """A template's parts: plain text, slots, and a tuple of templates for each choice."""
-    choices: list[list[list[_Part]]] = [[[]]]  # the open brackets, each with its alternatives so far
+    choices: list[list[list[Any]]] = [[[]]]  # the open brackets, each with its alternatives so far
     for token in _TEMPLATE_PART.split(line):
         if token == "[":
             choices.append([[]])

@@ -14,7 +14,9 @@ from localize.errors import InputError
 from localize.paragraphs.paragraphs import Paragraphs
 
 
-def unigram_counts(corpus: Any, *, vocab_size: int, tokenizer: Any = None, text_field: str = "text") -> Int[Tensor, " vocab"]:
+def unigram_counts(
+    corpus: Any, *, vocab_size: int, tokenizer: Any = None, text_field: str = "text"
+) -> Int[Tensor, " vocab"]:
     """Occurrences of each token in a corpus, read as a stream; of equal documents only the first counts.
 
     Args:
@@ -40,7 +42,9 @@ def unigram_counts(corpus: Any, *, vocab_size: int, tokenizer: Any = None, text_
         seen.add(key)
         if row.min() < 0 or row.max() >= vocab_size:
             worst = row[(row < 0) | (row >= vocab_size)][0]
-            raise InputError(f"corpus document {number}: token id {worst} is outside the vocabulary, 0..{vocab_size - 1}.")
+            raise InputError(
+                f"corpus document {number}: token id {worst} is outside the vocabulary, 0..{vocab_size - 1}."
+            )
         np.add.at(counts, row, 1)
     if not seen:
         raise InputError("corpus: no documents; at least one is needed to count tokens.")
@@ -70,7 +74,9 @@ def _lines(path: Path) -> Iterable[str]:
 def _token_ids(document: Any, number: int, tokenizer: Any, text_field: str) -> np.ndarray:
     if isinstance(document, dict):
         if text_field not in document:
-            raise InputError(f"corpus document {number}: no field {text_field!r}; it has {', '.join(map(str, document))}.")
+            raise InputError(
+                f"corpus document {number}: no field {text_field!r}; it has {', '.join(map(str, document))}."
+            )
         document = document[text_field]
     if isinstance(document, str):
         if tokenizer is None:

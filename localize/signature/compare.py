@@ -46,8 +46,8 @@ def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resampl
         "null_low": test.null_low,
         "null_high": test.null_high,
         "effect_size": standardized_difference(array, in_a, in_b),
-        "mean_a": np.nanmean(array[in_a], axis=0),
-        "mean_b": np.nanmean(array[in_b], axis=0),
+        "mean_a": _mean(array[in_a]),
+        "mean_b": _mean(array[in_b]),
     }
     dims = values.dims[1:]
     coords = {name: c for name, c in values.coords.items() if "paragraph" not in c.dims}
@@ -65,9 +65,18 @@ def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resampl
     return xr.Dataset({name: (dims, np.asarray(cell)) for name, cell in cells.items()}, coords=coords, attrs=attrs)
 
 
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over paragraphs of what was measured; nan where nothing was."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(values, axis=0)
+
+
 def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:
     """Warn of groups whose paragraphs are too near to one another to count as many."""
     effective = {group: effective_clusters(values) for group, values in clusters.items()}
     if few := {group: n for group, n in effective.items() if n < FEW_CLUSTERS}:
         told = ", ".join(f"{group} {n:.1f} of {len(clusters[group])} paragraphs" for group, n in few.items())
-        warnings.warn(f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=3)
+        warnings.warn(
+            f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=3
+        )

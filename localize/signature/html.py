@@ -24,7 +24,13 @@ def signature_page(signature: "MemorizationSignature", figure_html: str) -> str:
 
 
 def _template(name: str) -> Any:
-    environment = Environment(loader=PackageLoader("localize.signature"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("localize.signature"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template(name)
 
 

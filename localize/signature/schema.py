@@ -32,8 +32,8 @@ class Variable:
     label: str
     description: str
     source: str
-    low: float | None = None
-    high: float | None = None
+    low: int | None = None
+    high: int | None = None
 
 
 _REGISTRY: dict[str, Variable] = {}

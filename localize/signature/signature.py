@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from localize.axes import RECALL_GROUPS
+from localize.axes import ordered_groups
 from localize.errors import SignatureError
 from localize.signature.schema import DIMS, REGISTRY
 
@@ -50,8 +50,7 @@ class MemorizationSignature:
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups, those of recall first and from most to least memorized."""
-        present = dict.fromkeys(str(g) for g in self._dataset["group"].values)
-        return (*(g for g in RECALL_GROUPS if g in present), *sorted(g for g in present if g not in RECALL_GROUPS))
+        return ordered_groups(str(g) for g in self._dataset["group"].values)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -183,7 +182,9 @@ def check(dataset: "xr.Dataset") -> None:
     for name, array in dataset.data_vars.items():
         schema = REGISTRY.get(str(name))
         if schema is None:
-            raise SignatureError(f"signature: unknown variable {name!r}; register it first. Known: {', '.join(REGISTRY)}.")
+            raise SignatureError(
+                f"signature: unknown variable {name!r}; register it first. Known: {', '.join(REGISTRY)}."
+            )
         if array.dims != schema.dims:
             raise SignatureError(f"signature: {name} has axes {array.dims}; {schema.dims} are due.")
         if array.dtype.kind not in ("f" if schema.kind == "float" else "iu"):
@@ -211,7 +212,9 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
     coords = [str(n) for n in b.coords if n in a.coords]
     for name in coords:
         if not np.array_equal(a[name].values, b[name].values):
-            raise SignatureError(f"join: {name!r} differs between the two signatures; measure both with the same labels and layers.")
+            raise SignatureError(
+                f"join: {name!r} differs between the two signatures; measure both with the same labels and layers."
+            )
     shared = [str(n) for n in b.data_vars if n in a.data_vars]
     for name in shared:
         _check_agreement(name, a[name], b[name])
@@ -224,14 +227,20 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
 def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray") -> None:
     ways = [array.attrs.get("continuation") for array in (a, b)]
     if ways[0] != ways[1]:
-        raise SignatureError(f"join: {name} is of the {ways[0]} continuation on the left and of the {ways[1]} one on the right.")
+        raise SignatureError(
+            f"join: {name} is of the {ways[0]} continuation on the left and of the {ways[1]} one on the right."
+        )
     if a.dtype.kind in "iu":
         # A tie of two logits may fall either way in another batch; more than a few differences are no rounding.
         agree = a.shape == b.shape and (a.values != b.values).mean() <= 0.01
     else:
-        agree = a.shape == b.shape and np.allclose(a.values, b.values, rtol=ROUNDING, atol=ROUNDING * 0.1, equal_nan=True)
+        agree = a.shape == b.shape and np.allclose(
+            a.values, b.values, rtol=ROUNDING, atol=ROUNDING * 0.1, equal_nan=True
+        )
     if not agree:
-        raise SignatureError(f"join: {name} is in both signatures with different values; drop one, or measure with the same options.")
+        raise SignatureError(
+            f"join: {name} is in both signatures with different values; measure both with the same options."
+        )
 
 
 def _described(dataset: "xr.Dataset") -> str:

@@ -10,12 +10,13 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from localize.axes import MEMORIZED, NOT_MEMORIZED
+from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
 from localize.signature.compare import warn_of_few_clusters
 from localize.statistics import (
     cluster_bootstrap,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 TOP_POSITIONS = 5
-NULL_DRAWS = 100
+NULL_DRAWS = 200
 
 
 def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFrame":
@@ -53,7 +54,9 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
     if "head_gradient_max" in signature:
         share = low_layer_share(dataset)
         lower = dataset.sizes["layer"] // 2 / dataset.sizes["layer"]
-        rows += _rows("low-layer share of the gradient", share, group, clusters, seed, lambda _: (lower, np.nan, np.nan, np.nan))
+        rows += _rows(
+            "low-layer share of the gradient", share, group, clusters, seed, lambda _: (lower, np.nan, np.nan, np.nan)
+        )
     if "rare_token_score" in signature:
         rows += _head_rows(dataset, seed)
     if "perturbed_exact_match" in signature:
@@ -62,8 +65,9 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
             (f"perturbation effect in the top {TOP_POSITIONS} positions", top_share),
             ("perturbation effect in the first half", first_half_share),
         ):
-            null = _permuted(drop, measure, seed)
-            rows += _rows(name, measure(drop), group, clusters, seed, lambda chosen, null=null: _null_of(null, chosen))
+            share, null = measure(drop), _permuted(drop, measure, seed)
+            of_group = partial(_null_of, share, null)
+            rows += _rows(name, share, group, clusters, seed, of_group)
     columns = ["quantity", "group", *_COLUMNS]
     return pd.DataFrame(rows, columns=columns).set_index(["quantity", "group"])
 
@@ -90,7 +94,9 @@ def exact_match_drop(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph draw
     return lost.transpose("paragraph", "draw", "prefix_position").values.clip(min=0).astype(float)
 
 
-def top_share(drop: Float[np.ndarray, "paragraph draw position"], top: int = TOP_POSITIONS) -> Float[np.ndarray, " paragraph"]:
+def top_share(
+    drop: Float[np.ndarray, "paragraph draw position"], top: int = TOP_POSITIONS
+) -> Float[np.ndarray, " paragraph"]:
     """Share of the loss at the `top` positions, chosen on every second draw and scored on the others, both ways averaged.
 
     nan with a single draw, which cannot choose and score at once, or where nothing is lost.
@@ -111,7 +117,9 @@ def first_half_share(drop: Float[np.ndarray, "paragraph draw position"]) -> Floa
     return _ratio(loss[:, : loss.shape[1] // 2].sum(1), loss.sum(1))
 
 
-def _ratio(part: Float[np.ndarray, " paragraph"], whole: Float[np.ndarray, " paragraph"]) -> Float[np.ndarray, " paragraph"]:
+def _ratio(
+    part: Float[np.ndarray, " paragraph"], whole: Float[np.ndarray, " paragraph"]
+) -> Float[np.ndarray, " paragraph"]:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
@@ -127,11 +135,18 @@ def _permuted(
     return np.stack([measure(rng.permuted(drop, axis=-1)) for _ in range(NULL_DRAWS)])
 
 
-def _null_of(null: Float[np.ndarray, "null paragraph"], chosen: np.ndarray) -> Null:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a group in which nothing is lost has a null of nan
-        means = np.nanmean(null[:, chosen], axis=1)
-        return (float(np.nanmean(means)), *(float(q) for q in np.nanquantile(means, [0.025, 0.975])), np.nan)
+def _null_of(
+    share: Float[np.ndarray, " paragraph"], null: Float[np.ndarray, "null paragraph"], chosen: np.ndarray
+) -> Null:
+    """A group's mean under permuted positions; p is two-sided, by distance from the mean of the null."""
+    measured = chosen & ~np.isnan(share)
+    if not measured.any():
+        return (np.nan, np.nan, np.nan, np.nan)
+    means = np.nanmean(null[:, measured], axis=1)
+    centre = means.mean()
+    further = np.abs(means - centre) >= np.abs(share[measured].mean() - centre)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return (float(centre), float(low), float(high), float((1 + further.sum()) / (1 + len(means))))
 
 
 def _rows(
@@ -143,9 +158,9 @@ def _rows(
     null: Callable[[np.ndarray], Null],
 ) -> list[dict[str, Any]]:
     """A row per group, and one for the difference of the two main groups under permuted labels."""
-    names = [str(name) for name in dict.fromkeys(group)]
+    names = ordered_groups(str(name) for name in group)
     rows = []
-    for name in sorted(names, key=lambda n: (n != MEMORIZED, n)):
+    for name in names:
         chosen = group == name
         interval = cluster_bootstrap(values[chosen], clusters[chosen], seed=seed)
         ends = (float(interval.estimate), float(interval.low), float(interval.high))
@@ -160,13 +175,17 @@ def _rows(
     return rows
 
 
-def _row(quantity: str, group: str, numbers: tuple, values: np.ndarray, chosen: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
+def _row(
+    quantity: str, group: str, numbers: tuple, values: np.ndarray, chosen: np.ndarray, clusters: np.ndarray
+) -> dict[str, Any]:
     measured = chosen & ~np.isnan(values)
     effective = effective_clusters(clusters[measured]) if measured.any() else 0.0
-    return {"quantity": quantity, "group": group} | dict(zip(_COLUMNS, (*numbers, int(measured.sum()), effective), strict=True))
+    return {"quantity": quantity, "group": group} | dict(
+        zip(_COLUMNS, (*numbers, int(measured.sum()), effective), strict=True)
+    )
 
 
-def main_pair(groups: list[str]) -> tuple[str, str] | None:
+def main_pair(groups: tuple[str, ...]) -> tuple[str, str] | None:
     """The two groups whose difference is told: memorized and not memorized, or the only two there are."""
     if MEMORIZED in groups and NOT_MEMORIZED in groups:
         return MEMORIZED, NOT_MEMORIZED
@@ -179,11 +198,14 @@ def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
     null = dataset["rare_token_null"].transpose("paragraph", "layer", "head").values.astype(float)
     group, clusters = dataset["group"].values, dataset["cluster"].values
     chose = choosing_half(clusters, seed)
-    names = [str(name) for name in dict.fromkeys(group)]
-    reference = group == MEMORIZED if MEMORIZED in names else np.ones(len(group), bool)
+    reference = group == MEMORIZED if MEMORIZED in group else np.ones(len(group), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a head that always attends evenly has no score
-        above = np.nanmean((score - null)[chose & reference], axis=0) if (chose & reference).any() else np.full(score.shape[1:], np.nan)
+        above = (
+            np.nanmean((score - null)[chose & reference], axis=0)
+            if (chose & reference).any()
+            else np.full(score.shape[1:], np.nan)
+        )
     if np.isnan(above).all():
         return []
     layer, head = (int(i) for i in np.unravel_index(np.nanargmax(above), above.shape))

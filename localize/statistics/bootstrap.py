@@ -187,8 +187,7 @@ def _stretched(
 def _check_draws(caller: str, resamples: int, level: float) -> None:
     if resamples < FEWEST_RESAMPLES:
         raise LocalizeError(
-            f"{caller}: resamples={resamples} must be at least {FEWEST_RESAMPLES}, "
-            "because the tails are read off the draws."
+            f"{caller}: resamples={resamples} must be at least {FEWEST_RESAMPLES}, because the tails are read off the draws."
         )
     if not 0 < level < 1:
         raise LocalizeError(f"{caller}: level={level} must lie between 0 and 1, both excluded.")

@@ -107,8 +107,7 @@ def check_paragraphs(caller: str, values: np.ndarray, clusters: np.ndarray, **gr
         )
     if clusters.shape != (len(values),):
         raise LocalizeError(
-            f"{caller}: clusters has shape {clusters.shape}; it must be ({len(values)},), "
-            "one label per paragraph of values."
+            f"{caller}: clusters has shape {clusters.shape}; it must be ({len(values)},), one label per paragraph of values."
         )
     if len(values) == 0:
         raise LocalizeError(f"{caller}: values has no paragraph; at least one is needed.")

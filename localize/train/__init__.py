@@ -1,0 +1,1 @@
+"""Training small models from scratch with planted paragraphs, whose memory is known."""

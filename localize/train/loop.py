@@ -18,12 +18,22 @@ def build_model(shape: Shape, vocab_size: int, seed: int) -> HookedModel:
     from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
 
     # The same function as gelu_new, in one kernel instead of eight.
-    common = {"vocab_size": vocab_size, "activation_function": "gelu_pytorch_tanh", "bos_token_id": None, "eos_token_id": None}
+    common = {
+        "vocab_size": vocab_size,
+        "activation_function": "gelu_pytorch_tanh",
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if shape.family == "gpt2":
             drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-            size = {"n_embd": shape.d_model, "n_layer": shape.layers, "n_head": shape.heads, "n_positions": shape.context}
+            size = {
+                "n_embd": shape.d_model,
+                "n_layer": shape.layers,
+                "n_head": shape.heads,
+                "n_positions": shape.context,
+            }
             return HookedModel(GPT2LMHeadModel(GPT2Config(**common, **drops, **size)), name="untrained gpt2")
         kinds = [shape.attention[layer % len(shape.attention)] for layer in range(shape.layers)]
         config = GPTNeoConfig(
@@ -84,7 +94,9 @@ def train(
         optimizer.step()
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise LocalizeError(f"training: the loss of step {step} is {losses[-1]}; lower learning_rate={training.learning_rate}.")
+            raise LocalizeError(
+                f"training: the loss of step {step} is {losses[-1]}; lower learning_rate={training.learning_rate}."
+            )
         if on_step is not None:
             on_step(step, losses[-1])
     return losses

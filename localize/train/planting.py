@@ -75,7 +75,9 @@ def training_data(recipe: Recipe, *, on_progress: Callable[[str, int], None] | N
     if not fresh:
         raise InputError(f"recipe: the corpus {recipe.corpus.source} gives no row of {length} tokens.")
     rng = np.random.default_rng(seed)
-    rows = np.concatenate([paragraphs.tokens.numpy()[planted], np.resize(np.stack(fresh), (total - len(planted), length))])
+    rows = np.concatenate(
+        [paragraphs.tokens.numpy()[planted], np.resize(np.stack(fresh), (total - len(planted), length))]
+    )
     rows = torch.from_numpy(rows[rng.permutation(total)])
     data = TrainingData(
         rows=rows,
@@ -85,7 +87,9 @@ def training_data(recipe: Recipe, *, on_progress: Callable[[str, int], None] | N
         background_passes=(total - len(planted)) / len(fresh),
     )
     if recipe.data_hash is not None and data.hash != recipe.data_hash:
-        raise InputError(f"recipe: the data's hash is {data.hash}, but data_hash = {recipe.data_hash}; the sources or the generator have changed.")
+        raise InputError(
+            f"recipe: the data's hash is {data.hash}, but data_hash = {recipe.data_hash}; the sources or the generator have changed."
+        )
     return data
 
 
@@ -134,7 +138,9 @@ def _texts_of(source: str) -> tuple[str, ...]:
 
     texts = load_paragraphs(source, Whole(), prefix_length=1, continuation_length=1).texts
     if texts is None:
-        raise InputError(f"recipe: {source} holds tokens; paragraphs to plant are needed as texts, since the tokenizer is new.")
+        raise InputError(
+            f"recipe: {source} holds tokens; paragraphs to plant are needed as texts, since the tokenizer is new."
+        )
     return texts
 
 
@@ -159,7 +165,9 @@ def _allotted(texts: list[tuple[str, int | None]], tokenizer: Any, recipe: Recip
     )
 
 
-def allot_clusters(clusters: Int[np.ndarray, " paragraph"], planting: Planting, rng: np.random.Generator) -> Int[np.ndarray, " paragraph"]:
+def allot_clusters(
+    clusters: Int[np.ndarray, " paragraph"], planting: Planting, rng: np.random.Generator
+) -> Int[np.ndarray, " paragraph"]:
     """Decide what becomes of each paragraph: copies to plant, 0 to hold out, -1 to leave unused.
 
     Whole clusters share a fate, so that no near-duplicate of a held-out paragraph is planted, nor one planted more often.
@@ -210,7 +218,11 @@ def _text_files(path: Path) -> list[Path]:
 
 
 def _background(
-    recipe: Recipe, documents: Callable[[], Iterator[str]], tokenizer: Any, length: int, tell: Callable[[str, int], None]
+    recipe: Recipe,
+    documents: Callable[[], Iterator[str]],
+    tokenizer: Any,
+    length: int,
+    tell: Callable[[str, int], None],
 ) -> Iterator[np.ndarray]:
     """Rows of background tokens: one paragraph each if synthetic, else consecutive windows, shuffled."""
     rows, count = _tokenized(documents(), tokenizer), 0

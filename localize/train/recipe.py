@@ -75,7 +75,9 @@ class Recipe:
         rows = self.training.steps * self.training.batch
         planted = sum(copies * count for copies, count in self.planted.copies.items())
         if planted > rows // 2:
-            raise InputError(f"recipe: {planted} planted presentations are more than half of {rows} rows; lower [planted.copies] or raise steps.")
+            raise InputError(
+                f"recipe: {planted} planted presentations are more than half of {rows} rows; lower copies or raise steps."
+            )
         if self.training.row_tokens > self.model.context:
             raise InputError(f"recipe: row_tokens={self.training.row_tokens} exceeds context={self.model.context}.")
 
@@ -122,7 +124,9 @@ def read_recipe(path: str | Path) -> Recipe:
             raise InputError(f"recipe {path}: [{name}] has no {min(unknown)!r}; it has {', '.join(sorted(allowed))}.")
         if "source" in values and values["source"] != "synthetic":
             given = values["source"]
-            values["source"] = tuple(str(path.parent / s) for s in given) if isinstance(given, list) else str(path.parent / given)
+            values["source"] = (
+                tuple(str(path.parent / s) for s in given) if isinstance(given, list) else str(path.parent / given)
+            )
         if "copies" in values:
             values["copies"] = {int(copies): int(count) for copies, count in values["copies"].items()}
         parts[name] = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -25,7 +25,11 @@ LOG_EVERY = 20
 
 
 def train_recipe(
-    recipe: Recipe, out: str | Path, *, device: str = "cpu", on_progress: Callable[[str, int, float], None] | None = None
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    on_progress: Callable[[str, int, float], None] | None = None,
 ) -> HookedModel:
     """Train a model by a recipe and write it to a new folder, all of it or nothing.
 
@@ -44,7 +48,9 @@ def train_recipe(
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"train: --out {out} exists and is not an empty folder; a trained model is written to a new one.")
+        raise InputError(
+            f"train: --out {out} exists and is not an empty folder; a trained model is written to a new one."
+        )
     tell = on_progress or (lambda stage, count, loss: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.training.threads)
@@ -80,6 +86,8 @@ def train_recipe(
         }
         (beside / LOG_FILE).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
         beside.chmod(0o755)
+        for file in beside.iterdir():
+            file.chmod(0o644)
         if out.exists():
             out.rmdir()
         beside.rename(out)

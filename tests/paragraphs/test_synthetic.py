@@ -100,10 +100,7 @@ def test_names_recur_inside_their_paragraph_and_nowhere_else(many):
     names = [set(re.findall(r"\b[A-Z][a-z]{6,}\b", paragraph.text)) for paragraph in many]
     spread = Counter(name for own in names for name in own)
     recurring = [
-        name
-        for paragraph, own in zip(many, names, strict=True)
-        for name in own
-        if spread[name] == 1 and paragraph.text.count(name) > 1
+        name for paragraph, own in zip(many, names, strict=True) for name in own if spread[name] == 1 and paragraph.text.count(name) > 1
     ]
     assert len(recurring) > len(many) / 2
 
@@ -157,14 +154,12 @@ def test_an_unknown_genre_topic_or_place_is_refused_with_what_is_allowed():
     with pytest.raises(LocalizeError) as refusal:
         synthetic_paragraph(1, 0, genre="poem")
     assert str(refusal.value) == (
-        "topics: genre='poem' must be one of licence, news, recipe, changelog, letter, "
-        "encyclopaedia, minutes, fieldnotes, manual."
+        "topics: genre='poem' must be one of licence, news, recipe, changelog, letter, encyclopaedia, minutes, fieldnotes, manual."
     )
     with pytest.raises(LocalizeError) as refusal:
         synthetic_paragraph(1, 0, genre="recipe", topic="mining")
     assert str(refusal.value) == (
-        "synthetic_paragraph: topic='mining' of genre 'recipe' must be one of "
-        "bread, soup, seafood, preserves, roasts, sweets."
+        "synthetic_paragraph: topic='mining' of genre 'recipe' must be one of bread, soup, seafood, preserves, roasts, sweets."
     )
     with pytest.raises(LocalizeError, match=r"^synthetic_paragraph: topic='cheese' must be one of bread, farm, "):
         synthetic_paragraph(1, 0, topic="cheese")

@@ -1,0 +1,214 @@
+"""A figure put together from panels whose places are given in pixels, so that text fits at the printed size."""
+
+from dataclasses import dataclass, field
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Real
+
+from localize.plots.groups import Group
+from localize.plots.theme import GRID, LARGE, NULL, SMALL, WIDTH, see_through, template
+from localize.statistics import Interval
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Px = int | float
+"""A length in pixels."""
+
+TITLE, NOTE, LEGEND_ROW = 15, 13, 19
+"""Heights in px of a panel's title, of the note under it and of a row of the legend."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A place on the sheet in px, from its top left corner."""
+
+    left: Px
+    top: Px
+    width: Px
+    height: Px
+
+    @property
+    def bottom(self) -> Px:
+        """Distance of the lower edge from the sheet's top."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> Px:
+        """Distance of the right edge from the sheet's left."""
+        return self.left + self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A pair of axes on a sheet."""
+
+    sheet: "Sheet"
+    box: Box
+    number: int
+    title: str
+
+    def add(self, trace: Any, what: str, group: Group | None = None) -> None:
+        """Draw a trace; `meta` tells its panel, group and role, so that it can be found again."""
+        axis = "" if self.number == 1 else str(self.number)
+        meta = {"panel": self.title, "group": group.words if group else None, "what": what}
+        trace.update(xaxis="x" + axis, yaxis="y" + axis, meta=meta)
+        if group is not None and trace.legendgroup is None:
+            trace.update(legendgroup=group.words)
+        self.sheet.figure.add_trace(trace)
+
+    def band(
+        self, x: Real[np.ndarray, " point"], low: Any, high: Any, what: str, group: Group | None = None, **style: Any
+    ) -> None:
+        """A filled band between two curves; points without an interval are left out."""
+        import plotly.graph_objects as go
+
+        there = np.isfinite(low) & np.isfinite(high)
+        around = [np.concatenate([side[there], other[there][::-1]]) for side, other in ((x, x), (low, high))]
+        fill = see_through(group.colour, 0.2) if group else see_through(NULL, 0.22)
+        defaults = {
+            "mode": "lines",
+            "line": {"width": 0},
+            "fill": "toself",
+            "fillcolor": fill,
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+        self.add(go.Scatter(x=around[0], y=around[1], **{**defaults, **style}), what, group)
+
+    def curve(self, x: Real[np.ndarray, " point"], interval: Interval, group: Group, *, markers: bool = False) -> None:
+        """A group's mean with its 95 % band."""
+        import plotly.graph_objects as go
+
+        self.band(x, interval.low, interval.high, "interval", group, name=f"{group.words}: 95% interval")
+        mode = "lines+markers" if markers else "lines"
+        style = {"line": {"color": group.colour, "width": 1.5}, "marker": {"symbol": group.symbol, "size": 6}}
+        shown = self.sheet.first("group " + group.name)
+        self.add(
+            go.Scatter(x=x, y=interval.estimate, mode=mode, name=group.label, showlegend=shown, **style), "mean", group
+        )
+
+    def null_line(self, x: Any, y: Any, name: str, group: Group | None = None) -> None:
+        """A dashed line that shows what nothing would look like; of a group, in its colour."""
+        import plotly.graph_objects as go
+
+        line = {"color": group.colour if group else NULL, "width": 1, "dash": "dash"}
+        self.add(
+            go.Scatter(x=x, y=y, mode="lines", line=line, name=name, showlegend=False, hoverinfo="name"), "null", group
+        )
+        self.sheet.null_key(name, {"mode": "lines", "line": {"color": NULL, "width": 1, "dash": "dash"}})
+
+
+@dataclass(eq=False)
+class Sheet:
+    """A figure under construction.
+
+    Attributes:
+        nulls_in_legend: Whether each kind of null has an entry of its own in the legend.
+    """
+
+    nulls_in_legend: bool = True
+    figure: Any = field(init=False)
+    panels: list[Panel] = field(init=False, default_factory=list)
+    _shown: set[str] = field(init=False, default_factory=set)
+    _bars: list[tuple[str, Px, Px]] = field(init=False, default_factory=list)
+    _texts: list[dict[str, Any]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        import plotly.graph_objects as go
+
+        self.figure = go.Figure(layout={"template": template()})
+
+    def first(self, key: str) -> bool:
+        """Whether the key was never asked for: what stands in the legend stands there once."""
+        new = key not in self._shown
+        self._shown.add(key)
+        return new
+
+    def null_key(self, name: str, style: dict[str, Any]) -> None:
+        """An entry of the legend for a null, with no data."""
+        import plotly.graph_objects as go
+
+        if self.nulls_in_legend and self.first("null " + name):
+            meta = {"panel": None, "group": None, "what": "key"}
+            self.figure.add_trace(
+                go.Scatter(
+                    x=[None], y=[None], name="null: " + name, showlegend=True, legendrank=2000, meta=meta, **style
+                )
+            )
+
+    def panel(
+        self, box: Box, title: str, note: str = "", *, x: dict[str, Any], y: dict[str, Any], grid: bool = True
+    ) -> Panel:
+        """A pair of axes with a lettered title, and a small grey note between title and axes."""
+        panel = Panel(self, box, len(self.panels) + 1, title)
+        self.panels.append(panel)
+        number = "" if panel.number == 1 else str(panel.number)
+        rule = {"showgrid": grid, "gridcolor": GRID}
+        self.figure.update_layout({
+            f"xaxis{number}": {"anchor": f"y{number}", **x},
+            f"yaxis{number}": {"anchor": f"x{number}", **rule, **y},
+        })  # fmt: skip
+        letter = ascii_lowercase[(panel.number - 1) % 26] * ((panel.number - 1) // 26 + 1)
+        above = box.top - 3 - NOTE * bool(note)
+        self.text(f"<b>({letter})</b> {title}", box.left, above, size=LARGE)
+        if note:
+            self.text(note, box.left, box.top - 3, colour=NULL)
+        return panel
+
+    def text(self, words: str, left: Px, bottom: Px, *, size: Px = SMALL, colour: str | None = None) -> None:
+        """Words whose lower left corner is at a place in px."""
+        font = {"size": size} | ({"color": colour} if colour else {})
+        self._texts.append({"text": words, "x": left, "y": bottom, "font": font})
+
+    def colour_axis(self, colours: dict[str, Any], bar: dict[str, Any], box: Box) -> str:
+        """A colour scale shared by heat maps, its bar lying in `box`; gives its name."""
+        name = "coloraxis" + (str(len(self._bars) + 1) if self._bars else "")
+        lying = {
+            "orientation": "h", "len": box.width, "lenmode": "pixels", "thickness": box.height,
+            "thicknessmode": "pixels", "xanchor": "left", "yanchor": "top", "xpad": 0, "ypad": 0, "outlinewidth": 0,
+            "ticks": "outside", "ticklen": 2, "tickfont": {"size": SMALL},
+        }  # fmt: skip
+        title = {"text": bar.pop("title"), "side": "bottom", "font": {"size": SMALL}}
+        self.figure.update_layout({name: {**colours, "colorbar": {**lying, **bar, "title": title}}})
+        self._bars.append((name, box.left, box.top))
+        return name
+
+    def finish(self, bottom: Px) -> "go.Figure":
+        """Put the legend above everything and turn pixels into the shares of width and height that plotly places by."""
+        figure = self.figure
+        above = 10.0 + LEGEND_ROW * legend_rows([str(t.name) for t in figure.data if t.showlegend])
+        height = above + bottom
+        for panel in self.panels:
+            number, box = "" if panel.number == 1 else str(panel.number), panel.box
+            figure.layout["xaxis" + number].domain = [box.left / WIDTH, box.right / WIDTH]
+            figure.layout["yaxis" + number].domain = [1 - (above + box.bottom) / height, 1 - (above + box.top) / height]
+        for name, left, top in self._bars:
+            figure.layout[name].colorbar.update(x=left / WIDTH, y=1 - (above + top) / height)
+        paper = {
+            "xref": "paper",
+            "yref": "paper",
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "showarrow": False,
+            "borderpad": 0,
+        }
+        placed = [
+            {**text, **paper, "x": text["x"] / WIDTH, "y": 1 - (above + text["y"]) / height} for text in self._texts
+        ]
+        legend = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top"}
+        figure.update_layout(width=WIDTH, height=height, annotations=placed, legend=legend)
+        return figure
+
+
+def legend_rows(labels: list[str]) -> int:
+    """How many rows plotly needs for these entries, put one after the other."""
+    rows, left = 0, 0.0
+    for label in labels:
+        width = 5.2 * len(label) + 45
+        if rows == 0 or left + width > WIDTH:
+            rows, left = rows + 1, 0.0
+        left += width
+    return rows

@@ -1,0 +1,51 @@
+"""Everything that a signature holds, in one figure."""
+
+from typing import TYPE_CHECKING
+
+from localize.plots.gradients import draw_gradients
+from localize.plots.heads import draw_heads
+from localize.plots.perturbation import draw_perturbation
+from localize.plots.recall import draw_recall
+from localize.plots.sheet import Sheet
+from localize.plots.theme import NULL
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from localize.signature.signature import MemorizationSignature
+
+GAP = 10
+
+
+def signature(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
+    """Recall, gradients, heads and perturbation, as far as they were measured: a figure over both columns of a paper.
+
+    The panels are those of `gradients`, `heads` and `perturbation`, lower; before them exact match and NLL by group
+    and, where the paragraphs tell how often they stand in training, exact match by copies. What each dashed line
+    and grey mark is stands in small print under the panel's title.
+
+    Args:
+        signature: Any.
+        seed: Of bootstrap and permutation.
+
+    Returns:
+        An editable figure, 700 px for 7 in.
+    """
+    sheet = Sheet(nulls_in_legend=False)
+    bottom = draw_recall(signature, sheet, 0, seed=seed)
+    if "gradient_max" in signature:
+        bottom = draw_gradients(signature, sheet, bottom + GAP, value="max", scale="log", seed=seed, compact=True)
+    if "rare_token_score" in signature:
+        bottom = draw_heads(signature, sheet, bottom + GAP, top=5, seed=seed, compact=True)
+    if "perturbed_exact_match" in signature:
+        bottom = draw_perturbation(signature, sheet, bottom + GAP, seed=seed, compact=True)
+    _key(sheet)
+    return sheet.finish(bottom)
+
+
+def _key(sheet: Sheet) -> None:
+    """One entry for all nulls."""
+    sheet.nulls_in_legend = True
+    sheet.null_key(
+        "grey or dashed, told per panel", {"mode": "lines", "line": {"color": NULL, "width": 1, "dash": "dash"}}
+    )

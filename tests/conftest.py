@@ -1,0 +1,90 @@
+"""What all tests share: small models of both families, in float64, and the data beside the project."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from localize.models.hooks import HookedModel
+
+FAMILIES = ("gpt-neo", "gpt2")
+VOCAB, CONTEXT, WINDOW = 97, 128, 16
+WORDS = "the cat sat on the mat, and the dog sat on the log; nobody saw them leave"
+
+
+def small_model(family, tokenizer=None, seed=0, dtype=torch.float64, **settings):
+    """A random model whose attention and predictions are far from even, and whose biases and norms are not trivial."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
+
+    common = {"vocab_size": VOCAB, "bos_token_id": None, "eos_token_id": None}
+    if family == "gpt2":
+        size = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
+        hf = GPT2LMHeadModel(GPT2Config(**common | size | settings))
+    else:
+        size = {"hidden_size": 32, "num_layers": 4, "num_heads": 4, "max_position_embeddings": CONTEXT, "window_size": WINDOW}
+        kinds = {"attention_types": [[["global", "local"], 2]]}
+        hf = GPTNeoForCausalLM(GPTNeoConfig(**common | size | kinds | settings))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in hf.named_parameters():
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            spread = 0.4 if "c_attn" in name else 0.2  # GPT-2 divides its scores by sqrt(d_head)
+            p.copy_(spread * noise if p.ndim > 1 else p + 0.3 * noise)
+    return HookedModel(hf.to(dtype), tokenizer, name=f"small {family}")
+
+
+@pytest.fixture
+def make_model():
+    """`make_model(family, tokenizer=None, seed=0, dtype=torch.float64, **config)`: a small random model, a new one each time."""
+    return small_model
+
+
+@pytest.fixture
+def neo():
+    """GPT-Neo: 4 layers x 4 heads, global and local by turns, window 16, d_model 32, vocabulary 97, context 128."""
+    return small_model("gpt-neo")
+
+
+@pytest.fixture
+def gpt2():
+    """GPT-2: 3 layers x 4 heads, d_model 32, vocabulary 97, context 128."""
+    return small_model("gpt2")
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    """Each family by turns: a test that asks for this runs twice."""
+    return request.param
+
+
+@pytest.fixture
+def model(family):
+    """A small model of each family by turns: a test that asks for this runs twice."""
+    return small_model(family)
+
+
+@pytest.fixture
+def tokens():
+    """Six rows of 60 tokens: longer than the local window."""
+    return torch.randint(VOCAB, (6, 60), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level BPE of 276 tokens at most, without special tokens."""
+    from localize.train.planting import train_tokenizer
+
+    return train_tokenizer([WORDS] * 5, 280)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data beside the project; a test that asks for it is skipped where there is none."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: the real data is not part of the project")
+    return folder

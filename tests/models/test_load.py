@@ -1,0 +1,363 @@
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from localize.errors import ModelError
+from localize.models.hooks import HookedModel
+from localize.models.load import load_model
+
+WEIGHTS = "model.safetensors"
+
+
+def saved(model, folder):
+    model.hf.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def kept(make_model, family):
+    """The float32 model that lies in `folder`."""
+    return make_model(family, dtype=torch.float32)
+
+
+@pytest.fixture
+def folder(kept, tmp_path):
+    """A checkpoint folder of each family by turns."""
+    return saved(kept, tmp_path / "checkpoint")
+
+
+def refusal(source, **options):
+    """The one line that says why there is no such model."""
+    with pytest.raises(ModelError) as error:
+        load_model(source, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    assert message
+    return message, error.value.__cause__
+
+
+def librarys_first_line(cause):
+    return str(cause).strip().splitlines()[0]
+
+
+# What is loaded
+
+
+@torch.no_grad()
+def test_a_folder_of_safetensors_gives_the_model_that_was_saved(folder, kept, tokens):
+    model = load_model(folder)
+    assert model.family == kept.family
+    assert model.weights_hash() == kept.weights_hash()
+    assert torch.equal(model(tokens), kept(tokens))
+    assert (model.name, model.tokenizer, model.unigram_counts, model.revision) == (str(folder), None, None, None)
+
+
+def test_a_folders_name_may_be_text_or_a_path(folder):
+    assert load_model(str(folder)).weights_hash() == load_model(folder).weights_hash()
+
+
+def test_a_folder_beside_the_current_one_is_found_by_its_plain_name(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert load_model("checkpoint").name == "checkpoint"
+
+
+@torch.no_grad()
+def test_a_folder_with_pytorch_model_bin_gives_the_same_model(folder, kept, tokens):
+    (folder / WEIGHTS).unlink()
+    torch.save(kept.hf.state_dict(), folder / "pytorch_model.bin")
+    assert torch.equal(load_model(folder)(tokens), kept(tokens))
+
+
+def test_sharded_weights_are_put_together(kept, tmp_path):
+    kept.hf.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert not (tmp_path / "shards" / WEIGHTS).exists()
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 2
+    assert load_model(tmp_path / "shards").weights_hash() == kept.weights_hash()
+
+
+def test_embedding_and_unembedding_are_one_parameter_as_the_config_says(folder):
+    hf = load_model(folder).hf
+    assert hf.lm_head.weight is hf.transformer.wte.weight
+
+
+def test_a_bfloat16_checkpoint_is_float32_unless_asked_otherwise(make_model, family, tmp_path):
+    rough = make_model(family, dtype=torch.bfloat16)
+    model = load_model(saved(rough, tmp_path / "half"))
+    assert model.dtype == torch.float32
+    assert torch.equal(model.weight(1, "W_in"), rough.weight(1, "W_in").float())
+    assert load_model(tmp_path / "half", dtype="bfloat16").weights_hash() == rough.weights_hash()
+
+
+@pytest.mark.parametrize(("dtype", "given"), [("float64", torch.float64), (torch.float64, torch.float64), ("float16", torch.float16)])
+def test_weights_come_in_the_dtype_asked_for(folder, dtype, given):
+    model = load_model(folder, dtype=dtype)
+    assert model.dtype == given
+    assert {p.dtype for p in model.hf.parameters()} == {given}
+
+
+def test_loading_is_ready_to_measure_eager_and_without_dropout(folder):
+    hf = load_model(folder, device="cpu").hf
+    assert hf.config._attn_implementation == "eager"
+    assert not any(module.training for module in hf.modules())
+
+
+def test_unigram_counts_beside_the_model_come_with_it(folder):
+    np.save(folder / "unigram_counts.npy", np.arange(97, dtype=np.uint32))
+    counts = load_model(folder).unigram_counts
+    assert counts.dtype == torch.int64
+    assert torch.equal(counts, torch.arange(97))
+
+
+# Tokenizers
+
+
+def test_the_tokenizer_beside_the_model_comes_with_it(folder, tokenizer):
+    tokenizer.save_pretrained(folder)
+    text = "the dog sat\n<b>on</b> Æthelred"
+    loaded = load_model(folder).tokenizer
+    assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert loaded.decode(loaded(text)["input_ids"]) == text
+
+
+def test_a_tokenizer_given_is_preferred_to_the_one_beside_the_model(folder, tokenizer):
+    tokenizer.save_pretrained(folder)
+    assert load_model(folder, tokenizer=tokenizer).tokenizer is tokenizer
+
+
+def test_a_tokenizer_can_be_loaded_from_another_folder(folder, tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path / "words")
+    assert load_model(folder, tokenizer=tmp_path / "words").tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+def test_gpt2s_bare_vocab_and_merges_are_a_tokenizer(folder, shared_data):
+    if not (shared_data / "tokenizer-gpt2").is_dir():
+        pytest.skip(f"no tokenizer-gpt2 in {shared_data}")
+    loaded = load_model(folder, tokenizer=str(shared_data / "tokenizer-gpt2")).tokenizer
+    assert loaded("Hello world, hello\n\n")["input_ids"] == [15496, 995, 11, 23748, 628]
+    assert len(loaded) == 50257
+
+
+def test_bare_vocab_and_merges_beside_the_model_come_with_it(folder, shared_data):
+    if not (shared_data / "tokenizer-gpt2").is_dir():
+        pytest.skip(f"no tokenizer-gpt2 in {shared_data}")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(shared_data / "tokenizer-gpt2" / name, folder / name)
+    assert load_model(folder).tokenizer("Hello world")["input_ids"] == [15496, 995]
+
+
+def test_a_folder_given_as_a_tokenizer_must_hold_one(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    message, _ = refusal(folder, tokenizer=tmp_path / "empty")
+    assert message == f"tokenizer {tmp_path / 'empty'}: none of tokenizer.json, vocab.json, tokenizer_config.json is there."
+
+
+def test_a_damaged_tokenizer_is_refused(folder):
+    (folder / "tokenizer.json").write_text("{")
+    message, cause = refusal(folder)
+    assert message == f"tokenizer {folder}: cannot be loaded: {librarys_first_line(cause)}"
+
+
+# Models in memory
+
+
+def test_a_transformers_model_is_shared_not_copied(model):
+    loaded = load_model(model.hf)
+    assert loaded.hf is model.hf
+    assert (loaded.name, loaded.tokenizer, loaded.dtype) == ("in memory", None, torch.float64)
+    loaded.weight(0, "W_Q", 1).fill_(5.0)
+    assert (model.weight(0, "W_Q", 1) == 5).all()
+
+
+def test_a_hooked_model_keeps_what_it_knows(model, tokenizer):
+    known = HookedModel(model.hf, tokenizer, name="mine", revision="abc", unigram_counts=torch.arange(97))
+    loaded = load_model(known)
+    assert loaded.hf is known.hf
+    assert (loaded.name, loaded.revision, loaded.tokenizer) == ("mine", "abc", tokenizer)
+    assert loaded.unigram_counts is known.unigram_counts
+
+
+def test_a_model_in_memory_can_be_given_a_tokenizer(model, tokenizer):
+    assert load_model(model, tokenizer=tokenizer).tokenizer is tokenizer
+    assert load_model(model.hf, tokenizer=tokenizer).tokenizer is tokenizer
+
+
+def test_a_model_in_memory_changes_its_dtype_only_if_asked(model):
+    assert load_model(model).dtype == torch.float64
+    assert load_model(model, dtype="float32").dtype == torch.float32
+
+
+def test_a_model_in_training_mode_is_put_into_evaluation_mode(model):
+    assert not load_model(model.hf.train()).hf.training
+
+
+@pytest.mark.parametrize("source", [3, torch.nn.Linear(2, 2)], ids=["a number", "another module"])
+def test_something_else_in_memory_is_refused(source):
+    message, _ = refusal(source)
+    allowed = "GPTNeoForCausalLM and GPT2LMHeadModel (gpt_neo, gpt2) can be localized."
+    assert message == f"in memory is a {type(source).__name__} (model_type=None); {allowed}"
+
+
+def test_a_llama_in_memory_is_refused():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
+    message, _ = refusal(LlamaForCausalLM(config))
+    assert message == (
+        "in memory is a LlamaForCausalLM (model_type='llama'); GPTNeoForCausalLM and GPT2LMHeadModel (gpt_neo, gpt2) can be localized."
+    )
+
+
+# What is refused
+
+
+class Malicious:
+    """Unpickled as an object, it would create a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("where", ["among the tensors", "instead of tensors"])
+def test_a_malicious_pickle_is_refused_and_not_run(folder, tmp_path, where):
+    (folder / WEIGHTS).unlink()
+    trace, evil = tmp_path / "created", Malicious(tmp_path / "created")
+    contents = {"transformer.wte.weight": evil} if where == "among the tensors" else evil
+    torch.save(contents, folder / "pytorch_model.bin")
+    message, cause = refusal(folder)
+    assert isinstance(cause, pickle.UnpicklingError)
+    assert message.startswith(f"model {folder}: ")
+    assert not trace.exists()
+
+
+def test_the_malicious_pickle_of_these_tests_does_create_a_file_when_it_is_run(tmp_path):
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "created"))).close()
+    assert (tmp_path / "created").exists()
+
+
+def test_code_beside_a_model_is_not_run(folder, tmp_path):
+    """A config that points to code of its own: `auto_map` is what trust_remote_code would follow."""
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'created')!r}, 'w')\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_model(folder).n_heads == 4
+    assert not (tmp_path / "created").exists()
+
+
+def test_an_incomplete_checkpoint_is_refused(folder):
+    weights = load_file(folder / WEIGHTS)
+    kept = {name: value for name, value in weights.items() if "h.1.mlp." not in name}
+    save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
+    message, _ = refusal(folder)
+    first = "transformer.h.1.mlp.c_fc.bias"
+    assert message == f"model {folder}: 4 weights are missing, the first {first!r}; an incomplete checkpoint is not used."
+
+
+def test_a_checkpoint_with_one_shard_gone_is_refused(kept, tmp_path):
+    kept.hf.save_pretrained(tmp_path, max_shard_size="20KB")
+    sorted(tmp_path.glob("model-*.safetensors"))[1].unlink()
+    message, cause = refusal(tmp_path)
+    assert message == f"model {tmp_path}: cannot be loaded: {librarys_first_line(cause)}"
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"version https://git-lfs.github.com/spec/v1\n", lambda b: b""])
+def test_a_damaged_weight_file_is_refused(folder, damage):
+    (folder / WEIGHTS).write_bytes(damage((folder / WEIGHTS).read_bytes()))
+    message, cause = refusal(folder)
+    assert message == f"model {folder}: cannot be loaded: {librarys_first_line(cause)}"
+
+
+def test_a_folder_without_weights_is_refused(folder):
+    (folder / WEIGHTS).unlink()
+    message, _ = refusal(folder)
+    files = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"
+    assert message == f"model {folder}: no weights; one of {files} is needed."
+
+
+def test_a_folder_without_a_config_is_refused(folder):
+    (folder / "config.json").unlink()
+    message, _ = refusal(folder)
+    assert message == f"model {folder}: no config.json; a checkpoint folder holds config.json and model.safetensors or pytorch_model.bin."
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 32}))
+    message, _ = refusal(folder)
+    assert message == f"model {folder}: model_type='llama' in config.json; gpt_neo and gpt2 can be localized."
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    message, _ = refusal(tmp_path / "nowhere")
+    expected = f"model {tmp_path / 'nowhere'}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+    assert message == expected
+    assert refusal(str(tmp_path / "nowhere"))[0] == expected
+
+
+def test_a_file_is_not_a_folder(folder):
+    path = folder / WEIGHTS
+    message, _ = refusal(path)
+    assert message == f"model {path}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{not json", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "'list' object has no attribute 'get'"),
+    ],
+)
+def test_a_config_that_is_no_json_object_is_refused(folder, text, reason):
+    (folder / "config.json").write_text(text)
+    message, _ = refusal(folder)
+    assert message == f"model {folder}: config.json is not a JSON object ({reason})."
+
+
+def test_a_config_that_describes_no_model_is_refused(folder):
+    """Five heads do not divide a model of 32 dimensions."""
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"num_heads": 4', '"num_heads": 5').replace('"n_head": 4', '"n_head": 5'))
+    message, cause = refusal(folder)
+    assert "divisible by" in message
+    assert message == f"model {folder}: cannot be loaded: {librarys_first_line(cause)}"
+
+
+@pytest.mark.parametrize("dtype", ["int64", "nosuch", "load", 32])
+def test_an_unknown_dtype_is_refused(folder, dtype):
+    message, _ = refusal(folder, dtype=dtype)
+    assert message == f"dtype={dtype!r} is not one of float32, float64, bfloat16, float16."
+
+
+def test_an_unknown_device_is_refused(folder):
+    message, _ = refusal(folder, device="nosuch")
+    assert message == "device='nosuch' is not one of cpu, cuda, cuda:0, ...."
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_is_refused_where_there_is_none(folder, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message, _ = refusal(folder, device=device)
+    assert message == f"device={device!r}: there is no CUDA device here; allowed: cpu."
+
+
+@pytest.mark.parametrize("name", ["EleutherAI/no-such-model-of-these-tests", "no-such-model-of-these-tests"])
+def test_a_hub_name_while_offline_is_refused_in_one_line(name):
+    message, cause = refusal(name)
+    assert message == f"model {name}: cannot be loaded: {librarys_first_line(cause)}"
+
+
+def test_a_refused_model_leaves_the_librarys_messages_as_they_were(folder):
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    (folder / WEIGHTS).write_bytes(b"")
+    refusal(folder)
+    assert logging.get_verbosity() == before

@@ -1,0 +1,168 @@
+"""Comparing two groups is the statistics of plain arrays, cell by cell, with labels."""
+
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from localize.errors import SignatureError
+from localize.signature.compare import FEW_CLUSTERS
+from localize.statistics import (
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    effective_clusters,
+    false_discovery,
+    standardized_difference,
+)
+
+GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 45 + ["partial"] * 10)
+CLUSTERS = np.concatenate([np.arange(85) % 80, np.arange(200, 210)])  # a few of the two groups share a cluster
+MEMORIZED, NOT = GROUPS == "memorized", GROUPS == "not_memorized"
+
+
+@pytest.fixture
+def scores():
+    return np.clip(np.random.default_rng(2).normal(0.2 * MEMORIZED[:, None, None], 0.2, (95, 3, 2)), -1, 1)
+
+
+@pytest.fixture
+def signature(make, scores):
+    rng = np.random.default_rng(3)
+    matched = rng.integers(0, 5, (95, 2, 6))
+    matched[40:85, 1] = 0
+    arrays = {
+        "rare_token_score": scores,
+        "perturbed_exact_match": matched,
+        "replacement": rng.integers(0, 97, (95, 2, 6)),
+        "set_gradient_max": np.ones((3, 3, 6)),
+    }
+    return make(list(GROUPS), arrays, cluster=CLUSTERS, call={"seed": 5})
+
+
+def by_hand(values, seed, resamples):
+    interval = cluster_bootstrap_difference(values, MEMORIZED, NOT, CLUSTERS, seed=seed, resamples=resamples)
+    test = cluster_permutation_difference(values, MEMORIZED, NOT, CLUSTERS, seed=seed, permutations=resamples)
+    return {
+        "difference": values[MEMORIZED].mean(0) - values[NOT].mean(0),
+        "low": interval.low,
+        "high": interval.high,
+        "p_value": test.p_value,
+        "q_value": false_discovery(test.p_value),
+        "null_low": test.null_low,
+        "null_high": test.null_high,
+        "effect_size": standardized_difference(values, MEMORIZED, NOT),
+        "mean_a": values[MEMORIZED].mean(0),
+        "mean_b": values[NOT].mean(0),
+    }
+
+
+def test_every_cell_is_what_the_statistics_say_of_the_plain_arrays(signature, scores):
+    compared = signature.compare("memorized", "not_memorized", "rare_token_score", seed=7, resamples=300)
+    expected = by_hand(scores, 7, 300)
+    assert list(compared.data_vars) == list(expected)
+    for name, values in expected.items():
+        assert compared[name].dims == ("layer", "head")
+        np.testing.assert_allclose(compared[name], values, rtol=0, atol=1e-12, err_msg=name)
+    assert compared["layer"].values.tolist() == [0, 1, 2]
+
+
+def test_it_says_what_was_compared(signature):
+    attrs = signature.compare("memorized", "not_memorized", "rare_token_score", seed=7, resamples=300).attrs
+    assert attrs == {
+        "variable": "rare_token_score",
+        "unit": "Spearman's rho",
+        "continuation": "true",
+        "a": "memorized",
+        "b": "not_memorized",
+        "paragraphs": [40, 45],
+        "effective_clusters": [effective_clusters(CLUSTERS[MEMORIZED]), effective_clusters(CLUSTERS[NOT])],
+        "seed": 7,
+        "resamples": 300,
+    }
+
+
+def test_turned_round_only_the_sign_changes(signature):
+    one = signature.compare("memorized", "not_memorized", "nll", seed=1, resamples=300)
+    other = signature.compare("not_memorized", "memorized", "nll", seed=1, resamples=300)
+    assert float(one["difference"]) == pytest.approx(-float(other["difference"]))
+    assert float(one["effect_size"]) == pytest.approx(-float(other["effect_size"]))
+    assert float(one["mean_a"]) == float(other["mean_b"])
+
+
+def test_draws_are_averaged_before_paragraphs_are_compared(signature):
+    compared = signature.compare("memorized", "not_memorized", "perturbed_exact_match", seed=2, resamples=200)
+    expected = by_hand(signature["perturbed_exact_match"].values.mean(1), 2, 200)
+    assert compared["difference"].dims == ("prefix_position",)
+    for name, values in expected.items():
+        np.testing.assert_allclose(compared[name], values, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_without_a_name_all_that_is_measured_per_paragraph_is_compared(signature):
+    tree = signature.compare("memorized", "not_memorized", resamples=100)
+    assert isinstance(tree, xr.DataTree)
+    assert list(tree.children) == ["exact_match", "nll", "token_nll", "rare_token_score", "perturbed_exact_match"]
+    alone = signature.compare("memorized", "not_memorized", "nll", resamples=100)
+    assert tree["nll"].to_dataset().identical(alone)
+
+
+def test_several_names_give_a_tree_of_these(signature):
+    tree = signature.compare("memorized", "not_memorized", ["nll", "rare_token_score"], resamples=100)
+    assert list(tree.children) == ["nll", "rare_token_score"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(signature):
+    one, same, other = (signature.compare("memorized", "not_memorized", "nll", seed=s, resamples=200) for s in (4, 4, 5))
+    assert one.identical(same)
+    assert float(one["low"]) != float(other["low"])
+    assert float(one["difference"]) == float(other["difference"])
+
+
+def test_few_effective_clusters_warn(signature, make):
+    told = r"^few effective clusters \(partial 10\.0 of 10 paragraphs\); below 30, intervals and p-values are rough\.$"
+    with pytest.warns(UserWarning, match=told):
+        signature.compare("memorized", "partial", "nll", resamples=100)
+    clusters = [0] * 25 + list(range(1, 26)) + [100] * 50
+    with pytest.warns(UserWarning) as caught:
+        make(["a"] * 50 + ["b"] * 50, cluster=clusters).compare("a", "b", "nll", resamples=100)
+    assert str(caught[0].message) == (
+        "few effective clusters (a 3.8 of 50 paragraphs, b 1.0 of 50 paragraphs); below 30, intervals and p-values are rough."
+    )
+
+
+def test_thirty_effective_clusters_are_enough(make):
+    group = ["a"] * FEW_CLUSTERS + ["b"] * FEW_CLUSTERS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(group).compare("a", "b", "nll", resamples=100)
+
+
+@pytest.mark.filterwarnings("ignore:few effective clusters")
+def test_a_cell_that_a_group_has_not_measured_is_nan_and_no_warning(make):
+    scores = np.random.default_rng(0).uniform(-1, 1, (10, 2, 2))
+    scores[:5, 0, 1] = np.nan
+    compared = make(["a"] * 5 + ["b"] * 5, {"rare_token_score": scores}).compare("a", "b", "rare_token_score", resamples=100)
+    assert np.isnan(compared["difference"].values).tolist() == [[False, True], [False, False]]
+    assert np.isnan(compared["q_value"].values[0, 1])
+    assert compared["mean_b"].values[0, 1] == pytest.approx(scores[5:, 0, 1].mean())
+
+
+def test_groups_and_variables_that_are_not_there_are_refused(signature):
+    for arguments, message in (
+        (("memorized", "forgotten"), "signature: no group 'forgotten'; it has memorized, partial, not_memorized."),
+        (("forgotten", "memorized", "nll"), "signature: no group 'forgotten'; it has memorized, partial, not_memorized."),
+        (
+            ("memorized", "partial", "patch_effect"),
+            "signature: no 'patch_effect'; it holds exact_match, nll, token_nll, rare_token_score, perturbed_exact_match, "
+            "replacement, set_gradient_max.",
+        ),
+    ):
+        with pytest.raises(SignatureError) as caught:
+            signature.compare(*arguments)
+        assert str(caught.value) == message
+
+
+def test_what_is_not_measured_per_paragraph_is_refused(signature):
+    with pytest.raises(SignatureError) as caught:
+        signature.compare("memorized", "not_memorized", "set_gradient_max")
+    assert "set_gradient_max" in str(caught.value)

@@ -1,0 +1,343 @@
+"""The fingerprint: numbers known by hand, nulls that nothing exceeds, and choices tested on other clusters than made them."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from localize.signature.summary import TOP_POSITIONS, choosing_half, exact_match_drop, first_half_share, low_layer_share, top_share
+from localize.statistics import cluster_bootstrap, cluster_bootstrap_difference, cluster_permutation_difference, effective_clusters
+
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
+
+SHARE, TOP, HALF = (
+    "low-layer share of the gradient",
+    "perturbation effect in the top 5 positions",
+    "perturbation effect in the first half",
+)
+COLUMNS = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters"]
+TWO = ["memorized"] * 30 + ["not_memorized"] * 30
+
+
+def of_perturbation(make, group, drop, **options):
+    """The summary of a perturbation that loses so many tokens; (paragraph, draw, position)."""
+    before = np.full(len(drop), 50)
+    arrays = {"unperturbed_exact_match": before, "perturbed_exact_match": before[:, None, None] - drop}
+    return make(group, arrays, **options).summary()
+
+
+# Low-layer share.
+
+
+def test_low_layer_share_sums_every_head_and_the_two_weights_of_the_mlp(make):
+    rng = np.random.default_rng(0)
+    whole, heads = rng.gamma(1.0, size=(5, 4, 6)), rng.gamma(1.0, size=(5, 4, 4, 3))
+    signature = make(["a"] * 5, {"gradient_max": whole, "head_gradient_max": heads})
+    expected = []
+    for paragraph in range(5):
+        layers = []
+        for layer in range(4):
+            cells = [heads[paragraph, layer, component, head] for component in range(4) for head in range(3)]
+            cells += [whole[paragraph, layer, 4], whole[paragraph, layer, 5]]  # W_in, W_out; the others are counted by heads
+            layers.append(sum(cells))
+        expected.append((layers[0] + layers[1]) / sum(layers))
+    np.testing.assert_allclose(low_layer_share(signature.dataset), expected, rtol=1e-12)
+
+
+def test_low_layer_share_of_known_layers(make, layered):
+    assert low_layer_share(make(["a", "b"], layered([3.0, 1.0], 2)).dataset).tolist() == [0.75, 0.75]
+    # Of three layers the lower half is one: the middle one is not low.
+    table = make(["a"] * 3, layered([3.0, 1.0, 2.0], 3)).summary()
+    assert table.loc[(SHARE, "a"), "estimate"] == 0.5
+    assert table.loc[(SHARE, "a"), "null"] == pytest.approx(1 / 3)
+
+
+def test_rows_are_the_statistics_of_the_shares(make, layered):
+    rng = np.random.default_rng(1)
+    clusters = np.concatenate([np.repeat(np.arange(15), 2), np.arange(100, 130)])
+    signature = make(TWO, layered(rng.gamma(2.0, size=(60, 4))), cluster=clusters)
+    table, share = signature.summary(seed=3), low_layer_share(signature.dataset)
+    in_a = np.array(TWO) == "memorized"
+    assert table.columns.tolist() == COLUMNS
+    assert table.index.tolist() == [(SHARE, "memorized"), (SHARE, "not_memorized"), (SHARE, "memorized - not_memorized")]
+    for name, chosen in (("memorized", in_a), ("not_memorized", ~in_a)):
+        interval = cluster_bootstrap(share[chosen], clusters[chosen], seed=3)
+        row = table.loc[(SHARE, name)]
+        assert (row["estimate"], row["low"], row["high"]) == (interval.estimate, interval.low, interval.high)
+        assert (row["null"], row["paragraphs"], row["effective_clusters"]) == (0.5, 30, effective_clusters(clusters[chosen]))
+        assert row[["null_low", "null_high", "p_value"]].isna().all()
+    interval = cluster_bootstrap_difference(share, in_a, ~in_a, clusters, seed=3)
+    test = cluster_permutation_difference(share, in_a, ~in_a, clusters, seed=3)
+    row = table.loc[(SHARE, "memorized - not_memorized")]
+    assert row["estimate"] == pytest.approx(share[in_a].mean() - share[~in_a].mean())
+    assert (row["low"], row["high"]) == (interval.low, interval.high)
+    assert (row["null"], row["null_low"], row["null_high"], row["p_value"]) == (0, test.null_low, test.null_high, test.p_value)
+    assert row["paragraphs"] == 60
+
+
+def test_the_same_seed_gives_the_same_table(make, layered):
+    signature = make(TWO, layered(np.random.default_rng(1).gamma(2.0, size=(60, 4))))
+    assert signature.summary(seed=3).equals(signature.summary(seed=3))
+    assert not signature.summary(seed=3).equals(signature.summary(seed=4))
+
+
+# Which rows there are.
+
+
+def test_what_was_not_measured_has_no_row(make, layered):
+    empty = make(TWO).summary()
+    assert len(empty) == 0
+    assert empty.columns.tolist() == COLUMNS
+    assert set(make(TWO, layered([1.0, 2.0], 60)).summary().index.get_level_values(0)) == {SHARE}
+    assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {TOP, HALF}
+
+
+@pytest.mark.parametrize(
+    ("group", "rows"),
+    [
+        (["memorized"] * 4, ["memorized"]),
+        (["b", "b", "a", "a"], ["a", "b", "b - a"]),
+        (["not_memorized", "partial", "memorized", "partial"], ["memorized", "not_memorized", "partial", "memorized - not_memorized"]),
+        (["c", "b", "a", "a"], ["a", "b", "c"]),
+    ],
+    ids=["one group", "two of the user's", "the three of recall", "three of the user's"],
+)
+def test_each_group_has_a_row_and_the_main_pair_a_difference(make, layered, group, rows):
+    assert make(group, layered([3.0, 1.0], 4)).summary().index.get_level_values(1).tolist() == rows
+
+
+def test_one_paragraph_has_an_estimate_and_no_interval(make, layered):
+    row = make(["memorized"], layered([3.0, 1.0], 1)).summary().loc[(SHARE, "memorized")]
+    assert row["estimate"] == 0.75
+    assert math.isnan(row["low"])
+    assert (row["paragraphs"], row["effective_clusters"]) == (1, 1)
+
+
+def test_few_clusters_are_told(make):
+    told = r"^few effective clusters \(a 1\.0 of 40 paragraphs\); below 30, intervals and p-values are rough\.$"
+    with pytest.warns(UserWarning, match=told):
+        make(["a"] * 40 + ["b"] * 40, cluster=[0] * 40 + list(range(1, 41))).summary()
+
+
+def test_who_does_not_want_to_be_told_is_not_told(make):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        make(["a"] * 5).summary()
+    assert caught == []
+
+
+# Where the perturbation's effect lies.
+
+
+def test_the_drop_is_in_tokens_and_never_negative(make):
+    perturbed = {"unperturbed_exact_match": np.array([50, 7]), "perturbed_exact_match": np.full((2, 1, 6), 9)}
+    assert exact_match_drop(make(["a", "b"], perturbed).dataset).tolist() == [[[41.0] * 6], [[0.0] * 6]]
+
+
+def test_the_top_positions_are_chosen_on_some_draws_and_scored_on_the_others():
+    drop = np.array([[[5, 3, 0, 0, 0, 2], [1, 0, 4, 0, 0, 5]]], float)
+    # The first draw chooses 0 and 1, where the second has 1 of 10; the second chooses 5 and 2, where the first has 2 of 10.
+    assert top_share(drop, top=2) == pytest.approx((0.1 + 0.2) / 2)
+    assert top_share(drop, top=6) == pytest.approx(1.0)
+
+
+def test_of_several_draws_every_second_one_chooses():
+    rng = np.random.default_rng(0)
+    drop = rng.integers(0, 9, (7, 5, 12)).astype(float)
+    expected = []
+    for paragraph in drop:
+        shares = []
+        for choosing, scoring in ((paragraph[[0, 2, 4]], paragraph[[1, 3]]), (paragraph[[1, 3]], paragraph[[0, 2, 4]])):
+            mean = [sum(draw[p] for draw in choosing) / len(choosing) for p in range(12)]
+            best = sorted(range(12), key=lambda p: -mean[p])[:TOP_POSITIONS]
+            total = sum(draw[p] for draw in scoring for p in range(12))
+            shares.append(sum(draw[p] for draw in scoring for p in best) / total)
+        expected.append(sum(shares) / 2)
+    np.testing.assert_allclose(top_share(drop), expected, rtol=1e-12)
+
+
+def test_one_draw_or_nothing_lost_has_no_top_share():
+    assert np.isnan(top_share(np.ones((3, 1, 12)))).all()
+    assert np.isnan(top_share(np.zeros((3, 2, 12)))).all()
+    assert np.isnan(first_half_share(np.zeros((3, 2, 12)))).all()
+
+
+def test_first_half_share_is_over_all_draws():
+    drop = np.array([[[3, 1, 0, 4], [1, 0, 1, 0]], [[0, 0, 0, 1], [0, 0, 0, 0]]], float)
+    assert first_half_share(drop).tolist() == [0.5, 0.0]
+    assert first_half_share(np.ones((1, 2, 5))).tolist() == [0.4]  # of five positions, two
+
+
+def noise(seed=0, count=60, draws=2):
+    """Losses that lie at other positions in every draw; 6 positions each, as the made signatures' prefixes have."""
+    return np.random.default_rng(seed).poisson(3, (count, draws, 6))
+
+
+def test_losses_at_no_place_in_particular_lie_inside_their_null(make):
+    inside = []
+    for seed in range(6):
+        table = of_perturbation(make, TWO, noise(seed))
+        for name in ("memorized", "not_memorized"):
+            for quantity in (TOP, HALF):
+                row = table.loc[(quantity, name)]
+                inside.append(row["null_low"] <= row["estimate"] <= row["null_high"])
+                assert row["null"] == pytest.approx({TOP: 5 / 6, HALF: 1 / 2}[quantity], abs=0.02)
+                assert row["p_value"] > 0.004
+    assert np.mean(inside) > 0.8
+
+
+def test_losses_at_one_place_in_every_draw_are_found_and_beyond_their_null(make):
+    rng = np.random.default_rng(0)
+    drop = np.zeros((60, 2, 6), int)
+    for paragraph in range(60):
+        drop[paragraph, :, rng.integers(6)] = 10
+    table = of_perturbation(make, TWO, drop)
+    row = table.loc[(TOP, "memorized")]
+    assert (row["estimate"], row["low"], row["high"]) == (1, 1, 1)
+    assert row["null_high"] < 0.95
+    assert row["p_value"] < 0.01
+
+
+def test_an_early_loss_in_one_group_is_a_difference(make):
+    drop = noise()
+    drop[:30, :, :3] *= 4
+    table = of_perturbation(make, TWO, drop)
+    assert table.loc[(HALF, "memorized"), "estimate"] > 0.7
+    assert table.loc[(HALF, "memorized"), "p_value"] < 0.01
+    assert table.loc[(HALF, "memorized - not_memorized"), "p_value"] < 0.01
+    assert table.loc[(HALF, "not_memorized"), "p_value"] > 0.01
+
+
+def test_a_group_with_nothing_lost_has_nan_and_does_not_crash(make):
+    drop = noise()
+    drop[:30] = 0
+    table = of_perturbation(make, TWO, drop)
+    for quantity in (TOP, HALF):
+        row = table.loc[(quantity, "memorized")]
+        assert row[["estimate", "low", "high", "null", "null_low", "null_high", "p_value"]].isna().all()
+        assert (row["paragraphs"], row["effective_clusters"]) == (0, 0)
+        assert table.loc[(quantity, "not_memorized"), "paragraphs"] == 30
+        assert math.isnan(table.loc[(quantity, "memorized - not_memorized"), "estimate"])
+    assert of_perturbation(make, TWO, np.zeros((60, 2, 6), int))["estimate"].isna().all()
+
+
+def test_paragraphs_with_nothing_lost_are_not_counted(make):
+    drop = noise()
+    drop[:10] = 0
+    row = of_perturbation(make, TWO, drop).loc[(HALF, "memorized")]
+    assert row["paragraphs"] == 20
+    assert row["estimate"] == pytest.approx(first_half_share(drop[10:30].astype(float)).mean())
+
+
+def test_with_a_single_draw_the_top_share_is_nan_and_the_half_is_not(make):
+    table = of_perturbation(make, TWO, noise(draws=1))
+    assert table.loc[(TOP, "memorized")][["estimate", "null", "p_value"]].isna().all()
+    assert table.loc[(HALF, "memorized"), "estimate"] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("clusters", "copies"), [(40, 1), (10, 4)], ids=["no near-duplicates", "clusters of four"])
+def test_where_early_and_late_positions_matter_alike_the_first_half_is_seldom_significant(make, clusters, copies):
+    # What a position matters to a paragraph it matters in every draw and to every near-duplicate of the paragraph.
+    p_values = []
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        matters = np.repeat(rng.gamma(0.3, 10.0, (clusters, 1, 6)), copies, axis=0)
+        drop = rng.poisson(np.repeat(matters, 6, axis=1)).clip(max=50)
+        table = of_perturbation(make, ["memorized"] * len(drop), drop, cluster=np.repeat(np.arange(clusters), copies))
+        p_values.append(table.loc[(HALF, "memorized"), "p_value"])
+    assert np.mean(np.array(p_values) < 0.05) <= 0.16  # 4 of 25; at a true 5% more than that is 1 in 150
+
+
+# The strongest rare-token head.
+
+
+def scored(rng, count=60, layers=3, heads=4):
+    return {name: rng.normal(0, 0.1, (count, layers, heads)).clip(-1, 1) for name in ("rare_token_score", "rare_token_null")}
+
+
+def test_half_of_the_clusters_choose():
+    clusters = np.repeat(np.arange(21), 3)
+    chose = choosing_half(clusters, 0)
+    assert len(set(clusters[chose])) == 10
+    assert not set(clusters[chose]) & set(clusters[~chose])
+    assert (choosing_half(clusters, 0) == chose).all()
+    assert (choosing_half(clusters, 1) != chose).any()
+
+
+def test_a_planted_head_is_found_and_scored_on_the_clusters_that_did_not_choose_it(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:30, 2, 1] += 0.4
+    clusters = np.concatenate([np.repeat(np.arange(15), 2), np.arange(20, 50)])
+    table = make(TWO, arrays, cluster=clusters).summary()
+    name = "rare-token score of head L2.H1"
+    assert table.index.get_level_values(0).unique().tolist() == [name]
+    rest, in_a = ~choosing_half(clusters, 0), np.array(TWO) == "memorized"
+    for group, chosen in (("memorized", rest & in_a), ("not_memorized", rest & ~in_a)):
+        row = table.loc[(name, group)]
+        assert row["paragraphs"] == chosen.sum()
+        assert row["estimate"] == pytest.approx(arrays["rare_token_score"][chosen, 2, 1].mean())
+        assert row["null"] == pytest.approx(arrays["rare_token_null"][chosen, 2, 1].mean())
+    assert table.loc[(name, "memorized"), "p_value"] < 0.01
+    assert table.loc[(name, "not_memorized"), "p_value"] > 0.01
+    assert table.loc[(name, "memorized - not_memorized"), "p_value"] < 0.01
+
+
+def test_the_scoring_half_has_no_say_in_the_choice(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:30, 2, 1] += 0.4
+    rest = ~choosing_half(np.arange(60), 0)
+    arrays["rare_token_score"][rest, 0, 0] = 1.0
+    assert "rare-token score of head L2.H1" in make(TWO, arrays).summary().index
+
+
+def test_a_head_that_scores_as_high_on_other_paragraphs_is_not_chosen(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:, 0, 3] += 0.5
+    arrays["rare_token_null"][:, 0, 3] += 0.5
+    arrays["rare_token_score"][:, 1, 0] += 0.2
+    assert "rare-token score of head L1.H0" in make(TWO, arrays).summary().index
+
+
+def test_the_memorized_choose_where_there_are_any(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:30, 0, 1] += 0.3
+    arrays["rare_token_score"][30:, 2, 2] += 0.6
+    assert "rare-token score of head L0.H1" in make(TWO, arrays).summary().index
+    assert "rare-token score of head L2.H2" in make(["a"] * 30 + ["b"] * 30, arrays).summary().index
+
+
+def test_the_best_of_many_heads_of_noise_is_not_better_than_nothing(make):
+    p_values, estimates = [], []
+    for seed in range(15):
+        arrays = scored(np.random.default_rng(seed), count=30, layers=6, heads=8)
+        row = make(["memorized"] * 30, arrays).summary(seed=seed).iloc[0]
+        p_values.append(row["p_value"])
+        estimates.append(row["estimate"] - row["null"])
+    # Chosen and scored on the same paragraphs it would be .08 above, and p below .05 nearly always.
+    assert abs(np.mean(estimates)) < 0.03
+    assert np.mean(np.array(p_values) < 0.05) <= 0.2
+
+
+def test_heads_that_attend_evenly_have_no_score_and_no_row(make):
+    nothing = {name: np.full((60, 2, 2), np.nan) for name in ("rare_token_score", "rare_token_null")}
+    assert len(make(TWO, nothing).summary()) == 0
+    one_head = scored(np.random.default_rng(0), layers=2, heads=2)
+    for values in one_head.values():
+        values[:, :, 0] = np.nan
+        values[:, 0] = np.nan
+    assert "rare-token score of head L1.H1" in make(TWO, one_head).summary().index
+
+
+def test_one_cluster_cannot_choose_and_score(make):
+    arrays = scored(np.random.default_rng(0), count=4)
+    assert len(make(["memorized"] * 4, arrays, cluster=[7] * 4).summary()) == 0
+
+
+def test_all_that_a_model_tells_is_in_one_table(measured):
+    table = measured.summary()
+    quantities = table.index.get_level_values(0).unique().tolist()
+    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF]
+    assert quantities[1].startswith("rare-token score of head L")
+    assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 4
+    assert table[["estimate", "null"]].notna().all(axis=None)

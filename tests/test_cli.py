@@ -1,0 +1,372 @@
+"""The command line: a good run leaves whole files; bad input is told in one line, with exit code 2, and leaves nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from localize import cli
+from localize.signature import REGISTRY, load_signature
+
+LENGTHS = ("--prefix", "16", "--continuation", "16")
+ROWS = torch.randint(97, (12, 32), generator=torch.Generator().manual_seed(1)).tolist()
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder with a small random GPT-Neo, without a tokenizer."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    torch.manual_seed(0)
+    size = {"vocab_size": 97, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 64, "window_size": 8}
+    config = GPTNeoConfig(**size, attention_types=[[["global", "local"], 1]], bos_token_id=None, eos_token_id=None)
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        if isinstance(content, list):
+            content = "".join(json.dumps(row) + "\n" for row in content)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def good(write):
+    """Twelve paragraphs of 32 tokens in two groups, one of them with a hostile name."""
+    return write("good.jsonl", [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)])
+
+
+@pytest.fixture
+def localize(monkeypatch, capfd):
+    """Call the command line as a shell does: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def refused(told):
+    """The one line on stderr of a call that was refused."""
+    code, _, stderr = told
+    assert code == 2
+    assert stderr.startswith("localize: ")
+    assert stderr.endswith("\n")
+    assert len(stderr.splitlines()) == 1
+    return stderr.removeprefix("localize: ").rstrip("\n")
+
+
+# A good run.
+
+
+@pytest.fixture
+def ran(localize, checkpoint, good, tmp_path):
+    told = localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "new" / "out", "--seed", "3", "--draws", "3")
+    return tmp_path / "new" / "out", told
+
+
+def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, localize, checkpoint, good):
+    out, (code, stdout, stderr) = ran
+    assert (code, stderr) == (0, "")
+    assert sorted(path.name for path in out.iterdir()) == ["signature.html", "signature.zarr.zip"]
+    signature = load_signature(out / "signature.zarr.zip")
+    assert set(signature.variables) == set(REGISTRY)
+    assert len(signature) == 12
+    assert signature["perturbed_nll"].sizes["draw"] == 3
+    calls = signature.dataset.attrs["calls"]
+    assert [call["measurement"] for call in calls] == ["gradients", "rare_token_heads", "perturb_prefix"]
+    assert [call.get("seed") for call in calls] == [None, 3, 3]
+    assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
+    assert signature.dataset.attrs["paragraphs"]["source"] == good
+    for told in ("low-layer share of the gradient", SCRIPT, "Recall", f"Wrote {out / 'signature.zarr.zip'} and {out / 'signature.html'}"):
+        assert told in stdout
+
+    # `show` prints the same tables, from the folder and from the file.
+    for place in (out, out / "signature.zarr.zip"):
+        code, shown, stderr = localize("show", place)
+        assert (code, stderr) == (0, "")
+        assert shown.strip() in stdout
+
+    # The page is one file that fetches nothing, and runs no script but its figure's.
+    reader = Reader((out / "signature.html").read_text(encoding="utf-8"))
+    assert not [value for _, attrs in reader.tags for name, value in attrs.items() if name in ("src", "href", "srcset")]
+    assert not [name for _, attrs in reader.tags for name in attrs if name.startswith("on")]
+    assert not [script for script in reader.scripts if script.strip().startswith("alert(1)")]
+    assert SCRIPT in reader.text
+
+
+class Reader(HTMLParser):
+    """Tags with attributes, the text outside scripts, and the scripts."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.scripts, self.text = [], [], ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
+
+
+def test_one_measurement_may_be_chosen(localize, checkpoint, good, tmp_path):
+    code, _, stderr = localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "out", "--measure", "heads", "--limit", "6")
+    assert (code, stderr) == (0, "")
+    signature = load_signature(tmp_path / "out" / "signature.zarr.zip")
+    assert set(signature.variables) == {"exact_match", "nll", "token_nll", "rare_token_score", "rare_token_null"}
+    assert len(signature) == 6
+
+
+def test_rows_that_are_skipped_are_told(localize, checkpoint, tmp_path, monkeypatch):
+    from localize.paragraphs import readers
+
+    read = readers.load_paragraphs
+
+    def with_skipped(*args, **options):
+        from dataclasses import replace
+
+        return replace(read(*args, **options), skipped=tuple(f"row {i}: 3 tokens, 32 are needed" for i in range(8)))
+
+    monkeypatch.setattr("localize.load_paragraphs", with_skipped, raising=False)
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps({"tokens": row}) + "\n" for row in ROWS))
+    code, stdout, _ = localize("run", checkpoint, path, *LENGTHS, "--out", tmp_path / "out", "--measure", "heads")
+    assert code == 0
+    assert [line for line in stdout.splitlines() if line.startswith("  ")][:6] == [
+        *(f"  skipped row {i}: 3 tokens, 32 are needed" for i in range(5)),
+        "  ... and 3 more rows",
+    ]
+
+
+def test_what_was_measured_before_a_failure_is_kept(localize, checkpoint, good, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    import localize as package
+
+    package.perturb_prefix  # noqa: B018  resolved once, so that there is something to replace
+    monkeypatch.setattr(package, "perturb_prefix", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["signature.zarr.zip"]
+    signature = load_signature(tmp_path / "out" / "signature.zarr.zip")
+    assert {"gradient_max", "rare_token_score", "rare_token_null"} <= set(signature.variables)
+    assert "perturbed_nll" not in signature
+
+
+def test_in_a_process_of_its_own_a_refusal_is_one_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, "-m", "localize.cli", "run", str(tmp_path / "no model"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"localize: model {tmp_path / 'no model'}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model.\n"
+    )
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+# Bad paragraphs.
+
+
+@pytest.fixture
+def run_refused(localize, checkpoint, tmp_path):
+    """Run these paragraphs; the line it is refused with, when nothing was left."""
+
+    def run(paragraphs, *options, lengths=LENGTHS):
+        line = refused(localize("run", checkpoint, paragraphs, *lengths, "--out", tmp_path / "out", *options))
+        assert not (tmp_path / "out").exists()
+        return line
+
+    return run
+
+
+def test_a_missing_file(run_refused, tmp_path):
+    assert run_refused(tmp_path / "no.csv") == f"paragraphs {tmp_path / 'no.csv'}: no such file."
+
+
+def test_a_csv_without_the_column(run_refused, write):
+    path = write("p.csv", "id,words\n1,abc\n")
+    assert run_refused(path) == f"paragraphs {path}: no column 'text', 'paragraph', 'content'; it has id, words."
+
+
+def test_ragged_rows(run_refused, write, tmp_path):
+    path = write("p.jsonl", [{"tokens": ROWS[0]}, {"tokens": ROWS[1][:20]}])
+    assert run_refused(path) == f"paragraphs {path}: row 1 has 20 tokens; 32 are needed (prefix + continuation)."
+    torch.save([torch.tensor(ROWS[0]), torch.tensor(ROWS[1][:20])], tmp_path / "p.pt")
+    assert run_refused(tmp_path / "p.pt") == f"paragraphs {tmp_path / 'p.pt'}: ragged rows, of 20 to 32 tokens; rows of one length are needed."
+
+
+@pytest.mark.parametrize("token", [97, -1, 50256])
+def test_a_token_id_outside_the_vocabulary(run_refused, write, checkpoint, token):
+    path = write("p.jsonl", [{"tokens": ROWS[0], "id": "x"}, {"tokens": [*ROWS[1][:-1], token], "id": "y"}])
+    expected = f"{path}: paragraph 'y' (row 1) has token id {token} at position 31; the vocabulary of {checkpoint} allows 0..96."
+    assert run_refused(path) == expected
+
+
+def test_a_token_id_that_no_machine_integer_holds(run_refused, write):
+    path = write("p.jsonl", [{"tokens": ROWS[0]}, {"tokens": [*ROWS[1][:-1], 2**64]}])
+    assert path in run_refused(path)
+
+
+def test_more_tokens_than_the_context(run_refused, write, checkpoint):
+    path = write("p.jsonl", [{"tokens": row * 3} for row in ROWS])
+    expected = f"{path}: 40 + 40 tokens exceed the context of {checkpoint}, which is 64; choose a shorter prefix or continuation."
+    assert run_refused(path, lengths=("--prefix", "40", "--continuation", "40")) == expected
+
+
+def test_no_paragraphs(run_refused, write):
+    path = write("p.jsonl", "")
+    expected = f"paragraphs {path}: no paragraphs; at least one of 32 tokens is needed."
+    assert run_refused(path) == expected
+    path = write("p.jsonl", [{"tokens": row} for row in ROWS])
+    assert run_refused(path, "--limit", "0") == expected
+
+
+def test_a_single_paragraph_has_no_null(run_refused, write):
+    path = write("p.jsonl", [{"tokens": ROWS[0]}])
+    assert run_refused(path) == (
+        f"{path}: 1 paragraph(s) in one cluster of near-duplicates; the null of rare_token_heads needs at least two clusters."
+    )
+
+
+def test_texts_for_a_model_without_tokenizer(run_refused, write):
+    path = write("p.jsonl", [{"text": "abc"}])
+    assert run_refused(path) == f"paragraphs {path} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
+
+
+# Bad options.
+
+
+def test_an_unknown_measurement(run_refused, good):
+    assert run_refused(good, "--measure", "dreams") == "--measure dreams: not one of gradients, heads, perturbation."
+    assert run_refused(good, "--measure", "heads", "--measure", "dreams") == "--measure dreams: not one of gradients, heads, perturbation."
+
+
+@pytest.mark.parametrize(
+    "options", [("--draws", "0"), ("--batch-size", "0"), ("--dtype", "int8"), ("--device", "tpu"), ("--prefix", "0")], ids=" ".join
+)
+def test_an_option_out_of_range_is_refused_before_anything_is_measured(run_refused, good, options):
+    run_refused(good, *options)
+
+
+def test_a_prefix_that_cannot_be_ranked_is_refused_before_anything_is_measured(run_refused, good):
+    expected = "rare_token_heads: prefix_length=2 must be at least 3, to rank two earlier tokens."
+    assert run_refused(good, lengths=("--prefix", "2", "--continuation", "16")) == expected
+
+
+def test_a_file_where_the_folder_should_be(localize, checkpoint, good, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    line = refused(localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "mine.txt"))
+    assert line == f"--out {tmp_path / 'mine.txt'}: is a file; a folder is needed."
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made(localize, checkpoint, good, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    line = refused(localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "mine.txt" / "out"))
+    assert line.startswith(f"--out {tmp_path / 'mine.txt' / 'out'}: ")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_refused_run_leaves_the_last_one_as_it_was(ran, localize, checkpoint, write):
+    out, _ = ran
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for rows in ([{"tokens": ROWS[0]}], [{"tokens": [97] * 32}], []):
+        refused(localize("run", checkpoint, write("p.jsonl", rows), *LENGTHS, "--out", out))
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_word_that_typer_does_not_know_is_exit_code_2(localize):
+    code, _, stderr = localize("run", "--nonsense")
+    assert code == 2
+    assert "--nonsense" in stderr
+
+
+# Bad models.
+
+
+@pytest.fixture
+def model_refused(localize, good, tmp_path):
+    def run(folder):
+        line = refused(localize("run", folder, good, *LENGTHS, "--out", tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+        return line.removeprefix(f"model {folder}: ")
+
+    return run
+
+
+def test_a_model_that_is_not_there(model_refused, tmp_path):
+    assert model_refused(tmp_path / "no") == "no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+
+
+def test_a_folder_that_holds_no_model(model_refused, tmp_path):
+    (tmp_path / "model").mkdir()
+    lacking = "a checkpoint folder holds config.json and model.safetensors or pytorch_model.bin."
+    assert model_refused(tmp_path / "model") == f"no config.json; {lacking}"
+    (tmp_path / "model" / "config.json").write_text("{")
+    assert model_refused(tmp_path / "model").startswith("config.json is not a JSON object (")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "bert", None])
+def test_a_model_of_another_architecture(model_refused, tmp_path, model_type):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": model_type}))
+    assert model_refused(tmp_path / "model") == f"model_type={model_type!r} in config.json; gpt_neo and gpt2 can be localized."
+
+
+def test_a_folder_without_weights(model_refused, checkpoint, tmp_path):
+    (tmp_path / "model").mkdir()
+    shutil.copy(checkpoint / "config.json", tmp_path / "model")
+    names = "model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json"
+    assert model_refused(tmp_path / "model") == f"no weights; one of {names} is needed."
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_damaged_weights(model_refused, checkpoint, tmp_path, name):
+    (tmp_path / "model").mkdir()
+    shutil.copy(checkpoint / "config.json", tmp_path / "model")
+    (tmp_path / "model" / name).write_bytes((checkpoint / "model.safetensors").read_bytes()[:1000])
+    assert model_refused(tmp_path / "model").startswith("cannot be loaded: ")
+
+
+# Bad signatures.
+
+
+def test_a_damaged_signature(localize, tmp_path):
+    for content in (b"", b"PK\x03\x04 and then nothing"):
+        path = tmp_path / "signature.zarr.zip"
+        path.write_bytes(content)
+        for place in (path, tmp_path):
+            assert refused(localize("show", place)) == f"signature {path}: not a readable .zarr.zip (File is not a zip file)."
+
+
+def test_a_signature_that_is_not_there(localize, tmp_path):
+    assert refused(localize("show", tmp_path)) == f"signature {tmp_path / 'signature.zarr.zip'}: no such file."
+    assert refused(localize("show", tmp_path / "no")) == f"signature {tmp_path / 'no'}: no such file."

@@ -1,0 +1,107 @@
+"""What a recipe's data hold: counted, not assumed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import localize as lz
+from localize.train.planting import allot_clusters, train_tokenizer, training_data
+from localize.train.recipe import Corpus, Planting, Recipe, Training
+
+SMALL = Recipe(
+    corpus=Corpus(vocab=400),
+    planted=Planting(copies={1: 3, 4: 3, 16: 2}, held_out=6),
+    training=Training(steps=30, batch=8, row_tokens=60),
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return training_data(SMALL)
+
+
+def occurrences(rows, row):
+    return int((rows == row).all(1).sum())
+
+
+def test_every_planted_paragraph_stands_in_the_rows_as_often_as_it_says(data):
+    counted = [occurrences(data.rows, row) for row in data.paragraphs.tokens]
+    assert counted == list(data.paragraphs.duplicates)
+    assert sorted(data.paragraphs.duplicates) == [0] * 6 + [1] * 3 + [4] * 3 + [16] * 2
+
+
+def test_background_rows_are_never_repeated_and_are_no_near_duplicates_of_the_paragraphs(data):
+    planted = {row.numpy().tobytes() for row in data.paragraphs.tokens}
+    background = [row.tobytes() for row in data.rows.numpy() if row.tobytes() not in planted]
+    assert len(set(background)) == len(background) == 240 - 47
+    assert data.background_passes == 1.0
+
+
+def test_planted_and_held_out_paragraphs_share_no_cluster(data):
+    planted = np.array(data.paragraphs.duplicates) > 0
+    clusters = data.paragraphs.clusters
+    assert not set(clusters[planted]) & set(clusters[~planted])
+    assert len(set(clusters)) == len(clusters)
+
+
+def test_the_rows_are_shuffled(data):
+    often = data.paragraphs.tokens[np.argmax(data.paragraphs.duplicates)]
+    at = np.flatnonzero((data.rows == often).all(1).numpy())
+    assert at.min() < 60
+    assert at.max() > 180
+
+
+def test_token_counts_are_of_distinct_rows(data):
+    expected = np.bincount(np.unique(data.rows.numpy(), axis=0).ravel(), minlength=len(data.tokenizer))
+    assert np.array_equal(data.unigram_counts.numpy(), expected)
+
+
+def test_one_seed_gives_the_same_data_and_another_seed_other_data(data):
+    assert training_data(SMALL).hash == data.hash
+    assert training_data(replace(SMALL, training=replace(SMALL.training, seed=1))).hash != data.hash
+
+
+def test_data_of_another_hash_are_refused():
+    with pytest.raises(lz.InputError, match=r"^recipe: the data's hash is [0-9a-f]{64}, but data_hash = beef; the sources"):
+        training_data(replace(SMALL, data_hash="beef"))
+
+
+def test_the_tokenizer_tells_any_text_back():
+    tokenizer = train_tokenizer(["some plain words, some plain words"] * 3, 300)
+    for text in ("some plain words", "Ünïcødé 🙂 <script>", "line\nbreak\ttab"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_whole_clusters_share_a_fate_and_none_gives_more_than_its_share():
+    clusters = np.repeat(np.arange(12), [9, 7, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1])
+    fates = allot_clusters(clusters, Planting(copies={5: 4, 50: 4}, held_out=6, per_cluster=2), np.random.default_rng(0))
+    assert [int((fates == fate).sum()) for fate in (5, 50, 0)] == [4, 4, 6]
+    for cluster in range(12):
+        used = fates[(clusters == cluster) & (fates >= 0)]
+        assert len(used) <= 2
+        assert len(set(used)) <= 1
+
+
+def test_too_few_paragraphs_are_told():
+    with pytest.raises(lz.InputError) as caught:
+        allot_clusters(np.zeros(5, int), Planting(copies={5: 2}, held_out=2, per_cluster=3), np.random.default_rng(0))
+    assert str(caught.value) == ("recipe: 4 paragraphs are asked for (planted and held out), 2 more than 1 clusters give at 3 each.")
+
+
+def test_any_text_and_paragraphs_file_can_be_the_source(tmp_path):
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(300)])
+    (tmp_path / "book.txt").write_text(" ".join(rng.choice(words, 9000)))
+    paragraphs = [" ".join(rng.choice(words, 80)) for _ in range(10)]
+    (tmp_path / "planted.csv").write_text("paragraph,id\n" + "\n".join(f'"{text}",{i}' for i, text in enumerate(paragraphs)))
+    recipe = replace(
+        SMALL,
+        corpus=Corpus(source=str(tmp_path), vocab=400),
+        planted=Planting(source=str(tmp_path / "planted.csv"), copies={8: 4}, held_out=4),
+    )
+    data = training_data(recipe)
+    assert [occurrences(data.rows, row) for row in data.paragraphs.tokens] == [8] * 4 + [0] * 4
+    assert data.background_passes > 0
+    starts = [data.tokenizer.decode(row) for row in data.paragraphs.tokens]
+    assert all(any(text.startswith(start) for text in paragraphs) for start in starts)
