@@ -151,10 +151,7 @@ def rare_token_heads(
     Source:
         Stoehr et al. 2024, section 5; rank correlation inside each paragraph and the mismatched null are ours.
     """
-    if paragraphs.prefix_length < 3:
-        raise LocalizeError(
-            f"rare_token_heads: prefix_length={paragraphs.prefix_length} must be at least 3, to rank two earlier tokens."
-        )
+    check_rankable(paragraphs)
     if null_draws < 1:
         raise LocalizeError(f"rare_token_heads: null_draws={null_draws} must be at least 1.")
     recall = recall_of(model, paragraphs)

@@ -207,7 +207,7 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
             raise SignatureError(f"join: the {what} differ: {one} and {other}; only measurements of one model join.")
     if a.attrs["paragraphs"]["data_hash"] != b.attrs["paragraphs"]["data_hash"]:
         raise SignatureError(
-            f"join: the paragraphs differ: {_described(a)} and {_described(b)}; only measurements of the same paragraphs, in one order, join."
+            f"join: the paragraphs differ: {_described(a)} and {_described(b)}; the same ones, in the same order, are needed."
         )
     coords = [str(n) for n in b.coords if n in a.coords]
     for name in coords:

@@ -1,7 +1,7 @@
 """The rows a model is trained on: paragraphs planted a known number of times among text that is not repeated."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -107,7 +107,7 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
 
 
-def _planted_texts(recipe: Recipe) -> list[tuple[str, int | None]]:
+def _planted_texts(recipe: Recipe) -> Sequence[tuple[str, int | None]]:
     """Candidate texts to plant or hold out, each with its fate where that is already decided: copies, or 0 for held out."""
     planted, seed = recipe.planted, recipe.training.seed
     if planted.source != "synthetic":
@@ -144,7 +144,7 @@ def _texts_of(source: str) -> tuple[str, ...]:
     return texts
 
 
-def _allotted(texts: list[tuple[str, int | None]], tokenizer: Any, recipe: Recipe, length: int) -> Paragraphs:
+def _allotted(texts: Sequence[tuple[str, int | None]], tokenizer: Any, recipe: Recipe, length: int) -> Paragraphs:
     """The paragraphs to plant and to hold out, tokenized, each with its number of copies (0 if held out)."""
     prefix = length // 2
     rows = [{"text": text, "id": str(i)} for i, (text, _) in enumerate(texts)]
