@@ -25,7 +25,13 @@ def small_model(family, tokenizer=None, seed=0, dtype=torch.float64, **settings)
         size = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
         hf = GPT2LMHeadModel(GPT2Config(**common | size | settings))
     else:
-        size = {"hidden_size": 32, "num_layers": 4, "num_heads": 4, "max_position_embeddings": CONTEXT, "window_size": WINDOW}
+        size = {
+            "hidden_size": 32,
+            "num_layers": 4,
+            "num_heads": 4,
+            "max_position_embeddings": CONTEXT,
+            "window_size": WINDOW,
+        }
         kinds = {"attention_types": [[["global", "local"], 2]]}
         hf = GPTNeoForCausalLM(GPTNeoConfig(**common | size | kinds | settings))
     generator = torch.Generator().manual_seed(seed)

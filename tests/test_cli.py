@@ -24,7 +24,14 @@ def checkpoint(tmp_path_factory):
     from transformers import GPTNeoConfig, GPTNeoForCausalLM
 
     torch.manual_seed(0)
-    size = {"vocab_size": 97, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 64, "window_size": 8}
+    size = {
+        "vocab_size": 97,
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "max_position_embeddings": 64,
+        "window_size": 8,
+    }
     config = GPTNeoConfig(**size, attention_types=[[["global", "local"], 1]], bos_token_id=None, eos_token_id=None)
     folder = tmp_path_factory.mktemp("checkpoint") / "model"
     GPTNeoForCausalLM(config).save_pretrained(folder)
@@ -45,7 +52,10 @@ def write(tmp_path):
 @pytest.fixture
 def good(write):
     """Twelve paragraphs of 32 tokens in two groups, one of them with a hostile name."""
-    return write("good.jsonl", [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)])
+    return write(
+        "good.jsonl",
+        [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)],
+    )
 
 
 @pytest.fixture
@@ -98,7 +108,12 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
     assert [call.get("seed") for call in calls] == [None, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
-    for told in ("low-layer share of the gradient", SCRIPT, "Recall", f"Wrote {out / 'signature.zarr.zip'} and {out / 'signature.html'}"):
+    for told in (
+        "low-layer share of the gradient",
+        SCRIPT,
+        "Recall",
+        f"Wrote {out / 'signature.zarr.zip'} and {out / 'signature.html'}",
+    ):
         assert told in stdout
 
     # `show` prints the same tables, from the folder and from the file.
@@ -137,7 +152,9 @@ class Reader(HTMLParser):
 
 
 def test_one_measurement_may_be_chosen(localize, checkpoint, good, tmp_path):
-    code, _, stderr = localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "out", "--measure", "heads", "--limit", "6")
+    code, _, stderr = localize(
+        "run", checkpoint, good, *LENGTHS, "--out", tmp_path / "out", "--measure", "heads", "--limit", "6"
+    )
     assert (code, stderr) == (0, "")
     signature = load_signature(tmp_path / "out" / "signature.zarr.zip")
     assert set(signature.variables) == {"exact_match", "nll", "token_nll", "rare_token_score", "rare_token_null"}
@@ -183,10 +200,13 @@ def test_what_was_measured_before_a_failure_is_kept(localize, checkpoint, good, 
 
 def test_in_a_process_of_its_own_a_refusal_is_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, "-m", "localize.cli", "run", str(tmp_path / "no model"), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()}
+    )
     assert done.returncode == 2
     assert done.stderr == (
-        f"localize: model {tmp_path / 'no model'}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model.\n"
+        f"localize: model {tmp_path / 'no model'}: no such folder; "
+        "give a checkpoint folder, a hub name or nothing for the embedded model.\n"
     )
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
@@ -220,7 +240,10 @@ def test_ragged_rows(run_refused, write, tmp_path):
     path = write("p.jsonl", [{"tokens": ROWS[0]}, {"tokens": ROWS[1][:20]}])
     assert run_refused(path) == f"paragraphs {path}: row 1 has 20 tokens; 32 are needed (prefix + continuation)."
     torch.save([torch.tensor(ROWS[0]), torch.tensor(ROWS[1][:20])], tmp_path / "p.pt")
-    assert run_refused(tmp_path / "p.pt") == f"paragraphs {tmp_path / 'p.pt'}: ragged rows, of 20 to 32 tokens; rows of one length are needed."
+    assert (
+        run_refused(tmp_path / "p.pt")
+        == f"paragraphs {tmp_path / 'p.pt'}: ragged rows, of 20 to 32 tokens; rows of one length are needed."
+    )
 
 
 @pytest.mark.parametrize("token", [97, -1, 50256])
@@ -258,7 +281,10 @@ def test_a_single_paragraph_has_no_null(run_refused, write):
 
 def test_texts_for_a_model_without_tokenizer(run_refused, write):
     path = write("p.jsonl", [{"text": "abc"}])
-    assert run_refused(path) == f"paragraphs {path} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
+    assert (
+        run_refused(path)
+        == f"paragraphs {path} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
+    )
 
 
 # Bad options.
@@ -266,18 +292,23 @@ def test_texts_for_a_model_without_tokenizer(run_refused, write):
 
 def test_an_unknown_measurement(run_refused, good):
     assert run_refused(good, "--measure", "dreams") == "--measure dreams: not one of gradients, heads, perturbation."
-    assert run_refused(good, "--measure", "heads", "--measure", "dreams") == "--measure dreams: not one of gradients, heads, perturbation."
+    assert (
+        run_refused(good, "--measure", "heads", "--measure", "dreams")
+        == "--measure dreams: not one of gradients, heads, perturbation."
+    )
 
 
 @pytest.mark.parametrize(
-    "options", [("--draws", "0"), ("--batch-size", "0"), ("--dtype", "int8"), ("--device", "tpu"), ("--prefix", "0")], ids=" ".join
+    "options",
+    [("--draws", "0"), ("--batch-size", "0"), ("--dtype", "int8"), ("--device", "tpu"), ("--prefix", "0")],
+    ids=" ".join,
 )
 def test_an_option_out_of_range_is_refused_before_anything_is_measured(run_refused, good, options):
     run_refused(good, *options)
 
 
 def test_a_prefix_that_cannot_be_ranked_is_refused_before_anything_is_measured(run_refused, good):
-    expected = "rare_token_heads: prefix_length=2 must be at least 3, to rank two earlier tokens."
+    expected = f"{good}: prefix_length=2 must be at least 3 for rare_token_heads, to rank two earlier tokens."
     assert run_refused(good, lengths=("--prefix", "2", "--continuation", "16")) == expected
 
 
@@ -323,7 +354,10 @@ def model_refused(localize, good, tmp_path):
 
 
 def test_a_model_that_is_not_there(model_refused, tmp_path):
-    assert model_refused(tmp_path / "no") == "no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+    assert (
+        model_refused(tmp_path / "no")
+        == "no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+    )
 
 
 def test_a_folder_that_holds_no_model(model_refused, tmp_path):
@@ -338,7 +372,10 @@ def test_a_folder_that_holds_no_model(model_refused, tmp_path):
 def test_a_model_of_another_architecture(model_refused, tmp_path, model_type):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": model_type}))
-    assert model_refused(tmp_path / "model") == f"model_type={model_type!r} in config.json; gpt_neo and gpt2 can be localized."
+    assert (
+        model_refused(tmp_path / "model")
+        == f"model_type={model_type!r} in config.json; gpt_neo and gpt2 can be localized."
+    )
 
 
 def test_a_folder_without_weights(model_refused, checkpoint, tmp_path):
@@ -364,7 +401,10 @@ def test_a_damaged_signature(localize, tmp_path):
         path = tmp_path / "signature.zarr.zip"
         path.write_bytes(content)
         for place in (path, tmp_path):
-            assert refused(localize("show", place)) == f"signature {path}: not a readable .zarr.zip (File is not a zip file)."
+            assert (
+                refused(localize("show", place))
+                == f"signature {path}: not a readable .zarr.zip (File is not a zip file)."
+            )
 
 
 def test_a_signature_that_is_not_there(localize, tmp_path):

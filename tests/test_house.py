@@ -42,7 +42,11 @@ def runtime_nodes(node):
     """Every node of a tree, inside functions too, but not what stands under `if TYPE_CHECKING`."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING") and child in node.body:
+        if (
+            isinstance(node, ast.If)
+            and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+            and child in node.body
+        ):
             continue
         yield from runtime_nodes(child)
 
@@ -103,7 +107,11 @@ def test_a_file_imports_only_from_floors_below_its_own():
         ("localize.models.hooks", "from localize.signature import x", 1),
         ("localize.models.hooks", "from localize import load_paragraphs", 1),
         ("localize.models.hooks", "from localize import load_model, __version__", 0),
-        ("localize.models.hooks", "if TYPE_CHECKING:\n    from localize.cli import x\nelse:\n    from localize.axes import y", 0),
+        (
+            "localize.models.hooks",
+            "if TYPE_CHECKING:\n    from localize.cli import x\nelse:\n    from localize.axes import y",
+            0,
+        ),
         ("localize.models.hooks", "if TYPE_CHECKING:\n    pass\nelse:\n    from localize.cli import x", 1),
         ("localize.errors", "from localize.axes import x", 1),
         ("localize.cli", "from localize import plots, gradients", 0),
@@ -116,15 +124,21 @@ def test_the_reader_of_imports_sees_what_goes_up(module, code, count):
 def test_nothing_is_pickled():
     for module, tree in trees():
         for line, name in imported_modules(tree):
-            assert name.split(".")[0] not in ("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"), f"{module}, line {line}"
+            assert name.split(".")[0] not in ("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"), (
+                f"{module}, line {line}"
+            )
 
 
-@pytest.mark.parametrize(("option", "value"), [("allow_pickle", True), ("weights_only", False), ("trust_remote_code", True)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("allow_pickle", True), ("weights_only", False), ("trust_remote_code", True)]
+)
 def test_no_file_is_trusted(option, value):
     for module, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == option:
-                assert isinstance(node.value, ast.Constant), f"{module}, line {node.value.lineno}: {option} is not a constant"
+                assert isinstance(node.value, ast.Constant), (
+                    f"{module}, line {node.value.lineno}: {option} is not a constant"
+                )
                 assert node.value.value is not value, f"{module}, line {node.value.lineno}: {option}={value}"
 
 
@@ -137,7 +151,11 @@ def test_torch_load_always_says_weights_only():
 
 def test_the_library_does_not_print():
     for module, tree in trees():
-        calls = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print"]
+        calls = [
+            n.lineno
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "print"
+        ]
         assert calls == [], module
 
 

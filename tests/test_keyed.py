@@ -28,7 +28,15 @@ def test_of_one_there_is_only_nought(key):
 
 
 def test_every_part_of_the_key_counts_and_so_does_their_order():
-    keys = [("a", 1, b"x", 2), ("b", 1, b"x", 2), ("a", 2, b"x", 1), ("a", 1, b"y", 2), ("a", 1, b"x"), ("a", 1, b"x", 2, 0), ("a", 12, b"x", 2)]
+    keys = [
+        ("a", 1, b"x", 2),
+        ("b", 1, b"x", 2),
+        ("a", 2, b"x", 1),
+        ("a", 1, b"y", 2),
+        ("a", 1, b"x"),
+        ("a", 1, b"x", 2, 0),
+        ("a", 12, b"x", 2),
+    ]
     assert len({keyed_integer(2**32, *key) for key in keys}) == len(keys)
     # Where one part ends and the next begins counts too.
     assert keyed_integer(2**32, "ab", "c") != keyed_integer(2**32, "a", "bc")
@@ -37,7 +45,11 @@ def test_every_part_of_the_key_counts_and_so_does_their_order():
 
 @pytest.mark.parametrize("below", [2, 7, 96, 1000])
 def test_over_keys_the_draws_are_uniform(below):
-    drawn = [keyed_integer(below, "replace", 0, b"paragraph", position, draw) for position in range(200) for draw in range(100)]
+    drawn = [
+        keyed_integer(below, "replace", 0, b"paragraph", position, draw)
+        for position in range(200)
+        for draw in range(100)
+    ]
     assert chisquare(np.bincount(drawn, minlength=below)).pvalue > 1e-3
 
 

@@ -68,9 +68,13 @@ def test_a_move_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkey
 
 
 def test_the_writer_may_remove_the_file_it_was_given_before_it_fails(tmp_path):
-    with pytest.raises(ValueError, match="no"), replacing(tmp_path / "result.txt") as beside:
-        beside.unlink()
-        raise ValueError("no")
+    def remove_and_fail():
+        with replacing(tmp_path / "result.txt") as beside:
+            beside.unlink()
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        remove_and_fail()
     assert names(tmp_path) == []
 
 

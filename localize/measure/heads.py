@@ -27,7 +27,7 @@ def average_ranks(values: Float[Tensor, "*row item"] | Int[Tensor, "*row item"])
     return smaller + (equal - 1) / 2
 
 
-def spearman(x: Float[Tensor, "*row item"], y: Float[Tensor, "*row item"]) -> Float[Tensor, "*row"]:
+def spearman(x: Float[Tensor, "*#row item"], y: Float[Tensor, "*#row item"]) -> Float[Tensor, "*out"]:
     """Spearman's rho along the last axis, in float64; nan where either side is constant. Leading axes broadcast."""
     x, y = (average_ranks(side).double() for side in (x, y))
     x, y = (side - side.mean(-1, keepdim=True) for side in (x, y))

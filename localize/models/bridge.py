@@ -34,8 +34,8 @@ def model_behind(bridge: Any) -> Any:
     """A plain Hugging Face model that shares the parameters of a bridge.
 
     Raises:
-        ModelError: If the bridge no longer computes what its parameters say, as after `enable_compatibility_mode()`,
-            which works on rewritten copies.
+        ModelError: If the bridge no longer computes what its parameters say, as `enable_compatibility_mode()` leaves it where
+            it folds into rewritten copies.
     """
     wrapped = bridge.original_model
     parameters = {

@@ -148,7 +148,7 @@ class HookedModel:
     def hook_names(self) -> tuple[str, ...]:
         """Every activation that can be read or replaced."""
         blocks = (f"blocks.{layer}.{site}" for layer in range(self.n_layers) for site in BLOCK_SITES)
-        return ("hook_embed", "hook_pos_embed", *blocks, "ln_final.hook_normalized")
+        return ("hook_embed", "hook_pos_embed", *blocks, "ln_final.hook_out")
 
     def __call__(self, tokens: Int[Tensor, "batch position"], **options: Any) -> Float[Tensor, "batch read vocab"]:
         """The same as `forward`."""
@@ -174,7 +174,7 @@ class HookedModel:
             Logits at the positions read, in the weights' dtype.
 
         Raises:
-            ModelError: If the tokens do not fit the context or a hook's name is unknown.
+            ModelError: If the tokens do not fit the context or the vocabulary, or a hook's name is unknown.
         """
         hooks = hooks or {}
         if unknown := set(hooks) - set(self.hook_names):
@@ -187,13 +187,24 @@ class HookedModel:
                 f"{past + tokens.shape[1]} tokens do not fit the context of {self.name}, which is {self.n_ctx}."
             )
 
+        if (
+            tokens.device.type == "cpu"
+            and tokens.numel()
+            and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size
+        ):
+            outside = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
+            raise ModelError(
+                f"token id {int(outside)} is outside the vocabulary of {self.name}, 0..{self.vocab_size - 1}."
+            )
+
         def site(name: str, value: Tensor) -> Tensor:
             replaced = hooks[name](value, name) if name in hooks else None
             return value if replaced is None else replaced
 
         body = self.hf.transformer
         positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
-        resid = site("hook_embed", body.wte(tokens)) + site("hook_pos_embed", body.wpe(positions))
+        resid = site("hook_embed", body.wte(tokens))
+        resid = resid + site("hook_pos_embed", body.wpe(positions).expand_as(resid))
         for layer, block in enumerate(self.blocks):
             at = f"blocks.{layer}"
             resid = site(f"{at}.hook_resid_pre", resid)
@@ -203,7 +214,7 @@ class HookedModel:
             post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
             resid = resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post))
             resid = site(f"{at}.hook_resid_post", resid)
-        return self.hf.lm_head(site("ln_final.hook_normalized", body.ln_f(resid[:, read])))
+        return self.hf.lm_head(site("ln_final.hook_out", body.ln_f(resid[:, read])))
 
     def _attention(
         self,
@@ -259,7 +270,15 @@ class HookedModel:
 
     @torch.no_grad()
     def continue_greedily(self, prefix: Int[Tensor, "batch position"], length: int) -> Int[Tensor, "batch new"]:
-        """What the model says after a prefix, the likeliest token each time; no token stops it."""
+        """What the model says after a prefix, the likeliest token each time; no token stops it.
+
+        Raises:
+            ModelError: If the prefix is empty, or prefix and new tokens exceed the context.
+        """
+        if prefix.shape[1] == 0:
+            raise ModelError(
+                "continue_greedily: the prefix is empty; at least one token is needed, and no BOS is added."
+            )
         cache, step, said = KeyValues(), prefix, []
         for _ in range(length):
             step = self.forward(step, cache=cache, read=slice(-1, None)).argmax(-1)

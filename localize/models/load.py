@@ -19,6 +19,7 @@ WEIGHT_FILES = (
 )
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer_config.json")
 UNIGRAM_FILE = "unigram_counts.npy"
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 def load_model(
@@ -52,10 +53,9 @@ def load_model(
     from localize.models.hooks import HookedModel
 
     if dtype is not None and not isinstance(dtype, torch.dtype):
-        named = getattr(torch, str(dtype), None)
-        if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise ModelError(f"dtype={dtype!r} is not one of float32, float64, bfloat16, float16.")
-        dtype = named
+        if str(dtype) not in DTYPES:
+            raise ModelError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
+        dtype = getattr(torch, str(dtype))
     device = _device(device)
     if source is None or isinstance(source, str | Path):
         path = embedded("model") if source is None else Path(source)
@@ -64,12 +64,8 @@ def load_model(
         else:
             _check_folder(path)
             where, name = str(path), "embedded" if source is None else str(path)
-        hf = _load_weights(where, name, dtype or torch.float32, revision)
-        counts = None
-        if (path / UNIGRAM_FILE).is_file():
-            import numpy as np
-
-            counts = torch.from_numpy(np.load(path / UNIGRAM_FILE, allow_pickle=False).astype("int64"))
+        hf = _load_weights(where, name, dtype, revision)
+        counts = _unigram_counts(path / UNIGRAM_FILE, hf.config.vocab_size)
         tokenizer = _tokenizer(tokenizer if tokenizer is not None else where, required=tokenizer is not None)
         hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         commit = getattr(hf.config, "_commit_hash", None)
@@ -97,13 +93,15 @@ def _device(device: "str | torch.device | None") -> "torch.device | None":
         device = torch.device(device)
     except RuntimeError:
         raise ModelError(f"device={device!r} is not one of cpu, cuda, cuda:0, ....") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ModelError(f"device={str(device)!r} is not one of cpu, cuda, cuda:0, ....")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"device={str(device)!r}: there is no CUDA device here; allowed: cpu.")
     return device
 
 
 def _looks_like_hub_name(source: str) -> bool:
-    return source.count("/") <= 1 and not source.startswith((".", "/", "~")) and "\\" not in source
+    return bool(source) and source.count("/") <= 1 and not source.startswith((".", "/", "~")) and "\\" not in source
 
 
 def _check_folder(path: Path) -> None:
@@ -129,7 +127,7 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"model {path}: no weights; one of {', '.join(WEIGHT_FILES)} is needed.")
 
 
-def _load_weights(where: str, name: str, dtype: "torch.dtype", revision: str | None) -> Any:
+def _load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revision: str | None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -140,20 +138,20 @@ def _load_weights(where: str, name: str, dtype: "torch.dtype", revision: str | N
         config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
         if config.model_type not in ("gpt_neo", "gpt2"):
             raise ModelError(f"model {name}: model_type={config.model_type!r}; gpt_neo and gpt2 can be localized.")
-        hf, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
             revision=revision,
             config=config,
-            dtype=dtype,
+            dtype=dtype or "float32",
             attn_implementation="eager",
             output_loading_info=True,
             trust_remote_code=False,
         )
+        hf, report = loaded
     except ModelError:
         raise
-    except Exception as error:  # whatever a library says of a damaged file, its first line is what the user needs
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"model {name}: cannot be loaded: {lines[0]}") from error
+    except Exception as error:  # whatever a library says of a damaged file, in one line
+        raise ModelError(f"model {name}: cannot be loaded: {_reason(error)}") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
@@ -170,16 +168,44 @@ def _tokenizer(source: Any, *, required: bool) -> Any:
     if not isinstance(source, str | Path):
         return source
     path = Path(source)
+    if required and not path.exists() and not _looks_like_hub_name(str(source)):
+        raise ModelError(f"tokenizer {path}: no such folder.")
     if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
         if required:
             raise ModelError(f"tokenizer {path}: none of {', '.join(TOKENIZER_FILES)} is there.")
         return None
-    from transformers import AutoTokenizer, GPT2TokenizerFast
+    from transformers import AutoTokenizer, GPT2Tokenizer
 
     try:
         if path.is_dir() and not (path / "tokenizer_config.json").is_file() and not (path / "tokenizer.json").is_file():
-            return GPT2TokenizerFast.from_pretrained(str(path))  # bare vocab.json + merges.txt
+            return GPT2Tokenizer.from_pretrained(str(path))  # bare vocab.json + merges.txt
         return AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"tokenizer {source}: cannot be loaded: {lines[0]}") from error
+        raise ModelError(f"tokenizer {source}: cannot be loaded: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library's error comes to, in one line."""
+    if type(error).__name__ == "UnpicklingError":
+        return "its weights are a pickle of more than tensors, which is never loaded"
+    if "ignore_mismatched_sizes" in str(error):
+        return "the shapes of its weights are not those of config.json"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _unigram_counts(path: Path, vocab_size: int) -> "torch.Tensor | None":
+    """The token counts beside a checkpoint, if there are any."""
+    if not path.is_file():
+        return None
+    import numpy as np
+    import torch
+
+    try:
+        counts = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ModelError(f"model {path}: not an array of token counts ({_reason(error)}).") from None
+    if counts.shape != (vocab_size,) or counts.dtype.kind not in "iu":
+        raise ModelError(
+            f"model {path}: {counts.dtype} of shape {counts.shape}; {vocab_size} integer counts are due, one per token."
+        )
+    return torch.from_numpy(counts.astype(np.int64))

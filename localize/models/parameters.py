@@ -1,10 +1,10 @@
 """Where each component of a block lies in the weights: (layer, component, head) to a view."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
 from localize.errors import ModelError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Family = Literal["gpt-neo", "gpt2"]
 
 
-def linear_modules(block: nn.Module, family: Family) -> dict[str, tuple[nn.Module, int]]:
+def linear_modules(block: Any, family: Family) -> dict[str, tuple[Any, int]]:
     """The linear map that computes each component, and which third of its output is the component's.
 
     GPT-2 computes query, key and value in one map, `c_attn`; GPT-Neo in three.

@@ -150,7 +150,7 @@ class _Columns:
         except (TypeError, ValueError):
             raise InputError(f"{where}: the number of duplicates is {given!r}; an integer is needed.") from None
 
-    def optional(self) -> dict[str, tuple]:
+    def optional(self) -> dict[str, Any]:
         """The columns that every row has."""
         return {name: tuple(values) for name, values in self.columns.items() if all(v is not None for v in values)}
 

@@ -9,6 +9,7 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import axis_words, variable_words
 from localize.signature.summary import exact_match_drop
+from localize.statistics import cumulated_share
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -90,19 +91,7 @@ def concentration(drop: Float[np.ndarray, "paragraph draw position"]) -> Float[n
     """
     twice = np.repeat(drop, 2, axis=1) if drop.shape[1] == 1 else drop
     halves = twice[:, ::2].mean(1), twice[:, 1::2].mean(1)
-    return (_cumulated(*halves) + _cumulated(*halves[::-1])) / 2
-
-
-def _cumulated(
-    choosing: Float[np.ndarray, "paragraph position"], scoring: Float[np.ndarray, "paragraph position"]
-) -> Float[np.ndarray, "paragraph count"]:
-    curves = np.full((len(choosing), choosing.shape[1] + 1), np.nan)
-    for curve, choose, score in zip(curves, choosing, scoring, strict=True):
-        if score.sum() > 0:
-            _, tie, size = np.unique(-choose, return_inverse=True, return_counts=True)
-            mean = np.bincount(tie, weights=score) / size
-            curve[:] = 100 * np.append(0.0, mean[np.sort(tie)].cumsum()) / score.sum()
-    return curves
+    return 50 * (cumulated_share(*halves) + cumulated_share(*halves[::-1]))
 
 
 def _concentration(sheet: Sheet, box: Box, groups: list[Group], dataset: "xr.Dataset", own: str, seed: int) -> None:

@@ -88,7 +88,7 @@ def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:
         return told if row[low] != row[low] else f"{told} [{number(row[low])}, {number(row[high])}]"
 
     rows: list[dict[str, str]] = []
-    for (quantity, group), row in summary.iterrows():  # pyright: ignore[reportGeneralTypeIssues]
+    for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
         p = row["p_value"]
         rows.append(
             {

@@ -23,6 +23,7 @@ from localize.statistics import (
     cluster_bootstrap_difference,
     cluster_permutation_difference,
     cluster_sign_flip,
+    cumulated_share,
     effective_clusters,
 )
 
@@ -99,15 +100,12 @@ def top_share(
 ) -> Float[np.ndarray, " paragraph"]:
     """Share of the loss at the `top` positions, chosen on every second draw and scored on the others, both ways averaged.
 
-    nan with a single draw, which cannot choose and score at once, or where nothing is lost.
+    Positions that tie share what they score. nan with a single draw, which cannot choose and score at once, or where nothing is lost.
     """
     if drop.shape[1] < 2:
         return np.full(len(drop), np.nan)
     halves = drop[:, ::2].mean(1), drop[:, 1::2].mean(1)  # (paragraph, position)
-    both_ways = []
-    for choosing, scoring in (halves, halves[::-1]):
-        chosen = np.argsort(-choosing, axis=1, kind="stable")[:, :top]
-        both_ways.append(_ratio(np.take_along_axis(scoring, chosen, axis=1).sum(1), scoring.sum(1)))
+    both_ways = [cumulated_share(*pair)[:, top] for pair in (halves, halves[::-1])]
     return np.mean(both_ways, axis=0)
 
 

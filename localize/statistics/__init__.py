@@ -5,7 +5,7 @@ from localize.statistics.clusters import ClusterSums, cluster_sums, effective_cl
 from localize.statistics.correction import false_discovery
 from localize.statistics.effects import auc, standardized_difference
 from localize.statistics.permutation import PermutationTest, cluster_permutation_difference, cluster_sign_flip
-from localize.statistics.shares import gini
+from localize.statistics.shares import cumulated_share, gini
 
 __all__ = [
     "ClusterSums",
@@ -17,6 +17,7 @@ __all__ = [
     "cluster_permutation_difference",
     "cluster_sign_flip",
     "cluster_sums",
+    "cumulated_share",
     "effective_clusters",
     "false_discovery",
     "gini",

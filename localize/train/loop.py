@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -18,7 +19,7 @@ def build_model(shape: Shape, vocab_size: int, seed: int) -> HookedModel:
     from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
 
     # The same function as gelu_new, in one kernel instead of eight.
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": vocab_size,
         "activation_function": "gelu_pytorch_tanh",
         "bos_token_id": None,
@@ -27,8 +28,8 @@ def build_model(shape: Shape, vocab_size: int, seed: int) -> HookedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if shape.family == "gpt2":
-            drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-            size = {
+            drops: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+            size: dict[str, Any] = {
                 "n_embd": shape.d_model,
                 "n_layer": shape.layers,
                 "n_head": shape.heads,

@@ -77,7 +77,9 @@ def main():
     weights, count, length = block_weight_count(model), len(tokens), PREFIX + CONTINUATION
     unembedding = asked.vocab * asked.d_model * CONTINUATION
     forward = 2 * (weights * (length - 1) + unembedding) * count
-    print(f"{model}\n{count} paragraphs, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product\n")
+    print(
+        f"{model}\n{count} paragraphs, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product\n"
+    )
     print(f"{'measurement':24}{'ours (s)':>10}{'obvious (s)':>13}{'ratio':>8}{'floor (s)':>11}{'share':>8}")
     rows = (
         (

@@ -29,7 +29,9 @@ def by_backward_pass(model, rows):
     found = {name: [] for name in NAMES}
     for layer in range(model.n_layers):
         whole = [weight_view(model, layer, c, grad=True) for c in COMPONENTS]
-        heads = [[weight_view(model, layer, c, h, grad=True) for h in range(model.n_heads)] for c in ATTENTION_COMPONENTS]
+        heads = [
+            [weight_view(model, layer, c, h, grad=True) for h in range(model.n_heads)] for c in ATTENTION_COMPONENTS
+        ]
         found["gradient_max"].append([g.abs().max().item() for g in whole])
         found["gradient_norm"].append([g.norm().item() for g in whole])
         found["head_gradient_max"].append([[g.abs().max().item() for g in of_head] for of_head in heads])
@@ -81,7 +83,10 @@ def test_own_continuations_are_told_apart_from_true_ones(neo, paragraphs):
     assert own["nll"].attrs["continuation"] == "true"
     with pytest.raises(lz.SignatureError) as caught:
         lz.gradients(neo, paragraphs) | own
-    assert str(caught.value) == "join: gradient_max is of the true continuation on the left and of the own one on the right."
+    assert (
+        str(caught.value)
+        == "join: gradient_max is of the true continuation on the left and of the own one on the right."
+    )
 
 
 def test_sets_can_be_left_out(neo, paragraphs):

@@ -65,7 +65,9 @@ def test_constant_rarity_gives_no_score():
 def test_scores_and_nulls_are_those_of_scipy_on_the_attention_of_the_last_prefix_token(hooked, paragraphs, counts):
     signature = lz.rare_token_heads(hooked, paragraphs, counts=counts, null_draws=3, seed=5, batch_size=4)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(hooked.n_layers)]
-    _, patterns = hooked.run_with_cache(paragraphs.tokens, names)  # the whole paragraph: what follows the query does not matter
+    _, patterns = hooked.run_with_cache(
+        paragraphs.tokens, names
+    )  # the whole paragraph: what follows the query does not matter
     partners = mismatched(paragraphs, 3, 5)
     query = PREFIX - 1
     rarity = counts[paragraphs.prefixes].numpy()
@@ -120,7 +122,8 @@ def test_the_counts_that_were_used_are_told(neo, paragraphs, counts):
     neo.unigram_counts = counts
     assert told(lz.rare_token_heads(neo, paragraphs)) == "training corpus"
     assert np.array_equal(
-        lz.rare_token_heads(neo, paragraphs)["rare_token_score"], lz.rare_token_heads(neo, paragraphs, counts=counts)["rare_token_score"]
+        lz.rare_token_heads(neo, paragraphs)["rare_token_score"],
+        lz.rare_token_heads(neo, paragraphs, counts=counts)["rare_token_score"],
     )
 
 
@@ -134,5 +137,7 @@ def test_one_cluster_has_no_null(neo, tokens):
 
 
 def test_counts_of_another_vocabulary_are_refused(neo, paragraphs):
-    with pytest.raises(lz.LocalizeError, match=r"^rare_token_heads: counts has 5 entries; the vocabulary of .* has 97\.$"):
+    with pytest.raises(
+        lz.LocalizeError, match=r"^rare_token_heads: counts has 5 entries; the vocabulary of .* has 97\.$"
+    ):
         lz.rare_token_heads(neo, paragraphs, counts=torch.ones(5, dtype=torch.int64))

@@ -49,7 +49,9 @@ def test_perturbed_nll_is_that_of_a_rerun_without_cache(hooked, paragraphs):
             changed = own.clone()
             changed[:, position] = torch.from_numpy(signature["replacement"].values[:, draw, position])
             plain = measure_recall(hooked, changed, PREFIX)
-            assert np.allclose(signature["perturbed_nll"].values[:, draw, position], plain.token_nll.mean(1), rtol=1e-10)
+            assert np.allclose(
+                signature["perturbed_nll"].values[:, draw, position], plain.token_nll.mean(1), rtol=1e-10
+            )
             assert np.array_equal(signature["perturbed_exact_match"].values[:, draw, position], plain.exact_match)
 
 
@@ -90,10 +92,19 @@ def test_true_continuations_cannot_be_asked_of_paragraphs_that_hold_own_ones_onl
     own = lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=CONTINUATION, continuation="own")
     with pytest.raises(lz.InputError) as caught:
         lz.perturb_prefix(neo, own, continuation="true")
-    assert str(caught.value) == "perturb_prefix: Tensor hold own continuations only; continuation='true' needs the true text."
+    assert (
+        str(caught.value)
+        == "perturb_prefix: Tensor hold own continuations only; continuation='true' needs the true text."
+    )
 
 
 def test_the_three_measurements_join(neo, paragraphs):
-    signature = lz.gradients(neo, paragraphs) | lz.rare_token_heads(neo, paragraphs) | lz.perturb_prefix(neo, paragraphs)
+    signature = (
+        lz.gradients(neo, paragraphs) | lz.rare_token_heads(neo, paragraphs) | lz.perturb_prefix(neo, paragraphs)
+    )
     assert {"gradient_max", "rare_token_score", "perturbed_nll", "exact_match"} <= set(signature.variables)
-    assert [call["measurement"] for call in signature.dataset.attrs["calls"]] == ["gradients", "rare_token_heads", "perturb_prefix"]
+    assert [call["measurement"] for call in signature.dataset.attrs["calls"]] == [
+        "gradients",
+        "rare_token_heads",
+        "perturb_prefix",
+    ]

@@ -88,7 +88,13 @@ def test_recall_is_the_same_for_any_batch_size(hooked, tokens):
 def test_groups_follow_from_exact_match():
     paragraphs = Paragraphs(tokens=torch.arange(5 * 100).view(5, 100), prefix_length=50)
     recall = Recall(np.array([50, 49, 11, 10, 0]), np.zeros((5, 50)))
-    assert groups_of(paragraphs, recall).tolist() == ["memorized", "partial", "partial", "not_memorized", "not_memorized"]
+    assert groups_of(paragraphs, recall).tolist() == [
+        "memorized",
+        "partial",
+        "partial",
+        "not_memorized",
+        "not_memorized",
+    ]
     binned = paragraphs.with_em_bins([(0, 10), (11, 29), (30, 49), (50, 50)])
     assert groups_of(binned, recall).tolist() == ["EM 50", "EM 30-49", "EM 11-29", "EM 0-10", "EM 0-10"]
     labelled = paragraphs.with_groups("ababa")

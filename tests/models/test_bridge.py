@@ -36,7 +36,9 @@ def test_activations_are_those_of_the_same_name_in_transformer_lens(bridged, tok
         if name.endswith("hook_attn_scores"):
             if model.family == "gpt-neo":
                 continue  # there, TransformerLens 4.3 gives the pattern under this name
-            seen = ours[name.replace("attn_scores", "pattern")] > 0  # at unseen keys each has its own very negative number
+            seen = (
+                ours[name.replace("attn_scores", "pattern")] > 0
+            )  # at unseen keys each has its own very negative number
             a, b = a[seen], b[seen]
         assert difference(a, b) < EXACT[model.family], name
 

@@ -110,7 +110,10 @@ def test_the_fused_path_equals_the_one_whose_pattern_is_hooked(model, tokens):
 
 def test_the_fused_path_has_the_same_gradients(model, tokens):
     grads = []
-    for hooks in ({}, {f"blocks.{layer}.attn.hook_pattern": lambda value, name: None for layer in range(model.n_layers)}):
+    for hooks in (
+        {},
+        {f"blocks.{layer}.attn.hook_pattern": lambda value, name: None for layer in range(model.n_layers)},
+    ):
         model.hf.zero_grad()
         model(tokens, hooks=hooks).square().mean().backward()
         grads.append({name: p.grad.clone() for name, p in model.hf.named_parameters()})
@@ -124,7 +127,9 @@ def test_the_fused_path_has_the_same_gradients(model, tokens):
 def test_bfloat16_gives_the_same_logits_up_to_its_rounding(make_model, family, tokens):
     precise, rough = make_model(family), make_model(family, dtype=torch.bfloat16)
     fused = rough(tokens)
-    hooked = rough(tokens, hooks={f"blocks.{layer}.attn.hook_pattern": lambda value, name: None for layer in range(rough.n_layers)})
+    hooked = rough(
+        tokens, hooks={f"blocks.{layer}.attn.hook_pattern": lambda value, name: None for layer in range(rough.n_layers)}
+    )
     assert fused.dtype == hooked.dtype == torch.bfloat16
     for logits in (fused, hooked):
         assert (logits.double() - precise(tokens)).square().mean().sqrt() < 0.1 * precise(tokens).std()
@@ -132,7 +137,11 @@ def test_bfloat16_gives_the_same_logits_up_to_its_rounding(make_model, family, t
 
 @torch.no_grad()
 def test_dropout_is_never_applied_even_in_training_mode(make_model, family, tokens):
-    names = ("embd_pdrop", "resid_pdrop", "attn_pdrop") if family == "gpt2" else ("embed_dropout", "resid_dropout", "attention_dropout")
+    names = (
+        ("embd_pdrop", "resid_pdrop", "attn_pdrop")
+        if family == "gpt2"
+        else ("embed_dropout", "resid_dropout", "attention_dropout")
+    )
     model = make_model(family, **dict.fromkeys(names, 0.5))
     quiet = model(tokens)
     model.hf.train()
@@ -246,7 +255,12 @@ def test_greedy_continuation_equals_hugging_faces_generate(model, tokens):
     top = model(torch.cat([prefix, said], dim=1), read=slice(19, -1)).topk(2).values
     assert (top[..., 0] - top[..., 1]).min() > 1e-4, "a near tie would make this a test of rounding"
     generated = model.hf.generate(
-        prefix, attention_mask=torch.ones_like(prefix), max_new_tokens=length, do_sample=False, eos_token_id=None, pad_token_id=0
+        prefix,
+        attention_mask=torch.ones_like(prefix),
+        max_new_tokens=length,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
     )
     assert torch.equal(said, generated[:, 20:])
 
@@ -374,7 +388,10 @@ def test_a_replaced_pattern_takes_effect(model, tokens, layer):
     own = torch.eye(60, dtype=torch.float64).expand(6, 4, 60, 60)
     z, v = f"blocks.{layer}.attn.hook_z", f"blocks.{layer}.attn.hook_v"
     seen = {}
-    moved = model(tokens, hooks={name: lambda value, name: own, z: lambda x, n: seen.update({n: x}), v: lambda x, n: seen.update({n: x})})
+    moved = model(
+        tokens,
+        hooks={name: lambda value, name: own, z: lambda x, n: seen.update({n: x}), v: lambda x, n: seen.update({n: x})},
+    )
     assert difference(seen[z], seen[v]) < EXACT
     assert difference(moved, model(tokens)) > 1e-3
 
@@ -442,7 +459,9 @@ def test_an_activations_gradient_is_the_slope_of_the_loss_along_it(model, tokens
     (gradient,) = torch.autograd.grad(logits.square().mean(), seen[name])
     direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
-        up, down = (model(tokens, hooks={name: lambda z, _, s=s: z + s * direction}).square().mean() for s in (1e-5, -1e-5))
+        up, down = (
+            model(tokens, hooks={name: lambda z, _, s=s: z + s * direction}).square().mean() for s in (1e-5, -1e-5)
+        )
     assert (gradient * direction).sum().item() == pytest.approx((up - down).item() / 2e-5, rel=1e-6)
 
 
@@ -514,8 +533,13 @@ def test_the_hash_tells_precisions_apart(make_model, family):
 
 
 def test_a_model_tells_its_shape(neo, gpt2):
-    assert repr(neo) == ("HookedModel(small gpt-neo: gpt-neo, 4 layers x 4 heads, d_model 32, vocab 97, context 128, float64 on cpu)")
-    assert repr(gpt2) == "HookedModel(small gpt2: gpt2, 3 layers x 4 heads, d_model 32, vocab 97, context 128, float64 on cpu)"
+    assert repr(neo) == (
+        "HookedModel(small gpt-neo: gpt-neo, 4 layers x 4 heads, d_model 32, vocab 97, context 128, float64 on cpu)"
+    )
+    assert (
+        repr(gpt2)
+        == "HookedModel(small gpt2: gpt2, 3 layers x 4 heads, d_model 32, vocab 97, context 128, float64 on cpu)"
+    )
     assert (neo.d_head, neo.d_mlp, neo.n_ctx, gpt2.d_head, gpt2.d_mlp, gpt2.n_ctx) == (8, 128, 128, 8, 128, 128)
 
 

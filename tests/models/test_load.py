@@ -93,7 +93,9 @@ def test_a_bfloat16_checkpoint_is_float32_unless_asked_otherwise(make_model, fam
     assert load_model(tmp_path / "half", dtype="bfloat16").weights_hash() == rough.weights_hash()
 
 
-@pytest.mark.parametrize(("dtype", "given"), [("float64", torch.float64), (torch.float64, torch.float64), ("float16", torch.float16)])
+@pytest.mark.parametrize(
+    ("dtype", "given"), [("float64", torch.float64), (torch.float64, torch.float64), ("float16", torch.float16)]
+)
 def test_weights_come_in_the_dtype_asked_for(folder, dtype, given):
     model = load_model(folder, dtype=dtype)
     assert model.dtype == given
@@ -153,7 +155,10 @@ def test_bare_vocab_and_merges_beside_the_model_come_with_it(folder, shared_data
 def test_a_folder_given_as_a_tokenizer_must_hold_one(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     message, _ = refusal(folder, tokenizer=tmp_path / "empty")
-    assert message == f"tokenizer {tmp_path / 'empty'}: none of tokenizer.json, vocab.json, tokenizer_config.json is there."
+    assert (
+        message
+        == f"tokenizer {tmp_path / 'empty'}: none of tokenizer.json, vocab.json, tokenizer_config.json is there."
+    )
 
 
 def test_a_damaged_tokenizer_is_refused(folder):
@@ -258,7 +263,9 @@ def test_an_incomplete_checkpoint_is_refused(folder):
     save_file(kept, folder / WEIGHTS, metadata={"format": "pt"})
     message, _ = refusal(folder)
     first = "transformer.h.1.mlp.c_fc.bias"
-    assert message == f"model {folder}: 4 weights are missing, the first {first!r}; an incomplete checkpoint is not used."
+    assert (
+        message == f"model {folder}: 4 weights are missing, the first {first!r}; an incomplete checkpoint is not used."
+    )
 
 
 def test_a_checkpoint_with_one_shard_gone_is_refused(kept, tmp_path):
@@ -268,7 +275,9 @@ def test_a_checkpoint_with_one_shard_gone_is_refused(kept, tmp_path):
     assert message == f"model {tmp_path}: cannot be loaded: {librarys_first_line(cause)}"
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"version https://git-lfs.github.com/spec/v1\n", lambda b: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"version https://git-lfs.github.com/spec/v1\n", lambda b: b""]
+)
 def test_a_damaged_weight_file_is_refused(folder, damage):
     (folder / WEIGHTS).write_bytes(damage((folder / WEIGHTS).read_bytes()))
     message, cause = refusal(folder)
@@ -285,7 +294,10 @@ def test_a_folder_without_weights_is_refused(folder):
 def test_a_folder_without_a_config_is_refused(folder):
     (folder / "config.json").unlink()
     message, _ = refusal(folder)
-    assert message == f"model {folder}: no config.json; a checkpoint folder holds config.json and model.safetensors or pytorch_model.bin."
+    assert (
+        message
+        == f"model {folder}: no config.json; a checkpoint folder holds config.json and model.safetensors or pytorch_model.bin."
+    )
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(folder):
@@ -304,7 +316,10 @@ def test_a_missing_folder_is_refused(tmp_path):
 def test_a_file_is_not_a_folder(folder):
     path = folder / WEIGHTS
     message, _ = refusal(path)
-    assert message == f"model {path}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+    assert (
+        message
+        == f"model {path}: no such folder; give a checkpoint folder, a hub name or nothing for the embedded model."
+    )
 
 
 @pytest.mark.parametrize(
@@ -324,7 +339,9 @@ def test_a_config_that_is_no_json_object_is_refused(folder, text, reason):
 def test_a_config_that_describes_no_model_is_refused(folder):
     """Five heads do not divide a model of 32 dimensions."""
     config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config.replace('"num_heads": 4', '"num_heads": 5').replace('"n_head": 4', '"n_head": 5'))
+    (folder / "config.json").write_text(
+        config.replace('"num_heads": 4', '"num_heads": 5').replace('"n_head": 4', '"n_head": 5')
+    )
     message, cause = refusal(folder)
     assert "divisible by" in message
     assert message == f"model {folder}: cannot be loaded: {librarys_first_line(cause)}"

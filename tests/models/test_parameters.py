@@ -25,7 +25,9 @@ NAMES = {
     },
 }
 SHAPES = {"W_Q": (32, 8), "W_K": (32, 8), "W_V": (32, 8), "W_O": (8, 32)}
-PARTS = [(component, head) for component in ATTENTION_COMPONENTS for head in range(4)] + [(component, None) for component in COMPONENTS]
+PARTS = [(component, head) for component in ATTENTION_COMPONENTS for head in range(4)] + [
+    (component, None) for component in COMPONENTS
+]
 
 
 def stored(model, layer, component):
@@ -80,7 +82,9 @@ def test_what_is_written_to_a_view_stands_in_the_model_and_nowhere_else(model, c
 def test_views_compute_what_the_model_computes(model, tokens):
     """q of one head = its normed input times its W_Q, plus the bias where there is one."""
     at = "blocks.1"
-    _, seen = model.run_with_cache(tokens, [f"{at}.hook_resid_pre", f"{at}.attn.hook_q", f"{at}.attn.hook_k", f"{at}.attn.hook_v"])
+    _, seen = model.run_with_cache(
+        tokens, [f"{at}.hook_resid_pre", f"{at}.attn.hook_q", f"{at}.attn.hook_k", f"{at}.attn.hook_v"]
+    )
     normed = model.blocks[1].ln_1(seen[f"{at}.hook_resid_pre"])
     for part, component in enumerate(("W_Q", "W_K", "W_V")):
         for head in range(4):
@@ -159,7 +163,9 @@ def test_an_unknown_component_is_refused(model):
 def test_an_mlp_component_has_no_heads(model, component):
     with pytest.raises(ModelError) as error:
         model.weight(0, component, 0)
-    assert str(error.value) == f"split_heads: component={component!r} has no heads; those that have: W_Q, W_K, W_V, W_O."
+    assert (
+        str(error.value) == f"split_heads: component={component!r} has no heads; those that have: W_Q, W_K, W_V, W_O."
+    )
 
 
 def test_a_gradient_that_was_never_computed_is_refused(model):

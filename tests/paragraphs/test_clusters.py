@@ -39,9 +39,13 @@ def token_rows(draw):
 
 
 @settings(max_examples=150, deadline=None)
-@given(token_rows(), st.integers(1, 6), st.sampled_from([Fraction(1, 100), Fraction(3, 10), Fraction(1, 2), Fraction(1)]))
+@given(
+    token_rows(), st.integers(1, 6), st.sampled_from([Fraction(1, 100), Fraction(3, 10), Fraction(1, 2), Fraction(1)])
+)
 def test_clusters_are_those_of_comparing_every_pair(rows, ngram, threshold):
-    assert near_duplicate_clusters(rows, ngram=ngram, threshold=float(threshold)).tolist() == slow_clusters(rows.tolist(), ngram, threshold)
+    assert near_duplicate_clusters(rows, ngram=ngram, threshold=float(threshold)).tolist() == slow_clusters(
+        rows.tolist(), ngram, threshold
+    )
 
 
 def sharing(grams, shared, start=0):

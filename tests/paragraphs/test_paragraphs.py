@@ -70,7 +70,9 @@ def test_it_cannot_be_changed():
 
 
 def test_its_words_say_size_split_groups_and_what_was_skipped():
-    paragraphs = Paragraphs(tokens=rows(3), prefix_length=4, groups=("b", "a", "b"), skipped=("row 3: 2 tokens",), source="x.csv")
+    paragraphs = Paragraphs(
+        tokens=rows(3), prefix_length=4, groups=("b", "a", "b"), skipped=("row 3: 2 tokens",), source="x.csv"
+    )
     assert repr(paragraphs) == "Paragraphs(x.csv: 3 x (4 + 8) tokens; true continuation; 1 a, 2 b; 1 rows skipped)"
 
 
@@ -190,7 +192,7 @@ def test_the_own_continuation_is_what_a_plain_greedy_loop_says(model):
     said = paragraphs.prefixes
     for _ in range(20):
         with torch.no_grad():
-            said = torch.cat([said, model.hf(said).logits[:, -1:].argmax(-1)], dim=1)
+            said = torch.cat([said, model.hf.eval()(said).logits[:, -1:].argmax(-1)], dim=1)
     assert own.tokens.equal(said)
     assert not own.tokens.equal(paragraphs.tokens)
     assert (own.ids, own.groups, own.prefix_length) == (paragraphs.ids, paragraphs.groups, 20)
@@ -218,7 +220,9 @@ def test_rows_that_hold_own_continuations_only_have_no_true_one(neo):
 def test_a_hash_follows_the_tokens_and_nothing_else():
     tokens = rows(4)
     plain = Paragraphs(tokens=tokens, prefix_length=4)
-    named = Paragraphs(tokens=tokens, prefix_length=4, ids=tuple("wxyz"), groups=tuple("abab"), texts=tuple("stuv"), source="elsewhere")
+    named = Paragraphs(
+        tokens=tokens, prefix_length=4, ids=tuple("wxyz"), groups=tuple("abab"), texts=tuple("stuv"), source="elsewhere"
+    )
     assert named.hashes == plain.hashes
     assert named.data_hash == plain.data_hash
     assert Paragraphs(tokens=tokens.to(torch.int32), prefix_length=4).hashes == plain.hashes

@@ -28,7 +28,11 @@ class Characters:
 
 def read(source, tokenizer=None, prefix_length=4, continuation_length=4, **options):
     return load_paragraphs(
-        source, tokenizer or Characters(), prefix_length=prefix_length, continuation_length=continuation_length, **options
+        source,
+        tokenizer or Characters(),
+        prefix_length=prefix_length,
+        continuation_length=continuation_length,
+        **options,
     )
 
 
@@ -136,12 +140,23 @@ def test_pt_as_a_tensor_and_as_a_list_of_tensors(tmp_path, dtype):
 
 
 def test_lists_tuples_arrays_tensors_and_generators_of_token_rows():
-    for source in (ROWS, torch.from_numpy(ROWS), ROWS.tolist(), tuple(map(tuple, ROWS.tolist())), (row for row in ROWS.tolist())):
+    for source in (
+        ROWS,
+        torch.from_numpy(ROWS),
+        ROWS.tolist(),
+        tuple(map(tuple, ROWS.tolist())),
+        (row for row in ROWS.tolist()),
+    ):
         assert read(source).tokens.tolist() == ROWS.tolist()
 
 
 def test_an_array_in_any_memory_layout():
-    for array in (np.asfortranarray(ROWS), ROWS[::-1][::-1], np.repeat(ROWS, 2, axis=1)[:, ::2], ROWS[::-1].copy()[::-1]):
+    for array in (
+        np.asfortranarray(ROWS),
+        ROWS[::-1][::-1],
+        np.repeat(ROWS, 2, axis=1)[:, ::2],
+        ROWS[::-1].copy()[::-1],
+    ):
         assert read(array).tokens.tolist() == ROWS.tolist()
 
 
@@ -199,7 +214,9 @@ def test_rows_are_cut_to_the_length_asked_for(file):
     assert read(ROWS, prefix_length=2, continuation_length=3).tokens.tolist() == ROWS[:, :5].tolist()
     assert read(ROWS, prefix_length=2, continuation_length=3).prefix_length == 2
     assert read(["abcdefgh"], prefix_length=1, continuation_length=1).tokens.tolist() == [characters("ab")]
-    paragraphs = read(file("p.jsonl", [{"tokens": row} for row in ROWS.tolist()]), prefix_length=3, continuation_length=4)
+    paragraphs = read(
+        file("p.jsonl", [{"tokens": row} for row in ROWS.tolist()]), prefix_length=3, continuation_length=4
+    )
     assert paragraphs.tokens.tolist() == ROWS[:, :7].tolist()
 
 
@@ -233,7 +250,11 @@ def test_texts_of_too_few_tokens_are_skipped_and_told(file):
     assert paragraphs.texts == (TEXTS[0], TEXTS[1])
     assert paragraphs.duplicates == (1, 3)
     assert paragraphs.ids == ("1", "3")  # the row's number in the source, whatever was skipped before it
-    assert paragraphs.skipped == ("row 0: 3 tokens, 8 are needed", "row 2: 0 tokens, 8 are needed", "row 4: 7 tokens, 8 are needed")
+    assert paragraphs.skipped == (
+        "row 0: 3 tokens, 8 are needed",
+        "row 2: 0 tokens, 8 are needed",
+        "row 4: 7 tokens, 8 are needed",
+    )
 
 
 # What is refused: the file itself.
@@ -270,7 +291,12 @@ def test_an_empty_file(file, name):
 
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
 def test_a_file_in_another_encoding(file, name):
-    path = file(name, 'text\n{"text": "café au lait"}\n'.encode("latin-1") if name == "p.csv" else '{"text": "café"}'.encode("latin-1"))
+    path = file(
+        name,
+        'text\n{"text": "café au lait"}\n'.encode("latin-1")
+        if name == "p.csv"
+        else '{"text": "café"}'.encode("latin-1"),
+    )
     byte = path.read_bytes().index(b"\xe9")
     assert told(path) == f"paragraphs {path}: not UTF-8 text (invalid continuation byte at byte {byte})."
 
@@ -322,7 +348,9 @@ def test_a_broken_line_of_jsonl_is_named(file):
     assert told(path) == f"paragraphs {path}: line 3 is not JSON (Expecting value at column 1)."
 
 
-@pytest.mark.parametrize("line", ["[" * 200_000, '{"tokens": [' + "1" * 5000 + "]}"], ids=["very deep", "very long number"])
+@pytest.mark.parametrize(
+    "line", ["[" * 200_000, '{"tokens": [' + "1" * 5000 + "]}"], ids=["very deep", "very long number"]
+)
 def test_json_that_python_will_not_read_is_named(file, line):
     path = file("p.jsonl", f'{{"text": "abcdefgh"}}\n{line}\n')
     assert told(path).startswith(f"paragraphs {path}: line 2 is not JSON (")
@@ -360,21 +388,35 @@ def test_a_text_without_a_tokenizer(file):
     path = file("p.jsonl", [{"text": "abcdefgh"}])
     with pytest.raises(InputError) as caught:
         load_paragraphs(path, prefix_length=4, continuation_length=4)
-    assert str(caught.value) == f"paragraphs {path} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
+    assert (
+        str(caught.value)
+        == f"paragraphs {path} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
+    )
 
 
 def test_ragged_rows_are_named(tmp_path):
-    assert told([[1] * 8, [1] * 9, [1] * 7]) == "paragraphs list: row 2 has 7 tokens; 8 are needed (prefix + continuation)."
+    assert (
+        told([[1] * 8, [1] * 9, [1] * 7])
+        == "paragraphs list: row 2 has 7 tokens; 8 are needed (prefix + continuation)."
+    )
     path = tmp_path / "ragged.pt"
-    torch.save([torch.ones(9, dtype=torch.int64), torch.ones(8, dtype=torch.int64), torch.ones(12, dtype=torch.int64)], path)
+    torch.save(
+        [torch.ones(9, dtype=torch.int64), torch.ones(8, dtype=torch.int64), torch.ones(12, dtype=torch.int64)], path
+    )
     assert told(path) == f"paragraphs {path}: ragged rows, of 8 to 12 tokens; rows of one length are needed."
 
 
 def test_rows_that_are_too_short(tmp_path):
     np.save(tmp_path / "short.npy", ROWS)
     assert told(ROWS, prefix_length=8) == "paragraphs ndarray: rows of 8 tokens; 12 are needed (prefix + continuation)."
-    assert told(ROWS.tolist(), prefix_length=8) == "paragraphs list: row 0 has 8 tokens; 12 are needed (prefix + continuation)."
-    assert told(torch.from_numpy(ROWS), prefix_length=8) == "paragraphs Tensor: rows of 8 tokens; 12 are needed (prefix + continuation)."
+    assert (
+        told(ROWS.tolist(), prefix_length=8)
+        == "paragraphs list: row 0 has 8 tokens; 12 are needed (prefix + continuation)."
+    )
+    assert (
+        told(torch.from_numpy(ROWS), prefix_length=8)
+        == "paragraphs Tensor: rows of 8 tokens; 12 are needed (prefix + continuation)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -396,7 +438,9 @@ def test_arrays_that_are_no_token_rows(array, found):
 
 
 @pytest.mark.parametrize(
-    "array", [ROWS.astype(complex), ROWS.astype(str), np.array(TEXTS), ROWS.astype(object)], ids=["complex", "digits", "texts", "objects"]
+    "array",
+    [ROWS.astype(complex), ROWS.astype(str), np.array(TEXTS), ROWS.astype(object)],
+    ids=["complex", "digits", "texts", "objects"],
 )
 def test_arrays_of_no_numbers_at_all(array):
     assert told(array).startswith("paragraphs ndarray: ")
@@ -459,7 +503,9 @@ def test_a_pickle_in_a_pt_file_is_refused_and_not_run(tmp_path):
 def test_a_pickle_in_a_npy_file_is_refused_and_not_run(tmp_path):
     path, trap = tmp_path / "evil.npy", tmp_path / "sprung"
     np.save(path, np.array([[Trap(trap)]], dtype=object), allow_pickle=True)
-    expected = f"paragraphs {path}: cannot be read as plain tensors (Array can't be memory-mapped: Python objects in dtype.)."
+    expected = (
+        f"paragraphs {path}: cannot be read as plain tensors (Array can't be memory-mapped: Python objects in dtype.)."
+    )
     assert told(path) == expected
     path.write_bytes(pickle.dumps(Trap(trap)))
     assert told(path).startswith(f"paragraphs {path}: cannot be read as plain tensors (")
@@ -467,7 +513,8 @@ def test_a_pickle_in_a_npy_file_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"), [({"a": torch.ones(2)}, "dict"), ([], "list"), ([[1] * 8], "list"), (5, "int"), ("text", "str")]
+    ("content", "kind"),
+    [({"a": torch.ones(2)}, "dict"), ([], "list"), ([[1] * 8], "list"), (5, "int"), ("text", "str")],
 )
 def test_a_pt_file_of_something_else(tmp_path, content, kind):
     path = tmp_path / "other.pt"
@@ -478,7 +525,10 @@ def test_a_pt_file_of_something_else(tmp_path, content, kind):
 def test_a_pt_file_of_a_parameter_or_a_sparse_tensor(tmp_path):
     path = tmp_path / "other.pt"
     torch.save(torch.nn.Parameter(torch.ones(4, 8)), path)
-    assert told(path) == f"paragraphs {path}: torch.float32 of shape (4, 8); integer token rows (paragraph, position) are needed."
+    assert (
+        told(path)
+        == f"paragraphs {path}: torch.float32 of shape (4, 8); integer token rows (paragraph, position) are needed."
+    )
     torch.save(torch.from_numpy(ROWS).to_sparse(), path)
     assert told(path).startswith(f"paragraphs {path}: ")
 

@@ -100,7 +100,10 @@ def test_names_recur_inside_their_paragraph_and_nowhere_else(many):
     names = [set(re.findall(r"\b[A-Z][a-z]{6,}\b", paragraph.text)) for paragraph in many]
     spread = Counter(name for own in names for name in own)
     recurring = [
-        name for paragraph, own in zip(many, names, strict=True) for name in own if spread[name] == 1 and paragraph.text.count(name) > 1
+        name
+        for paragraph, own in zip(many, names, strict=True)
+        for name in own
+        if spread[name] == 1 and paragraph.text.count(name) > 1
     ]
     assert len(recurring) > len(many) / 2
 

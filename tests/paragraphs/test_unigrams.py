@@ -58,7 +58,14 @@ def test_arrays_tensors_files_and_generators_count_alike(tmp_path):
     rows = np.random.default_rng(0).integers(0, VOCAB, (40, 3))
     np.save(tmp_path / "rows.npy", rows.astype(np.uint16))
     expected = counted(rows.tolist())
-    for corpus in (rows, torch.from_numpy(rows), tmp_path / "rows.npy", str(tmp_path / "rows.npy"), (row for row in rows), rows.tolist()):
+    for corpus in (
+        rows,
+        torch.from_numpy(rows),
+        tmp_path / "rows.npy",
+        str(tmp_path / "rows.npy"),
+        (row for row in rows),
+        rows.tolist(),
+    ):
         assert unigram_counts(corpus, vocab_size=VOCAB).tolist() == expected
 
 
@@ -80,7 +87,9 @@ def test_a_text_file_is_one_document_a_line(tmp_path):
 def test_a_real_tokenizer_adds_no_special_tokens(tokenizer):
     text = "the cat sat on the mat"
     counts = unigram_counts([text], vocab_size=len(tokenizer), tokenizer=tokenizer)
-    assert counts.tolist() == [tokenizer(text, add_special_tokens=False)["input_ids"].count(i) for i in range(len(tokenizer))]
+    assert counts.tolist() == [
+        tokenizer(text, add_special_tokens=False)["input_ids"].count(i) for i in range(len(tokenizer))
+    ]
 
 
 def test_a_streamed_dataset_is_read_row_by_row():
@@ -112,10 +121,15 @@ def test_what_cannot_be_counted_is_told(tmp_path):
     assert told(tmp_path / "none.txt") == f"corpus {tmp_path / 'none.txt'}: no such file."
     assert told(tmp_path) == f"corpus {tmp_path}: no such file."
     (tmp_path / "empty.txt").write_text("\n\n")
-    assert told(tmp_path / "empty.txt", tokenizer=Letters()) == "corpus: no documents; at least one is needed to count tokens."
+    assert (
+        told(tmp_path / "empty.txt", tokenizer=Letters())
+        == "corpus: no documents; at least one is needed to count tokens."
+    )
 
 
-@pytest.mark.parametrize("stream", [np.array([1, 1, 2]), torch.tensor([1, 1, 2]), [1, 1, 2]], ids=["array", "tensor", "list"])
+@pytest.mark.parametrize(
+    "stream", [np.array([1, 1, 2]), torch.tensor([1, 1, 2]), [1, 1, 2]], ids=["array", "tensor", "list"]
+)
 def test_a_bare_stream_of_tokens_is_refused_rather_than_taken_for_documents_of_one_token(stream):
     # Of equal documents only the first counts: every token of a bare stream would count once.
     told(stream)

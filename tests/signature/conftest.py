@@ -13,7 +13,9 @@ PREFIX, CONTINUATION = 6, 4
 VERSIONS = {"localize": "0", "torch": "0"}
 
 
-def made_dataset(group, arrays=None, *, cluster=None, ids=None, continuation="true", call=None, model=None, about=None, **coords):
+def made_dataset(
+    group, arrays=None, *, cluster=None, ids=None, continuation="true", call=None, model=None, about=None, **coords
+):
     """A dataset as a measurement makes it: recall, and the given arrays with the axes of their schema.
 
     Args:
@@ -53,7 +55,8 @@ def made_dataset(group, arrays=None, *, cluster=None, ids=None, continuation="tr
     along |= {dim: values for dim, values in labels.items() if dim in sizes}
     along |= {name: ("paragraph", np.array(values)) for name, values in coords.items()}
     told = {
-        "name": "made", "family": "gpt2", "revision": None, "weights_hash": "a" * 64, "weights": "raw", "layers": 2, "heads": 2, "d_model": 8,
+        "name": "made", "family": "gpt2", "revision": None, "weights_hash": "a" * 64, "weights": "raw",
+        "layers": 2, "heads": 2, "d_model": 8,
     } | (model or {})  # fmt: skip
     data = {
         "source": "made.csv", "data_hash": "d" * 64, "prefix_length": PREFIX, "continuation_length": CONTINUATION,
@@ -97,7 +100,9 @@ def parts():
     import localize as lz
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=97, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=None, eos_token_id=None)
+    config = GPT2Config(
+        vocab_size=97, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=None, eos_token_id=None
+    )
     model = lz.HookedModel(GPT2LMHeadModel(config).double(), name="small")
     paragraphs = lz.load_paragraphs(torch.randint(97, (12, 16)), prefix_length=8, continuation_length=8)
     paragraphs = paragraphs.with_groups(["memorized", "not_memorized"] * 6)

@@ -112,7 +112,9 @@ def test_several_names_give_a_tree_of_these(signature):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(signature):
-    one, same, other = (signature.compare("memorized", "not_memorized", "nll", seed=s, resamples=200) for s in (4, 4, 5))
+    one, same, other = (
+        signature.compare("memorized", "not_memorized", "nll", seed=s, resamples=200) for s in (4, 4, 5)
+    )
     assert one.identical(same)
     assert float(one["low"]) != float(other["low"])
     assert float(one["difference"]) == float(other["difference"])
@@ -123,7 +125,7 @@ def test_few_effective_clusters_warn(signature, make):
     with pytest.warns(UserWarning, match=told):
         signature.compare("memorized", "partial", "nll", resamples=100)
     clusters = [0] * 25 + list(range(1, 26)) + [100] * 50
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="^few effective clusters") as caught:
         make(["a"] * 50 + ["b"] * 50, cluster=clusters).compare("a", "b", "nll", resamples=100)
     assert str(caught[0].message) == (
         "few effective clusters (a 3.8 of 50 paragraphs, b 1.0 of 50 paragraphs); below 30, intervals and p-values are rough."
@@ -141,7 +143,9 @@ def test_thirty_effective_clusters_are_enough(make):
 def test_a_cell_that_a_group_has_not_measured_is_nan_and_no_warning(make):
     scores = np.random.default_rng(0).uniform(-1, 1, (10, 2, 2))
     scores[:5, 0, 1] = np.nan
-    compared = make(["a"] * 5 + ["b"] * 5, {"rare_token_score": scores}).compare("a", "b", "rare_token_score", resamples=100)
+    compared = make(["a"] * 5 + ["b"] * 5, {"rare_token_score": scores}).compare(
+        "a", "b", "rare_token_score", resamples=100
+    )
     assert np.isnan(compared["difference"].values).tolist() == [[False, True], [False, False]]
     assert np.isnan(compared["q_value"].values[0, 1])
     assert compared["mean_b"].values[0, 1] == pytest.approx(scores[5:, 0, 1].mean())
@@ -150,7 +154,10 @@ def test_a_cell_that_a_group_has_not_measured_is_nan_and_no_warning(make):
 def test_groups_and_variables_that_are_not_there_are_refused(signature):
     for arguments, message in (
         (("memorized", "forgotten"), "signature: no group 'forgotten'; it has memorized, partial, not_memorized."),
-        (("forgotten", "memorized", "nll"), "signature: no group 'forgotten'; it has memorized, partial, not_memorized."),
+        (
+            ("forgotten", "memorized", "nll"),
+            "signature: no group 'forgotten'; it has memorized, partial, not_memorized.",
+        ),
         (
             ("memorized", "partial", "patch_effect"),
             "signature: no 'patch_effect'; it holds exact_match, nll, token_nll, rare_token_score, perturbed_exact_match, "

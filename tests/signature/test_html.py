@@ -32,7 +32,12 @@ class Reader(HTMLParser):
 def network_references(reader):
     """Every attribute that makes a browser fetch something from elsewhere."""
     fetching = ("src", "href", "srcset", "data", "poster", "action", "background")
-    return [(t, n, v) for t, attrs in reader.tags for n, v in attrs.items() if n in fetching and not (v or "").startswith("#")]
+    return [
+        (t, n, v)
+        for t, attrs in reader.tags
+        for n, v in attrs.items()
+        if n in fetching and not (v or "").startswith("#")
+    ]
 
 
 def cells(reader):
@@ -54,7 +59,13 @@ def hostile(make, layered):
         arrays,
         ids=[f"{i}{text}" for i, text in enumerate(["", *HOSTILE] * 2)],
         text=["", *HOSTILE] * 2,
-        model={"name": SCRIPT, "family": HOSTILE[1], "revision": HOSTILE[0], "weights": HOSTILE[3], "weights_hash": SCRIPT},
+        model={
+            "name": SCRIPT,
+            "family": HOSTILE[1],
+            "revision": HOSTILE[0],
+            "weights": HOSTILE[3],
+            "weights_hash": SCRIPT,
+        },
         about={"source": HOSTILE[1], "skipped": [HOSTILE[3], SCRIPT], "data_hash": SCRIPT},
         call={"measurement": SCRIPT, "counts": HOSTILE[1], HOSTILE[3]: SCRIPT, "versions": {SCRIPT: HOSTILE[1]}},
         continuation=SCRIPT,
@@ -93,17 +104,24 @@ def test_the_page_forbids_fetching_and_holds_the_figure_as_it_is(make):
     page = signature_page(make(["a", "b"]), "<svg id='figure'></svg>")
     reader = Reader(page)
     assert ("svg", {"id": "figure"}) in reader.tags
-    policy = next(attrs["content"] for tag, attrs in reader.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attrs["content"] for tag, attrs in reader.tags if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none';")
     assert "http" not in policy
     assert page.startswith("<!doctype html>")
 
 
 def test_it_says_what_is_held_and_what_made_it(make):
-    signature = make(["memorized", "not_memorized", "memorized"], cluster=[0, 1, 0], about={"skipped": ["row 5: 3 tokens"]})
+    signature = make(
+        ["memorized", "not_memorized", "memorized"], cluster=[0, 1, 0], about={"skipped": ["row 5: 3 tokens"]}
+    )
     text = cells(Reader(signature_html(signature)))
     nll, matched = signature["nll"].values, signature["exact_match"].values
-    assert "Memorization signature of 3 paragraphs (made.csv, 6 + 4 tokens) in made (gpt2, 2 layers × 2 heads, raw weights)." in text
+    assert (
+        "Memorization signature of 3 paragraphs (made.csv, 6 + 4 tokens) in made (gpt2, 2 layers × 2 heads, raw weights)."
+        in text
+    )
     assert "1 rows were skipped: row 5: 3 tokens." in text
     assert f"memorized 2 1.0 {matched[[0, 2]].mean():.1f} {nll[[0, 2]].mean():.3f}" in text
     assert f"not memorized 1 1.0 {matched[1]:.1f} {nll[1]:.3f}" in text
@@ -125,7 +143,17 @@ def test_the_summary_stands_in_it_with_its_notes(make, layered):
 def test_numbers_that_are_not_known_are_a_dot_and_tiny_p_values_a_bound():
     import pandas as pd
 
-    columns = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters"]
+    columns = [
+        "estimate",
+        "low",
+        "high",
+        "null",
+        "null_low",
+        "null_high",
+        "p_value",
+        "paragraphs",
+        "effective_clusters",
+    ]
     nan = float("nan")
     table = pd.DataFrame(
         [

@@ -6,8 +6,20 @@ import warnings
 import numpy as np
 import pytest
 
-from localize.signature.summary import TOP_POSITIONS, choosing_half, exact_match_drop, first_half_share, low_layer_share, top_share
-from localize.statistics import cluster_bootstrap, cluster_bootstrap_difference, cluster_permutation_difference, effective_clusters
+from localize.signature.summary import (
+    TOP_POSITIONS,
+    choosing_half,
+    exact_match_drop,
+    first_half_share,
+    low_layer_share,
+    top_share,
+)
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    effective_clusters,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
@@ -39,7 +51,10 @@ def test_low_layer_share_sums_every_head_and_the_two_weights_of_the_mlp(make):
         layers = []
         for layer in range(4):
             cells = [heads[paragraph, layer, component, head] for component in range(4) for head in range(3)]
-            cells += [whole[paragraph, layer, 4], whole[paragraph, layer, 5]]  # W_in, W_out; the others are counted by heads
+            cells += [
+                whole[paragraph, layer, 4],
+                whole[paragraph, layer, 5],
+            ]  # W_in, W_out; the others are counted by heads
             layers.append(sum(cells))
         expected.append((layers[0] + layers[1]) / sum(layers))
     np.testing.assert_allclose(low_layer_share(signature.dataset), expected, rtol=1e-12)
@@ -60,19 +75,32 @@ def test_rows_are_the_statistics_of_the_shares(make, layered):
     table, share = signature.summary(seed=3), low_layer_share(signature.dataset)
     in_a = np.array(TWO) == "memorized"
     assert table.columns.tolist() == COLUMNS
-    assert table.index.tolist() == [(SHARE, "memorized"), (SHARE, "not_memorized"), (SHARE, "memorized - not_memorized")]
+    assert table.index.tolist() == [
+        (SHARE, "memorized"),
+        (SHARE, "not_memorized"),
+        (SHARE, "memorized - not_memorized"),
+    ]
     for name, chosen in (("memorized", in_a), ("not_memorized", ~in_a)):
         interval = cluster_bootstrap(share[chosen], clusters[chosen], seed=3)
         row = table.loc[(SHARE, name)]
         assert (row["estimate"], row["low"], row["high"]) == (interval.estimate, interval.low, interval.high)
-        assert (row["null"], row["paragraphs"], row["effective_clusters"]) == (0.5, 30, effective_clusters(clusters[chosen]))
+        assert (row["null"], row["paragraphs"], row["effective_clusters"]) == (
+            0.5,
+            30,
+            effective_clusters(clusters[chosen]),
+        )
         assert row[["null_low", "null_high", "p_value"]].isna().all()
     interval = cluster_bootstrap_difference(share, in_a, ~in_a, clusters, seed=3)
     test = cluster_permutation_difference(share, in_a, ~in_a, clusters, seed=3)
     row = table.loc[(SHARE, "memorized - not_memorized")]
     assert row["estimate"] == pytest.approx(share[in_a].mean() - share[~in_a].mean())
     assert (row["low"], row["high"]) == (interval.low, interval.high)
-    assert (row["null"], row["null_low"], row["null_high"], row["p_value"]) == (0, test.null_low, test.null_high, test.p_value)
+    assert (row["null"], row["null_low"], row["null_high"], row["p_value"]) == (
+        0,
+        test.null_low,
+        test.null_high,
+        test.p_value,
+    )
     assert row["paragraphs"] == 60
 
 
@@ -97,8 +125,11 @@ def test_what_was_not_measured_has_no_row(make, layered):
     ("group", "rows"),
     [
         (["memorized"] * 4, ["memorized"]),
-        (["b", "b", "a", "a"], ["a", "b", "b - a"]),
-        (["not_memorized", "partial", "memorized", "partial"], ["memorized", "not_memorized", "partial", "memorized - not_memorized"]),
+        (["b", "b", "a", "a"], ["a", "b", "a - b"]),
+        (
+            ["not_memorized", "partial", "memorized", "partial"],
+            ["memorized", "partial", "not_memorized", "memorized - not_memorized"],
+        ),
         (["c", "b", "a", "a"], ["a", "b", "c"]),
     ],
     ids=["one group", "two of the user's", "the three of recall", "three of the user's"],
@@ -253,7 +284,9 @@ def test_where_early_and_late_positions_matter_alike_the_first_half_is_seldom_si
 
 
 def scored(rng, count=60, layers=3, heads=4):
-    return {name: rng.normal(0, 0.1, (count, layers, heads)).clip(-1, 1) for name in ("rare_token_score", "rare_token_null")}
+    return {
+        name: rng.normal(0, 0.1, (count, layers, heads)).clip(-1, 1) for name in ("rare_token_score", "rare_token_null")
+    }
 
 
 def test_half_of_the_clusters_choose():

@@ -110,7 +110,9 @@ def test_a_single_shared_cluster_does_not_make_the_interval_too_narrow():
     values, labels = clustered(np.random.default_rng(6), [2, 2, 2, 2, 2, 2, 60], 1)
     in_a = np.isin(labels, [0, 1, 2]) | ((labels == 6) & (np.arange(len(labels)) % 2 == 0))
     got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=0)
-    apart = cluster_bootstrap_difference(values[labels < 6], in_a[labels < 6], ~in_a[labels < 6], labels[labels < 6], seed=0)
+    apart = cluster_bootstrap_difference(
+        values[labels < 6], in_a[labels < 6], ~in_a[labels < 6], labels[labels < 6], seed=0
+    )
     assert got.high - got.low > 0.5 * (apart.high - apart.low)
 
 
@@ -184,7 +186,9 @@ def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
         ),
         (
             cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=1, resamples=100),
-            cluster_bootstrap_difference(values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, resamples=100),
+            cluster_bootstrap_difference(
+                values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, resamples=100
+            ),
         ),
     ]
     for whole, dropped in pairs:
@@ -243,4 +247,6 @@ def test_a_bootstrap_that_cannot_be_drawn_is_told_in_one_line(options, message):
 def test_an_empty_group_is_told_by_the_function_that_was_called():
     with pytest.raises(LocalizeError) as told:
         cluster_bootstrap_difference(np.arange(4.0), np.arange(4) < 4, np.arange(4) > 4, np.arange(4), seed=0)
-    assert str(told.value) == ("cluster_bootstrap_difference: in_b selects 0 of 4 paragraphs; at least one is needed to compare.")
+    assert str(told.value) == (
+        "cluster_bootstrap_difference: in_b selects 0 of 4 paragraphs; at least one is needed to compare."
+    )

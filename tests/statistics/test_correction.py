@@ -41,4 +41,6 @@ def test_no_test_made_gives_no_q_value():
 def test_what_is_no_p_value_is_told_in_one_line(wrong):
     with pytest.raises(LocalizeError) as told:
         false_discovery(np.array([0.5, wrong]))
-    assert str(told.value) == (f"false_discovery: p_values holds {wrong}; each must lie in 0..1, or be nan for a test not made.")
+    assert str(told.value) == (
+        f"false_discovery: p_values holds {wrong}; each must lie in 0..1, or be nan for a test not made."
+    )

@@ -250,7 +250,9 @@ def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
     pairs = [
         (
             cluster_permutation_difference(values, in_a, ~in_a, labels, seed=1, permutations=99),
-            cluster_permutation_difference(values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, permutations=99),
+            cluster_permutation_difference(
+                values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, permutations=99
+            ),
         ),
         (
             cluster_sign_flip(values, labels, seed=1, permutations=99),

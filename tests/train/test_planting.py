@@ -63,7 +63,9 @@ def test_one_seed_gives_the_same_data_and_another_seed_other_data(data):
 
 
 def test_data_of_another_hash_are_refused():
-    with pytest.raises(lz.InputError, match=r"^recipe: the data's hash is [0-9a-f]{64}, but data_hash = beef; the sources"):
+    with pytest.raises(
+        lz.InputError, match=r"^recipe: the data's hash is [0-9a-f]{64}, but data_hash = beef; the sources"
+    ):
         training_data(replace(SMALL, data_hash="beef"))
 
 
@@ -75,7 +77,9 @@ def test_the_tokenizer_tells_any_text_back():
 
 def test_whole_clusters_share_a_fate_and_none_gives_more_than_its_share():
     clusters = np.repeat(np.arange(12), [9, 7, 5, 3, 2, 2, 1, 1, 1, 1, 1, 1])
-    fates = allot_clusters(clusters, Planting(copies={5: 4, 50: 4}, held_out=6, per_cluster=2), np.random.default_rng(0))
+    fates = allot_clusters(
+        clusters, Planting(copies={5: 4, 50: 4}, held_out=6, per_cluster=2), np.random.default_rng(0)
+    )
     assert [int((fates == fate).sum()) for fate in (5, 50, 0)] == [4, 4, 6]
     for cluster in range(12):
         used = fates[(clusters == cluster) & (fates >= 0)]
@@ -86,7 +90,9 @@ def test_whole_clusters_share_a_fate_and_none_gives_more_than_its_share():
 def test_too_few_paragraphs_are_told():
     with pytest.raises(lz.InputError) as caught:
         allot_clusters(np.zeros(5, int), Planting(copies={5: 2}, held_out=2, per_cluster=3), np.random.default_rng(0))
-    assert str(caught.value) == ("recipe: 4 paragraphs are asked for (planted and held out), 2 more than 1 clusters give at 3 each.")
+    assert str(caught.value) == (
+        "recipe: 4 paragraphs are asked for (planted and held out), 2 more than 1 clusters give at 3 each."
+    )
 
 
 def test_any_text_and_paragraphs_file_can_be_the_source(tmp_path):
@@ -94,7 +100,9 @@ def test_any_text_and_paragraphs_file_can_be_the_source(tmp_path):
     words = np.array([f"w{i}" for i in range(300)])
     (tmp_path / "book.txt").write_text(" ".join(rng.choice(words, 9000)))
     paragraphs = [" ".join(rng.choice(words, 80)) for _ in range(10)]
-    (tmp_path / "planted.csv").write_text("paragraph,id\n" + "\n".join(f'"{text}",{i}' for i, text in enumerate(paragraphs)))
+    (tmp_path / "planted.csv").write_text(
+        "paragraph,id\n" + "\n".join(f'"{text}",{i}' for i, text in enumerate(paragraphs))
+    )
     recipe = replace(
         SMALL,
         corpus=Corpus(source=str(tmp_path), vocab=400),

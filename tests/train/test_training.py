@@ -51,7 +51,10 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
     with pytest.raises(lz.InputError) as caught:
         train_recipe(RECIPE, tmp_path)
-    assert str(caught.value) == f"train: --out {tmp_path} exists and is not an empty folder; a trained model is written to a new one."
+    assert (
+        str(caught.value)
+        == f"train: --out {tmp_path} exists and is not an empty folder; a trained model is written to a new one."
+    )
     assert [f.name for f in tmp_path.iterdir()] == ["kept.txt"]
 
 
@@ -95,7 +98,10 @@ def test_a_loss_that_is_no_number_stops_the_training():
     ("text", "message"),
     [
         ("[modle]\n", "no section 'modle'; there are model, corpus, planted, training and data_hash."),
-        ("[training]\nspeed = 3\n", "[training] has no 'speed'; it has batch, clip, learning_rate, row_tokens, seed, steps, threads, "),
+        (
+            "[training]\nspeed = 3\n",
+            "[training] has no 'speed'; it has batch, clip, learning_rate, row_tokens, seed, steps, threads, ",
+        ),
         ("[training\n", "not TOML ("),
     ],
 )
