@@ -52,8 +52,11 @@ def run(
     chosen = measure or list(MEASUREMENTS)
     if unknown := set(chosen) - set(MEASUREMENTS):
         raise InputError(f"--measure {min(unknown)}: not one of {', '.join(MEASUREMENTS)}.")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; a folder is needed.")
+    for option, value in (("--draws", draws), ("--batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} {value}: must be at least 1.")
+    if blocking := next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None):
+        raise InputError(f"--out {out}: {'' if blocking == out else f'{blocking} '}is a file; a folder is needed.")
     from localize import gradients, load_model, load_paragraphs, perturb_prefix, rare_token_heads
     from localize.measure.heads import check_rankable
 

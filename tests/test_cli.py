@@ -269,7 +269,7 @@ def test_no_paragraphs(run_refused, write):
     expected = f"paragraphs {path}: no paragraphs; at least one of 32 tokens is needed."
     assert run_refused(path) == expected
     path = write("p.jsonl", [{"tokens": row} for row in ROWS])
-    assert run_refused(path, "--limit", "0") == expected
+    assert run_refused(path, "--limit", "0") == "limit=0 must be at least 1."
 
 
 def test_a_single_paragraph_has_no_null(run_refused, write):

@@ -70,6 +70,12 @@ class Paragraphs:
             given = getattr(self, name)
             if given is not None and len(given) != count:
                 raise InputError(f"{self.source}: {len(given)} {name} for {count} paragraphs; one each is needed.")
+        for name in ("ids", "texts", "groups"):
+            for row, text in enumerate(getattr(self, name) or ()):
+                if not _is_unicode(text):
+                    raise InputError(
+                        f"{self.source}: {name}[{row}] = {text[:20]!a}... holds half a surrogate pair; valid Unicode is needed."
+                    )
         if len(set(self.ids)) < count:
             seen: set[str] = set()
             twice = next(i for i in self.ids if i in seen or seen.add(i))
@@ -92,7 +98,9 @@ class Paragraphs:
 
     def __getitem__(self, index: "int | slice | Sequence[int] | np.ndarray | Tensor") -> "Paragraphs":
         """The paragraphs at these positions (or where a mask is true), in that order."""
-        rows = np.atleast_1d(np.arange(len(self))[np.asarray(index) if not isinstance(index, int | slice) else index])
+        if not isinstance(index, int | slice):
+            index = np.asarray(index, dtype=None if len(index) else np.int64)
+        rows = np.atleast_1d(np.arange(len(self))[index]).copy()
         if rows.size == 0:
             raise LocalizeError(f"{self.source}: the index selects none of {len(self)} paragraphs.")
         pick = {
@@ -204,7 +212,15 @@ class Paragraphs:
         return changed
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON object per paragraph, which `load_paragraphs` reads back."""
+        """Write one JSON object per paragraph, which `load_paragraphs` reads back (it is told the prefix length again).
+
+        Raises:
+            LocalizeError: If the continuations are a model's own, which the file could not tell from true ones.
+        """
+        if self.continuation == OWN:
+            raise LocalizeError(
+                f"save: {self.source} hold own continuations, which depend on a model; save the true paragraphs."
+            )
         columns: Mapping[str, Sequence | None] = {
             "id": self.ids,
             "text": self.texts,
@@ -216,3 +232,11 @@ class Paragraphs:
         with replacing(Path(path)) as beside, beside.open("w", encoding="utf-8") as file:
             for row in zip(*present.values(), strict=True):
                 file.write(json.dumps(dict(zip(present, row, strict=True)), ensure_ascii=False) + "\n")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

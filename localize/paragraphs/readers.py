@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ def load_paragraphs(
         raise InputError(
             f"prefix_length={prefix_length} and continuation_length={continuation_length} must both be at least 1."
         )
+    if limit is not None and limit < 1:
+        raise InputError(f"limit={limit} must be at least 1.")
     if isinstance(source, Paragraphs):
         return source if limit is None else source[:limit]
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
@@ -63,18 +65,23 @@ def load_paragraphs(
     if source is None or isinstance(source, str | Path):
         path = embedded("paragraphs.jsonl") if source is None else Path(source)
         name = "embedded" if source is None else str(path)
-        if not path.is_file():
-            raise InputError(f"paragraphs {path}: no such file.")
-        if path.suffix not in FORMATS:
-            raise InputError(
-                f"paragraphs {path}: {path.suffix or 'no suffix'} is not a format read here; {', '.join(FORMATS)} are."
-            )
-        source = _token_file(path) if path.suffix in (".npy", ".pt") else _rows_of(path)
+        suffix = _checked_suffix(path)
+        source = (
+            _token_file(path)
+            if suffix in (".npy", ".pt")
+            else _csv_rows(path)
+            if suffix == ".csv"
+            else _jsonl_rows(path)
+        )
     else:
         name = type(source).__name__
     if isinstance(source, torch.Tensor | np.ndarray):
-        tokens = _token_matrix(torch.as_tensor(np.asarray(source)), length, name)[:limit]
+        tokens = _token_matrix(source, length, name)[:limit]
         return Paragraphs(tokens=tokens, prefix_length=prefix_length, continuation=continuation, source=name)
+    if not isinstance(source, Iterable):
+        raise InputError(
+            f"paragraphs: a {name} cannot be read; a file, texts, token rows or objects with a field 'text' are."
+        )
     columns = _Columns(length, tokenizer, name)
     for number, row in enumerate(source):
         if limit is not None and len(columns.tokens) >= limit:
@@ -117,6 +124,10 @@ class _Columns:
             tokens = row["tokens"]
             if not isinstance(tokens, list | tuple) or not all(type(t) is int for t in tokens):
                 raise InputError(f"{where}: 'tokens' must be a list of integers.")
+            if huge := next((t for t in tokens if abs(t) >= 2**63), None):
+                raise InputError(
+                    f"{where} has the token id {huge}, more than 64 bits; ids lie inside a model's vocabulary."
+                )
             if len(tokens) < self.length:
                 raise InputError(f"{where} has {len(tokens)} tokens; {self.length} are needed (prefix + continuation).")
         elif isinstance(text, str):
@@ -124,6 +135,8 @@ class _Columns:
                 raise InputError(
                     f"paragraphs {self.name} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
                 )
+            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+                raise InputError(f"{where}: its text holds half a surrogate pair; valid Unicode is needed.")
             tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             if len(tokens) < self.length:
                 self.skipped.append(f"row {number}: {len(tokens)} tokens, {self.length} are needed")
@@ -147,7 +160,7 @@ class _Columns:
             return None
         try:
             return int(float(given))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: the number of duplicates is {given!r}; an integer is needed.") from None
 
     def optional(self) -> dict[str, Any]:
@@ -155,13 +168,26 @@ class _Columns:
         return {name: tuple(values) for name, values in self.columns.items() if all(v is not None for v in values)}
 
 
-def _rows_of(path: Path) -> Iterator[Mapping]:
-    return _csv_rows(path) if path.suffix == ".csv" else _jsonl_rows(path)
+def _checked_suffix(path: Path) -> str:
+    """The suffix of a file that is there and can be read here."""
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a name that no file can have: a text given instead of a path
+        there = False
+    if not there:
+        shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:60]!r}... ({len(str(path))} characters)"
+        raise InputError(f"paragraphs {shown}: no such file.")
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise InputError(
+            f"paragraphs {path}: {suffix or 'no suffix'} is not a format read here; {', '.join(FORMATS)} are."
+        )
+    return suffix
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # paragraphs can exceed the 128 KiB that is the default
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file)
         try:
             names = rows.fieldnames or []
@@ -179,7 +205,7 @@ def _csv_rows(path: Path) -> Iterator[Mapping]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         number = 0
         try:
             for line in file:
@@ -192,6 +218,8 @@ def _jsonl_rows(path: Path) -> Iterator[Any]:
             ) from None
         except UnicodeDecodeError as error:
             raise InputError(f"paragraphs {path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+        except (RecursionError, ValueError) as error:
+            raise InputError(f"paragraphs {path}: line {number} is not JSON ({_first_line(error)}).") from None
 
 
 def _token_file(path: Path) -> Any:
@@ -222,17 +250,27 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _token_matrix(tokens: Any, length: int, name: str) -> Any:
+def _token_matrix(given: Any, length: int, name: str) -> Any:
+    """Token rows as an int64 tensor of their own, cut to `length`."""
+    import numpy as np
     import torch
 
-    if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
+    array = given
+    if isinstance(given, torch.Tensor):
+        whole = given.layout is torch.strided and not (given.is_floating_point() or given.is_complex())
+        array = given.cpu().numpy() if whole else np.empty(given.shape, np.float32)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
         raise InputError(
-            f"paragraphs {name}: {tokens.dtype} of shape {tuple(tokens.shape)}; integer token rows (paragraph, position) are needed."
+            f"paragraphs {name}: {getattr(given, 'dtype', '?')} of shape {tuple(array.shape)}; "
+            "integer token rows (paragraph, position) are needed."
         )
-    if len(tokens) == 0:
+    if len(array) == 0:
         raise InputError(f"paragraphs {name}: no paragraphs; at least one of {length} tokens is needed.")
-    if tokens.shape[1] < length:
+    if array.shape[1] < length:
         raise InputError(
-            f"paragraphs {name}: rows of {tokens.shape[1]} tokens; {length} are needed (prefix + continuation)."
+            f"paragraphs {name}: rows of {array.shape[1]} tokens; {length} are needed (prefix + continuation)."
         )
-    return tokens[:, :length].to(torch.int64)
+    rows = array[:, :length]
+    if rows.dtype.kind == "u" and rows.size and rows.max() > np.iinfo(np.int64).max:
+        raise InputError(f"paragraphs {name}: a token id exceeds 64 bits; ids lie inside a model's vocabulary.")
+    return torch.from_numpy(np.array(rows, dtype=np.int64))

@@ -1,7 +1,7 @@
 """How often each token stands in a corpus."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ def unigram_counts(
 
     Args:
         corpus: `Paragraphs`; a `.npy` file or array of token rows; a text file, one document a line; or any iterable of
-            strings, of rows with a text field (a streamed `datasets.Dataset`), or of token id sequences.
+            strings, of rows with a text field (a streamed `datasets.Dataset`), or of token id sequences. One flat sequence
+            of token ids is one document.
         vocab_size: Length of the result; a token id outside it is an error.
         tokenizer: Needed where the corpus is text.
         text_field: The field of a row that holds its text.
@@ -59,16 +60,30 @@ def _documents(corpus: Any) -> Iterable[Any]:
         if not path.is_file():
             raise InputError(f"corpus {path}: no such file.")
         if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        return _lines(path)
-    return corpus
+            try:
+                corpus = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (ValueError, OSError, EOFError) as error:
+                raise InputError(f"corpus {path}: not an array of token ids ({str(error).splitlines()[0]}).") from None
+        else:
+            return _lines(path)
+    if isinstance(corpus, torch.Tensor):
+        corpus = corpus.numpy()
+    flat = corpus.ndim == 1 if isinstance(corpus, np.ndarray) else isinstance(corpus, list | tuple) and _is_flat(corpus)
+    return [corpus] if flat else corpus
+
+
+def _is_flat(corpus: Sequence[Any]) -> bool:
+    return bool(corpus) and all(isinstance(item, int | np.integer) for item in corpus)
 
 
 def _lines(path: Path) -> Iterable[str]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.strip():
-                yield line.rstrip("\n")
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            for line in file:
+                if line.strip():
+                    yield line.rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"corpus {path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
 
 
 def _token_ids(document: Any, number: int, tokenizer: Any, text_field: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from localize.errors import SignatureError
 from localize.statistics import (
     cluster_bootstrap_difference,
     cluster_permutation_difference,
@@ -29,6 +30,10 @@ def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resampl
     """The comparison of one variable; see `MemorizationSignature.compare`."""
     import xarray as xr
 
+    if "paragraph" not in values.dims:
+        raise SignatureError(
+            f"compare: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
+        )
     if "draw" in values.dims:
         values = values.mean("draw", keep_attrs=True)
     values = values.transpose("paragraph", ...)
@@ -69,7 +74,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over paragraphs of what was measured; nan where nothing was."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmean(values, axis=0)
+        return np.asarray(np.nanmean(values, axis=0))
 
 
 def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:

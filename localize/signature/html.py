@@ -3,12 +3,15 @@
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Bool
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
 
@@ -48,8 +51,8 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
                 "name": name.replace("_", " "),
                 "paragraphs": int(chosen.sum()),
                 "clusters": round(effective_clusters(clusters[chosen]), 1),
-                "exact_match": f"{dataset['exact_match'].values[chosen].mean():.1f}",
-                "nll": f"{dataset['nll'].values[chosen].mean():.3f}",
+                "exact_match": _group_mean(dataset, "exact_match", chosen, 1),
+                "nll": _group_mean(dataset, "nll", chosen, 3),
             }
         )
     with warnings.catch_warnings(record=True) as caught:
@@ -75,6 +78,10 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         "variables": variables,
         "count": len(signature),
     }
+
+
+def _group_mean(dataset: "xr.Dataset", name: str, chosen: Bool[np.ndarray, " paragraph"], digits: int) -> str:
+    return f"{dataset[name].values[chosen].mean():.{digits}f}" if name in dataset else "·"
 
 
 def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """`MemorizationSignature`: one labelled dataset that every measurement emits and every figure draws."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,15 @@ class MemorizationSignature:
 
     def __init__(self, dataset: "xr.Dataset"):
         check(dataset)
-        for variable in dataset.variables.values():
+        # A copy, so that what the caller does to his dataset afterwards does not reach it; in the registry's order.
+        own = dataset.copy(deep=True)
+        own = own.drop_vars(list(own.data_vars)).assign({name: own[name] for name in REGISTRY if name in own})
+        for variable in own.variables.values():
             variable.values.flags.writeable = False
-        object.__setattr__(self, "_dataset", dataset)
+        object.__setattr__(self, "_dataset", own)
+
+    def __reduce__(self) -> tuple[type["MemorizationSignature"], tuple["xr.Dataset"]]:
+        return MemorizationSignature, (self.dataset,)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a signature is frozen; {name!r} cannot be set.")
@@ -45,7 +52,9 @@ class MemorizationSignature:
     @property
     def dataset(self) -> "xr.Dataset":
         """The labelled arrays, read-only, in a dataset of their own."""
-        return self._dataset.copy(deep=False)
+        copied = self._dataset.copy(deep=False)
+        copied.attrs = copy.deepcopy(self._dataset.attrs)
+        return copied
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -60,7 +69,7 @@ class MemorizationSignature:
     def __getitem__(self, name: str) -> "xr.DataArray":
         if name not in self._dataset:
             raise SignatureError(f"signature: no {name!r}; it holds {', '.join(self.variables)}.")
-        return self._dataset[name]
+        return self._dataset[name].copy(deep=False)
 
     def __contains__(self, name: object) -> bool:
         return name in self._dataset
@@ -82,7 +91,7 @@ class MemorizationSignature:
     def where(self, *, group: str) -> "MemorizationSignature":
         """The paragraphs of one group."""
         chosen = np.flatnonzero(self._dataset["group"].values == self._known(group))
-        return MemorizationSignature(self._dataset.isel(paragraph=chosen).copy(deep=True))
+        return MemorizationSignature(self._dataset.isel(paragraph=chosen))
 
     def _known(self, group: str) -> str:
         if group not in self.groups:
@@ -195,6 +204,11 @@ def check(dataset: "xr.Dataset") -> None:
             raise SignatureError(f"signature: {name} has the value {finite.min()}; at least {schema.low} is allowed.")
         if schema.high is not None and (finite > schema.high + slack).any():
             raise SignatureError(f"signature: {name} has the value {finite.max()}; at most {schema.high} is allowed.")
+    for name, array in dataset.variables.items():
+        if array.dtype.kind == "U" and any(
+            "\ud800" <= character <= "\udfff" for character in "".join(array.values.flat)
+        ):
+            raise SignatureError(f"signature: a text of {name} holds half a surrogate pair; valid Unicode is needed.")
     if unknown := {str(d) for d in dataset.dims} - set(DIMS):
         raise SignatureError(f"signature: unknown axis {min(unknown)!r}; there are {', '.join(DIMS)}.")
 

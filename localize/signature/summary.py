@@ -5,7 +5,7 @@
 - *Strongest rare-token head*: chosen on one half of the clusters, scored on the other. Null: the same head's attention against the
   rarity of paragraphs from other clusters.
 - *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
-  are chosen on some draws and scored on the others. Null: positions permuted within each draw.
+  are chosen on some draws and scored on the others. Null: positions permuted, for the top positions in each draw apart.
 """
 
 import warnings
@@ -48,11 +48,9 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
 
     dataset = signature.dataset
     group, clusters = dataset["group"].values, dataset["cluster"].values
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
+    warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
     rows: list[dict[str, Any]] = []
-    if "head_gradient_max" in signature:
+    if "head_gradient_max" in signature and "gradient_max" in signature:
         share = low_layer_share(dataset)
         lower = dataset.sizes["layer"] // 2 / dataset.sizes["layer"]
         rows += _rows(
@@ -62,11 +60,11 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
         rows += _head_rows(dataset, seed)
     if "perturbed_exact_match" in signature:
         drop = exact_match_drop(dataset)
-        for name, measure in (
-            (f"perturbation effect in the top {TOP_POSITIONS} positions", top_share),
-            ("perturbation effect in the first half", first_half_share),
+        for name, measure, draw_by_draw in (
+            (f"perturbation effect in the top {TOP_POSITIONS} positions", top_share, True),
+            ("perturbation effect in the first half", first_half_share, False),
         ):
-            share, null = measure(drop), _permuted(drop, measure, seed)
+            share, null = measure(drop), _permuted(drop, clusters, measure, seed, draw_by_draw=draw_by_draw)
             of_group = partial(_null_of, share, null)
             rows += _rows(name, share, group, clusters, seed, of_group)
     columns = ["quantity", "group", *_COLUMNS]
@@ -126,11 +124,26 @@ Null = tuple[float, float, float, float]
 
 
 def _permuted(
-    drop: Float[np.ndarray, "paragraph draw position"], measure: Callable[[np.ndarray], np.ndarray], seed: int
+    drop: Float[np.ndarray, "paragraph draw position"],
+    clusters: Int[np.ndarray, " paragraph"],
+    measure: Callable[[np.ndarray], np.ndarray],
+    seed: int,
+    *,
+    draw_by_draw: bool,
 ) -> Float[np.ndarray, "null paragraph"]:
-    """The measure with positions permuted within each draw."""
+    """The measure with positions permuted: alike in all paragraphs of a cluster, which lose much at the same places.
+
+    Draw by draw takes away that a position loses much in every draw, as it must for what is chosen on some draws and scored on
+    others. Alike in all draws takes away only where in the prefix it stands.
+    """
     rng = np.random.default_rng([seed, 7])
-    return np.stack([measure(rng.permuted(drop, axis=-1)) for _ in range(NULL_DRAWS)])
+    _, cluster = np.unique(clusters, return_inverse=True)
+    count, draws, positions = int(cluster.max()) + 1, drop.shape[1] if draw_by_draw else 1, drop.shape[2]
+    nulls = []
+    for _ in range(NULL_DRAWS):
+        order = rng.random((count, draws, positions)).argsort(axis=-1)[cluster]  # (paragraph, draw or 1, position)
+        nulls.append(measure(np.take_along_axis(drop, np.broadcast_to(order, drop.shape), axis=-1)))
+    return np.stack(nulls)
 
 
 def _null_of(

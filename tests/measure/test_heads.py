@@ -51,14 +51,15 @@ def test_a_query_without_two_earlier_keys_is_refused(query):
     with pytest.raises(lz.LocalizeError) as caught:
         rare_token_scores(torch.zeros(1, 1, 6, 6), torch.ones(1, 6, dtype=torch.int64), query=query)
     assert str(caught.value) == (
-        f"rare_token_scores: query={query} must lie in 2..5, because the pattern has 6 positions and at least two earlier keys are compared."
+        f"rare_token_scores: query={query} must lie in 2..5, because the pattern has 6 positions "
+        "and at least two earlier keys are compared."
     )
 
 
 def test_constant_rarity_gives_no_score():
     with pytest.warns(ConstantInputWarning):
         assert np.isnan(spearmanr([1, 2, 3], [4, 4, 4]).statistic)
-    assert torch.isnan(spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4, 4, 4])))
+    assert torch.isnan(spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 4.0, 4.0])))
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ def test_perturbed_nll_is_that_of_a_rerun_without_cache(hooked, paragraphs):
     for draw in range(3):
         for position in range(PREFIX):
             changed = own.clone()
-            changed[:, position] = torch.from_numpy(signature["replacement"].values[:, draw, position])
+            changed[:, position] = torch.tensor(signature["replacement"].values[:, draw, position])
             plain = measure_recall(hooked, changed, PREFIX)
             assert np.allclose(
                 signature["perturbed_nll"].values[:, draw, position], plain.token_nll.mean(1), rtol=1e-10

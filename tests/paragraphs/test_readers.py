@@ -433,7 +433,7 @@ def test_rows_that_are_too_short(tmp_path):
 )
 def test_arrays_that_are_no_token_rows(array, found):
     expected = f"{found}; integer token rows (paragraph, position) are needed."
-    assert told(array) == f"paragraphs ndarray: {expected}"
+    assert told(array) == f"paragraphs ndarray: {expected.removeprefix('torch.')}"
     assert told(torch.from_numpy(array.copy())) == f"paragraphs Tensor: {expected}"
 
 
@@ -450,7 +450,7 @@ def test_arrays_of_no_numbers_at_all(array):
 def test_no_rows_at_all():
     assert told([]) == "paragraphs list: no paragraphs; at least one of 8 tokens is needed."
     assert told(ROWS[:0]) == "paragraphs ndarray: no paragraphs; at least one of 8 tokens is needed."
-    assert told(ROWS.tolist(), limit=0) == "paragraphs list: no paragraphs; at least one of 8 tokens is needed."
+    assert told(ROWS.tolist(), limit=0) == "limit=0 must be at least 1."
     expected = "paragraphs list: no paragraphs (2 rows skipped: row 0: 1 tokens, 8 are needed); at least one of 8 tokens is needed."
     assert told(["a", "bc"]) == expected
 

@@ -160,8 +160,8 @@ def test_groups_and_variables_that_are_not_there_are_refused(signature):
         ),
         (
             ("memorized", "partial", "patch_effect"),
-            "signature: no 'patch_effect'; it holds exact_match, nll, token_nll, rare_token_score, perturbed_exact_match, "
-            "replacement, set_gradient_max.",
+            "signature: no 'patch_effect'; it holds exact_match, nll, token_nll, set_gradient_max, rare_token_score, "
+            "perturbed_exact_match, replacement.",
         ),
     ):
         with pytest.raises(SignatureError) as caught:
