@@ -6,8 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
-from localize.signature.summary import _null_of, _permuted, (
+from localize.signature.summary import (
     TOP_POSITIONS,
+    _null_of,
+    _permuted,
     choosing_half,
     exact_match_drop,
     first_half_share,
