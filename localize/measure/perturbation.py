@@ -12,7 +12,7 @@ from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
 from localize.measure.labels import labelled
-from localize.measure.recall import exact_match, measure_recall, recall_of, token_nll
+from localize.measure.recall import measure_recall, recall_of, score
 from localize.models.hooks import HookedModel, KeyValues
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -62,11 +62,12 @@ def perturbed_recall(
     for position in range(prefix_length):
         changed = replacements[:, :, position].reshape(-1, 1)
         suffix = torch.cat([changed, tokens[row, position + 1 : -1]], dim=1)
-        logits = model.forward(
+        states = model.final_states(
             suffix, cache=known.first(position).rows(row), read=slice(prefix_length - 1 - position, None)
         )
-        matched.append(exact_match(logits, targets).view(count, draws))
-        nll.append(token_nll(logits, targets).mean(1).view(count, draws))
+        exact, loss = score(model, states, targets)
+        matched.append(exact.view(count, draws))
+        nll.append(loss.mean(1).view(count, draws))
     return torch.stack(matched, dim=-1), torch.stack(nll, dim=-1)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
@@ -55,8 +54,29 @@ def token_nll(
 ) -> Float[Tensor, "paragraph position"]:
     """-log p(target) in nats, in at least float32."""
     precise = torch.promote_types(logits.dtype, torch.float32)
-    rows = logits.to(precise).flatten(0, 1)  # the vocabulary stays the contiguous axis
-    return cross_entropy(rows, targets.flatten(), reduction="none").view_as(targets)
+    logits = logits.to(precise)
+    # Without the whole matrix of log-probabilities, which costs more to write than to compute.
+    return logits.logsumexp(-1) - logits.gather(-1, targets[..., None])[..., 0]
+
+
+LOGITS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
+"""How many logits are held at once where only their score is wanted: on a CPU what its cache holds, 1 MiB of float32."""
+
+
+@torch.no_grad()
+def score(
+    model: HookedModel, states: Float[Tensor, "paragraph position d_model"], targets: Int[Tensor, "paragraph position"]
+) -> tuple[Int[Tensor, " paragraph"], Float[Tensor, "paragraph position"]]:
+    """Exact match and token NLL of final states, a few rows of logits at a time: together they would be the largest array."""
+    rows, wanted = states.flatten(0, 1), targets.flatten()
+    size = max(1, LOGITS_AT_ONCE[states.device.type] // model.vocab_size)
+    right, nll = [], []
+    for start in range(0, len(rows), size):
+        logits, target = model.hf.lm_head(rows[start : start + size])[:, None], wanted[start : start + size, None]
+        right.append(exact_match(logits, target))
+        nll.append(token_nll(logits, target)[:, 0])
+    matched = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
+    return matched, torch.cat(nll).view(targets.shape)
 
 
 def continuation_logits(
@@ -82,9 +102,9 @@ def measure_recall(
 
     def work(rows: slice) -> None:
         batch = tokens[rows].to(model.device)
-        logits, targets = continuation_logits(model, batch, prefix_length), batch[:, prefix_length:]
-        matched[rows] = exact_match(logits, targets).cpu().numpy()
-        nll[rows] = token_nll(logits, targets).cpu().numpy()
+        states = model.final_states(batch[:, :-1], read=slice(prefix_length - 1, None))
+        exact, loss = score(model, states, batch[:, prefix_length:])
+        matched[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
 
     in_batches(work, count, batch_size, what="recall", show=show)
     return Recall(matched, nll)

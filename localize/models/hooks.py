@@ -176,6 +176,17 @@ class HookedModel:
         Raises:
             ModelError: If the tokens do not fit the context or the vocabulary, or a hook's name is unknown.
         """
+        return self.hf.lm_head(self.final_states(tokens, hooks=hooks, cache=cache, read=read))
+
+    def final_states(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        *,
+        hooks: Mapping[str, Hook] | None = None,
+        cache: KeyValues | None = None,
+        read: slice = slice(None),
+    ) -> Float[Tensor, "batch read d_model"]:
+        """What the unembedding (`hf.lm_head`) makes logits of; arguments and errors as in `forward`."""
         hooks = hooks or {}
         if unknown := set(hooks) - set(self.hook_names):
             raise ModelError(
@@ -208,13 +219,17 @@ class HookedModel:
         for layer, block in enumerate(self.blocks):
             at = f"blocks.{layer}"
             resid = site(f"{at}.hook_resid_pre", resid)
-            out = self._attention(layer, block.ln_1(resid), site, hooks, cache)
+            # Above the last keys and values, only positions whose logits are read matter; a hook there sees all the same.
+            last = layer == self.n_layers - 1 and not any(name.startswith(at) for name in hooks)
+            asked = read if last else slice(None)
+            out = self._attention(layer, block.ln_1(resid), site, hooks, cache, asked)
+            resid, read = resid[:, asked], slice(None) if last else read
             resid = site(f"{at}.hook_resid_mid", resid + site(f"{at}.hook_attn_out", out))
             pre = site(f"{at}.mlp.hook_pre", block.mlp.c_fc(block.ln_2(resid)))
             post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
             resid = resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post))
             resid = site(f"{at}.hook_resid_post", resid)
-        return self.hf.lm_head(site("ln_final.hook_out", body.ln_f(resid[:, read])))
+        return site("ln_final.hook_out", body.ln_f(resid[:, read]))
 
     def _attention(
         self,
@@ -223,14 +238,17 @@ class HookedModel:
         site: Callable[[str, Tensor], Tensor],
         hooks: Mapping[str, Hook],
         cache: KeyValues | None,
-    ) -> Float[Tensor, "batch position d_model"]:
+        asked: slice,
+    ) -> Float[Tensor, "batch asked d_model"]:
+        """What attention adds at the positions asked for; keys and values are computed for all."""
         at = f"blocks.{layer}.attn"
         attn = self.blocks[layer].attn
         if self.family == "gpt-neo":
             attn = attn.attention
-            qkv, project, scale = (attn.q_proj(x), attn.k_proj(x), attn.v_proj(x)), attn.out_proj, 1.0
+            qkv, project, scale = (attn.q_proj(x[:, asked]), attn.k_proj(x), attn.v_proj(x)), attn.out_proj, 1.0
         else:
-            qkv, project, scale = attn.c_attn(x).chunk(3, dim=-1), attn.c_proj, attn.scaling
+            q, k, v = attn.c_attn(x).chunk(3, dim=-1)
+            qkv, project, scale = (q[:, asked], k, v), attn.c_proj, attn.scaling
         q, k, v = (
             site(f"{at}.hook_{name}", part.unflatten(-1, (self.n_heads, self.d_head))).transpose(1, 2)
             for name, part in zip("qkv", qkv, strict=True)
@@ -242,17 +260,16 @@ class HookedModel:
             else:
                 cache.layers.append((k, v))
         window, names = self.window(layer), (f"{at}.hook_attn_scores", f"{at}.hook_pattern")
+        seen = visible_keys(x.shape[1], k.shape[2], window, x.device)[asked]
         if x.device.type == "cpu" and not any(name in hooks for name in names):
             # Fused, and equal up to rounding. Not on a GPU, where a fused kernel may round float32 to TF32 on its way.
             causal = window is None and q.shape[2] == k.shape[2]
-            seen = None if causal else visible_keys(q.shape[2], k.shape[2], window, x.device)
-            z = scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal, scale=scale)
+            z = scaled_dot_product_attention(q, k, v, attn_mask=None if causal else seen, is_causal=causal, scale=scale)
         else:
             # Half precision overflows in the scores: GPT-Neo does not divide by sqrt(d_head).
             precise = torch.promote_types(self.dtype, torch.float32)
             scores = (q.to(precise) * scale) @ k.to(precise).transpose(-1, -2)
-            hidden = ~visible_keys(q.shape[2], k.shape[2], window, x.device)
-            scores = site(names[0], scores.masked_fill(hidden, torch.finfo(precise).min))
+            scores = site(names[0], scores.masked_fill(~seen, torch.finfo(precise).min))
             z = site(names[1], scores.softmax(dim=-1).to(v.dtype)) @ v
         z = site(f"{at}.hook_z", z.transpose(1, 2))
         return project(z.flatten(-2))
