@@ -181,7 +181,11 @@ def write_page(signature: "MemorizationSignature", path: Path) -> None:
     from localize.signature.html import signature_page
     from localize.storage import replacing
 
-    figure = plots.signature(signature).to_html(full_html=False, include_plotlyjs=True)
+    figure = plots.signature(signature).to_html(
+        full_html=False,
+        include_plotlyjs=True,
+        config={"displayModeBar": False},  # its buttons would lie on the legend
+    )
     with replacing(path) as beside:
         beside.write_text(signature_page(signature, figure), encoding="utf-8")
 

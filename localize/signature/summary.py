@@ -1,7 +1,8 @@
 """The fingerprint of memorization in three numbers, each with its interval and its null.
 
 - *Low-layer share*: how much of a paragraph's gradient, summed over cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|,
-  lies in the lower half of the layers. Null of the difference between groups: labels permuted over clusters.
+  lies in the lower half of the layers. Null of the difference between groups: labels permuted over clusters; beside a single group
+  stands what a profile even over layers has, which is a landmark, not a test.
 - *Strongest rare-token head*: chosen on one half of the clusters, scored on the other. Null: the same head's attention against the
   rarity of paragraphs from other clusters.
 - *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
