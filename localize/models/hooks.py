@@ -67,7 +67,7 @@ class HookedModel:
     """A thin layer around a Hugging Face GPT-Neo or GPT-2: hooks, parameter views, a TransformerLens bridge.
 
     Attributes:
-        hf: The Hugging Face model, which owns the weights.
+        hf: The Hugging Face model, which owns the weights, put into evaluation mode: no dropout is measured.
         tokenizer: Its tokenizer, or None.
         name: Where it came from: a hub name, a folder, or "in memory".
         revision: The hub's commit, where known.
@@ -91,7 +91,7 @@ class HookedModel:
                 f"{name} is a {type(hf).__name__} (model_type={model_type!r}); "
                 "GPTNeoForCausalLM and GPT2LMHeadModel (gpt_neo, gpt2) can be localized."
             )
-        self.hf = hf
+        self.hf = hf.eval()
         self.tokenizer = tokenizer
         self.name = name
         self.revision = revision

@@ -308,7 +308,7 @@ def test_every_hook_fires_once_in_order_with_transformer_lens_shapes(model, toke
 def test_hook_names_are_those_of_transformer_lens(neo):
     assert neo.hook_names[:3] == ("hook_embed", "hook_pos_embed", "blocks.0.hook_resid_pre")
     assert {f"blocks.3.{site}" for site in BLOCK_SITES} < set(neo.hook_names)
-    assert neo.hook_names[-1] == "ln_final.hook_normalized"
+    assert neo.hook_names[-1] == "ln_final.hook_out"
 
 
 @torch.no_grad()
