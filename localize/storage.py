@@ -25,3 +25,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             beside.unlink()
         raise
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a file can hold the text: half a surrogate pair has no encoding."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import ModelError
+from localize.errors import ModelError, first_line
 from localize.resources import embedded
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _reason(error: Exception) -> str:
         return "its weights are a pickle of more than tensors, which is never loaded"
     if "ignore_mismatched_sizes" in str(error):
         return "the shapes of its weights are not those of config.json"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _unigram_counts(path: Path, vocab_size: int) -> "torch.Tensor | None":

@@ -16,7 +16,7 @@ from torch import Tensor
 from localize.axes import CONTINUATIONS, OWN, TRUE
 from localize.errors import InputError, LocalizeError
 from localize.paragraphs.clusters import near_duplicate_clusters
-from localize.storage import replacing
+from localize.storage import is_unicode, replacing
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -72,7 +72,7 @@ class Paragraphs:
                 raise InputError(f"{self.source}: {len(given)} {name} for {count} paragraphs; one each is needed.")
         for name in ("ids", "texts", "groups"):
             for row, text in enumerate(getattr(self, name) or ()):
-                if not _is_unicode(text):
+                if not is_unicode(text):
                     raise InputError(
                         f"{self.source}: {name}[{row}] = {text[:20]!a}... holds half a surrogate pair; valid Unicode is needed."
                     )
@@ -232,11 +232,3 @@ class Paragraphs:
         with replacing(Path(path)) as beside, beside.open("w", encoding="utf-8") as file:
             for row in zip(*present.values(), strict=True):
                 file.write(json.dumps(dict(zip(present, row, strict=True)), ensure_ascii=False) + "\n")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localize.axes import TRUE
-from localize.errors import InputError
+from localize.errors import InputError, first_line
 from localize.resources import embedded
+from localize.storage import is_unicode
 
 if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
@@ -135,7 +136,7 @@ class _Columns:
                 raise InputError(
                     f"paragraphs {self.name} are text; pass the model or its tokenizer: load_paragraphs(..., model)."
                 )
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            if not is_unicode(text):
                 raise InputError(f"{where}: its text holds half a surrogate pair; valid Unicode is needed.")
             tokens = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             if len(tokens) < self.length:
@@ -219,7 +220,7 @@ def _jsonl_rows(path: Path) -> Iterator[Any]:
         except UnicodeDecodeError as error:
             raise InputError(f"paragraphs {path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
         except (RecursionError, ValueError) as error:
-            raise InputError(f"paragraphs {path}: line {number} is not JSON ({_first_line(error)}).") from None
+            raise InputError(f"paragraphs {path}: line {number} is not JSON ({first_line(error)}).") from None
 
 
 def _token_file(path: Path) -> Any:
@@ -230,10 +231,9 @@ def _token_file(path: Path) -> Any:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except (
-        Exception
-    ) as error:  # damaged files raise many kinds, one of them the unpickler's refusal of anything but tensors
-        raise InputError(f"paragraphs {path}: cannot be read as plain tensors ({_first_line(error)}).") from None
+    except Exception as error:
+        # Damaged files raise many kinds, one of them the unpickler's refusal of anything but tensors.
+        raise InputError(f"paragraphs {path}: cannot be read as plain tensors ({first_line(error)}).") from None
     if isinstance(loaded, list) and loaded and all(isinstance(row, torch.Tensor) and row.ndim == 1 for row in loaded):
         lengths = sorted({len(row) for row in loaded})
         if len(lengths) > 1:
@@ -244,10 +244,6 @@ def _token_file(path: Path) -> Any:
     if not isinstance(loaded, torch.Tensor):
         raise InputError(f"paragraphs {path}: holds a {type(loaded).__name__}; a tensor of token rows is needed.")
     return loaded
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _token_matrix(given: Any, length: int, name: str) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from localize.axes import ordered_groups
 from localize.errors import SignatureError
 from localize.signature.schema import DIMS, REGISTRY
+from localize.storage import is_unicode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,9 +206,7 @@ def check(dataset: "xr.Dataset") -> None:
         if schema.high is not None and (finite > schema.high + slack).any():
             raise SignatureError(f"signature: {name} has the value {finite.max()}; at most {schema.high} is allowed.")
     for name, array in dataset.variables.items():
-        if array.dtype.kind == "U" and any(
-            "\ud800" <= character <= "\udfff" for character in "".join(array.values.flat)
-        ):
+        if array.dtype.kind == "U" and not is_unicode("".join(array.values.flat)):
             raise SignatureError(f"signature: a text of {name} holds half a surrogate pair; valid Unicode is needed.")
     if unknown := {str(d) for d in dataset.dims} - set(DIMS):
         raise SignatureError(f"signature: unknown axis {min(unknown)!r}; there are {', '.join(DIMS)}.")

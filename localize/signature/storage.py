@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import SignatureError
+from localize.errors import SignatureError, first_line
 from localize.storage import replacing
 
 if TYPE_CHECKING:
@@ -60,5 +60,4 @@ def load(path: Path) -> "xr.Dataset":
     except SignatureError:
         raise
     except Exception as error:  # a damaged store raises whatever its innermost reader does
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SignatureError(f"signature {path}: not a readable .zarr.zip ({first}).") from error
+        raise SignatureError(f"signature {path}: not a readable .zarr.zip ({first_line(error)}).") from error
