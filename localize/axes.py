@@ -11,6 +11,33 @@ MLP_COMPONENTS: Final = ("W_in", "W_out")
 COMPONENTS: Final = (*ATTENTION_COMPONENTS, *MLP_COMPONENTS)
 """The weights of one block, biases and layer norms left out, in the order of every `component` axis."""
 
+EMBEDDINGS: Final = ("W_E", "W_pos", "W_U", "W_E + W_U")
+"""Weights outside the blocks. A tied matrix is read twice: as W_E, as W_U, and with both uses together."""
+
+BIASES: Final = ("b_Q", "b_K", "b_V", "b_O", "b_in", "b_out")
+
+SITES: Final = ("q", "k", "v", "z")
+"""Activations of one attention head, named as their hooks are: `blocks.1.attn.hook_q`, ...."""
+
+QUERIES: Final = ("last_prefix", "continuation")
+"""Who looks: the last token of the prefix, or those of the continuation on average."""
+
+NULLS: Final = ("mismatched", "permuted", "untrained")
+"""What an attention score is held against: the rarity of paragraphs from other clusters, which keeps position; the
+paragraph's own rarity permuted, which does not; and a model of the same shape with random weights."""
+
+TERMS: Final = ("objective", "forget", "keep")
+"""The contrastive objective and its two parts."""
+
+CORRELATIONS: Final = ("pearson", "spearman", "kendall")
+
+REPLACED: Final = ("rarest", "common")
+"""Which prefix tokens are replaced together: the rarest, or common ones at like positions."""
+
+RAW: Final = "raw"
+FOLDED: Final = "folded"
+"""Weights as they were trained, or with layer norms and value biases folded in and what writes to the stream centred."""
+
 MEMORIZED: Final = "memorized"
 NOT_MEMORIZED: Final = "not_memorized"
 PARTIAL: Final = "partial"

@@ -161,4 +161,4 @@ def gradients(
             whole.fill(slice(row, row + 1), layer, component, total[None] / int((group == name).sum()), model.n_heads)
         arrays |= {f"set_{name}": getattr(whole, name.replace("gradient_", "")) for name in tuple(arrays)}
     call = {"measurement": "gradients", "batch_size": batch_size, "sets": sets}
-    return labelled(model, paragraphs, recall, arrays, call=call, sets=names)
+    return labelled(model, paragraphs, recall, arrays, call=call, axes={"set": names})

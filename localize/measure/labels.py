@@ -1,14 +1,27 @@
 """From plain arrays to a labelled signature that says what made it."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
-from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MEMORIZED, NOT_MEMORIZED, PARTIAL
+from localize.axes import (
+    ATTENTION_COMPONENTS,
+    BIASES,
+    COMPONENTS,
+    CORRELATIONS,
+    EMBEDDINGS,
+    MEMORIZED,
+    NOT_MEMORIZED,
+    PARTIAL,
+    QUERIES,
+    REPLACED,
+    SITES,
+    TERMS,
+)
 from localize.measure.recall import Recall
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -38,7 +51,7 @@ def labelled(
     *,
     call: Mapping[str, Any],
     continuation: str | None = None,
-    sets: tuple[str, ...] = (),
+    axes: Mapping[str, Sequence[str]] | None = None,
 ) -> MemorizationSignature:
     """A signature of measured arrays, recall beside them.
 
@@ -49,7 +62,7 @@ def labelled(
         arrays: Registered variables, each with the axes of its schema.
         call: Name and options of the measurement, for the provenance.
         continuation: Which continuation the arrays are of; None means that of the paragraphs.
-        sets: Names along the `set` axis, where there is one.
+        axes: Labels along the axes that differ from one measurement to the next: `set`, `null`, `term`, ....
     """
     import xarray as xr
 
@@ -73,15 +86,22 @@ def labelled(
         coords["text"] = ("paragraph", np.array(paragraphs.texts))
     if paragraphs.duplicates is not None:
         coords["duplicates"] = ("paragraph", np.array(paragraphs.duplicates))
-    dims = {dim for axes, _, _ in variables.values() for dim in axes}
+    dims = {dim for dims, _, _ in variables.values() for dim in dims}
     along = {
         "layer": np.arange(model.n_layers),
         "head": np.arange(model.n_heads),
         "component": np.array(COMPONENTS),
         "attention_component": np.array(ATTENTION_COMPONENTS),
         "prefix_position": np.arange(prefix),
-        "set": np.array(sets),
+        "embedding": np.array(EMBEDDINGS),
+        "bias": np.array(BIASES),
+        "site": np.array(SITES),
+        "query": np.array(QUERIES),
+        "correlation": np.array(CORRELATIONS),
+        "replaced": np.array(REPLACED),
+        "term": np.array(TERMS),
     }
+    along |= {dim: np.array(labels) for dim, labels in (axes or {}).items()}
     coords |= {dim: values for dim, values in along.items() if dim in dims}
     if "layer" in dims:
         # 0 stands for "sees everything before it", so that the axis stays whole numbers.
@@ -104,7 +124,7 @@ def _provenance(model: HookedModel, paragraphs: Paragraphs, call: Mapping[str, A
             "family": model.family,
             "revision": model.revision,
             "weights_hash": model.weights_hash(),
-            "weights": "raw",
+            "weights": model.weights,
             "layers": model.n_layers,
             "heads": model.n_heads,
             "d_model": model.d_model,

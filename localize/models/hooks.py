@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from localize.axes import RAW
 from localize.errors import ModelError
 from localize.models.bridge import bridge_over
 from localize.models.parameters import Family, weight_view
@@ -73,6 +74,7 @@ class HookedModel:
         revision: The hub's commit, where known.
         family: "gpt-neo" or "gpt2".
         unigram_counts: Occurrences of each token in the training corpus, where the checkpoint folder tells; else None.
+        weights: "raw", as they were trained, or "folded"; see `localize.models.folding`.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class HookedModel:
         name: str = "in memory",
         revision: str | None = None,
         unigram_counts: Int[Tensor, " vocab"] | None = None,
+        weights: str = RAW,
     ):
         model_type = getattr(getattr(hf, "config", None), "model_type", None)
         families: dict[Any, Family] = {"gpt_neo": "gpt-neo", "gpt2": "gpt2"}
@@ -96,6 +99,7 @@ class HookedModel:
         self.name = name
         self.revision = revision
         self.unigram_counts = unigram_counts
+        self.weights = weights
         self.family: Family = families[model_type]
         self.blocks: Sequence[Any] = hf.transformer.h
         self.n_layers = len(self.blocks)

@@ -65,13 +65,24 @@ DIMS = MappingProxyType(
         "head": "head",
         "draw": "draw",
         "set": "set of paragraphs",
+        "other_set": "other set of paragraphs",
+        "embedding": "embedding",
+        "bias": "bias",
+        "site": "activation",
+        "term": "term of the objective",
+        "query": "looking from",
+        "null": "null",
+        "correlation": "correlation",
+        "replaced": "prefix tokens replaced",
     }
 )
 """Every axis and its words on a plot. Two axes of tokens in one dataset have different lengths, hence different names."""
 
 _GRADIENT = ("layer", "component")
 _HEAD_GRADIENT = ("layer", "attention_component", "head")
+_LOOKING = ("query", "layer", "head")
 _PER_WEIGHT = "nats per weight unit"
+_SHARE, _RHO, _TAU = "share", "Spearman's rho", "Kendall's tau-b"
 
 for _variable in (
     Variable(
@@ -103,6 +114,36 @@ for _variable in (
         "L2 norm of the gradient of a paragraph's mean NLL over one head's weights", "localize", low=0,
     ),
     Variable(
+        "gradient_share", ("paragraph", *_GRADIENT), "float", _SHARE, "share of the squared gradient",
+        "a component's part of the paragraph's squared gradient norm, summed over all layers and components", "localize",
+        low=0, high=1,
+    ),
+    Variable(
+        "head_gradient_share", ("paragraph", *_HEAD_GRADIENT), "float", _SHARE, "share of the squared gradient",
+        "one head's part of the paragraph's squared gradient norm, summed over all layers and components", "localize",
+        low=0, high=1,
+    ),
+    Variable(
+        "embedding_gradient_max", ("paragraph", "embedding"), "float", _PER_WEIGHT, "max |gradient|",
+        "largest absolute gradient of a paragraph's mean NLL over an embedding; nan for a use that the model does not have",
+        "localize", low=0,
+    ),
+    Variable(
+        "embedding_gradient_norm", ("paragraph", "embedding"), "float", _PER_WEIGHT, "gradient norm",
+        "L2 norm of the gradient of a paragraph's mean NLL over an embedding; nan for a use that the model does not have",
+        "localize", low=0,
+    ),
+    Variable(
+        "bias_gradient_max", ("paragraph", "layer", "bias"), "float", _PER_WEIGHT, "max |gradient|",
+        "largest absolute gradient of a paragraph's mean NLL over a bias; nan for one that the model does not have",
+        "localize", low=0,
+    ),
+    Variable(
+        "bias_gradient_norm", ("paragraph", "layer", "bias"), "float", _PER_WEIGHT, "gradient norm",
+        "L2 norm of the gradient of a paragraph's mean NLL over a bias; nan for one that the model does not have",
+        "localize", low=0,
+    ),
+    Variable(
         "set_gradient_max", ("set", *_GRADIENT), "float", _PER_WEIGHT, "max |gradient of the mean NLL|",
         "largest absolute gradient of a group's mean NLL (one backward pass) over a component", PAPER + ", figure 3", low=0,
     ),
@@ -120,22 +161,152 @@ for _variable in (
         "L2 norm of the gradient of a group's mean NLL (one backward pass) over one head's weights", "localize", low=0,
     ),
     Variable(
-        "rare_token_score", ("paragraph", "layer", "head"), "float", "Spearman's rho", "rare-token score",
-        "rank correlation, inside a paragraph, of the attention from the last prefix token with token rarity",
-        PAPER + ", section 5, ranked inside each paragraph", low=-1, high=1,
+        "set_cancellation", ("set", *_GRADIENT), "float", _SHARE, "cancellation",
+        "what of a set's gradients cancels in their mean: 1 - |mean gradient| / mean |gradient|, L2 norms", "localize",
+        low=0, high=1,
     ),
     Variable(
-        "rare_token_null", ("paragraph", "layer", "head"), "float", "Spearman's rho", "rare-token score, mismatched",
-        "the same attention against the rarity of paragraphs from other clusters: position held, content not",
+        "set_cancellation_null", ("set", *_GRADIENT), "float", _SHARE, "cancellation, unrelated gradients",
+        "the cancellation of gradients of the same norms at right angles to each other", "localize", low=0, high=1,
+    ),
+    Variable(
+        "set_similarity", ("set", "other_set", *_GRADIENT), "float", "cosine", "gradient similarity",
+        "cosine between the gradients of two sets' mean NLL", PAPER + ", appendix", low=-1, high=1,
+    ),
+    Variable(
+        "set_split_similarity", ("set", "other_set", *_GRADIENT), "float", "cosine", "gradient similarity of half sets",
+        "mean cosine between half of one set's clusters and half of another's; on the diagonal the two halves of one set",
         "localize", low=-1, high=1,
     ),
     Variable(
+        "copy_similarity", ("paragraph", *_GRADIENT), "float", "cosine", "gradient similarity to the copy",
+        "cosine between the gradients of a paragraph's and its changed copy's mean NLL", "localize", low=-1, high=1,
+    ),
+    Variable(
+        "copy_similarity_null", ("paragraph", *_GRADIENT), "float", "cosine", "gradient similarity to another's copy",
+        "cosine between the gradients of a paragraph's and another one's copy's mean NLL, from another cluster",
+        "localize", low=-1, high=1,
+    ),
+    Variable(
+        "contrastive_gradient_max", ("term", *_GRADIENT), "float", _PER_WEIGHT, "max |gradient of the objective|",
+        "largest absolute gradient of -c NLL(forget) + KL(keep), and of either term, over a component",
+        PAPER + ", section 4", low=0,
+    ),
+    Variable(
+        "contrastive_gradient_norm", ("term", *_GRADIENT), "float", _PER_WEIGHT, "norm of the objective's gradient",
+        "L2 norm of the gradient of -c NLL(forget) + KL(keep), and of either term, over a component",
+        PAPER + ", section 4", low=0,
+    ),
+    Variable(
+        "contrastive_head_gradient_max", ("term", *_HEAD_GRADIENT), "float", _PER_WEIGHT, "max |gradient of the objective|",
+        "largest absolute gradient of -c NLL(forget) + KL(keep), and of either term, over one head's weights",
+        PAPER + ", section 4", low=0,
+    ),
+    Variable(
+        "contrastive_head_gradient_norm", ("term", *_HEAD_GRADIENT), "float", _PER_WEIGHT, "norm of the objective's gradient",
+        "L2 norm of the gradient of -c NLL(forget) + KL(keep), and of either term, over one head's weights",
+        PAPER + ", section 4", low=0,
+    ),
+    Variable(
+        "activation_gradient", ("paragraph", "layer", "site", "head", "position"), "float", "nats per activation unit",
+        "gradient norm", "L2 norm of the gradient of the chosen tokens' mean NLL by one head's activation at one position",
+        PAPER + ", section 4, there q k v", low=0,
+    ),
+    Variable(
+        "residual_gradient", ("paragraph", "layer", "position"), "float", "nats per activation unit", "gradient norm",
+        "L2 norm of the gradient of the chosen tokens' mean NLL by the residual stream that enters a layer, at one position",
+        "localize", low=0,
+    ),
+    Variable(
+        "rare_token_score", ("paragraph", *_LOOKING), "float", _RHO, "rare-token score",
+        "rank correlation, inside a paragraph, of the attention to earlier prefix tokens with their rarity",
+        PAPER + ", section 5, ranked inside each paragraph", low=-1, high=1,
+    ),
+    Variable(
+        "rare_token_null", ("paragraph", "null", *_LOOKING), "float", _RHO, "rare-token score of the null",
+        "the same score of the same attention against other rarities, or of an untrained model's", "localize",
+        low=-1, high=1,
+    ),
+    Variable(
+        "rare_token_kendall", ("paragraph", *_LOOKING), "float", _TAU, "rare-token score",
+        "rank correlation, inside a paragraph, of the attention to earlier prefix tokens with their rarity", "localize",
+        low=-1, high=1,
+    ),
+    Variable(
+        "rare_token_kendall_null", ("paragraph", "null", *_LOOKING), "float", _TAU, "rare-token score of the null",
+        "the same score of the same attention against other rarities, or of an untrained model's", "localize",
+        low=-1, high=1,
+    ),
+    Variable(
+        "rare_token_mass", ("paragraph", *_LOOKING), "float", _SHARE, "attention on the rarest tokens",
+        "attention that goes to the k rarest of the prefix tokens seen (ties share alike)", "localize", low=0, high=1,
+    ),
+    Variable(
+        "rare_token_mass_null", ("paragraph", "null", *_LOOKING), "float", _SHARE,
+        "attention on the rarest tokens of the null",
+        "the same attention on what are the k rarest tokens by other rarities, or an untrained model's", "localize",
+        low=0, high=1,
+    ),
+    Variable(
+        "attention_entropy", ("paragraph", *_LOOKING), "float", "nats", "attention entropy",
+        "entropy of one query's attention over all keys that it sees, itself among them", "localize", low=0,
+    ),
+    Variable(
+        "attention_distance", ("paragraph", *_LOOKING), "float", "tokens", "attention distance",
+        "how far back a query looks, on the average of its attention; 0 is itself", "localize", low=0,
+    ),
+    Variable(
+        "attention_entropy_untrained", ("paragraph", *_LOOKING), "float", "nats", "attention entropy, untrained",
+        "the same of a model of the same shape with random weights", "localize", low=0,
+    ),
+    Variable(
+        "attention_distance_untrained", ("paragraph", *_LOOKING), "float", "tokens", "attention distance, untrained",
+        "the same of a model of the same shape with random weights", "localize", low=0,
+    ),
+    Variable(
+        "summed_rank_correlation", ("set", "correlation", "layer", "head"), "float", "correlation",
+        "rank correlation of summed attention",
+        "attention from the last prefix token summed per rank of token frequency over a set, against the rank (0 = rarest)",
+        PAPER + ", section 5, summed over the set as there", low=-1, high=1,
+    ),
+    Variable(
+        "summed_rank_correlation_uniform", ("set", "correlation", "layer"), "float", "correlation",
+        "rank correlation of summed attention, uniform",
+        "the same of a head that looks at all it sees alike: ranks that fewer paragraphs have sum to less", "localize",
+        low=-1, high=1,
+    ),
+    Variable(
+        "ablated_exact_match", ("paragraph", "layer", "head"), "float", "tokens", "exact match, ablated",
+        "exact match after one head's output has been replaced by its mean or zero; nan for a head that was not",
+        "localize", low=0,
+    ),
+    Variable(
+        "ablated_nll", ("paragraph", "layer", "head"), "float", "nats per token", "NLL, ablated",
+        "mean NLL of the same continuation after one head's output has been replaced; nan for a head that was not",
+        "localize", low=0,
+    ),
+    Variable(
+        "replaced_exact_match", ("paragraph", "replaced"), "float", "tokens", "exact match, tokens replaced",
+        "exact match after several prefix tokens have been replaced by random ones at once, mean over draws", "localize",
+        low=0,
+    ),
+    Variable(
+        "replaced_nll", ("paragraph", "replaced"), "float", "nats per token", "NLL, tokens replaced",
+        "mean NLL of the same continuation after several prefix tokens have been replaced, mean over draws", "localize",
+        low=0,
+    ),
+    Variable(
+        "replaced_position", ("paragraph", "replaced"), "float", "tokens", "position of the tokens replaced",
+        "mean position of the prefix tokens that were replaced: how well the common ones match the rarest", "localize",
+        low=0,
+    ),
+    Variable(
         "unperturbed_exact_match", ("paragraph",), "integer", "tokens", "exact match, unperturbed",
-        "exact match of the continuation that the perturbation compares with, before it", PAPER + ", section 6", low=0,
+        "exact match of the continuation that a change of prefix or model compares with, before it", PAPER + ", section 6", low=0,
     ),
     Variable(
         "unperturbed_nll", ("paragraph",), "float", "nats per token", "NLL, unperturbed",
-        "mean NLL of the continuation that the perturbation compares with, before it", PAPER + ", section 6", low=0,
+        "mean NLL of the continuation that a change of prefix or model compares with, before it", PAPER + ", section 6", low=0,
     ),
     Variable(
         "perturbed_exact_match", ("paragraph", "draw", "prefix_position"), "integer", "tokens", "exact match, perturbed",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ROUNDING = 1e-3
 """Relative difference up to which two measurements of one variable agree: float32 in other batch sizes or on other devices."""
 
@@ -214,7 +214,7 @@ def check(dataset: "xr.Dataset") -> None:
 
 def _joined(left: MemorizationSignature, right: MemorizationSignature) -> MemorizationSignature:
     a, b = left._dataset, right._dataset
-    for what, key in (("models", "weights_hash"), ("weight processing", "weights")):
+    for what, key in (("weight processing", "weights"), ("models", "weights_hash")):
         if a.attrs["model"].get(key) != b.attrs["model"].get(key):
             one, other = (f"{d.attrs['model']['name']} ({key} {str(d.attrs['model'].get(key))[:12]})" for d in (a, b))
             raise SignatureError(f"join: the {what} differ: {one} and {other}; only measurements of one model join.")
