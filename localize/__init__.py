@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from localize import plots
+    from localize.edit.masks import WeightMask, top_weights
     from localize.errors import InputError, LocalizeError, ModelError, SignatureError
+    from localize.measure.activation_gradients import activation_gradients
+    from localize.measure.contrastive import contrastive_gradients
     from localize.measure.gradients import gradients
     from localize.measure.heads import rare_token_heads
     from localize.measure.perturbation import perturb_prefix
     from localize.measure.recall import recall
+    from localize.measure.similarity import copy_similarity, set_similarity
     from localize.models.hooks import HookedModel
     from localize.models.load import load_model
     from localize.paragraphs.paragraphs import Paragraphs
@@ -27,6 +31,10 @@ _HOME = {
     "ModelError": "localize.errors",
     "Paragraphs": "localize.paragraphs.paragraphs",
     "SignatureError": "localize.errors",
+    "WeightMask": "localize.edit.masks",
+    "activation_gradients": "localize.measure.activation_gradients",
+    "contrastive_gradients": "localize.measure.contrastive",
+    "copy_similarity": "localize.measure.similarity",
     "gradients": "localize.measure.gradients",
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
@@ -35,6 +43,8 @@ _HOME = {
     "plots": "localize",
     "rare_token_heads": "localize.measure.heads",
     "recall": "localize.measure.recall",
+    "set_similarity": "localize.measure.similarity",
+    "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
 }
 """Where each public name lives; it is imported on first use, because torch takes seconds."""
@@ -47,6 +57,10 @@ __all__ = [
     "ModelError",
     "Paragraphs",
     "SignatureError",
+    "WeightMask",
+    "activation_gradients",
+    "contrastive_gradients",
+    "copy_similarity",
     "gradients",
     "load_model",
     "load_paragraphs",
@@ -55,6 +69,8 @@ __all__ = [
     "plots",
     "rare_token_heads",
     "recall",
+    "set_similarity",
+    "top_weights",
     "unigram_counts",
 ]
 

@@ -1,5 +1,6 @@
 """How much of a paragraph's continuation the model says, and how likely it finds the rest."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,6 +27,14 @@ class Recall(NamedTuple):
 
     exact_match: np.ndarray
     token_nll: np.ndarray
+
+    def fill(self, rows: slice, exact_match: Int[Tensor, " row"], token_nll: Float[Tensor, "row position"]) -> None:
+        """Write what was measured of some paragraphs."""
+        self.exact_match[rows], self.token_nll[rows] = exact_match.cpu().numpy(), token_nll.cpu().numpy()
+
+    def rows(self, rows: slice) -> "Recall":
+        """Of some paragraphs; a view."""
+        return Recall(self.exact_match[rows], self.token_nll[rows])
 
 
 def exact_match(
@@ -62,6 +71,15 @@ def token_nll(
 LOGITS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 """How many logits are held at once where only their score is wanted: on a CPU what its cache holds, 1 MiB of float32."""
 
+FEWEST_ROWS = 128
+"""Of logits at once: with fewer, reading the unembedding costs more than multiplying by it."""
+
+
+def logit_pieces(model: HookedModel, count: int) -> Iterator[slice]:
+    """Rows of states whose logits are held together."""
+    size = max(FEWEST_ROWS, LOGITS_AT_ONCE[model.device.type] // model.vocab_size)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
 
 @torch.no_grad()
 def score(
@@ -69,10 +87,9 @@ def score(
 ) -> tuple[Int[Tensor, " paragraph"], Float[Tensor, "paragraph position"]]:
     """Exact match and token NLL of final states, a few rows of logits at a time: together they would be the largest array."""
     rows, wanted = states.flatten(0, 1), targets.flatten()
-    size = max(1, LOGITS_AT_ONCE[states.device.type] // model.vocab_size)
     right, nll = [], []
-    for start in range(0, len(rows), size):
-        logits, target = model.hf.lm_head(rows[start : start + size])[:, None], wanted[start : start + size, None]
+    for piece in logit_pieces(model, len(rows)):
+        logits, target = model.hf.lm_head(rows[piece])[:, None], wanted[piece, None]
         right.append(exact_match(logits, target))
         nll.append(token_nll(logits, target)[:, 0])
     matched = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
@@ -96,31 +113,53 @@ def measure_recall(
     show: bool = True,
 ) -> Recall:
     """Exact match and token NLL of every row, in one teacher-forced pass."""
-    count, length = tokens.shape
-    matched = np.zeros(count, dtype=np.int64)
-    nll = np.zeros((count, length - prefix_length), dtype=np.float64 if model.dtype == torch.float64 else np.float32)
+    recall = _unmeasured(model, tokens, prefix_length)
 
     def work(rows: slice) -> None:
         batch = tokens[rows].to(model.device)
         states = model.final_states(batch[:, :-1], read=slice(prefix_length - 1, None))
-        exact, loss = score(model, states, batch[:, prefix_length:])
-        matched[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
+        matched, nll = score(model, states, batch[:, prefix_length:])
+        recall.fill(rows, matched, nll)
 
-    in_batches(work, count, batch_size, what="recall", show=show)
-    return Recall(matched, nll)
+    in_batches(work, len(tokens), batch_size, what="recall", show=show)
+    return recall
+
+
+def _unmeasured(model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int) -> Recall:
+    count, length = tokens.shape
+    nll = np.zeros((count, length - prefix_length), np.float64 if model.dtype == torch.float64 else np.float32)
+    return Recall(np.zeros(count, np.int64), nll)
 
 
 def recall_of(model: HookedModel, paragraphs: Paragraphs, *, show: bool = True) -> Recall:
     """Recall of the paragraphs' true continuations (of their own ones, where the true ones are not known)."""
     paragraphs.check_fits(model)
     recall = measure_recall(model, paragraphs.recall_tokens, paragraphs.prefix_length, show=show)
+    check_finite(model, paragraphs, recall)
+    return recall
+
+
+def recall_in_passing(model: HookedModel, paragraphs: Paragraphs) -> tuple[Recall, bool]:
+    """Recall for a measurement whose own passes see the logits.
+
+    Returns:
+        Where those passes are of the continuations that recall is asked of: zeros for them to `fill`, and True; the measurement
+        then calls `check_finite`. Else recall as `recall_of` measures it, and False.
+    """
+    if paragraphs.true_tokens is not None:
+        return recall_of(model, paragraphs), False
+    paragraphs.check_fits(model)
+    return _unmeasured(model, paragraphs.tokens, paragraphs.prefix_length), True
+
+
+def check_finite(model: HookedModel, paragraphs: Paragraphs, recall: Recall) -> None:
+    """Raise a `LocalizeError` if a token's NLL is not a finite number."""
     if not np.isfinite(recall.token_nll).all():
         row, offset = (int(i) for i in np.argwhere(~np.isfinite(recall.token_nll))[0])
         raise LocalizeError(
             f"{model.name}: the NLL of paragraph {paragraphs.ids[row]!r} at position {paragraphs.prefix_length + offset} is "
             f"{recall.token_nll[row, offset]}; a finite number is needed (damaged weights, or a dtype too narrow?)."
         )
-    return recall
 
 
 def recall(model: HookedModel, paragraphs: Paragraphs) -> "MemorizationSignature":

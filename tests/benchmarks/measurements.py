@@ -1,9 +1,9 @@
 """Time of each measurement as a ratio to an obvious implementation run beside it, and to the floating-point work it must do.
 
-    python tests/benchmarks/measurements.py [--paragraphs 16] [--layers 4 --heads 8 --d-model 128 --vocab 2048]
+    python tests/benchmarks/measurements.py [--shape embedded | gpt-neo-125m] [--paragraphs 16] [--only heads] [--device cuda]
 
 Random weights and tokens: time does not depend on them. Rates are of this machine at this moment: the matrix rate printed first is
-measured in the same run.
+measured in the same run. Each line's seconds are the least of three runs, ours and what it is held against by turns.
 """
 
 import argparse
@@ -20,41 +20,67 @@ from localize.train.loop import build_model
 from localize.train.recipe import Shape
 
 PREFIX = CONTINUATION = 50
+LENGTH = PREFIX + CONTINUATION
+SHAPES = {
+    "embedded": (Shape(), 2048),
+    "gpt-neo-125m": (Shape(layers=12, heads=12, d_model=768, context=2048, window=256), 50257),
+}
 
 
-def seconds(work, repeat=3):
-    """The least of some runs after one that does not count."""
+def seconds(work, device, repeat=3):
+    """Each run's time after one that does not count."""
     work()
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
         work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return min(times)
 
 
-def matrix_rate():
-    """Floating-point operations a second of a large matrix product."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / seconds(lambda: a @ a)
+def matrix_rate(device):
+    """Floating-point operations a second of a large float32 matrix product."""
+    size = 2048 if device.type == "cpu" else 8192
+    a = torch.randn(size, size, device=device)
+    return 2 * size**3 / seconds(lambda: a @ a, device)
+
+
+def plain_batch(model, tokens):
+    """One forward and backward pass of transformers' own model over all rows, weight gradients summed: nothing per paragraph."""
+    model.hf.zero_grad()
+    logits = model.hf(tokens[:, :-1], logits_to_keep=CONTINUATION).logits
+    cross_entropy(logits.flatten(0, 1), tokens[:, PREFIX:].flatten()).backward()
+    model.hf.zero_grad()
 
 
 def gradient_loop(model, tokens):
-    """One forward and backward pass per paragraph, statistics from `.grad`."""
+    """One forward and backward pass per paragraph, statistics from `.grad`, per component and head."""
     for row in tokens:
         model.hf.zero_grad()
-        cross_entropy(model(row[None])[0, PREFIX - 1 : -1], row[PREFIX:]).backward()
+        logits = model.hf(row[None, :-1], logits_to_keep=CONTINUATION).logits
+        cross_entropy(logits[0], row[PREFIX:]).backward()
         for layer in range(model.n_layers):
             for component in COMPONENTS:
-                gradient = weight_view(model, layer, component, grad=True)
-                gradient.abs().max(), gradient.norm()
+                heads = range(model.n_heads) if component.startswith("W_") and component in COMPONENTS[:4] else (None,)
+                for head in heads:
+                    gradient = weight_view(model, layer, component, head, grad=True)
+                    gradient.abs().max(), gradient.norm()
     model.hf.zero_grad()
+
+
+@torch.no_grad()
+def eager_forward(model, tokens, rows=32):
+    """Transformers' own forward pass with eager attention that returns the patterns, some rows at a time."""
+    for start in range(0, len(tokens), rows):
+        model.hf(tokens[start : start + rows, :-1], output_attentions=True)
 
 
 @torch.no_grad()
 def perturbation_loop(model, paragraphs, tokens):
     """One whole forward pass per position, without a cache, logits on the continuation only."""
-    replacements = torch.from_numpy(uniform_replacements(paragraphs, model.vocab_size, 1, 0))[:, 0]
+    replacements = torch.from_numpy(uniform_replacements(paragraphs, model.vocab_size, 1, 0))[:, 0].to(tokens.device)
     for position in range(PREFIX):
         changed = tokens.clone()
         changed[:, position] = replacements[:, position]
@@ -63,48 +89,93 @@ def perturbation_loop(model, paragraphs, tokens):
         cross_entropy(logits.transpose(1, 2), tokens[:, PREFIX:], reduction="none").mean(1)
 
 
+@torch.no_grad()
+def ablation_loop(model, tokens):
+    """One whole forward pass per head, its output set to zero by a hook."""
+    for layer in range(model.n_layers):
+        for head in range(model.n_heads):
+
+            def without(z, _, head=head):
+                z = z.clone()
+                z[:, :, head] = 0
+                return z
+
+            hooks = {f"blocks.{layer}.attn.hook_z": without}
+            logits = model.forward(tokens[:, :-1], hooks=hooks, read=slice(PREFIX - 1, None))
+            cross_entropy(logits.transpose(1, 2), tokens[:, PREFIX:], reduction="none").mean(1)
+
+
+def comparisons(model, paragraphs, vocab):
+    """Name, ours, the words and the work of what it is held against, and the operations that must be done."""
+    tokens = paragraphs.tokens.to(model.device)
+    count, weights = len(tokens), block_weight_count(model)
+    unembedding = vocab * model.d_model * CONTINUATION
+    forward = 2 * (weights * (LENGTH - 1) + unembedding) * count
+    by_weights = 2 * weights * (LENGTH - 1) * count
+    loop, plain = (
+        ("a pass per paragraph", lambda: gradient_loop(model, tokens)),
+        (
+            "a plain batched pass",
+            lambda: plain_batch(model, tokens),
+        ),
+    )
+
+    def ours(**options):
+        return lambda: lz.gradients(model, paragraphs, sets=False, **options)
+
+    yield "gradients", "gradients, norms", ours(statistics=("norm",)), plain, 2 * forward
+    yield "gradients", "gradients, max and norm", ours(), plain, 2 * forward + by_weights
+    yield "gradients", "gradients, max and norm", ours(), loop, 2 * forward + by_weights
+    eager = ("an eager forward pass", lambda: eager_forward(model, tokens))
+    yield (
+        "heads",
+        "heads' scores and nulls",
+        lambda: lz.rare_token_heads(model, paragraphs, untrained=False),
+        eager,
+        forward,
+    )
+    own = paragraphs.with_own_continuation(model).tokens.to(model.device)
+    positions = sum(2 * (weights * (LENGTH - 1 - i) + unembedding) * count for i in range(PREFIX))
+    repeated = ("a pass per position", lambda: perturbation_loop(model, paragraphs, own))
+    yield (
+        "perturbation",
+        "prefix perturbation",
+        lambda: lz.perturb_prefix(model, paragraphs, draws=1),
+        repeated,
+        positions,
+    )
+    above = sum((model.n_layers - layer) / model.n_layers * weights for layer in range(model.n_layers))
+    heads = 2 * count * model.n_heads * (above * (LENGTH - 1) + model.n_layers * unembedding)
+    removed = ("a pass per head", lambda: ablation_loop(model, own))
+    yield "ablation", "ablation of every head", lambda: lz.ablate(model, paragraphs, to="zero"), removed, heads
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("paragraphs", 16), ("layers", 4), ("heads", 8), ("d-model", 128), ("vocab", 2048)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--shape", choices=SHAPES, default="embedded")
+    parser.add_argument("--paragraphs", type=int, default=16)
+    parser.add_argument("--only", choices=("gradients", "heads", "perturbation", "ablation"))
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
-    shape = Shape(layers=asked.layers, heads=asked.heads, d_model=asked.d_model)
-    model = build_model(shape, asked.vocab, 0)
-    tokens = torch.randint(0, asked.vocab, (asked.paragraphs, PREFIX + CONTINUATION))
-    paragraphs = lz.load_paragraphs(tokens)
-    own = paragraphs.with_own_continuation(model).tokens
-    rate = matrix_rate()
-    weights, count, length = block_weight_count(model), len(tokens), PREFIX + CONTINUATION
-    unembedding = asked.vocab * asked.d_model * CONTINUATION
-    forward = 2 * (weights * (length - 1) + unembedding) * count
+    shape, vocab = SHAPES[asked.shape]
+    model = lz.load_model(build_model(shape, vocab, 0), device=asked.device)
+    device = model.device
+    generator = torch.Generator().manual_seed(0)
+    paragraphs = lz.load_paragraphs(torch.randint(0, vocab, (asked.paragraphs, LENGTH), generator=generator))
+    rate = matrix_rate(device)
     print(
-        f"{model}\n{count} paragraphs, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product\n"
+        f"{model}\n{asked.paragraphs} paragraphs, {torch.get_num_threads()} threads, {rate / 1e9:.0f} GFLOP/s in a matrix product\n"
     )
-    print(f"{'measurement':24}{'ours (s)':>10}{'obvious (s)':>13}{'ratio':>8}{'floor (s)':>11}{'share':>8}")
-    rows = (
-        (
-            "gradients",
-            lambda: lz.gradients(model, paragraphs, sets=False),
-            lambda: gradient_loop(model, tokens),
-            # recall, then forward, backward to the activations, and the weight gradients
-            forward + 3 * forward,
-        ),
-        (
-            "prefix perturbation",
-            lambda: lz.perturb_prefix(model, paragraphs, draws=1),
-            lambda: perturbation_loop(model, paragraphs, own),
-            sum(2 * (weights * (length - 1 - i) + unembedding) * count for i in range(PREFIX)),
-        ),
-        (
-            "rare-token heads",
-            lambda: lz.rare_token_heads(model, paragraphs),
-            lambda: model.run_with_cache(tokens, [f"blocks.{i}.attn.hook_pattern" for i in range(model.n_layers)]),
-            forward + 2 * weights * PREFIX * count,
-        ),
-    )
-    for name, ours, obvious, work in rows:
-        mine, theirs = seconds(ours), seconds(obvious)
-        print(f"{name:24}{mine:10.2f}{theirs:13.2f}{mine / theirs:8.2f}{work / rate:11.3f}{work / rate / mine:8.0%}")
+    print(f"{'measurement':26}{'ours (s)':>9}  {'beside it':24}{'(s)':>8}{'ratio':>8}{'floor (s)':>11}{'share':>8}")
+    for room, name, ours, (words, obvious), work in comparisons(model, paragraphs, vocab):
+        if asked.only not in (None, room):
+            continue
+        mine, theirs = seconds(ours, device), seconds(obvious, device)
+        floor = work / rate
+        print(
+            f"{name:26}{mine:9.2f}  {words:24}{theirs:8.2f}{mine / theirs:8.2f}{floor:11.2f}{floor / mine:8.0%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

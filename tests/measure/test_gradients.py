@@ -1,5 +1,7 @@
 """Per-paragraph gradients against a loop of plain backward passes through the Hugging Face model's own parameters."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
-from localize.models.parameters import weight_view
+from localize.models.hooks import HookedModel
+from localize.models.parameters import linear_modules, weight_view
 
 PREFIX, CONTINUATION = 24, 36
 NAMES = ("gradient_max", "gradient_norm", "head_gradient_max", "head_gradient_norm")
@@ -91,3 +94,122 @@ def test_own_continuations_are_told_apart_from_true_ones(neo, paragraphs):
 
 def test_sets_can_be_left_out(neo, paragraphs):
     assert not any(name.startswith("set_") for name in lz.gradients(neo, paragraphs, sets=False).variables)
+
+
+def test_shares_are_parts_of_a_paragraphs_whole_squared_gradient(hooked, paragraphs):
+    signature = lz.gradients(hooked, paragraphs, sets=False)
+    assert np.allclose(signature["gradient_share"].sum(["layer", "component"]), 1, rtol=1e-12)
+    squares = signature["gradient_norm"].values ** 2
+    assert np.allclose(signature["gradient_share"], squares / squares.sum((1, 2), keepdims=True), rtol=1e-12)
+    of_heads = signature["head_gradient_share"].sum("head").values
+    assert np.allclose(of_heads, signature["gradient_share"].values[:, :, :4], rtol=1e-10)
+
+
+@pytest.mark.parametrize("statistics", [("norm",), ("max",), ("norm", "max")])
+def test_only_what_is_asked_for_is_measured_and_it_is_the_same(hooked, paragraphs, statistics):
+    both, some = lz.gradients(hooked, paragraphs), lz.gradients(hooked, paragraphs, statistics=statistics)
+    assert ("gradient_max" in some, "gradient_norm" in some) == ("max" in statistics, "norm" in statistics)
+    assert ("gradient_share" in some) == ("set_cancellation" in some) == ("norm" in statistics)
+    for name in some.variables:
+        assert np.allclose(some[name], both[name], rtol=1e-9, atol=1e-13), name
+
+
+@pytest.mark.parametrize("statistics", [(), ("mean",), ("max", "l1")])
+def test_other_statistics_are_refused(neo, paragraphs, statistics):
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.gradients(neo, paragraphs, statistics=statistics)
+    assert str(caught.value) == f"gradients: statistics={list(statistics)} must hold one or both of max, norm."
+
+
+def test_cancellation_is_what_the_mean_loses_against_the_paragraphs(hooked, paragraphs):
+    signature = lz.gradients(hooked, paragraphs)
+    norms = signature["gradient_norm"].values[2:]
+    left = signature["set_gradient_norm"].sel(set="b").values / norms.mean(0)
+    assert np.allclose(signature["set_cancellation"].sel(set="b"), 1 - left, rtol=1e-10)
+    unrelated = np.sqrt((norms**2).sum(0)) / norms.sum(0)
+    assert np.allclose(signature["set_cancellation_null"].sel(set="b"), 1 - unrelated, rtol=1e-12)
+
+
+def test_copies_of_one_paragraph_do_not_cancel(neo, tokens):
+    same = lz.load_paragraphs(tokens[:1].repeat(4, 1), prefix_length=PREFIX, continuation_length=CONTINUATION)
+    signature = lz.gradients(neo, same.with_groups("aaaa"))
+    assert np.abs(signature["set_cancellation"]).max() < 1e-12
+    assert np.allclose(signature["set_cancellation_null"], 0.5, rtol=1e-12)
+
+
+def test_recall_from_the_gradients_own_pass_is_that_of_recall(hooked, paragraphs):
+    for chosen in (paragraphs, paragraphs.with_own_continuation(hooked)):
+        signature, alone = lz.gradients(hooked, chosen, batch_size=4), lz.recall(hooked, chosen)
+        assert np.array_equal(signature["exact_match"], alone["exact_match"])
+        assert np.allclose(signature["token_nll"], alone["token_nll"], rtol=1e-12)
+
+
+def test_groups_of_exact_match_are_known_in_time_for_the_sets(neo, tokens):
+    own = neo.continue_greedily(tokens[:3, :PREFIX], CONTINUATION)
+    said = torch.cat([torch.cat([tokens[:3, :PREFIX], own], 1), tokens[3:]])
+    signature = lz.gradients(
+        neo, lz.load_paragraphs(said, prefix_length=PREFIX, continuation_length=CONTINUATION), batch_size=2
+    )
+    assert signature["set"].values.tolist() == ["memorized", "not_memorized"]
+    oracle = by_backward_pass(neo, said[:3])
+    assert np.allclose(signature["set_gradient_norm"].sel(set="memorized"), oracle["gradient_norm"], rtol=1e-10)
+
+
+def outer_by_backward_pass(model, row):
+    """Gradients of the embeddings and biases from `.grad`, the tied matrix as the model uses it: in both places."""
+    model.hf.zero_grad()
+    cross_entropy(model(row[None])[0, PREFIX - 1 : -1], row[PREFIX:]).backward()
+    body = model.hf.transformer
+    found = {"W_E + W_U": body.wte.weight.grad.clone(), "W_pos": body.wpe.weight.grad.clone()}
+    biases = []
+    for layer in range(model.n_layers):
+        of_layer = []
+        for component in COMPONENTS:
+            module, part = linear_modules(model.blocks[layer], model.family)[component]
+            if module.bias is None:
+                of_layer.append(None)
+                continue
+            parts = 3 if module.bias.shape[0] == 3 * model.d_model and component in ("W_Q", "W_K", "W_V") else 1
+            of_layer.append(module.bias.grad.chunk(parts)[part].clone())
+        biases.append(of_layer)
+    model.hf.zero_grad()
+    return found, biases
+
+
+def test_embeddings_and_biases_are_those_of_a_backward_pass_the_tied_matrix_with_both_its_uses(hooked, paragraphs):
+    signature = lz.gradients(hooked, paragraphs, sets=False, embeddings=True, biases=True, batch_size=4)
+    for row in range(len(paragraphs)):
+        outer, biases = outer_by_backward_pass(hooked, paragraphs.tokens[row])
+        for name, gradient in outer.items():
+            got = [signature[f"embedding_gradient_{size}"].sel(embedding=name).values[row] for size in ("max", "norm")]
+            assert got == pytest.approx([float(gradient.abs().max()), float(gradient.norm())], rel=1e-10), name
+        for layer, of_layer in enumerate(biases):
+            for b, gradient in enumerate(of_layer):
+                got = [signature[f"bias_gradient_{size}"].values[row, layer, b] for size in ("max", "norm")]
+                wanted = [np.nan] * 2 if gradient is None else [float(gradient.abs().max()), float(gradient.norm())]
+                assert got == pytest.approx(wanted, rel=1e-10, nan_ok=True), (layer, b)
+
+
+def test_a_tied_matrix_has_the_gradient_of_its_two_uses_and_their_cross_term(hooked, paragraphs):
+    """The two uses apart, from a copy whose unembedding is a matrix of its own."""
+    signature = lz.gradients(hooked, paragraphs, sets=False, embeddings=True, statistics=("norm",))
+    untied = HookedModel(copy.deepcopy(hooked.hf))
+    untied.hf.lm_head.weight = torch.nn.Parameter(hooked.hf.lm_head.weight.detach().clone())
+    apart = lz.gradients(untied, paragraphs, sets=False, embeddings=True, statistics=("norm",))
+    both, alone = (s["embedding_gradient_norm"] for s in (signature, apart))
+    assert np.allclose(
+        both.sel(embedding=["W_E", "W_pos", "W_U"]), alone.sel(embedding=["W_E", "W_pos", "W_U"]), rtol=1e-10
+    )
+    assert np.isnan(alone.sel(embedding="W_E + W_U")).all()
+    squares = both**2
+    cross = squares.sel(embedding="W_E + W_U") - squares.sel(embedding="W_E") - squares.sel(embedding="W_U")
+    assert float(np.abs(cross).max()) > 1e-3 * float(squares.sel(embedding="W_E").max())
+
+
+def test_a_model_that_gives_nan_is_told_in_one_line(neo, paragraphs):
+    with torch.no_grad():
+        neo.hf.transformer.ln_f.bias[0] = torch.nan
+    with pytest.raises(
+        lz.LocalizeError, match=r"^small gpt-neo: the NLL of paragraph '0' at position 24 is nan; a finite"
+    ):
+        lz.gradients(neo, paragraphs)

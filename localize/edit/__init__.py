@@ -1,0 +1,1 @@
+"""Changing a few weights of a model: which ones."""
