@@ -42,6 +42,10 @@ def model_behind(bridge: Any) -> Any:
         name.replace("._original_component", ""): p for name, p in wrapped.named_parameters(remove_duplicate=False)
     }
     plain = type(wrapped)(copy.deepcopy(wrapped.config))
+    if "lm_head.bias" in parameters:  # of a folded model; a raw one's is a buffer of zeros
+        from localize.models.folding import add_biases
+
+        add_biases(plain)
     names = dict(plain.named_parameters(remove_duplicate=False))
     if lacking := sorted(names.keys() - parameters.keys()):
         raise ModelError(

@@ -1,8 +1,10 @@
 """From a name, a folder or a model in memory to a `HookedModel`."""
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localize.axes import FOLDED, RAW
 from localize.errors import ModelError, first_line
 from localize.resources import embedded
 
@@ -19,6 +21,8 @@ WEIGHT_FILES = (
 )
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer_config.json")
 UNIGRAM_FILE = "unigram_counts.npy"
+FOLDED_BIASES = ("lm_head.bias", ".q_proj.bias", ".k_proj.bias", ".v_proj.bias")
+"""Weights that only a folded model has: without them it would be another function."""
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -29,6 +33,7 @@ def load_model(
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
     revision: str | None = None,
+    weights: str | None = None,
 ) -> "HookedModel":
     """Load a GPT-Neo or GPT-2 model, hooked.
 
@@ -40,48 +45,104 @@ def load_model(
         device: Where to put it; None means the GPU where there is one, and leaves a model in memory where it is.
         dtype: The weights' dtype; None means float32, and leaves a model in memory as it is.
         revision: The hub's branch, tag or commit.
+        weights: "raw", as they were trained, or "folded", as the paper's were (see `folded`): a model in memory is then copied,
+            unless it is folded already. None means raw, and leaves a model in memory as it is.
 
     Raises:
-        ModelError: If there is no such model, its architecture is another one, or its weights are missing, incomplete
-            or would need unpickling of arbitrary objects.
+        ModelError: If there is no such model, its architecture is another one, its weights are missing, incomplete
+            or would need unpickling of arbitrary objects, or a folded model is to be raw.
 
     No remote code is run and nothing is unpickled but tensors.
     """
+    if weights not in (None, RAW, FOLDED):
+        raise ModelError(f"weights={weights!r} is not one of {RAW}, {FOLDED}.")
+    dtype, device = _dtype(dtype), _device(device)
+    if source is None or isinstance(source, str | Path):
+        return _from_files(source, tokenizer, device, dtype, revision, weights)
+    return _from_memory(source, tokenizer, device, dtype, weights)
+
+
+def _from_files(
+    source: str | Path | None,
+    tokenizer: Any,
+    device: "torch.device | None",
+    dtype: "torch.dtype | None",
+    revision: str | None,
+    weights: str | None,
+) -> "HookedModel":
+    """The embedded model, or one of a folder or the hub."""
     import torch
 
-    from localize.models.bridge import is_bridge, model_behind
+    from localize.models.folding import fold_in_place
     from localize.models.hooks import HookedModel
 
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        if str(dtype) not in DTYPES:
-            raise ModelError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
-        dtype = getattr(torch, str(dtype))
-    device = _device(device)
-    if source is None or isinstance(source, str | Path):
-        path = embedded("model") if source is None else Path(source)
-        if isinstance(source, str) and not path.exists() and _looks_like_hub_name(source):
-            where, name = source, source
-        else:
-            _check_folder(path)
-            where, name = str(path), "embedded" if source is None else str(path)
-        hf = _load_weights(where, name, dtype, revision)
-        counts = _unigram_counts(path / UNIGRAM_FILE, hf.config.vocab_size)
-        tokenizer = _tokenizer(tokenizer if tokenizer is not None else where, required=tokenizer is not None)
-        hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        commit = getattr(hf.config, "_commit_hash", None)
-        return HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
-
-    if isinstance(source, HookedModel):
-        hf, name, own, commit, counts = source.hf, source.name, source.tokenizer, source.revision, source.unigram_counts
+    path = embedded("model") if source is None else Path(source)
+    if isinstance(source, str) and not path.exists() and _looks_like_hub_name(source):
+        where, name = source, source
     else:
-        hf = model_behind(source) if is_bridge(source) else source
-        own, counts = getattr(source, "tokenizer", None), None
-        name = getattr(getattr(hf, "config", None), "_name_or_path", "") or "in memory"
-        commit = getattr(getattr(hf, "config", None), "_commit_hash", None)
+        _check_folder(path)
+        where, name = str(path), "embedded" if source is None else str(path)
+    hf = _load_weights(where, name, dtype, revision)
+    counts = _unigram_counts(path / UNIGRAM_FILE, hf.config.vocab_size)
+    tokenizer = _tokenizer(tokenizer if tokenizer is not None else where, required=tokenizer is not None)
+    hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    commit = getattr(hf.config, "_commit_hash", None)
+    model = HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
+    return fold_in_place(model) if weights == FOLDED else model
+
+
+def _from_memory(
+    source: Any, tokenizer: Any, device: "torch.device | None", dtype: "torch.dtype | None", weights: str | None
+) -> "HookedModel":
+    """A model that is there already: itself, or a folded copy."""
+    from localize.models.folding import fold_in_place
+    from localize.models.hooks import HookedModel
+
+    known = source if isinstance(source, HookedModel) else _hooked(source)
+    if known.weights == FOLDED and weights == RAW:
+        raise ModelError(
+            f"weights={weights!r}: {known.name} is folded, which cannot be undone; load the model it was made of."
+        )
+    to_fold = weights == FOLDED and known.weights == RAW
+    hf = copy.deepcopy(known.hf) if to_fold else known.hf
     if device is not None or dtype is not None:
         hf = hf.to(device=device, dtype=dtype)
-    tokenizer = own if tokenizer is None else _tokenizer(tokenizer, required=True)
-    return HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
+    model = HookedModel(
+        hf,
+        known.tokenizer if tokenizer is None else _tokenizer(tokenizer, required=True),
+        name=known.name,
+        revision=known.revision,
+        unigram_counts=known.unigram_counts,
+        weights=known.weights,
+    )
+    return fold_in_place(model) if to_fold else model
+
+
+def _hooked(source: Any) -> "HookedModel":
+    """A transformers model or a bridge, as it is."""
+    from localize.models.bridge import is_bridge, model_behind
+    from localize.models.folding import processing_of
+    from localize.models.hooks import HookedModel
+
+    hf = model_behind(source) if is_bridge(source) else source
+    config = getattr(hf, "config", None)
+    return HookedModel(
+        hf,
+        getattr(source, "tokenizer", None),
+        name=getattr(config, "_name_or_path", "") or "in memory",
+        revision=getattr(config, "_commit_hash", None),
+        weights=processing_of(hf),
+    )
+
+
+def _dtype(dtype: "str | torch.dtype | None") -> "torch.dtype | None":
+    import torch
+
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if str(dtype) not in DTYPES:
+        raise ModelError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
+    return getattr(torch, str(dtype))
 
 
 def _device(device: "str | torch.device | None") -> "torch.device | None":
@@ -159,6 +220,11 @@ def _load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revi
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
             f"model {name}: {len(missing)} weights are missing, the first {missing[0]!r}; an incomplete checkpoint is not used."
+        )
+    if lost := sorted(name for name in report["unexpected_keys"] if name.endswith(FOLDED_BIASES)):
+        raise ModelError(
+            f"model {name}: {lost[0]!r} has no place in a {config.model_type}: the checkpoint is of a folded model; "
+            "save the raw model instead and load it with weights='folded'."
         )
     return hf
 

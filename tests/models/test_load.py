@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from localize.errors import ModelError
+from localize.models.folding import folded
 from localize.models.hooks import HookedModel
 from localize.models.load import load_model
 
@@ -165,6 +166,47 @@ def test_a_damaged_tokenizer_is_refused(folder):
     (folder / "tokenizer.json").write_text("{")
     message, cause = refusal(folder)
     assert message == f"tokenizer {folder}: cannot be loaded: {librarys_first_line(cause)}"
+
+
+# Weights as they were trained, or folded
+
+
+@torch.no_grad()
+def test_a_folders_weights_are_folded_if_asked(folder, kept, tokens):
+    assert load_model(folder).weights == load_model(folder, weights="raw").weights == "raw"
+    model = load_model(folder, weights="folded", dtype="float64")
+    assert (model.weights, model.name, model.dtype) == ("folded", str(folder), torch.float64)
+    raw = kept(tokens).log_softmax(-1)
+    assert (model(tokens).log_softmax(-1) - raw).abs().max() < 1e-4
+    exact = folded(load_model(kept.hf, dtype="float64"))
+    assert model.weights_hash() == exact.weights_hash()
+
+
+@pytest.mark.parametrize("form", [lambda m: m, lambda m: m.hf], ids=["hooked", "transformers"])
+def test_a_model_in_memory_is_folded_in_a_copy(model, tokenizer, form):
+    before = model.weights_hash()
+    loaded = load_model(form(model), weights="folded", dtype="float32", tokenizer=tokenizer)
+    assert (loaded.weights, loaded.dtype, loaded.tokenizer) == ("folded", torch.float32, tokenizer)
+    assert (model.weights, model.dtype, model.weights_hash()) == ("raw", torch.float64, before)
+
+
+def test_a_folded_model_in_memory_stays_folded_and_is_not_folded_twice(model):
+    known = folded(model)
+    hashed = known.weights_hash()
+    for weights in (None, "folded"):
+        loaded = load_model(known, weights=weights)
+        assert (loaded.hf, loaded.weights, loaded.weights_hash()) == (known.hf, "folded", hashed)
+
+
+def test_a_folded_model_cannot_be_made_raw(model):
+    message, _ = refusal(folded(model), weights="raw")
+    name = f"small {model.family}"
+    assert message == f"weights='raw': {name} is folded, which cannot be undone; load the model it was made of."
+
+
+def test_an_unknown_processing_is_refused(folder):
+    message, _ = refusal(folder, weights="centred")
+    assert message == "weights='centred' is not one of raw, folded."
 
 
 # Models in memory
