@@ -26,6 +26,9 @@ from localize.models.parameters import Family, weight_view
 Hook = Callable[[Tensor, str], Tensor | None]
 """Called with an activation and its name; what it returns, unless None, takes the activation's place."""
 
+Site = Callable[[str, Tensor], Tensor]
+"""What an activation becomes under the hooks of a forward pass, given its name."""
+
 BLOCK_SITES = (
     "hook_resid_pre",
     "attn.hook_q",
@@ -42,6 +45,9 @@ BLOCK_SITES = (
     "hook_resid_post",
 )
 """Activations of one block, in the order they are computed; names as in TransformerLens."""
+
+STREAM_SITES = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
+"""Those of them that hold all that goes on: a forward pass can resume there."""
 
 
 @dataclass
@@ -192,10 +198,7 @@ class HookedModel:
     ) -> Float[Tensor, "batch read d_model"]:
         """What the unembedding (`hf.lm_head`) makes logits of; arguments and errors as in `forward`."""
         hooks = hooks or {}
-        if unknown := set(hooks) - set(self.hook_names):
-            raise ModelError(
-                f"no activation {min(unknown)!r}; the names are {', '.join(self.hook_names[:4])}, ... (hook_names)."
-            )
+        self._check_hooks(hooks)
         past = cache.length if cache is not None else 0
         if past + tokens.shape[1] > self.n_ctx:
             raise ModelError(
@@ -212,34 +215,110 @@ class HookedModel:
                 f"token id {int(outside)} is outside the vocabulary of {self.name}, 0..{self.vocab_size - 1}."
             )
 
-        def site(name: str, value: Tensor) -> Tensor:
-            replaced = hooks[name](value, name) if name in hooks else None
-            return value if replaced is None else replaced
-
-        body = self.hf.transformer
+        body, site = self.hf.transformer, calling(hooks)
         positions = torch.arange(past, past + tokens.shape[1], device=tokens.device)
         resid = site("hook_embed", body.wte(tokens))
         resid = resid + site("hook_pos_embed", body.wpe(positions).expand_as(resid))
-        for layer, block in enumerate(self.blocks):
-            at = f"blocks.{layer}"
-            resid = site(f"{at}.hook_resid_pre", resid)
+        return self._onwards(resid, 0, hooks, cache, read)
+
+    def resume(
+        self,
+        resid: Float[Tensor, "batch position d_model"],
+        *,
+        at: str,
+        hooks: Mapping[str, Hook] | None = None,
+        read: slice = slice(None),
+    ) -> Float[Tensor, "batch read d_model"]:
+        """The final states of a forward pass that goes on from a known residual stream; what lies before it is not computed.
+
+        Args:
+            resid: The stream at all positions of a text, from its first token on.
+            at: Where it was read, or would have been: `hook_resid_pre`, `hook_resid_mid` or `hook_resid_post` of a block.
+            hooks: As in `forward`, of activations that are computed after `at`.
+            read: The positions whose final states are wanted.
+
+        Returns:
+            What `final_states` gives for the text whose stream this is.
+
+        Raises:
+            ModelError: If `at` names no residual stream, or a hook would never be called.
+        """
+        halves = {
+            f"blocks.{layer}.{site}": 2 * layer + half
+            for layer in range(self.n_layers)
+            for half, site in enumerate(STREAM_SITES)
+        }
+        if at not in halves:
+            raise ModelError(
+                f"resume: at={at!r} is no residual stream; those are blocks.0 .. blocks.{self.n_layers - 1}, "
+                f"each with {', '.join(STREAM_SITES)}."
+            )
+        hooks = hooks or {}
+        self._check_hooks(hooks)
+        names = self.hook_names
+        if early := set(hooks) & set(names[: names.index(at) + 1]):
+            raise ModelError(
+                f"resume: a hook of {min(early, key=names.index)!r} is never called when starting after {at!r}."
+            )
+        return self._onwards(resid, halves[at], hooks, None, read)
+
+    def _check_hooks(self, hooks: Mapping[str, Hook]) -> None:
+        if unknown := set(hooks) - set(self.hook_names):
+            raise ModelError(
+                f"no activation {min(unknown)!r}; the names are {', '.join(self.hook_names[:4])}, ... (hook_names)."
+            )
+
+    def _onwards(
+        self,
+        resid: Float[Tensor, "batch position d_model"],
+        start: int,
+        hooks: Mapping[str, Hook],
+        cache: KeyValues | None,
+        read: slice,
+    ) -> Float[Tensor, "batch read d_model"]:
+        """From the stream before half a block to the final states: half `2 * layer` is the attention, `2 * layer + 1` the MLP."""
+        site, last = calling(hooks), self.n_layers - 1
+        hooked_last = any(name.startswith(f"blocks.{last}.") for name in hooks)
+        for half in range(start, 2 * self.n_layers):
+            layer, asked = half // 2, slice(None)
             # Above the last keys and values, only positions whose logits are read matter; a hook there sees all the same.
-            last = layer == self.n_layers - 1 and not any(name.startswith(at) for name in hooks)
-            asked = read if last else slice(None)
-            out = self._attention(layer, block.ln_1(resid), site, hooks, cache, asked)
-            resid, read = resid[:, asked], slice(None) if last else read
-            resid = site(f"{at}.hook_resid_mid", resid + site(f"{at}.hook_attn_out", out))
-            pre = site(f"{at}.mlp.hook_pre", block.mlp.c_fc(block.ln_2(resid)))
-            post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
-            resid = resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post))
-            resid = site(f"{at}.hook_resid_post", resid)
-        return site("ln_final.hook_out", body.ln_f(resid[:, read]))
+            if layer == last and not hooked_last:
+                asked, read = read, slice(None)
+            if half % 2:
+                resid = self._add_mlp(layer, resid[:, asked], site)
+            else:
+                resid = self._add_attention(layer, resid, site, hooks, cache, asked)
+        return site("ln_final.hook_out", self.hf.transformer.ln_f(resid[:, read]))
+
+    def _add_attention(
+        self,
+        layer: int,
+        resid: Float[Tensor, "batch position d_model"],
+        site: Site,
+        hooks: Mapping[str, Hook],
+        cache: KeyValues | None,
+        asked: slice,
+    ) -> Float[Tensor, "batch asked d_model"]:
+        """The stream at the positions asked for, after attention has written to it."""
+        at = f"blocks.{layer}"
+        resid = site(f"{at}.hook_resid_pre", resid)
+        out = self._attention(layer, self.blocks[layer].ln_1(resid), site, hooks, cache, asked)
+        return site(f"{at}.hook_resid_mid", resid[:, asked] + site(f"{at}.hook_attn_out", out))
+
+    def _add_mlp(
+        self, layer: int, resid: Float[Tensor, "batch position d_model"], site: Site
+    ) -> Float[Tensor, "batch position d_model"]:
+        """The stream after the MLP has written to it."""
+        at, block = f"blocks.{layer}", self.blocks[layer]
+        pre = site(f"{at}.mlp.hook_pre", block.mlp.c_fc(block.ln_2(resid)))
+        post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
+        return site(f"{at}.hook_resid_post", resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post)))
 
     def _attention(
         self,
         layer: int,
         x: Float[Tensor, "batch position d_model"],
-        site: Callable[[str, Tensor], Tensor],
+        site: Site,
         hooks: Mapping[str, Hook],
         cache: KeyValues | None,
         asked: slice,
@@ -325,6 +404,16 @@ class HookedModel:
             ModelError: If the model has no tokenizer, which a bridge needs.
         """
         return bridge_over(self.hf, self.tokenizer, self.name)
+
+
+def calling(hooks: Mapping[str, Hook]) -> Site:
+    """A function that calls the hook of an activation, if there is one, and gives what takes the activation's place."""
+
+    def site(name: str, value: Tensor) -> Tensor:
+        replaced = hooks[name](value, name) if name in hooks else None
+        return value if replaced is None else replaced
+
+    return site
 
 
 def visible_keys(

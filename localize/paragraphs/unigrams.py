@@ -3,15 +3,18 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from localize.errors import InputError
+from localize.errors import InputError, LocalizeError
 from localize.paragraphs.paragraphs import Paragraphs
+
+if TYPE_CHECKING:
+    from localize.models.hooks import HookedModel
 
 
 def unigram_counts(
@@ -50,6 +53,36 @@ def unigram_counts(
     if not seen:
         raise InputError("corpus: no documents; at least one is needed to count tokens.")
     return torch.from_numpy(counts)
+
+
+def corpus_counts(
+    model: "HookedModel", paragraphs: Paragraphs, counts: Int[Tensor, " vocab"] | None, caller: str
+) -> tuple[Int[Tensor, " vocab"], str]:
+    """The counts that say how rare a token is, and a few words on whose they are.
+
+    Args:
+        model: Its training corpus is counted, where its folder has the counts and none are given.
+        paragraphs: Counted themselves, where neither is there.
+        counts: Occurrences of each token in a reference corpus, or None.
+        caller: The measurement that asks, named in errors.
+
+    Returns:
+        One count per token of the vocabulary; "given", "training corpus" or "the paragraphs measured".
+
+    Raises:
+        LocalizeError: If `counts` has not one entry per token of the vocabulary.
+    """
+    whose = "given"
+    if counts is None:
+        whose = "training corpus" if model.unigram_counts is not None else "the paragraphs measured"
+        counts = model.unigram_counts
+    if counts is None:
+        counts = unigram_counts(paragraphs, vocab_size=model.vocab_size)
+    if len(counts) != model.vocab_size:
+        raise LocalizeError(
+            f"{caller}: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}."
+        )
+    return counts, whose
 
 
 def _documents(corpus: Any) -> Iterable[Any]:

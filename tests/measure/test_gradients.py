@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
+from localize.models.folding import folded
 from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules, weight_view
 
@@ -213,3 +214,21 @@ def test_a_model_that_gives_nan_is_told_in_one_line(neo, paragraphs):
         lz.LocalizeError, match=r"^small gpt-neo: the NLL of paragraph '0' at position 24 is nan; a finite"
     ):
         lz.gradients(neo, paragraphs)
+
+
+def test_the_papers_table_is_one_backward_pass_over_a_bins_rows_in_the_folded_model(hooked, tokens):
+    """Own continuations, groups by exact match on the true ones, folded weights, max per cell, summed over a layer's cells."""
+    model = folded(hooked)
+    own = hooked.continue_greedily(tokens[:2, :PREFIX], CONTINUATION)
+    rows = torch.cat([torch.cat([tokens[:2, :PREFIX], own], 1), tokens[2:]])
+    loaded = lz.load_paragraphs(rows, prefix_length=PREFIX, continuation_length=CONTINUATION)
+    bins = [(0, 10), (11, CONTINUATION - 1), (CONTINUATION, CONTINUATION)]
+    signature = lz.gradients(model, loaded.with_em_bins(bins).with_own_continuation(model), batch_size=4)
+    heads = signature["set_head_gradient_max"].sum(["attention_component", "head"])
+    table = heads + signature["set_gradient_max"].sel(component=["W_in", "W_out"]).sum("component")
+    assert table["set"].values.tolist() == [f"EM {CONTINUATION}", "EM 0-10"]
+    said = torch.cat([rows[2:, :PREFIX], hooked.continue_greedily(rows[2:, :PREFIX], CONTINUATION)], 1)
+    for name, of_bin in ((f"EM {CONTINUATION}", rows[:2]), ("EM 0-10", said)):
+        oracle = by_backward_pass(model, of_bin)
+        layers = oracle["head_gradient_max"].sum((1, 2)) + oracle["gradient_max"][:, 4:].sum(1)
+        assert np.allclose(table.sel(set=name), layers, rtol=1e-9)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from localize.errors import ModelError
-from localize.models.hooks import BLOCK_SITES, HookedModel, KeyValues, visible_keys
+from localize.models.hooks import BLOCK_SITES, STREAM_SITES, HookedModel, KeyValues, visible_keys
 
 EXACT = 1e-12
 FLOAT32 = 1e-5
@@ -448,6 +448,112 @@ def test_hooks_on_hugging_faces_own_modules_still_fire(model, tokens):
         block.mlp.c_fc.register_forward_hook(lambda *_: fired.append(1))
     model(tokens)
     assert len(fired) == model.n_layers
+
+
+# Going on from a known residual stream
+
+
+def streams(model):
+    return [f"blocks.{layer}.{site}" for layer in range(model.n_layers) for site in STREAM_SITES]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("read", [slice(None), slice(-1, None), slice(29, 59), slice(0, 60, 7)])
+def test_going_on_from_any_residual_stream_equals_the_whole_forward_pass(model, tokens, read):
+    whole, seen = model.final_states(tokens)[:, read], model.run_with_cache(tokens, streams(model))[1]
+    assert len(seen) == 3 * model.n_layers
+    for name, resid in seen.items():
+        assert difference(model.resume(resid, at=name, read=read), whole) < EXACT, name
+
+
+@torch.no_grad()
+def test_going_on_from_another_stream_equals_putting_it_there_by_a_hook(model, tokens):
+    seen = model.run_with_cache(tokens, streams(model))[1]
+    for name, resid in seen.items():
+        other = resid.roll(1, dims=0)
+        hooked = model.final_states(tokens, hooks={name: lambda value, _, other=other: other}, read=slice(30, None))
+        assert difference(model.resume(other, at=name, read=slice(30, None)), hooked) < EXACT, name
+        assert difference(hooked, model.final_states(tokens, read=slice(30, None))) > 1e-3
+
+
+@torch.no_grad()
+def test_going_on_calls_the_hooks_that_lie_after_the_start_and_each_takes_effect(model, tokens):
+    seen = model.run_with_cache(tokens, streams(model))[1]
+    for start, resid in seen.items():
+        after = model.hook_names[model.hook_names.index(start) + 1 :]
+        fired = []
+        model.resume(resid, at=start, hooks=dict.fromkeys(after, lambda value, name, fired=fired: fired.append(name)))
+        assert fired == list(after)
+        for name in after[::5]:
+            hooks = {name: lambda value, _: value.roll(1, dims=-1)}
+            expected = model.final_states(tokens, hooks=hooks)
+            assert difference(model.resume(resid, at=start, hooks=hooks), expected) < EXACT, (start, name)
+
+
+@torch.no_grad()
+def test_going_on_computes_nothing_that_lies_before_the_start(model, tokens):
+    name, fired = "blocks.1.hook_resid_mid", []
+    resid = model.run_with_cache(tokens, [name])[1][name]
+    for layer, block in enumerate(model.blocks):
+        for part in (block.ln_1, block.ln_2):
+            part.register_forward_hook(lambda *_, at=(layer, part is block.ln_2): fired.append(at))
+    model.resume(resid, at=name)
+    assert fired == [(1, True)] + [(layer, mlp) for layer in range(2, model.n_layers) for mlp in (False, True)]
+
+
+@torch.no_grad()
+def test_going_on_in_the_last_layer_computes_only_what_is_read(model, tokens):
+    last, widths = model.n_layers - 1, []
+    seen = model.run_with_cache(tokens, streams(model))[1]
+    model.blocks[last].mlp.c_fc.register_forward_hook(lambda module, given, out: widths.append(out.shape[1]))
+    for site in ("hook_resid_pre", "hook_resid_mid"):
+        model.resume(seen[f"blocks.{last}.{site}"], at=f"blocks.{last}.{site}", read=slice(50, None))
+    assert widths == [10, 10]
+
+
+def test_a_stream_gone_on_from_receives_the_gradient(model, tokens):
+    name = "blocks.1.hook_resid_mid"
+    logits, seen = model.run_with_cache(tokens, [name])
+    (expected,) = torch.autograd.grad(logits.square().mean(), seen[name])
+    leaf = seen[name].detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(model.hf.lm_head(model.resume(leaf, at=name)).square().mean(), leaf)
+    assert difference(gradient, expected) < EXACT
+
+
+@pytest.mark.parametrize(
+    "at", ["blocks.1.attn.hook_z", "blocks.9.hook_resid_mid", "hook_embed", "blocks.1.hook_mlp_out"]
+)
+def test_going_on_from_what_is_no_residual_stream_is_refused(model, at):
+    with pytest.raises(ModelError) as error:
+        model.resume(torch.zeros(1, 5, 32, dtype=torch.float64), at=at)
+    assert str(error.value) == (
+        f"resume: at={at!r} is no residual stream; those are blocks.0 .. blocks.{model.n_layers - 1}, "
+        "each with hook_resid_pre, hook_resid_mid, hook_resid_post."
+    )
+
+
+@pytest.mark.parametrize("early", ["blocks.1.hook_resid_mid", "blocks.1.attn.hook_z", "hook_embed"])
+def test_a_hook_that_going_on_would_never_call_is_refused(model, early):
+    with pytest.raises(ModelError) as error:
+        model.resume(
+            torch.zeros(1, 5, 32, dtype=torch.float64),
+            at="blocks.1.hook_resid_mid",
+            hooks=dict.fromkeys(["ln_final.hook_out", early], lambda value, name: None),
+        )
+    assert str(error.value) == (
+        f"resume: a hook of {early!r} is never called when starting after 'blocks.1.hook_resid_mid'."
+    )
+
+
+def test_an_unknown_hook_is_refused_when_going_on_too(model):
+    with pytest.raises(ModelError) as error:
+        model.resume(
+            torch.zeros(1, 5, 32, dtype=torch.float64),
+            at="blocks.1.hook_resid_mid",
+            hooks={"blocks.2.hook_q": lambda value, name: None},
+        )
+    names = "hook_embed, hook_pos_embed, blocks.0.hook_resid_pre, blocks.0.attn.hook_q"
+    assert str(error.value) == f"no activation 'blocks.2.hook_q'; the names are {names}, ... (hook_names)."
 
 
 # Gradients of activations

@@ -1,0 +1,23 @@
+"""Work streams: ten times as many paragraphs need no more memory than their results take."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEMORY = Path(__file__).parents[1] / "benchmarks" / "memory.py"
+
+
+def peak(measurement, paragraphs):
+    """MiB beyond the result, in a process of its own."""
+    command = [sys.executable, str(MEMORY), "--one", measurement, str(paragraphs)]
+    done = subprocess.run(command, cwd=MEMORY.parents[2], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+@pytest.mark.parametrize("measurement", ["gradients", "rare_token_heads"])
+def test_peak_memory_beyond_the_result_does_not_grow_with_the_paragraphs(measurement):
+    few, many = peak(measurement, 32), peak(measurement, 320)
+    # One batch's worth of jitter; a copy of what is measured per paragraph would be 290 MiB of weight gradients.
+    assert many - few < 40, (few, many)
