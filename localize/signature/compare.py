@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from localize.errors import SignatureError
+from localize.signature.choice import mean_measured
 from localize.statistics import (
     cluster_bootstrap_difference,
     cluster_permutation_difference,
@@ -20,23 +21,49 @@ if TYPE_CHECKING:
 FEW_CLUSTERS = 30
 """Below so many effective clusters, intervals and tests are told to be rough."""
 
+NOT_COMPARED = ("replacement", "replaced_position")
+"""What was done to a paragraph, not what came of it."""
+
 
 def compared_variables(dataset: "xr.Dataset") -> list[str]:
-    """What is measured per paragraph and has a mean that means something."""
-    return [str(n) for n, v in dataset.data_vars.items() if v.dims[0] == "paragraph" and n != "replacement"]
+    """What is compared unless told otherwise: measured per paragraph, with a mean that means something.
+
+    Nulls and untrained models are left out: they stand beside a measurement and are none. So is what has a cell for
+    every position, layer and head: tens of thousands of tests. Asked for by name, these are compared all the same.
+    """
+
+    def meant(name: str) -> bool:
+        dims = dataset[name].dims
+        return (
+            dims[0] == "paragraph"
+            and "position" not in dims
+            and name not in NOT_COMPARED
+            and not name.endswith(("_null", "_untrained"))
+        )
+
+    return [str(name) for name in dataset.data_vars if meant(str(name))]
+
+
+def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
+    """The variable with paragraphs first and its draws averaged.
+
+    Raises:
+        SignatureError: If it is not measured per paragraph.
+    """
+    if "paragraph" not in values.dims:
+        raise SignatureError(
+            f"{caller}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
+        )
+    if "draw" in values.dims:
+        values = values.mean("draw", keep_attrs=True)
+    return values.transpose("paragraph", ...)
 
 
 def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resamples: int) -> "xr.Dataset":
     """The comparison of one variable; see `MemorizationSignature.compare`."""
     import xarray as xr
 
-    if "paragraph" not in values.dims:
-        raise SignatureError(
-            f"compare: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
-        )
-    if "draw" in values.dims:
-        values = values.mean("draw", keep_attrs=True)
-    values = values.transpose("paragraph", ...)
+    values = per_paragraph(values, "compare")
     array, group, clusters = values.values.astype(float), values["group"].values, values["cluster"].values
     in_a, in_b = group == a, group == b
     warn_of_few_clusters({a: clusters[in_a], b: clusters[in_b]})
@@ -51,8 +78,8 @@ def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resampl
         "null_low": test.null_low,
         "null_high": test.null_high,
         "effect_size": standardized_difference(array, in_a, in_b),
-        "mean_a": _mean(array[in_a]),
-        "mean_b": _mean(array[in_b]),
+        "mean_a": mean_measured(array[in_a]),
+        "mean_b": mean_measured(array[in_b]),
     }
     dims = values.dims[1:]
     coords = {name: c for name, c in values.coords.items() if "paragraph" not in c.dims}
@@ -68,13 +95,6 @@ def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resampl
         "resamples": resamples,
     }
     return xr.Dataset({name: (dims, np.asarray(cell)) for name, cell in cells.items()}, coords=coords, attrs=attrs)
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over paragraphs of what was measured; nan where nothing was."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanmean(values, axis=0))
 
 
 def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:

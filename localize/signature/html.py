@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from localize.signature.causal import NLL_RISE
 from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:
@@ -74,10 +75,22 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         "calls": dataset.attrs["calls"],
         "groups": groups,
         "summary": rows,
-        "notes": [str(w.message) for w in caught],
+        "notes": [str(w.message) for w in caught] + removal_notes(signature),
         "variables": variables,
         "count": len(signature),
     }
+
+
+def removal_notes(signature: "MemorizationSignature") -> list[str]:
+    """Whether removing the head that looks most at rare tokens confirms that it matters, in a sentence."""
+    if not {"rare_token_score", "ablated_nll", "ablated_exact_match"} <= set(signature.variables):
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few clusters, which is told with the summary
+        table = signature.causal_check().reset_index()
+    rows = [row for row in table.to_dict("records") if row["quantity"].startswith(NLL_RISE.format(""))]
+    told = "; ".join(f"{row['group'].replace('_', ' ')}: {row['verdict']}" for row in rows)
+    return [f"Head {rows[0]['head']} looks most at rare tokens. {told}."] if rows else []
 
 
 def _group_mean(dataset: "xr.Dataset", name: str, chosen: Bool[np.ndarray, " paragraph"], digits: int) -> str:

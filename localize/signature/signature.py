@@ -131,6 +131,110 @@ class MemorizationSignature:
             {name: compare_groups(self[name], a, b, seed=seed, resamples=resamples) for name in names}
         )
 
+    def contrast(
+        self,
+        a: str,
+        b: str,
+        variable: str = "gradient_share",
+        *,
+        over: str | Sequence[str] | None = None,
+        seed: int = 0,
+        resamples: int = 2000,
+    ) -> "xr.Dataset":
+        """How two groups' profiles differ, cell by cell: by how much, and by what factor.
+
+        A profile is the mean over a group's paragraphs of a variable of at least 0, best a share: absolute gradients follow
+        the loss, which is several times larger for text that is not memorized.
+
+        Args:
+            a: The one group.
+            b: The group that it is held against.
+            variable: What is contrasted: "gradient_share", "head_gradient_share" or another variable that is never negative.
+            over: Axes to sum over first: "component" gives the profile over layers.
+            seed: Seed of bootstrap and permutation.
+            resamples: Draws of each.
+
+        Returns:
+            Per cell `profile_a`, `profile_b`; `difference` (a - b) with its 95 % interval `low` `high` by bootstrap over
+            clusters and the central 95 % under permuted labels, `null_low` `null_high`; `log_ratio` (log profile_a -
+            log profile_b, nats) with `log_ratio_low` `log_ratio_high` and `log_ratio_null_low` `log_ratio_null_high`, the
+            log ratios that the null's differences are; `p_value` of equal profiles, `q_value` (Benjamini-Hochberg over the
+            cells) and `effect_size` (Hedges' g of the difference). The log ratio is nan where a profile is 0. Attributes say
+            variable, unit, groups, paragraphs, effective clusters, seed. Fewer than 30 effective clusters warn.
+
+        Raises:
+            SignatureError: If a group, variable or axis is not there, or the variable can be negative.
+        """
+        from localize.signature.contrast import contrast_groups
+
+        a, b = self._known(a), self._known(b)
+        return contrast_groups(self[variable], a, b, over=over, seed=seed, resamples=resamples)
+
+    def head_agreement(
+        self,
+        group: str | None = None,
+        *,
+        component: str | None = "W_V",
+        query: str = "last_prefix",
+        seed: int = 0,
+        resamples: int = 2000,
+    ) -> "pd.DataFrame":
+        """Whether the heads that carry most gradient are those that look at rare tokens.
+
+        Args:
+            group: One group, or None for each.
+            component: Whose gradient: W_Q, W_K, W_V or W_O of a head, or None for the four together.
+            query: Who looks: "last_prefix" or "continuation".
+            seed: Seed of bootstrap, permutation and of the half of the clusters that chooses.
+            resamples: Draws of each.
+
+        Returns:
+            Three rows per group, indexed by `quantity` and `group`, with the columns of `summary` and `head`, `heads` (how many
+            are ranked), `left_out` (how many have no score, because they attend evenly):
+
+            - Spearman's rho over heads between mean gradient share and mean rare-token score; null: heads permuted within
+              their layers. Noise in the means pulls rho toward 0, so that few paragraphs show less agreement than there is.
+            - The head with most gradient, chosen on one half of the group's clusters: its rank by rare-token score on the
+              other half, 1 the highest; null: a head taken at random, `p_value` the chance that it ranks as high.
+            - Its score there, beside its own mismatched null; `p_value` by flipping the sign of whole clusters.
+
+        Raises:
+            SignatureError: If the group, component, query or a measurement is not there.
+
+        Source:
+            Stoehr et al. 2024 find one head (W_V of head 2, layer 1) both most salient and most rare-token. The test is ours.
+        """
+        from localize.signature.agreement import agreement
+
+        groups = self.groups if group is None else (self._known(group),)
+        return agreement(self, groups, component=component, query=query, seed=seed, resamples=resamples)
+
+    def causal_check(self, *, query: str = "last_prefix", seed: int = 0, resamples: int = 2000) -> "pd.DataFrame":
+        """Whether removing heads confirms that attention to rare tokens matters, in numbers and in words.
+
+        The head with the highest rare-token score above its mismatched null is chosen on one half of the clusters, as in
+        `summary`, by the memorized paragraphs where there are any. All that is told of it is measured on the other half.
+
+        Args:
+            query: Who looks: "last_prefix" or "continuation".
+            seed: Seed of bootstrap, permutation and of the half of the clusters that chooses.
+            resamples: Draws of each.
+
+        Returns:
+            Four rows per group, indexed by `quantity` and `group`: of the chosen `head` its rare-token score beside its null,
+            and its NLL rise (nats per token) and lost exact match (tokens) when it is removed beside the mean over the other
+            heads of its layer (`null`). Each has `difference` with its 95 % interval by bootstrap over clusters and
+            `p_value` by flipping the sign of whole clusters. And, over all heads and paragraphs, Spearman's rho between
+            score above null and NLL rise; null: heads permuted within their layers. Other columns as in `summary`;
+            `verdict` says in words whether removal confirms the correlation. nan where a head was not removed.
+
+        Raises:
+            SignatureError: If the query or a measurement is not there.
+        """
+        from localize.signature.causal import causal_table
+
+        return causal_table(self, query=query, seed=seed, resamples=resamples)
+
     def summary(self, *, seed: int = 0) -> "pd.DataFrame":
         """The fingerprint in three numbers, for each group and their difference; see `localize.signature.summary`."""
         from localize.signature.summary import fingerprint

@@ -1,15 +1,15 @@
-"""The fingerprint of memorization in three numbers, each with its interval and its null.
+"""The fingerprint of memorization in a few numbers, each with its interval and its null.
 
 - *Low-layer share*: how much of a paragraph's gradient, summed over cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|,
   lies in the lower half of the layers. Null of the difference between groups: labels permuted over clusters; beside a single group
   stands what a profile even over layers has, which is a landmark, not a test.
 - *Strongest rare-token head*: chosen on one half of the clusters, scored on the other. Null: the same head's attention against the
-  rarity of paragraphs from other clusters.
+  rarity of paragraphs from other clusters. And, where heads were removed, the *NLL rise without it*, on the same half: beside it stands
+  what removing the other heads of its layer costs, because a score is a correlation.
 - *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
   are chosen on some draws and scored on the others. Null: positions permuted, for the top positions in each draw apart.
 """
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
+from localize.axes import MEMORIZED, NOT_MEMORIZED, QUERIES, ordered_groups
+from localize.signature.causal import NLL_RISE, SCORE, removal_effects, with_control
+from localize.signature.choice import choosing_half, head_name, head_scores, strongest_head
 from localize.signature.compare import warn_of_few_clusters
 from localize.statistics import (
     cluster_bootstrap,
@@ -205,36 +207,35 @@ def main_pair(groups: tuple[str, ...]) -> tuple[str, str] | None:
 
 
 def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
-    """The head that scores highest above its null on one half of the clusters, scored on the other half."""
-    score = dataset["rare_token_score"].transpose("paragraph", "layer", "head").values.astype(float)
-    null = dataset["rare_token_null"].transpose("paragraph", "layer", "head").values.astype(float)
+    """The head that scores highest above its mismatched null on one half of the clusters, scored on the other half.
+
+    Who looks is the last token of the prefix. Where heads were removed, what its removal costs follows, beside what removing the
+    other heads of its layer does.
+    """
+    score, null = head_scores(dataset, QUERIES[0])
     group, clusters = dataset["group"].values, dataset["cluster"].values
-    chose = choosing_half(clusters, seed)
-    reference = group == MEMORIZED if MEMORIZED in group else np.ones(len(group), bool)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a head that always attends evenly has no score
-        above = (
-            np.nanmean((score - null)[chose & reference], axis=0)
-            if (chose & reference).any()
-            else np.full(score.shape[1:], np.nan)
-        )
-    if np.isnan(above).all():
+    at = strongest_head(score - null, group, clusters, seed)
+    if at is None:
         return []
-    layer, head = (int(i) for i in np.unravel_index(np.nanargmax(above), above.shape))
-    values, nulls = score[:, layer, head], null[:, layer, head]
-
-    def of_group(chosen: np.ndarray) -> Null:
-        inside = cluster_bootstrap(nulls[scored][chosen], clusters[scored][chosen], seed=seed)
-        test = cluster_sign_flip((values - nulls)[scored][chosen], clusters[scored][chosen], seed=seed)
-        return (float(inside.estimate), float(inside.low), float(inside.high), float(test.p_value))
-
-    scored = ~chose
-    name = f"rare-token score of head L{layer}.H{head}"
-    return _rows(name, values[scored], group[scored], clusters[scored], seed, of_group)
+    pairs = {SCORE: (score[:, *at], null[:, *at])}
+    if "ablated_nll" in dataset:
+        pairs[NLL_RISE] = with_control(removal_effects(dataset)[0], at)
+    scored, rows = ~choosing_half(clusters, seed), []
+    for quantity, (values, nulls) in pairs.items():
+        of_group = partial(_beside, values[scored], nulls[scored], clusters[scored], seed)
+        name = quantity.format(head_name(dataset, at))
+        rows += _rows(name, values[scored], group[scored], clusters[scored], seed, of_group)
+    return rows
 
 
-def choosing_half(clusters: Int[np.ndarray, " paragraph"], seed: int) -> np.ndarray:
-    """A random half of the clusters, as a mask over paragraphs: what chooses is never what is scored."""
-    distinct = np.unique(clusters)
-    half = np.random.default_rng([seed, 11]).permutation(distinct)[: len(distinct) // 2]
-    return np.isin(clusters, half)
+def _beside(
+    values: Float[np.ndarray, " paragraph"],
+    nulls: Float[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    seed: int,
+    chosen: np.ndarray,
+) -> Null:
+    """A group's null with its interval, and p of the paired difference, signs flipped by cluster."""
+    inside = cluster_bootstrap(nulls[chosen], clusters[chosen], seed=seed)
+    test = cluster_sign_flip((values - nulls)[chosen], clusters[chosen], seed=seed)
+    return (float(inside.estimate), float(inside.low), float(inside.high), float(test.p_value))

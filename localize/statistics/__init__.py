@@ -1,6 +1,11 @@
 """Statistics on plain arrays: intervals and tests that draw whole clusters, effect sizes, many tests."""
 
-from localize.statistics.bootstrap import Interval, cluster_bootstrap, cluster_bootstrap_difference
+from localize.statistics.bootstrap import (
+    Interval,
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_bootstrap_statistic,
+)
 from localize.statistics.clusters import ClusterSums, cluster_sums, effective_clusters
 from localize.statistics.correction import false_discovery
 from localize.statistics.effects import auc, standardized_difference
@@ -14,6 +19,7 @@ __all__ = [
     "auc",
     "cluster_bootstrap",
     "cluster_bootstrap_difference",
+    "cluster_bootstrap_statistic",
     "cluster_permutation_difference",
     "cluster_sign_flip",
     "cluster_sums",

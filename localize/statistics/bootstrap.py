@@ -1,12 +1,19 @@
-"""Intervals for means and differences of means, by drawing whole clusters again."""
+"""Intervals for means, differences of means and what follows from means, by drawing whole clusters again."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from localize.errors import LocalizeError
-from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums, effective_number
+from localize.statistics.clusters import (
+    ClusterSums,
+    cells_sharing_counts,
+    check_paragraphs,
+    cluster_sums,
+    effective_number,
+)
 from localize.statistics.groups import ClusterParts, cluster_parts
 
 FEWEST_RESAMPLES = 100
@@ -93,15 +100,17 @@ def cluster_bootstrap_difference(
     seed: int,
     resamples: int = 2000,
     level: float = 0.95,
+    log: bool = False,
 ) -> Interval:
-    """Interval for mean(a) - mean(b) over paragraphs, by a bootstrap over clusters.
+    """Interval for mean(a) - mean(b) over paragraphs, or for their log ratio, by a bootstrap over clusters.
 
     Clusters that lie only in a, only in b, and in both are drawn apart, so that the two parts
     of a cluster travel together; if one of these three holds a single cluster, all are drawn
     together instead, and draws that leave a group empty are dropped. Otherwise as
     `cluster_bootstrap`, with Welch's degrees of freedom from the groups' effective numbers of
     clusters, lessened where the groups share clusters. With groups of 5 and 20 clusters of 1 to
-    40 paragraphs, plain percentiles covered 87%, these cover 95%.
+    40 paragraphs, plain percentiles covered 87%, these cover 95%. Log ratios of gamma clusters
+    are covered 94 to 95% of the time, and 94% where clusters are as skewed as an exponential.
 
     Args:
         values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.
@@ -111,30 +120,109 @@ def cluster_bootstrap_difference(
         seed: Of the draws; the same seed gives the same bits.
         resamples: How often to draw, at least 100.
         level: Share of intervals that should hold the true difference, between 0 and 1.
+        log: Of log mean(a) - log mean(b), in nats: the draws' means are logged before they are
+            subtracted and stretched. For values of at least 0. It is not the mean of the logs,
+            which a single paragraph near 0 would carry away.
 
     Returns:
         Estimate and interval per cell. The interval is nan where a group has only one cluster
-        measured, the estimate too where it has none.
+        measured, the estimate too where it has none. With `log` the estimate is nan where a
+        group's mean is 0, the interval also where a draw's mean is.
 
     Raises:
         LocalizeError: (a ValueError) If a group is empty, the groups overlap, a value is infinite,
-            or `resamples` or `level` is out of range.
+            or negative with `log`, or `resamples` or `level` is out of range.
     """
     check_paragraphs("cluster_bootstrap_difference", values, clusters, in_a=in_a, in_b=in_b)
     _check_draws("cluster_bootstrap_difference", resamples, level)
+    if log:
+        _check_not_negative("cluster_bootstrap_difference", values)
+    scaled = _logged if log else np.asarray
     estimate, low, high = np.full((3, int(np.prod(values.shape[1:]))), np.nan)
     for parts in cluster_parts(values, in_a, in_b, clusters, draws=resamples):
-        cells = parts.cells
-        estimate[cells] = parts.difference()
+        cells, a = parts.cells, parts.in_a
+        whole_a, whole_b = (parts.sums[g].sum(0) / parts.counts[g].sum() for g in (a, ~a))
+        estimate[cells] = scaled(whole_a) - scaled(whole_b)
         if parts.fewest < 2:
             continue
-        a = parts.in_a
         weights = _parts_drawn_again(np.random.default_rng(seed), parts, resamples)
-        means_a = (weights[:, a] @ parts.sums[a]) / (weights[:, a] @ parts.counts[a])[:, None]
-        means_b = (weights[:, ~a] @ parts.sums[~a]) / (weights[:, ~a] @ parts.counts[~a])[:, None]
+        means_a, means_b = (
+            scaled((weights[:, g] @ parts.sums[g]) / (weights[:, g] @ parts.counts[g])[:, None]) for g in (a, ~a)
+        )
         freedom = _welch(means_a.var(0), means_b.var(0), parts)
         low[cells], high[cells] = _stretched(means_a - means_b, estimate[cells], freedom, level)
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
+
+
+def cluster_bootstrap_statistic(
+    values: Real[np.ndarray, "paragraph *cell"],
+    clusters: Int[np.ndarray, "paragraph"],
+    statistic: Callable[[Float[np.ndarray, "draw *cell"]], Float[np.ndarray, "draw *out"]],
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval for a number that follows from all cells' means together, such as a rank correlation over heads.
+
+    Clusters are drawn as in `cluster_bootstrap`. The interval is the estimate plus and minus t
+    standard deviations of the draws, because a statistic that noise in the means pulls one way is
+    pulled twice in a draw: percentiles of the draws can lie all on one side of the estimate. The
+    pull on the estimate itself stays. For Spearman's rho over 32 cells whose means spread by 1,
+    from 10 or 30 clusters of normal values with spread 1, it covered 90 to 96%; over 144 cells
+    89 to 95% at a rho of 0 or .4, and 57 to 66% at .9, where the estimate is .03 to .07 too small.
+
+    Args:
+        values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.
+        clusters: The near-duplicate cluster of each paragraph; any labels.
+        statistic: From the cells' means, one row per draw, to one number or more per row; a cell
+            without a measurement is nan. Rows must not depend on one another.
+        seed: Of the draws; the same seed gives the same bits.
+        resamples: How often to draw, at least 100.
+        level: Share of intervals that should hold the true value, between 0 and 1.
+
+    Returns:
+        Estimate and interval per number. The interval is nan with only one cluster, or where fewer
+        than two draws have a value. It may reach beyond the statistic's range.
+
+    Raises:
+        LocalizeError: (a ValueError) If there is no paragraph, a value is infinite, or `resamples` or
+            `level` is out of range.
+    """
+    from scipy.special import stdtrit
+
+    check_paragraphs("cluster_bootstrap_statistic", values, clusters)
+    _check_draws("cluster_bootstrap_statistic", resamples, level)
+    whole = cluster_sums(values, clusters, np.ones(len(values), dtype=bool))
+    count = len(whole.labels)
+    estimate = np.asarray(statistic(_means(np.ones((1, count)), whole))[0])
+    if count == 1:
+        return Interval(estimate, np.full_like(estimate, np.nan), np.full_like(estimate, np.nan))
+    drawn = statistic(_means(_drawn_again(np.random.default_rng(seed), count, resamples), whole))
+    freedom = max(effective_number(np.unique(clusters, return_counts=True)[1]) - 1, 1.0)
+    reach = stdtrit(freedom, (1 + level) / 2) * _spread(drawn)
+    return Interval(estimate, np.asarray(estimate - reach), np.asarray(estimate + reach))
+
+
+def _means(weights: Float[np.ndarray, "draw cluster"], whole: ClusterSums) -> Float[np.ndarray, "draw *cell"]:
+    """Every cell's mean over the paragraphs of the clusters drawn; nan where none of them is measured."""
+    shape = (len(weights), *whole.sums.shape[1:])
+    sums, counts = (weights @ part.reshape(len(part), -1) for part in (whole.sums, whole.counts))
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0).reshape(shape)
+
+
+def _spread(drawn: Float[np.ndarray, "draw *out"]) -> Float[np.ndarray, "*out"]:
+    """Standard deviation over the draws that have a value; nan where fewer than two have."""
+    there = ~np.isnan(drawn)
+    count = there.sum(0)
+    mean = np.where(there, drawn, 0.0).sum(0) / np.maximum(count, 1)
+    squares = np.where(there, (drawn - mean) ** 2, 0.0).sum(0)
+    return np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
+
+
+def _logged(means: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
+    """Natural logarithm; nan of 0."""
+    return np.log(means, out=np.full(means.shape, np.nan), where=means > 0)
 
 
 def _drawn_again(rng: np.random.Generator, clusters: int, resamples: int) -> Float[np.ndarray, "resample cluster"]:
@@ -182,6 +270,14 @@ def _stretched(
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     stretch = stdtrit(freedom, (1 + level) / 2) / ndtri((1 + level) / 2)
     return estimate + (low - estimate) * stretch, estimate + (high - estimate) * stretch
+
+
+def _check_not_negative(caller: str, values: np.ndarray) -> None:
+    if (values < 0).any():
+        at = np.argwhere(values < 0)[0]
+        raise LocalizeError(
+            f"{caller}: values is {values[tuple(at)]} at paragraph {at[0]}; with log=True it must be at least 0."
+        )
 
 
 def _check_draws(caller: str, resamples: int, level: float) -> None:

@@ -36,6 +36,12 @@ def traces(figure, what, *, panel=None, group=None):
     ]
 
 
+def looking(signature, name):
+    """What is drawn of the heads: the last prefix token's attention, and the mismatched null."""
+    values = signature[name].sel(query="last_prefix")
+    return (values.sel(null="mismatched") if "null" in values.dims else values).values
+
+
 def members(signature, group):
     return np.flatnonzero(signature.dataset["group"].values == group)
 
@@ -124,8 +130,8 @@ def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
     figure, rows = figures["heads"], members(signature, "not_memorized")
     (score,) = [t for t in traces(figure, "mean", group="not memorized") if t.type == "heatmap"]
     (null,) = [t for t in traces(figure, "null", group="not memorized") if t.type == "heatmap"]
-    np.testing.assert_allclose(score.z, signature["rare_token_score"].values[rows].mean(0), atol=1e-6)
-    np.testing.assert_allclose(null.z, signature["rare_token_null"].values[rows].mean(0), atol=1e-6)
+    np.testing.assert_allclose(score.z, looking(signature, "rare_token_score")[rows].mean(0), atol=1e-6)
+    np.testing.assert_allclose(null.z, looking(signature, "rare_token_null")[rows].mean(0), atol=1e-6)
     assert score.coloraxis == null.coloraxis
     axis = figure.layout[score.coloraxis]
     assert (axis.cmin, axis.cmid) == (-axis.cmax, 0)
@@ -133,7 +139,7 @@ def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
 
 def test_the_list_is_sorted_by_score_less_null_with_the_null_beside(signature):
     figure, rows = plots.heads(signature, top=5), members(signature, "memorized")
-    score, null = (signature[n].values[rows].astype(float).mean(0) for n in ("rare_token_score", "rare_token_null"))
+    score, null = (looking(signature, n)[rows].astype(float).mean(0) for n in ("rare_token_score", "rare_token_null"))
     order = sorted(((score - null)[layer, head], layer, head) for layer in range(4) for head in range(4))[::-1][:5]
     (points,) = traces(figure, "mean", panel="Top 5 of 16", group="memorized")
     (beside,) = traces(figure, "null", panel="Top 5 of 16", group="memorized")
@@ -141,7 +147,7 @@ def test_the_list_is_sorted_by_score_less_null_with_the_null_beside(signature):
     np.testing.assert_allclose(beside.x, [null[layer, head] for _, layer, head in order], atol=1e-6)
     assert figure.layout["yaxis" + points.yaxis[1:]].ticktext == tuple(f"L{layer}.H{head}" for _, layer, head in order)
     _, layer, head = order[0]
-    values = signature["rare_token_score"].values[rows, layer, head].astype(float)
+    values = looking(signature, "rare_token_score")[rows, layer, head].astype(float)
     interval = cluster_bootstrap(values, signature["cluster"].values[rows], seed=0)
     assert points.error_x.array[0] == pytest.approx(float(interval.high) - points.x[0], abs=1e-5)
     assert points.error_x.arrayminus[0] == pytest.approx(points.x[0] - float(interval.low), abs=1e-5)
@@ -153,7 +159,7 @@ def test_local_layers_are_labelled_with_their_window(figures):
 
 def test_a_head_without_a_score_is_crossed_out_and_never_listed(signature):
     dataset = signature.dataset.copy(deep=True)
-    dataset["rare_token_score"].values[:, 2, 1] = np.nan
+    dataset["rare_token_score"].values[:, 0, 2, 1] = np.nan
     figure = plots.heads(MemorizationSignature(dataset), top=16)
     crosses = traces(figure, "empty")
     assert [(trace.x[0], trace.y[0]) for trace in crosses] == [(1, 2)] * 3

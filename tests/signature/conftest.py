@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray as xr
 
-from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
+from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, NULLS, QUERIES
 from localize.signature.schema import REGISTRY
 from localize.signature.signature import MemorizationSignature
 
@@ -45,6 +45,8 @@ def made_dataset(
         "attention_component": np.array(ATTENTION_COMPONENTS),
         "prefix_position": np.arange(PREFIX),
         "set": np.array(list(dict.fromkeys(group))),
+        "query": np.array(QUERIES[: sizes.get("query", 0)]),
+        "null": np.array(NULLS[: sizes.get("null", 0)]),
     }
     along = {
         "paragraph": ("paragraph", np.array([f"p{i}" for i in range(count)] if ids is None else ids)),

@@ -23,7 +23,7 @@ MEMORIZED, NOT = GROUPS == "memorized", GROUPS == "not_memorized"
 
 @pytest.fixture
 def scores():
-    return np.clip(np.random.default_rng(2).normal(0.2 * MEMORIZED[:, None, None], 0.2, (95, 3, 2)), -1, 1)
+    return np.clip(np.random.default_rng(2).normal(0.2 * MEMORIZED[:, None, None, None], 0.2, (95, 1, 3, 2)), -1, 1)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_every_cell_is_what_the_statistics_say_of_the_plain_arrays(signature, sc
     expected = by_hand(scores, 7, 300)
     assert list(compared.data_vars) == list(expected)
     for name, values in expected.items():
-        assert compared[name].dims == ("layer", "head")
+        assert compared[name].dims == ("query", "layer", "head")
         np.testing.assert_allclose(compared[name], values, rtol=0, atol=1e-12, err_msg=name)
     assert compared["layer"].values.tolist() == [0, 1, 2]
 
@@ -106,6 +106,40 @@ def test_without_a_name_all_that_is_measured_per_paragraph_is_compared(signature
     assert tree["nll"].to_dataset().identical(alone)
 
 
+def test_without_a_name_nulls_what_was_done_and_what_has_a_cell_per_position_are_left_out(make):
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.uniform(0, 1, (8, *shape))
+        for name, shape in {
+            "gradient_share": (2, 6),
+            "copy_similarity": (2, 6),
+            "copy_similarity_null": (2, 6),
+            "activation_gradient": (2, 4, 2, 10),
+            "residual_gradient": (2, 10),
+            "rare_token_score": (2, 2, 2),
+            "rare_token_null": (3, 2, 2, 2),
+            "attention_entropy": (2, 2, 2),
+            "attention_entropy_untrained": (2, 2, 2),
+            "replaced_nll": (2,),
+            "replaced_position": (2,),
+        }.items()
+    }
+    signature = make(["a", "b"] * 4, arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compared = [name for name in signature.compare("a", "b", resamples=100).children if name in arrays]
+        assert compared == [
+            "gradient_share",
+            "copy_similarity",
+            "rare_token_score",
+            "attention_entropy",
+            "replaced_nll",
+        ]
+        asked = signature.compare("a", "b", ["rare_token_null", "residual_gradient"], resamples=100)
+    assert asked["rare_token_null"]["difference"].dims == ("null", "query", "layer", "head")
+    assert asked["residual_gradient"]["difference"].dims == ("layer", "position")
+
+
 def test_several_names_give_a_tree_of_these(signature):
     tree = signature.compare("memorized", "not_memorized", ["nll", "rare_token_score"], resamples=100)
     assert list(tree.children) == ["nll", "rare_token_score"]
@@ -141,14 +175,14 @@ def test_thirty_effective_clusters_are_enough(make):
 
 @pytest.mark.filterwarnings("ignore:few effective clusters")
 def test_a_cell_that_a_group_has_not_measured_is_nan_and_no_warning(make):
-    scores = np.random.default_rng(0).uniform(-1, 1, (10, 2, 2))
-    scores[:5, 0, 1] = np.nan
+    scores = np.random.default_rng(0).uniform(-1, 1, (10, 1, 2, 2))
+    scores[:5, 0, 0, 1] = np.nan
     compared = make(["a"] * 5 + ["b"] * 5, {"rare_token_score": scores}).compare(
         "a", "b", "rare_token_score", resamples=100
     )
-    assert np.isnan(compared["difference"].values).tolist() == [[False, True], [False, False]]
-    assert np.isnan(compared["q_value"].values[0, 1])
-    assert compared["mean_b"].values[0, 1] == pytest.approx(scores[5:, 0, 1].mean())
+    assert np.isnan(compared["difference"].values).tolist() == [[[False, True], [False, False]]]
+    assert np.isnan(compared["q_value"].values[0, 0, 1])
+    assert compared["mean_b"].values[0, 0, 1] == pytest.approx(scores[5:, 0, 0, 1].mean())
 
 
 def test_groups_and_variables_that_are_not_there_are_refused(signature):

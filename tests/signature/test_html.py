@@ -49,8 +49,8 @@ def hostile(make, layered):
     rng = np.random.default_rng(0)
     group = ["memorized", *HOSTILE] * 2
     arrays = layered([3.0, 1.0], 10) | {
-        "rare_token_score": rng.uniform(-1, 1, (10, 2, 2)),
-        "rare_token_null": rng.uniform(-1, 1, (10, 2, 2)),
+        "rare_token_score": rng.uniform(-1, 1, (10, 2, 2, 2)),
+        "rare_token_null": rng.uniform(-1, 1, (10, 3, 2, 2, 2)),
         "unperturbed_exact_match": np.full(10, 4),
         "perturbed_exact_match": rng.integers(0, 4, (10, 2, 6)),
     }

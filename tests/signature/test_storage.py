@@ -21,8 +21,8 @@ def signature(make, layered):
     """Floats of both widths with gaps, integers, texts and coordinates of every kind."""
     count = len(HOSTILE)
     rng = np.random.default_rng(1)
-    scores = rng.uniform(-1, 1, (count, 2, 2)).astype(np.float32)
-    scores[2, 1] = np.nan
+    scores = rng.uniform(-1, 1, (count, 2, 2, 2)).astype(np.float32)
+    scores[2, :, 1] = np.nan
     arrays = layered([1.0, 2 / 3], count) | {
         "rare_token_score": scores,
         "replacement": rng.integers(0, 50257, (count, 2, 6)),

@@ -305,9 +305,9 @@ def test_where_early_and_late_positions_matter_alike_the_first_half_is_seldom_si
 
 
 def scored(rng, count=60, layers=3, heads=4):
-    return {
-        name: rng.normal(0, 0.1, (count, layers, heads)).clip(-1, 1) for name in ("rare_token_score", "rare_token_null")
-    }
+    """Of one query, and one null."""
+    sizes = {"rare_token_score": (1,), "rare_token_null": (1, 1)}
+    return {name: rng.normal(0, 0.1, (count, *size, layers, heads)).clip(-1, 1) for name, size in sizes.items()}
 
 
 def test_half_of_the_clusters_choose():
@@ -321,7 +321,7 @@ def test_half_of_the_clusters_choose():
 
 def test_a_planted_head_is_found_and_scored_on_the_clusters_that_did_not_choose_it(make):
     arrays = scored(np.random.default_rng(0))
-    arrays["rare_token_score"][:30, 2, 1] += 0.4
+    arrays["rare_token_score"][:30, ..., 2, 1] += 0.4
     clusters = np.concatenate([np.repeat(np.arange(15), 2), np.arange(20, 50)])
     table = make(TWO, arrays, cluster=clusters).summary()
     name = "rare-token score of head L2.H1"
@@ -330,8 +330,8 @@ def test_a_planted_head_is_found_and_scored_on_the_clusters_that_did_not_choose_
     for group, chosen in (("memorized", rest & in_a), ("not_memorized", rest & ~in_a)):
         row = table.loc[(name, group)]
         assert row["paragraphs"] == chosen.sum()
-        assert row["estimate"] == pytest.approx(arrays["rare_token_score"][chosen, 2, 1].mean())
-        assert row["null"] == pytest.approx(arrays["rare_token_null"][chosen, 2, 1].mean())
+        assert row["estimate"] == pytest.approx(arrays["rare_token_score"][chosen, ..., 2, 1].mean())
+        assert row["null"] == pytest.approx(arrays["rare_token_null"][chosen, ..., 2, 1].mean())
     assert table.loc[(name, "memorized"), "p_value"] < 0.01
     assert table.loc[(name, "not_memorized"), "p_value"] > 0.01
     assert table.loc[(name, "memorized - not_memorized"), "p_value"] < 0.01
@@ -339,24 +339,37 @@ def test_a_planted_head_is_found_and_scored_on_the_clusters_that_did_not_choose_
 
 def test_the_scoring_half_has_no_say_in_the_choice(make):
     arrays = scored(np.random.default_rng(0))
-    arrays["rare_token_score"][:30, 2, 1] += 0.4
+    arrays["rare_token_score"][:30, ..., 2, 1] += 0.4
     rest = ~choosing_half(np.arange(60), 0)
-    arrays["rare_token_score"][rest, 0, 0] = 1.0
+    arrays["rare_token_score"][rest, ..., 0, 0] = 1.0
     assert "rare-token score of head L2.H1" in make(TWO, arrays).summary().index
 
 
 def test_a_head_that_scores_as_high_on_other_paragraphs_is_not_chosen(make):
     arrays = scored(np.random.default_rng(0))
-    arrays["rare_token_score"][:, 0, 3] += 0.5
-    arrays["rare_token_null"][:, 0, 3] += 0.5
-    arrays["rare_token_score"][:, 1, 0] += 0.2
+    arrays["rare_token_score"][:, ..., 0, 3] += 0.5
+    arrays["rare_token_null"][:, ..., 0, 3] += 0.5
+    arrays["rare_token_score"][:, ..., 1, 0] += 0.2
     assert "rare-token score of head L1.H0" in make(TWO, arrays).summary().index
+
+
+def test_only_the_last_prefix_token_and_the_mismatched_null_have_a_say(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][..., 2, 1] += 0.4
+    alone = make(TWO, arrays).summary()
+    other = np.random.default_rng(1).uniform(-1, 1, (60, 1, 3, 4))
+    others = {
+        "rare_token_score": np.concatenate([arrays["rare_token_score"], other], axis=1),
+        "rare_token_null": np.tile(other[:, None], (1, 3, 2, 1, 1)),
+    }
+    others["rare_token_null"][:, :1, :1] = arrays["rare_token_null"]
+    assert make(TWO, others).summary().equals(alone)
 
 
 def test_the_memorized_choose_where_there_are_any(make):
     arrays = scored(np.random.default_rng(0))
-    arrays["rare_token_score"][:30, 0, 1] += 0.3
-    arrays["rare_token_score"][30:, 2, 2] += 0.6
+    arrays["rare_token_score"][:30, ..., 0, 1] += 0.3
+    arrays["rare_token_score"][30:, ..., 2, 2] += 0.6
     assert "rare-token score of head L0.H1" in make(TWO, arrays).summary().index
     assert "rare-token score of head L2.H2" in make(["a"] * 30 + ["b"] * 30, arrays).summary().index
 
@@ -374,12 +387,12 @@ def test_the_best_of_many_heads_of_noise_is_not_better_than_nothing(make):
 
 
 def test_heads_that_attend_evenly_have_no_score_and_no_row(make):
-    nothing = {name: np.full((60, 2, 2), np.nan) for name in ("rare_token_score", "rare_token_null")}
+    nothing = {name: np.full_like(values, np.nan) for name, values in scored(np.random.default_rng(0)).items()}
     assert len(make(TWO, nothing).summary()) == 0
     one_head = scored(np.random.default_rng(0), layers=2, heads=2)
     for values in one_head.values():
-        values[:, :, 0] = np.nan
-        values[:, 0] = np.nan
+        values[..., 0] = np.nan
+        values[..., 0, :] = np.nan
     assert "rare-token score of head L1.H1" in make(TWO, one_head).summary().index
 
 

@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localize.errors import LocalizeError
-from localize.statistics import cluster_bootstrap, cluster_bootstrap_difference, effective_clusters
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_bootstrap_statistic,
+    effective_clusters,
+)
 from localize.statistics import clusters as clusters_module
 
 
@@ -41,15 +46,17 @@ def test_mean_interval_is_that_of_a_loop_over_drawn_clusters():
     np.testing.assert_allclose([got.estimate, got.low, got.high], [values.mean(), low, high], rtol=1e-10)
 
 
-def test_difference_interval_is_that_of_a_loop_over_drawn_clusters():
+@pytest.mark.parametrize("log", [False, True], ids=["difference", "log ratio"])
+def test_difference_interval_is_that_of_a_loop_over_drawn_clusters(log):
     """Clusters 0-2 only in a, 3-6 only in b, 7-8 in both: drawn within these three, parts together."""
     rng = np.random.default_rng(2)
     sizes_a, sizes_b = [2, 3, 1, 0, 0, 0, 0, 4, 2], [0, 0, 0, 1, 5, 2, 2, 3, 1]
     a, labels_a = clustered(rng, sizes_a, 1)
     b, labels_b = clustered(rng, sizes_b, 1)
     values, labels = np.concatenate([a, b])[:, 0], np.concatenate([labels_a, labels_b])
+    values, scaled = (np.exp(values), np.log) if log else (values, float)
     in_a = np.arange(len(values)) < len(a)
-    got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=3, resamples=200)
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=3, resamples=200, log=log)
 
     draws = np.random.default_rng(3)
     strata = [redrawn(draws, 3, 200), redrawn(draws, 4, 200), redrawn(draws, 2, 200)]
@@ -59,12 +66,12 @@ def test_difference_interval_is_that_of_a_loop_over_drawn_clusters():
             # A stratum of C clusters, of which C - 1 are drawn, stands for C: its draws weigh C / (C - 1).
             drawn = [(c + first, {0: 3 / 2, 3: 4 / 3}[first]) for c in only] + [(c + 7, 2.0) for c in both]
             total = sum(w * values[mask & (labels == c)].sum() for c, w in drawn)
-            means[i, group] = total / sum(w * (mask & (labels == c)).sum() for c, w in drawn)
+            means[i, group] = scaled(total / sum(w * (mask & (labels == c)).sum() for c, w in drawn))
     freedom = np.array([effective_clusters(labels_a), effective_clusters(labels_b)]) - 1
     overlap = np.dot(sizes_a, sizes_b) / np.linalg.norm(sizes_a) / np.linalg.norm(sizes_b)
     va, vb = means.var(0) / np.sqrt(freedom)
     welch = means.var(0).sum() ** 2 / (va**2 + vb**2 + 2 * overlap * va * vb)
-    estimate = a.mean() - b.mean()
+    estimate = scaled(values[in_a].mean()) - scaled(values[~in_a].mean())
     low, high = stretched(means[:, 0] - means[:, 1], estimate, welch)
     np.testing.assert_allclose([got.estimate, got.low, got.high], [estimate, low, high], rtol=1e-10)
 
@@ -93,6 +100,19 @@ def test_many_single_paragraphs_in_two_groups_give_scipys_percentile_interval():
         low, high = theirs.confidence_interval
         assert got.low[cell] == pytest.approx(low, abs=0.03 * (high - low))
         assert got.high[cell] == pytest.approx(high, abs=0.03 * (high - low))
+
+
+def test_many_single_paragraphs_in_two_groups_give_scipys_percentile_interval_of_the_log_ratio():
+    rng = np.random.default_rng(14)
+    values, in_a = rng.exponential(size=500), np.arange(500) < 200
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(500), seed=1, resamples=9999, log=True)
+
+    def log_ratio(x, y, axis):
+        return np.log(x.mean(axis=axis) / y.mean(axis=axis))
+
+    theirs = scipy.stats.bootstrap((values[in_a], values[~in_a]), log_ratio, method="percentile", rng=1)
+    low, high = theirs.confidence_interval
+    np.testing.assert_allclose([got.low, got.high], [low, high], atol=0.03 * (high - low))
 
 
 def test_parts_of_a_shared_cluster_travel_together():
@@ -135,6 +155,113 @@ def test_intervals_cover_the_true_difference_95_percent_of_the_time(name, cluste
         held_mean.append((mean.low <= 0) & (mean.high >= 0))
     assert 0.935 <= np.mean(held) <= 0.965
     assert 0.93 <= np.mean(held_mean) <= 0.97
+
+
+@pytest.mark.parametrize(("clusters", "shape"), [((10, 10), 4.0), ((5, 20), 4.0), ((20, 20), 1.0)])
+def test_log_ratios_cover_the_true_one_95_percent_of_the_time(clusters, shape):
+    """Gamma clusters: of spread 1/2 of their mean, and of spread 1, as skewed as an exponential. The true ratio is 3."""
+    held = []
+    for trial in range(80):
+        rng = np.random.default_rng(trial)
+        sizes = [rng.integers(1, 41, count) for count in clusters]
+        labels = np.repeat(np.arange(sum(clusters)), np.concatenate(sizes))
+        in_a = labels < clusters[0]
+        common = rng.gamma(shape, size=(sum(clusters), 150))[labels]
+        values = common * rng.gamma(4.0, size=common.shape) * np.where(in_a, 3.0, 1.0)[:, None]
+        got = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=trial, resamples=500, log=True)
+        held.append((got.low <= np.log(3)) & (got.high >= np.log(3)))
+    assert 0.93 <= np.mean(held) <= 0.965
+
+
+def test_a_log_ratio_does_not_depend_on_the_unit_and_is_the_log_of_the_factor():
+    values, labels = clustered(np.random.default_rng(7), [1, 5, 2, 9, 3, 3], 4)
+    values, in_a = np.exp(values), labels % 2 == 0
+    one = cluster_bootstrap_difference(values, in_a, ~in_a, labels, seed=0, log=True)
+    other = cluster_bootstrap_difference(1e-6 * values, in_a, ~in_a, labels, seed=0, log=True)
+    doubled = cluster_bootstrap_difference(
+        np.where(in_a[:, None], 2 * values, values), in_a, ~in_a, labels, seed=0, log=True
+    )
+    for end in ("estimate", "low", "high"):
+        np.testing.assert_allclose(getattr(one, end), getattr(other, end), atol=1e-10)
+        np.testing.assert_allclose(getattr(one, end) + np.log(2), getattr(doubled, end), atol=1e-10)
+
+
+def test_a_mean_of_zero_has_no_log_ratio_and_a_draw_of_zero_no_interval():
+    """Cell 0: b is 0. Cell 1: a is 0 but for one cluster, so that some draws of it are. Cell 2: as any."""
+    values, in_a = np.ones((12, 3)), np.arange(12) < 6
+    values[6:, 0] = 0
+    values[1:6, 1] = 0
+    got = cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(12), seed=0, log=True)
+    np.testing.assert_allclose(got.estimate, [np.nan, np.log(1 / 6), 0])
+    for end in (got.low, got.high):
+        np.testing.assert_allclose(end, [np.nan, np.nan, 0], atol=1e-12)
+    turned = cluster_bootstrap_difference(values, ~in_a, in_a, np.arange(12), seed=0, log=True)
+    np.testing.assert_allclose(turned.estimate, -got.estimate)
+
+
+def test_negative_values_have_a_difference_and_no_log_ratio():
+    values, in_a = np.array([[1.0, 2.0], [1.0, -0.5], [3.0, 1.0], [1.0, 1.0]]), np.arange(4) < 2
+    cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(4), seed=0)
+    with pytest.raises(LocalizeError) as told:
+        cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(4), seed=0, log=True)
+    assert str(told.value) == (
+        "cluster_bootstrap_difference: values is -0.5 at paragraph 1; with log=True it must be at least 0."
+    )
+
+
+def test_an_interval_of_a_statistic_is_t_deviations_of_a_loop_over_drawn_clusters():
+    values, labels = clustered(np.random.default_rng(1), [3, 1, 4, 2, 7], 6)
+    values, labels = values.reshape(-1, 2, 3) + np.arange(3), labels + 10
+
+    def spread_and_first(means):
+        return np.stack([means.max((1, 2)) - means.min((1, 2)), means[:, 0, 0]], axis=1)
+
+    got = cluster_bootstrap_statistic(values, labels, spread_and_first, seed=5, resamples=300, level=0.9)
+    expected = []
+    for drawn in redrawn(np.random.default_rng(5), 5, 300):
+        mean = np.concatenate([values[labels == 10 + c] for c in drawn]).mean(0)
+        expected.append([mean.max() - mean.min(), mean[0, 0]])
+    mean = values.mean(0)
+    estimate = np.array([mean.max() - mean.min(), mean[0, 0]])
+    reach = scipy.stats.t.ppf(0.95, effective_clusters(labels) - 1) * np.std(expected, axis=0, ddof=1)
+    np.testing.assert_allclose(got.estimate, estimate, rtol=1e-12)
+    np.testing.assert_allclose([got.low, got.high], [estimate - reach, estimate + reach], rtol=1e-10)
+
+
+def test_a_statistic_sees_the_means_of_what_was_measured_and_nan_where_nothing_was():
+    values = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan], [5.0, np.nan, np.nan], [7.0, np.nan, np.nan]])
+    labels = np.array([0, 1, 2, 3])
+    got = cluster_bootstrap_statistic(values, labels, lambda means: means, seed=0)
+    np.testing.assert_array_equal(got.estimate, [4.0, 5.0, np.nan])
+    # The second cell is 5 in every draw that holds cluster 1, and nan in the others, which do not count.
+    np.testing.assert_array_equal([got.low[1], got.high[1]], [5.0, 5.0])
+    assert np.isnan(got.low[2])
+    assert got.low[0] < 4 < got.high[0]
+
+
+def test_a_statistic_of_one_cluster_has_no_interval():
+    got = cluster_bootstrap_statistic(np.array([[1.0], [3.0]]), np.array([4, 4]), lambda m: m[:, 0], seed=0)
+    assert got.estimate == 2.0 and np.isnan(got.low) and np.isnan(got.high)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.4, 0.9])
+def test_rank_correlations_over_cells_are_covered_as_documented(rho):
+    """32 cells whose true means spread by 1, from 10 clusters of paragraphs that spread by 1 around them."""
+    held = []
+    for trial in range(300):
+        rng = np.random.default_rng(trial)
+        true = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], 32)
+        noise, labels = clustered(rng, rng.integers(1, 8, 10), 64, shared=0.6)
+        values = true.T + noise.reshape(-1, 2, 32)
+        got = cluster_bootstrap_statistic(values, labels, rank_correlation, seed=trial, resamples=200)
+        held.append(got.low <= rank_correlation(true.T[None])[0] <= got.high)
+    assert 0.86 <= np.mean(held) <= 0.98
+
+
+def rank_correlation(means):
+    ranks = scipy.stats.rankdata(means, axis=-1)
+    ranks = ranks - ranks.mean(-1, keepdims=True)
+    return (ranks[:, 0] * ranks[:, 1]).sum(-1) / np.sqrt((ranks**2).sum(-1).prod(-1))
 
 
 def test_wider_levels_give_wider_intervals_around_the_same_estimate():
@@ -242,6 +369,9 @@ def test_a_bootstrap_that_cannot_be_drawn_is_told_in_one_line(options, message):
     with pytest.raises(LocalizeError) as told:
         cluster_bootstrap_difference(values, in_a, ~in_a, np.arange(4), seed=0, **options)
     assert str(told.value) == "cluster_bootstrap_difference: " + message
+    with pytest.raises(LocalizeError) as told:
+        cluster_bootstrap_statistic(values, np.arange(4), lambda means: means, seed=0, **options)
+    assert str(told.value) == "cluster_bootstrap_statistic: " + message
 
 
 def test_an_empty_group_is_told_by_the_function_that_was_called():

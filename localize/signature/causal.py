@@ -1,0 +1,117 @@
+"""Whether removing heads confirms what their attention suggests.
+
+That a head looks at rare tokens is a correlation. So the head that scores highest above its null is chosen on one half of the
+clusters, and on the other half its removal is held against the removal of the other heads of its layer. And over all heads: do those
+that score higher above their null cost more when they are gone?
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from localize.signature.agreement import DIFFERENCE, NUMBERS, Row, beside, nothing, over_heads, require
+from localize.signature.choice import choosing_half, head_name, head_scores, strongest_head
+from localize.signature.compare import warn_of_few_clusters
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+LEVEL = 0.05
+"""Of the test of the rank correlation over heads."""
+
+SCORE = "rare-token score of head {}"
+NLL_RISE = "NLL rise without head {}"
+MATCH_LOST = "exact match lost without head {}"
+TOGETHER = "rank correlation of rare-token score and NLL rise over heads"
+
+ABOVE = "scores above its null"
+NOT_ABOVE = "does not score above its null: nothing to confirm"
+CONFIRMED = "removal confirms: costs more than the layer's other heads"
+UNCONFIRMED = "removal does not confirm: interval holds 0"
+CONTRADICTED = "removal contradicts: costs less than the layer's other heads"
+NOT_ASKED = "removal costs more, but the head does not score above its null"
+UNKNOWN = "not known: not measured, or a single cluster"
+GO_TOGETHER = "removal confirms: heads that score higher cost more"
+GO_APART = "removal does not confirm: inside the null"
+OPPOSED = "removal contradicts: heads that score higher cost less"
+
+
+def causal_table(signature: "MemorizationSignature", *, query: str, seed: int, resamples: int) -> "pd.DataFrame":
+    """Attention to rare tokens held against removal; see `MemorizationSignature.causal_check`."""
+    import pandas as pd
+
+    heads, ablate = "localize.rare_token_heads(model, paragraphs)", "localize.ablate(model, paragraphs)"
+    removed = ("ablated_nll", "ablated_exact_match", "unperturbed_nll", "unperturbed_exact_match")
+    needed = {"rare_token_score": heads, "rare_token_null": heads} | dict.fromkeys(removed, ablate)
+    require(signature, "causal_check", needed)
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
+    score, null = head_scores(dataset, query)
+    rise, lost = removal_effects(dataset)
+    at = strongest_head(score - null, group, clusters, seed)
+    chose, rows, draws = choosing_half(clusters, seed), [], {"seed": seed, "resamples": resamples}
+    for name in signature.groups:
+        inside = group == name
+        if at is not None:
+            told, rest = {"group": name, "head": head_name(dataset, at)}, inside & ~chose
+            pairs = {SCORE: (score[:, *at], null[:, *at])}
+            pairs |= {NLL_RISE: with_control(rise, at), MATCH_LOST: with_control(lost, at)}
+            tested = {q: beside(own[rest], other[rest], clusters[rest], **draws) for q, (own, other) in pairs.items()}
+            verdicts = _verdicts(*(tested[quantity] for quantity in pairs))
+            for (quantity, row), verdict in zip(tested.items(), verdicts, strict=True):
+                rows.append(told | row | {"quantity": quantity.format(told["head"]), "verdict": verdict})
+        row = over_heads((score - null)[inside], rise[inside], clusters[inside], **draws)
+        told = {"group": name, "head": "", "quantity": TOGETHER, "verdict": _together(row)}
+        rows.append(nothing() | row | told)
+    columns = ["quantity", "group", *NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "head", "verdict"]
+    return pd.DataFrame(rows)[columns].set_index(["quantity", "group"])
+
+
+def removal_effects(
+    dataset: "xr.Dataset",
+) -> tuple[Float[np.ndarray, "paragraph layer head"], Float[np.ndarray, "paragraph layer head"]]:
+    """NLL rise (nats per token) and exact match lost (tokens) when each head is removed; nan for one that was not."""
+    rise = dataset["ablated_nll"] - dataset["unperturbed_nll"]
+    lost = dataset["unperturbed_exact_match"] - dataset["ablated_exact_match"]
+    rise, lost = (effect.transpose("paragraph", "layer", "head").values.astype(float) for effect in (rise, lost))
+    return rise, lost
+
+
+def with_control(
+    effect: Float[np.ndarray, "paragraph layer head"], at: tuple[int, int]
+) -> tuple[Float[np.ndarray, " paragraph"], Float[np.ndarray, " paragraph"]]:
+    """One head's effect, and the mean over the other heads of its layer that were removed."""
+    layer, head = at
+    others = np.delete(effect[:, layer], head, axis=1)
+    count = (~np.isnan(others)).sum(1)
+    mean = np.where(count > 0, np.nansum(others, axis=1) / np.maximum(count, 1), np.nan)
+    return effect[:, layer, head], mean
+
+
+def _verdicts(score: Row, rise: Row, lost: Row) -> tuple[str, str, str]:
+    """What the three differences say, each by where its interval lies."""
+    sides = [_side(row) for row in (score, rise, lost)]
+    named = {0: UNCONFIRMED, -1: CONTRADICTED, None: UNKNOWN, 1: CONFIRMED if sides[0] == 1 else NOT_ASKED}
+    first = UNKNOWN if sides[0] is None else ABOVE if sides[0] == 1 else NOT_ABOVE
+    return first, named[sides[1]], named[sides[2]]
+
+
+def _side(row: Row) -> int | None:
+    """Where the interval of the difference lies: above 0, below it, around it (0), or not known."""
+    low, high = row["difference_low"], row["difference_high"]
+    if np.isnan(low):
+        return None
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _together(row: Row) -> str:
+    if np.isnan(row["p_value"]):
+        return UNKNOWN
+    if row["p_value"] > LEVEL:
+        return GO_APART
+    return GO_TOGETHER if row["estimate"] > row["null"] else OPPOSED
