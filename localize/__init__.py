@@ -7,15 +7,18 @@ if TYPE_CHECKING:
     from localize import plots
     from localize.edit.masks import WeightMask, top_weights
     from localize.errors import InputError, LocalizeError, ModelError, SignatureError
+    from localize.measure.ablation import ablate, ablation_hooks, head_means
     from localize.measure.activation_gradients import activation_gradients
     from localize.measure.contrastive import contrastive_gradients
     from localize.measure.gradients import gradients
     from localize.measure.heads import rare_token_heads
     from localize.measure.perturbation import perturb_prefix
     from localize.measure.recall import recall
+    from localize.measure.replacement import replace_rarest
     from localize.measure.similarity import copy_similarity, set_similarity
     from localize.models.hooks import HookedModel
     from localize.models.load import load_model
+    from localize.models.untrained import untrained
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.paragraphs.readers import load_paragraphs
     from localize.paragraphs.unigrams import unigram_counts
@@ -32,10 +35,13 @@ _HOME = {
     "Paragraphs": "localize.paragraphs.paragraphs",
     "SignatureError": "localize.errors",
     "WeightMask": "localize.edit.masks",
+    "ablate": "localize.measure.ablation",
+    "ablation_hooks": "localize.measure.ablation",
     "activation_gradients": "localize.measure.activation_gradients",
     "contrastive_gradients": "localize.measure.contrastive",
     "copy_similarity": "localize.measure.similarity",
     "gradients": "localize.measure.gradients",
+    "head_means": "localize.measure.ablation",
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
@@ -43,9 +49,11 @@ _HOME = {
     "plots": "localize",
     "rare_token_heads": "localize.measure.heads",
     "recall": "localize.measure.recall",
+    "replace_rarest": "localize.measure.replacement",
     "set_similarity": "localize.measure.similarity",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
+    "untrained": "localize.models.untrained",
 }
 """Where each public name lives; it is imported on first use, because torch takes seconds."""
 
@@ -58,10 +66,13 @@ __all__ = [
     "Paragraphs",
     "SignatureError",
     "WeightMask",
+    "ablate",
+    "ablation_hooks",
     "activation_gradients",
     "contrastive_gradients",
     "copy_similarity",
     "gradients",
+    "head_means",
     "load_model",
     "load_paragraphs",
     "load_signature",
@@ -69,9 +80,11 @@ __all__ = [
     "plots",
     "rare_token_heads",
     "recall",
+    "replace_rarest",
     "set_similarity",
     "top_weights",
     "unigram_counts",
+    "untrained",
 ]
 
 

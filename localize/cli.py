@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from localize.axes import FOLDED, RAW
 from localize.errors import InputError, LocalizeError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-MEASUREMENTS = ("gradients", "heads", "perturbation")
+MEASUREMENTS = ("gradients", "heads", "ablation", "replacement", "perturbation")
 SIGNATURE_FILE = "signature.zarr.zip"
 PAGE_FILE = "signature.html"
 EMBEDDED_SAMPLE = 260
@@ -49,6 +50,9 @@ def run(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")] = "float32",
+    weights: Annotated[
+        str, typer.Option(help=f"{RAW}, as they were trained, or {FOLDED}, processed as the paper's were.")
+    ] = RAW,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     batch_size: Annotated[
         int | None, typer.Option(help="Paragraphs a pass; each measurement's own default if left out.")
@@ -63,11 +67,20 @@ def run(
             raise InputError(f"{option} {value}: must be at least 1.")
     if blocking := next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None):
         raise InputError(f"--out {out}: {'' if blocking == out else f'{blocking} '}is a file; a folder is needed.")
-    from localize import gradients, load_model, load_paragraphs, perturb_prefix, rare_token_heads
+    from localize import (
+        ablate,
+        gradients,
+        load_model,
+        load_paragraphs,
+        perturb_prefix,
+        rare_token_heads,
+        replace_rarest,
+    )
     from localize.measure.heads import check_rankable
+    from localize.measure.replacement import check_long_enough
 
     quiet_libraries()
-    hooked = load_model(model, tokenizer=tokenizer, device=device, dtype=dtype)
+    hooked = load_model(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights)
     read = load_paragraphs(paragraphs, hooked, prefix_length=prefix, continuation_length=continuation, limit=limit)
     if paragraphs is None and sample is None and limit is None:
         sample = EMBEDDED_SAMPLE
@@ -77,6 +90,8 @@ def run(
     read.check_fits(hooked)
     if "heads" in chosen:
         check_rankable(read)
+    if "replacement" in chosen:
+        check_long_enough(read)
     say(str(hooked))
     say(str(read) if len(read) == whole else f"{read}, {len(read)} of {whole} (--sample)")
     for line in read.skipped[:5]:
@@ -87,6 +102,8 @@ def run(
     jobs = {
         "gradients": lambda: gradients(hooked, read, **size),
         "heads": lambda: rare_token_heads(hooked, read, seed=seed, **size),
+        "ablation": lambda: ablate(hooked, read, **size),
+        "replacement": lambda: replace_rarest(hooked, read, seed=seed, **size),
         "perturbation": lambda: perturb_prefix(hooked, read, draws=draws, seed=seed, **size),
     }
     signature = None

@@ -100,12 +100,28 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
     assert (code, stderr) == (0, "")
     assert sorted(path.name for path in out.iterdir()) == ["signature.html", "signature.zarr.zip"]
     signature = load_signature(out / "signature.zarr.zip")
-    assert set(signature.variables) == set(REGISTRY)
+    on_request = (
+        "embedding_",
+        "bias_",
+        "activation_",
+        "residual_",
+        "contrastive_",
+        "copy_",
+        "set_similarity",
+        "set_split",
+    )
+    assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)}
     assert len(signature) == 12
     assert signature["perturbed_nll"].sizes["draw"] == 3
     calls = signature.dataset.attrs["calls"]
-    assert [call["measurement"] for call in calls] == ["gradients", "rare_token_heads", "perturb_prefix"]
-    assert [call.get("seed") for call in calls] == [None, 3, 3]
+    assert [call["measurement"] for call in calls] == [
+        "gradients",
+        "rare_token_heads",
+        "ablate",
+        "replace_rarest",
+        "perturb_prefix",
+    ]
+    assert [call.get("seed") for call in calls] == [None, 3, None, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
     for told in (
@@ -157,8 +173,22 @@ def test_one_measurement_may_be_chosen(localize, checkpoint, good, tmp_path):
     )
     assert (code, stderr) == (0, "")
     signature = load_signature(tmp_path / "out" / "signature.zarr.zip")
-    assert set(signature.variables) == {"exact_match", "nll", "token_nll", "rare_token_score", "rare_token_null"}
+    assert {"exact_match", "nll", "token_nll", "rare_token_score", "rare_token_null"} <= set(signature.variables)
+    assert not any("gradient" in name or "perturbed" in name for name in signature.variables)
     assert len(signature) == 6
+
+
+def test_weights_may_be_folded(localize, checkpoint, good, tmp_path):
+    options = (*LENGTHS, "--measure", "gradients")
+    code, _, stderr = localize(
+        "run", checkpoint, good, *options, "--out", tmp_path / "out", "--limit", "6", "--weights", "folded"
+    )
+    assert (code, stderr) == (0, "")
+    model = load_signature(tmp_path / "out" / "signature.zarr.zip").dataset.attrs["model"]
+    assert (model["weights"], model["name"]) == ("folded", str(checkpoint))
+    told = localize("run", checkpoint, good, *options, "--out", tmp_path / "none", "--weights", "centred")
+    assert refused(told) == "weights='centred' is not one of raw, folded."
+    assert not (tmp_path / "none").exists()
 
 
 def test_rows_that_are_skipped_are_told(localize, checkpoint, tmp_path, monkeypatch):
@@ -291,10 +321,13 @@ def test_texts_for_a_model_without_tokenizer(run_refused, write):
 
 
 def test_an_unknown_measurement(run_refused, good):
-    assert run_refused(good, "--measure", "dreams") == "--measure dreams: not one of gradients, heads, perturbation."
+    assert (
+        run_refused(good, "--measure", "dreams")
+        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation."
+    )
     assert (
         run_refused(good, "--measure", "heads", "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, perturbation."
+        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation."
     )
 
 

@@ -1,38 +1,38 @@
 """Which attention heads look at the rare tokens of a prefix."""
 
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from localize.axes import NULLS, QUERIES
 from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
+from localize.measure.attention import spearman
 from localize.measure.batches import in_batches
-from localize.measure.labels import labelled
-from localize.measure.recall import recall_of
+from localize.measure.labels import groups_of, labelled
+from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
+from localize.measure.recall import check_finite, recall_in_passing, score
+from localize.measure.summed import RankSums
 from localize.models.hooks import HookedModel, visible_keys
+from localize.models.untrained import untrained as untrained_twin
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.paragraphs.unigrams import unigram_counts
+from localize.paragraphs.unigrams import corpus_counts
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
-
-def average_ranks(values: Float[Tensor, "*row item"] | Int[Tensor, "*row item"]) -> Float[Tensor, "*row item"]:
-    """0-based ranks along the last axis, ties given the mean of their ranks, as float32 (exact for fewer than 2^23 items)."""
-    one, other = values[..., :, None], values[..., None, :]
-    smaller, equal = (one > other).sum(-1), (one == other).sum(-1)
-    return smaller + (equal - 1) / 2
-
-
-def spearman(x: Float[Tensor, "*#row item"], y: Float[Tensor, "*#row item"]) -> Float[Tensor, "*out"]:
-    """Spearman's rho along the last axis, in float64; nan where either side is constant. Leading axes broadcast."""
-    x, y = (average_ranks(side).double() for side in (x, y))
-    x, y = (side - side.mean(-1, keepdim=True) for side in (x, y))
-    scale = (x.square().sum(-1) * y.square().sum(-1)).sqrt()
-    return torch.where(scale > 0, (x * y).sum(-1) / scale, torch.nan)
+SCORES = {
+    "rare_token_score": "rare_token_null",
+    "rare_token_kendall": "rare_token_kendall_null",
+    "rare_token_mass": "rare_token_mass_null",
+}
+"""Each with the name of its null, in the order of `View.scores`."""
 
 
 def rare_token_scores(
@@ -71,17 +71,11 @@ def rare_token_scores(
             "and at least two earlier keys are compared."
         )
     seen = visible_keys(1, query + 1, window, pattern.device)[0, :query]
-    return _scores(pattern[:, :, query, :query], counts[:, :query], seen)
-
-
-def _scores(
-    attention: Float[Tensor, "paragraph head key"], counts: Int[Tensor, "*paragraph key"], seen: Bool[Tensor, " key"]
-) -> Float[Tensor, "paragraph head"]:
     if int(seen.sum()) < 2:
         raise LocalizeError(
             "rare_token_scores: the window shows fewer than two earlier keys; no rank correlation exists."
         )
-    return spearman(attention[..., seen], -counts[..., None, seen].to(attention.dtype))
+    return spearman(pattern[:, :, query, :query][..., seen], -counts[:, None, :query][..., seen])[..., 0]
 
 
 def check_rankable(paragraphs: Paragraphs) -> None:
@@ -115,6 +109,93 @@ def mismatched(paragraphs: Paragraphs, draws: int, seed: int) -> Int[np.ndarray,
     )
 
 
+def orders(
+    hashes: Sequence[bytes], length: int, draws: int, seed: int
+) -> Float[np.ndarray, "paragraph draw prefix_position"]:
+    """Random numbers whose order permutes a prefix or any part of it, keyed by seed, paragraph and draw."""
+    keys = [[keyed_integer(2**32, "permute", seed, key, draw) for draw in range(draws)] for key in hashes]
+    return np.array([[np.random.default_rng(key).random(length) for key in row] for row in keys])
+
+
+@dataclass(frozen=True)
+class Rarities:
+    """By whose token counts a paragraph's attention is scored: its own, those of its partners, and its own permuted.
+
+    Attributes:
+        counts: Of each paragraph's prefix tokens.
+        partners: Indices of paragraphs from other clusters.
+        hashes: Of the paragraphs, which key the permutations.
+        seed: Of the permutations.
+    """
+
+    counts: Int[Tensor, "paragraph prefix_position"]
+    partners: Int[np.ndarray, "paragraph draw"]
+    hashes: Sequence[bytes]
+    seed: int
+
+    def of(self, rows: slice, device: torch.device) -> Callable[[View], Int[Tensor, "paragraph rarity key"]]:
+        """For some paragraphs what gives the counts in a view: the own ones first, then the partners', then permuted ones."""
+        draws, length = self.partners.shape[1], self.counts.shape[1]
+        order = torch.from_numpy(orders(self.hashes[rows], length, draws, self.seed)).to(device)
+        own = self.counts[rows, None].to(device)
+        others = self.counts[torch.from_numpy(self.partners[rows])].to(device)
+
+        def seen(view: View) -> Int[Tensor, "paragraph rarity key"]:
+            mine, theirs, drawn = (part[..., view.keys] for part in (own, others, order))
+            return torch.cat([mine, theirs, mine.expand_as(drawn).gather(-1, drawn.argsort(-1))], dim=1)
+
+        return seen
+
+
+def beside_nulls(
+    view: View, looks: Looks, twin: Looks | None, counts: Int[Tensor, "paragraph rarity key"], rarest: int
+) -> tuple[Float[Tensor, "score paragraph layer head"], Float[Tensor, "score paragraph null layer head"]]:
+    """`SCORES` by the own counts, and each of `NULLS`, without the last of them where there is no untrained twin.
+
+    Args:
+        view: What is scored.
+        looks: The model's.
+        twin: The untrained model's.
+        counts: As `Rarities.of` gives them.
+        rarest: How many tokens the mass is on.
+    """
+    scores = view.scores(looks, counts, rarest)
+    mismatched_scores, permuted = scores[..., 1:].chunk(2, dim=-1)
+    nulls = [mismatched_scores.nanmean(-1), permuted.nanmean(-1)]
+    if twin is not None:
+        nulls.append(view.scores(twin, counts[:, :1], rarest)[..., 0])
+    return scores[..., 0], torch.stack(nulls, dim=2)
+
+
+def blank(model: HookedModel, count: int, nulls: Sequence[str]) -> dict[str, np.ndarray]:
+    """What is measured per paragraph, nan until it is."""
+    cells = (len(QUERIES), model.n_layers, model.n_heads)
+    dtype = np.float64 if model.dtype == torch.float64 else np.float32
+    looks = ("attention_entropy", "attention_distance")
+    names = [*SCORES, *looks, *(f"{name}_untrained" for name in looks if NULLS[2] in nulls)]
+    arrays = {name: np.full((count, *cells), np.nan, dtype) for name in names}
+    return arrays | {name: np.full((count, len(nulls), *cells), np.nan, dtype) for name in SCORES.values()}
+
+
+def write_scores(
+    arrays: dict[str, np.ndarray],
+    rows: slice,
+    view: View,
+    own: Float[Tensor, "score paragraph layer head"],
+    nulls: Float[Tensor, "score paragraph null layer head"],
+) -> None:
+    """Put what `beside_nulls` gives where it belongs."""
+    for (name, null_name), values, beside in zip(SCORES.items(), own.cpu().numpy(), nulls.cpu().numpy(), strict=True):
+        arrays[name][rows, view.query, view.layers] = values
+        arrays[null_name][rows, :, view.query, view.layers] = beside
+
+
+def write_looks(arrays: dict[str, np.ndarray], rows: slice, looks: Looks, suffix: str) -> None:
+    """Put entropy and distance where they belong."""
+    arrays[f"attention_entropy{suffix}"][rows] = looks.entropy.transpose(0, 1).cpu().numpy()
+    arrays[f"attention_distance{suffix}"][rows] = looks.distance.transpose(0, 1).cpu().numpy()
+
+
 @torch.no_grad()
 def rare_token_heads(
     model: HookedModel,
@@ -122,80 +203,87 @@ def rare_token_heads(
     *,
     counts: Int[Tensor, " vocab"] | None = None,
     null_draws: int = 8,
+    rarest: int = 5,
+    untrained: bool = True,
     seed: int = 0,
     batch_size: int = 32,
 ) -> "MemorizationSignature":
-    """For every head, whether the last prefix position attends to the prefix's rare tokens.
+    """For every head, whether it looks at the prefix's rare tokens, and how widely and how far back it looks at all.
 
-    Beside each score stands what the same attention scores against the rarity profiles of paragraphs from other clusters, which
-    keeps position (recency, the pull of the first token) and takes the content away.
+    Who looks is the last token of the prefix, at the tokens before it, and, averaged, those of the continuation, at all of the
+    prefix. Beside each score stand three nulls. "mismatched": the same attention against the rarity of paragraphs from other
+    clusters, which keeps position (recency, the pull of the first token) and takes the content away. "permuted": against the
+    paragraph's own rarity, permuted among the tokens seen, which takes position away as well and is too lenient alone.
+    "untrained": what a model of the same shape with random weights scores, by the paragraph's own rarity.
 
     Args:
         model: A hooked model.
-        paragraphs: The paragraphs; only their prefixes are read.
+        paragraphs: The paragraphs; their continuations are those that look.
         counts: Occurrences of each token in a reference corpus (`unigram_counts`). None takes the training corpus's, where the
-            model's folder has them, else those of the paragraphs themselves.
-        null_draws: Mismatched paragraphs per paragraph, averaged.
-        seed: Seed of those draws.
-        batch_size: Paragraphs a forward pass.
+            model's folder has them, else those of the paragraphs themselves, equal paragraphs counted once.
+        null_draws: Mismatched paragraphs, and permutations, per paragraph; scores are averaged over them.
+        rarest: How many tokens count as the rarest in `rare_token_mass`.
+        untrained: Whether to measure an untrained twin, which takes a second copy of the weights and a second forward pass.
+        seed: Seed of the draws and of the untrained weights.
+        batch_size: Paragraphs a forward pass; the numbers are the same for any, up to rounding.
 
     Returns:
-        `rare_token_score` and `rare_token_null`, Spearman's rho in [-1, 1], nan where attention or rarity is constant; local layers
-        are scored on the keys they see. Recall is attached.
+        `rare_token_score` (Spearman's rho), `rare_token_kendall` (tau-b), both in [-1, 1] and positive where rarer tokens get
+        more attention, and `rare_token_mass` (share of attention, which is larger where fewer tokens are seen: hold it against
+        its null), each with its null; `attention_entropy` (nats) and `attention_distance` (tokens), over all that is seen,
+        and those of the twin as `_untrained`; and the paper's `summed_rank_correlation` of each group, negative where rarer
+        tokens get more, with what even attention gives, `summed_rank_correlation_uniform`. Local layers are scored on what
+        they see. Nan where there is nothing to score: attention or rarity is constant, or fewer than two tokens are seen.
+        Recall is attached.
 
     Raises:
         InputError: If the paragraphs do not fit the model, are one cluster, so that there is no null, or have a prefix shorter
             than three tokens.
-        LocalizeError: If `counts` has not one entry per token of the vocabulary.
+        LocalizeError: If `counts` has not one entry per token of the vocabulary, or `null_draws` or `rarest` is below 1.
 
     Source:
-        Stoehr et al. 2024, section 5; rank correlation inside each paragraph and the mismatched null are ours.
+        Stoehr et al. 2024, section 5: the summed correlation. Rank correlation inside each paragraph and the nulls are ours.
     """
     check_rankable(paragraphs)
-    if null_draws < 1:
-        raise LocalizeError(f"rare_token_heads: null_draws={null_draws} must be at least 1.")
-    recall = recall_of(model, paragraphs)
+    if null_draws < 1 or rarest < 1:
+        raise LocalizeError(f"rare_token_heads: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
+    recall, in_passing = recall_in_passing(model, paragraphs)
+    counts, corpus = corpus_counts(model, paragraphs, counts, "rare_token_heads")
+    counts, prefix_length = counts.cpu(), paragraphs.prefix_length
     partners = mismatched(paragraphs, null_draws, seed)
-    corpus = "given"
-    if counts is None:
-        corpus = "training corpus" if model.unigram_counts is not None else "the paragraphs measured"
-        counts = model.unigram_counts
-    if counts is None:
-        counts = unigram_counts(paragraphs, vocab_size=model.vocab_size)
-    if len(counts) != model.vocab_size:
-        raise LocalizeError(
-            f"rare_token_heads: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}."
-        )
-    query = paragraphs.prefix_length - 1
-    frequency = counts[paragraphs.prefixes[:, :query]]  # (paragraph, key)
-    shape = (len(paragraphs), model.n_layers, model.n_heads)
-    score, null = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    names = {f"blocks.{layer}.attn.hook_pattern": layer for layer in range(model.n_layers)}
-    visible = {
-        layer: visible_keys(1, query + 1, model.window(layer))[0, :query].to(model.device) for layer in names.values()
-    }
+    rarities = Rarities(counts[paragraphs.prefixes], partners, paragraphs.hashes, seed)
+    twin, nulls = (untrained_twin(model, seed), NULLS) if untrained else (None, NULLS[:2])
+    arrays, sums = blank(model, len(paragraphs), nulls), RankSums(model.n_layers, model.n_heads, prefix_length - 1)
+    seen_by = views(model, prefix_length, paragraphs.tokens.shape[1])
 
     def work(rows: slice) -> None:
-        own = frequency[rows].to(model.device)
-        others = frequency[torch.from_numpy(partners[rows])].to(model.device)  # (paragraph, draw, key)
-
-        def on_pattern(pattern: Tensor, name: str) -> None:
-            layer = names[name]
-            attention = pattern[:, :, query, :query]
-            score[rows, layer] = _scores(attention, own, visible[layer]).cpu().numpy()
-            mismatched_scores = [_scores(attention, others[:, draw], visible[layer]) for draw in range(null_draws)]
-            null[rows, layer] = torch.stack(mismatched_scores).nanmean(0).cpu().numpy()
-
-        model.forward(
-            paragraphs.prefixes[rows].to(model.device), hooks=dict.fromkeys(names, on_pattern), read=slice(-1, None)
-        )
+        tokens, counts_in = paragraphs.tokens[rows].to(model.device), rarities.of(rows, model.device)
+        looks, states = look(model, tokens, prefix_length)
+        twin_looks = look(twin, tokens, prefix_length)[0] if twin is not None else None
+        for view in seen_by:
+            write_scores(arrays, rows, view, *beside_nulls(view, looks, twin_looks, counts_in(view), rarest))
+        write_looks(arrays, rows, looks, "")
+        if twin_looks is not None:
+            write_looks(arrays, rows, twin_looks, "_untrained")
+        if in_passing:
+            recall.fill(rows, *score(model, states, tokens[:, prefix_length:]))
+        last = [view for view in seen_by if view.query == LAST_PREFIX]
+        summands = [(view.layers, view.attention(looks).cpu(), counts_in(view)[:, 0].cpu()) for view in last]
+        for summand in summands:  # only now, so that a batch that ran out of memory half-way has added nothing
+            sums.add(*summand, groups_of(paragraphs[rows], recall.rows(rows)))
 
     in_batches(work, len(paragraphs), batch_size, what="heads")
+    check_finite(model, paragraphs, recall)
+    sets, summed, uniform = sums.correlations()
+    arrays |= {"summed_rank_correlation": summed, "summed_rank_correlation_uniform": uniform}
     call = {
         "measurement": "rare_token_heads",
         "counts": corpus,
+        "counts_hash": hashlib.sha256(counts.numpy().astype("<i8").tobytes()).hexdigest(),
         "null_draws": null_draws,
+        "rarest": rarest,
+        "untrained": untrained,
         "seed": seed,
         "batch_size": batch_size,
     }
-    return labelled(model, paragraphs, recall, {"rare_token_score": score, "rare_token_null": null}, call=call)
+    return labelled(model, paragraphs, recall, arrays, call=call, axes={"set": sets, "null": nulls})

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from localize.axes import CONTINUATIONS, OWN, TRUE
-from localize.errors import InputError, LocalizeError
+from localize.axes import OWN
+from localize.errors import LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
+from localize.measure.continuation import continued
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, score
 from localize.models.hooks import HookedModel, KeyValues
@@ -103,17 +104,8 @@ def perturb_prefix(
     """
     if draws < 1 or batch_size < 1:
         raise LocalizeError(f"perturb_prefix: draws={draws} and batch_size={batch_size} must both be at least 1.")
-    if continuation not in CONTINUATIONS:
-        raise LocalizeError(f"perturb_prefix: continuation={continuation!r} is not one of {', '.join(CONTINUATIONS)}.")
+    tokens = continued(model, paragraphs, continuation, "perturb_prefix")
     recall = recall_of(model, paragraphs)
-    if continuation == OWN:
-        tokens = paragraphs.with_own_continuation(model).tokens
-    elif paragraphs.recall_continuation == TRUE:
-        tokens = paragraphs.recall_tokens
-    else:
-        raise InputError(
-            f"perturb_prefix: {paragraphs.source} hold own continuations only; continuation='true' needs the true text."
-        )
     before = measure_recall(model, tokens, paragraphs.prefix_length)
     replacements = uniform_replacements(paragraphs, model.vocab_size, draws, seed)
     matched = np.zeros(replacements.shape, dtype=np.int64)

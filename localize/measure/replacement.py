@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+RAREST = 3
+"""How many of a prefix's tokens are replaced together."""
+
+
 def rarest_and_common(
     counts: Int[np.ndarray, " prefix_position"], order: Int[np.ndarray, " prefix_position"], tokens: int
 ) -> Int[np.ndarray, "replaced token"] | None:
@@ -99,13 +103,22 @@ def replaced_recall(
     return exact.to(loss.dtype).view(drawn).mean(-1), loss.mean(1).view(drawn).mean(-1)
 
 
+def check_long_enough(paragraphs: Paragraphs, tokens: int = RAREST) -> None:
+    """Raise an `InputError` unless a prefix has room for so many rare and as many common tokens."""
+    if paragraphs.prefix_length < 2 * tokens:
+        raise InputError(
+            f"replace_rarest: {paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least {2 * tokens} for "
+            f"tokens={tokens}, to replace as many rare as common ones."
+        )
+
+
 @torch.no_grad()
 def replace_rarest(
     model: HookedModel,
     paragraphs: Paragraphs,
     *,
     counts: Int[Tensor, " vocab"] | None = None,
-    tokens: int = 3,
+    tokens: int = RAREST,
     draws: int = 4,
     continuation: str = OWN,
     seed: int = 0,
@@ -147,12 +160,8 @@ def replace_rarest(
         raise LocalizeError(
             f"replace_rarest: tokens={tokens}, draws={draws} and batch_size={batch_size} must all be at least 1."
         )
+    check_long_enough(paragraphs, tokens)
     prefix_length = paragraphs.prefix_length
-    if prefix_length < 2 * tokens:
-        raise InputError(
-            f"replace_rarest: {paragraphs.source}: prefix_length={prefix_length} must be at least {2 * tokens} for "
-            f"tokens={tokens}, to replace as many rare as common ones."
-        )
     texts = continued(model, paragraphs, continuation, "replace_rarest")
     recall = recall_of(model, paragraphs)
     counts, corpus = corpus_counts(model, paragraphs, counts, "replace_rarest")

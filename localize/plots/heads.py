@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.axes import NULLS, QUERIES
 from localize.errors import LocalizeError
 from localize.plots.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
@@ -31,8 +32,8 @@ def heads(signature: "MemorizationSignature", *, top: int = 12, seed: int = 0) -
     Score and null share one scale of colours, white at 0; a cross marks a head without a score (it attends evenly).
     Local layers are labelled with their window. The list shows each head's mean score with its 95 % interval by
     bootstrap over clusters, and its null. It is ordered on the paragraphs that it shows, so that its first heads
-    look better than they are: `signature.summary()` tests the first head on other clusters. The scores read
-    prefixes only; continuations play no part.
+    look better than they are: `signature.summary()` tests the first head on other clusters. The attention is that of
+    the last prefix token; continuations play no part.
 
     Args:
         signature: Holds `localize.rare_token_heads`.
@@ -60,7 +61,7 @@ def draw_heads(
         raise LocalizeError(f"plots.heads: top={top} must be at least 1.")
     require(signature, "plots.heads", VARIABLES, "localize.rare_token_heads(model, paragraphs)")
     dataset, groups = signature.dataset, groups_of(signature)
-    score, null = (dataset[name].transpose("paragraph", "layer", "head").values for name in VARIABLES)
+    score, null = scores(dataset)
     top = min(top, score[0].size)
     height = max(map_height(score.shape[1], compact), ROW * top)
     step = height + TITLE + 11
@@ -76,6 +77,15 @@ def draw_heads(
         place = Box(LIST_LEFT, above, LIST_WIDTH, height)
         _list(sheet, place, group, lists[row], score[0].size, top, _ends(lists), last=is_last)
     return last + 80
+
+
+def scores(
+    dataset: "xr.Dataset",
+) -> tuple[Float[np.ndarray, "paragraph layer head"], Float[np.ndarray, "paragraph layer head"]]:
+    """What is drawn: the score of the last prefix token's attention, and its mismatched null."""
+    score, null = (dataset[name].sel(query=QUERIES[0]) for name in VARIABLES)
+    axes = ("paragraph", "layer", "head")
+    return score.transpose(*axes).values, null.sel(null=NULLS[0]).transpose(*axes).values
 
 
 def _colours(sheet: Sheet, means: list[tuple[np.ndarray, np.ndarray]], box: Box) -> str:
@@ -149,7 +159,7 @@ class Best:
     @classmethod
     def of(cls, group: Group, dataset: "xr.Dataset", top: int, seed: int) -> "Best":
         """Choose them and work out their intervals."""
-        score, null = (dataset[name].transpose("paragraph", "layer", "head").values for name in VARIABLES)
+        score, null = scores(dataset)
         means = group.mean(null)
         at = tuple(np.array(best_heads(group.mean(score) - means, top), dtype=int).reshape(-1, 2).T)
         layers, heads = dataset["layer"].values[at[0]], dataset["head"].values[at[1]]

@@ -5,7 +5,9 @@
   stands what a profile even over layers has, which is a landmark, not a test.
 - *Strongest rare-token head*: chosen on one half of the clusters, scored on the other. Null: the same head's attention against the
   rarity of paragraphs from other clusters. And, where heads were removed, the *NLL rise without it*, on the same half: beside it stands
-  what removing the other heads of its layer costs, because a score is a correlation.
+  what removing the other heads of its layer costs, because a score is a correlation. In NLL, because text that is said with less
+  confidence loses its exact match to almost any change.
+- *NLL rise with the rarest tokens replaced*; beside it as many common ones at like positions.
 - *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
   are chosen on some draws and scored on the others. Null: positions permuted, for the top positions in each draw apart.
 """
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from localize.axes import MEMORIZED, NOT_MEMORIZED, QUERIES, ordered_groups
+from localize.axes import MEMORIZED, NOT_MEMORIZED, QUERIES, REPLACED, ordered_groups
 from localize.signature.causal import NLL_RISE, SCORE, removal_effects, with_control
 from localize.signature.choice import choosing_half, head_name, head_scores, strongest_head
 from localize.signature.compare import warn_of_few_clusters
@@ -61,6 +63,8 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
         )
     if "rare_token_score" in signature:
         rows += _head_rows(dataset, seed)
+    if "replaced_nll" in signature:
+        rows += _replacement_rows(dataset, seed)
     if "perturbed_exact_match" in signature:
         drop = exact_match_drop(dataset)
         for name, measure, draw_by_draw in (
@@ -226,6 +230,15 @@ def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
         name = quantity.format(head_name(dataset, at))
         rows += _rows(name, values[scored], group[scored], clusters[scored], seed, of_group)
     return rows
+
+
+def _replacement_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
+    """What replacing the rarest prefix tokens costs, beside as many common ones at like positions."""
+    rise = dataset["replaced_nll"] - dataset["unperturbed_nll"]
+    rarest, common = (rise.sel(replaced=which).values.astype(float) for which in REPLACED)
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    of_group = partial(_beside, rarest, common, clusters, seed)
+    return _rows("NLL rise with the rarest tokens replaced", rarest, group, clusters, seed, of_group)
 
 
 def _beside(
