@@ -85,20 +85,27 @@ def check_rankable(paragraphs: Paragraphs) -> None:
             f"{paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least 3 for rare_token_heads, "
             "to rank two earlier tokens."
         )
+    check_clusters(paragraphs, "rare_token_heads")
+
+
+def check_clusters(paragraphs: Paragraphs, caller: str) -> None:
+    """Raise an `InputError` unless there are two clusters, so that a paragraph can be held against one from another."""
     if len(np.unique(paragraphs.clusters)) < 2:
         raise InputError(
             f"{paragraphs.source}: {len(paragraphs)} paragraph(s) in one cluster of near-duplicates; "
-            "the null of rare_token_heads needs at least two clusters."
+            f"the null of {caller} needs at least two clusters."
         )
 
 
-def mismatched(paragraphs: Paragraphs, draws: int, seed: int) -> Int[np.ndarray, "paragraph draw"]:
+def mismatched(
+    paragraphs: Paragraphs, draws: int, seed: int, caller: str = "rare_token_heads"
+) -> Int[np.ndarray, "paragraph draw"]:
     """For each paragraph some others, drawn evenly from the paragraphs of other clusters, keyed by seed, paragraph and draw.
 
     Raises:
-        InputError: If all paragraphs are in one cluster.
+        InputError: If all paragraphs are in one cluster; `caller` is named.
     """
-    check_rankable(paragraphs)
+    check_clusters(paragraphs, caller)
     clusters = paragraphs.clusters
     others = {cluster: np.flatnonzero(clusters != cluster) for cluster in np.unique(clusters)}
     return np.array(

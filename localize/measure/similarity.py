@@ -127,7 +127,8 @@ def copy_similarity(
         gradient is 0. Recall is attached.
 
     Raises:
-        InputError: If there is not one copy of like shape for each paragraph, or something does not fit the model.
+        InputError: If there is not one copy of like shape for each paragraph, all are in one cluster, or something does not fit
+            the model.
 
     Source:
         Stoehr et al. 2024, appendix, of sets. Per paragraph, and the null: ours.
@@ -139,7 +140,7 @@ def copy_similarity(
         )
     copies.check_fits(model)
     recall = recall_of(model, paragraphs)
-    partners = torch.from_numpy(mismatched(paragraphs, 1, seed)[:, 0])
+    partners = torch.from_numpy(mismatched(paragraphs, 1, seed, "copy_similarity")[:, 0])
     shape = (2, len(paragraphs), model.n_layers, len(COMPONENTS))
     similarity = torch.full(shape, torch.nan, dtype=torch.promote_types(model.dtype, torch.float32))
 

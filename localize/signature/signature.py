@@ -328,7 +328,7 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
         )
     coords = [str(n) for n in b.coords if n in a.coords]
     for name in coords:
-        if not np.array_equal(a[name].values, b[name].values):
+        if not np.array_equal(a[name].values, b[name].values) and not (name == "group" and _moved_by_a_tie(a, b)):
             raise SignatureError(
                 f"join: {name!r} differs between the two signatures; measure both with the same labels and layers."
             )
@@ -341,6 +341,17 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
     return MemorizationSignature(merged)
 
 
+def _ties(differs: np.ndarray) -> bool:
+    """Whether so few differ that it can be rounding: a tie of two logits may fall either way in another batch or kernel."""
+    return bool(differs.sum() <= max(1, 0.01 * differs.size))
+
+
+def _moved_by_a_tie(a: "xr.Dataset", b: "xr.Dataset") -> bool:
+    """Whether groups differ in few paragraphs, and only where exact match does, which they follow; the left ones are kept."""
+    differs = a["group"].values != b["group"].values
+    return _ties(differs) and not bool((differs & (a["exact_match"].values == b["exact_match"].values)).any())
+
+
 def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray") -> None:
     ways = [array.attrs.get("continuation") for array in (a, b)]
     if ways[0] != ways[1]:
@@ -348,8 +359,7 @@ def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray") -> None:
             f"join: {name} is of the {ways[0]} continuation on the left and of the {ways[1]} one on the right."
         )
     if a.dtype.kind in "iu":
-        # A tie of two logits may fall either way in another batch; more than a few differences are no rounding.
-        agree = a.shape == b.shape and (a.values != b.values).mean() <= 0.01
+        agree = a.shape == b.shape and _ties(a.values != b.values)
     else:
         agree = a.shape == b.shape and np.allclose(
             a.values, b.values, rtol=ROUNDING, atol=ROUNDING * 0.1, equal_nan=True

@@ -107,3 +107,11 @@ def test_copies_of_another_shape_are_refused(neo, paragraphs):
         f"copy_similarity: the copies are {paragraphs[:2]!r} and the paragraphs {paragraphs!r}; one copy of the same prefix and "
         "continuation length is needed for each paragraph."
     )
+
+
+def test_a_single_cluster_has_no_null(neo, paragraphs):
+    with pytest.raises(lz.InputError) as caught:
+        lz.copy_similarity(neo, paragraphs[[0, 6]], paragraphs[[0, 6]])
+    assert str(caught.value) == (
+        "Tensor: 2 paragraph(s) in one cluster of near-duplicates; the null of copy_similarity needs at least two clusters."
+    )

@@ -320,6 +320,19 @@ def test_a_tie_may_fall_either_way_but_not_often(make):
     assert told(lambda: with_wrong(0) | with_wrong(2)) == different("perturbed_exact_match")
 
 
+def test_a_group_that_a_tie_moved_joins_and_one_that_was_relabelled_does_not(make):
+    matched = np.array([0, 1, 2, 3])
+    left = make(GROUPS, {"exact_match": matched})
+    moved = [GROUPS[1], *GROUPS[1:]]
+    joined = left | make(moved, {"exact_match": np.add(matched, [1, 0, 0, 0])} | scores(value=0.5))
+    assert joined["group"].values.tolist() == list(GROUPS)
+    assert "rare_token_score" in joined
+    for groups, changed in ((moved, matched), (GROUPS[::-1], matched + 1)):
+        assert told(lambda groups=groups, changed=changed: left | make(groups, {"exact_match": changed})) == (
+            "join: 'group' differs between the two signatures; measure both with the same labels and layers."
+        )
+
+
 def test_another_model_does_not_join(make):
     left = make(GROUPS)
     other = make(GROUPS, model={"name": "tuned", "weights_hash": "b" * 64})
