@@ -75,7 +75,7 @@ def top_weights(
     paragraphs: Paragraphs,
     fraction: float = 0.001,
     *,
-    components: Sequence[str] = COMPONENTS,
+    components: str | Sequence[str] = COMPONENTS,
     layers: Sequence[int] | None = None,
     batch_size: int = 16,
 ) -> WeightMask:
@@ -101,6 +101,7 @@ def top_weights(
         Stoehr et al. 2024, section 4.2; there the budget is applied per component after the first.
     """
     layers = range(model.n_layers) if layers is None else layers
+    components = (components,) if isinstance(components, str) else components
     if not 0 < fraction <= 1:
         raise LocalizeError(f"top_weights: fraction={fraction} must lie above 0 and be at most 1.")
     if not components or set(components) - set(COMPONENTS):

@@ -55,14 +55,17 @@ def activation_gradients(
         scored = chosen_tokens(paragraphs, at)
         recall, filling = recall_of(model, paragraphs), False
     count, length = paragraphs.tokens.shape
-    by_head = torch.zeros(count, model.n_layers, len(SITES), model.n_heads, length, dtype=model.dtype)
-    by_stream = torch.zeros(count, model.n_layers, length, dtype=model.dtype)
+    precise = torch.promote_types(model.dtype, torch.float32)
+    by_head = torch.zeros(count, model.n_layers, len(SITES), model.n_heads, length, dtype=precise)
+    by_stream = torch.zeros(count, model.n_layers, length, dtype=precise)
 
     def work(rows: slice) -> None:
         def keep(into: Tensor) -> Hook:
             def on_activation(value: Tensor, _: str) -> None:
                 def on_gradient(gradient: Tensor) -> None:
-                    norms = torch.linalg.vector_norm(gradient, dim=-1).cpu()  # (row, position) or (row, position, head)
+                    norms = torch.linalg.vector_norm(
+                        gradient, dim=-1, dtype=precise
+                    ).cpu()  # (row, position) or (row, position, head)
                     into[..., : norms.shape[1]] = norms.movedim(1, -1)
 
                 value.register_hook(on_gradient)

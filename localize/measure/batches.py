@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from tqdm.auto import tqdm
@@ -17,8 +18,8 @@ def in_batches(work: Callable[[slice], None], count: int, batch_size: int, *, wh
 
     `work` writes its results where they belong and must give the same when a slice is done again.
     """
-    if batch_size < 1:
-        raise LocalizeError(f"batch_size={batch_size} must be at least 1.")
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise LocalizeError(f"batch_size={batch_size} must be a whole number of at least 1.")
     start = 0
     with tqdm(total=count, desc=what, unit="paragraph", delay=SHOW_AFTER, disable=not show, leave=False) as bar:
         while start < count:

@@ -1,6 +1,7 @@
 """Gradients of the paper's contrastive objective, -c NLL(forget) + KL(keep), at the model or some steps away from it."""
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,9 +68,9 @@ def contrastive_gradients(
     Source:
         Stoehr et al. 2024, section 4; there without a step, so that the second term plays no part.
     """
-    if c <= 0 or steps < 0 or learning_rate <= 0:
+    if not (0 < c < math.inf and steps >= 0 and 0 < learning_rate < math.inf):
         raise LocalizeError(
-            f"contrastive_gradients: c={c} and learning_rate={learning_rate} must be above 0, steps={steps} at least 0."
+            f"contrastive_gradients: c={c} and learning_rate={learning_rate} must be finite and above 0, steps={steps} at least 0."
         )
     recall = recall_of(model, paragraphs)
     group = groups_of(paragraphs, recall)

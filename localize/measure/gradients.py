@@ -25,7 +25,7 @@ def gradients(
     model: HookedModel,
     paragraphs: Paragraphs,
     *,
-    statistics: Sequence[str] = STATISTICS,
+    statistics: str | Sequence[str] = STATISTICS,
     sets: bool = True,
     embeddings: bool = False,
     biases: bool = False,
@@ -60,7 +60,7 @@ def gradients(
     Source:
         Stoehr et al. 2024, section 4: set-level, max. Per paragraph, the L2 norm, shares and cancellation: ours.
     """
-    statistics = _checked(statistics)
+    statistics = _checked((statistics,) if isinstance(statistics, str) else statistics)
     recall, filling = recall_in_passing(model, paragraphs)
     sizes, sums = Sizes(model, len(paragraphs), statistics), SetSums()
     outer = OuterSizes(model, len(paragraphs), statistics, embeddings=embeddings, biases=biases)

@@ -1,6 +1,5 @@
 """Which attention heads look at the rare tokens of a prefix."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from localize.measure.summed import RankSums
 from localize.models.hooks import HookedModel, visible_keys
 from localize.models.untrained import untrained as untrained_twin
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.paragraphs.unigrams import corpus_counts
+from localize.paragraphs.unigrams import corpus_counts, counts_hash
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
@@ -107,7 +106,8 @@ def mismatched(
     """
     check_clusters(paragraphs, caller)
     clusters = paragraphs.clusters
-    others = {cluster: np.flatnonzero(clusters != cluster) for cluster in np.unique(clusters)}
+    by_hash = np.array(sorted(range(len(paragraphs)), key=paragraphs.hashes.__getitem__))  # whatever order they come in
+    others = {cluster: by_hash[clusters[by_hash] != cluster] for cluster in np.unique(clusters)}
     return np.array(
         [
             [others[cluster][keyed_integer(len(others[cluster]), "mismatch", seed, key, draw)] for draw in range(draws)]
@@ -208,7 +208,7 @@ def rare_token_heads(
     model: HookedModel,
     paragraphs: Paragraphs,
     *,
-    counts: Int[Tensor, " vocab"] | None = None,
+    counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None = None,
     null_draws: int = 8,
     rarest: int = 5,
     untrained: bool = True,
@@ -286,7 +286,7 @@ def rare_token_heads(
     call = {
         "measurement": "rare_token_heads",
         "counts": corpus,
-        "counts_hash": hashlib.sha256(counts.numpy().astype("<i8").tobytes()).hexdigest(),
+        "counts_hash": counts_hash(counts),
         "null_draws": null_draws,
         "rarest": rarest,
         "untrained": untrained,

@@ -106,7 +106,7 @@ def labelled(
     if "layer" in dims:
         # 0 stands for "sees everything before it", so that the axis stays whole numbers.
         coords["window"] = ("layer", np.array([model.window(layer) or 0 for layer in range(model.n_layers)]))
-    return MemorizationSignature(xr.Dataset(variables, coords, _provenance(model, paragraphs, call)))
+    return MemorizationSignature(xr.Dataset(variables, coords, _provenance(model, paragraphs, call, continuation)))
 
 
 def _numpy(values: Any) -> np.ndarray:
@@ -114,7 +114,16 @@ def _numpy(values: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def _provenance(model: HookedModel, paragraphs: Paragraphs, call: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, which a file can hold."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _provenance(
+    model: HookedModel, paragraphs: Paragraphs, call: Mapping[str, Any], continuation: str | None
+) -> dict[str, Any]:
     from localize import __version__
 
     return {
@@ -139,7 +148,8 @@ def _provenance(model: HookedModel, paragraphs: Paragraphs, call: Mapping[str, A
         },
         "calls": [
             {
-                **call,
+                "continuation": continuation or paragraphs.continuation,
+                **{name: _plain(value) for name, value in call.items()},
                 "dtype": str(model.dtype).removeprefix("torch."),
                 "device": _device_name(model.device),
                 "threads": torch.get_num_threads(),

@@ -17,7 +17,7 @@ from localize.measure.perturbation import uniform_replacements
 from localize.measure.recall import measure_recall, recall_of, score
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.paragraphs.unigrams import corpus_counts
+from localize.paragraphs.unigrams import corpus_counts, counts_hash
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
@@ -117,7 +117,7 @@ def replace_rarest(
     model: HookedModel,
     paragraphs: Paragraphs,
     *,
-    counts: Int[Tensor, " vocab"] | None = None,
+    counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None = None,
     tokens: int = RAREST,
     draws: int = 4,
     continuation: str = OWN,
@@ -191,6 +191,7 @@ def replace_rarest(
     call = {
         "measurement": "replace_rarest",
         "counts": corpus,
+        "counts_hash": counts_hash(counts),
         "tokens": tokens,
         "draws": draws,
         "continuation": continuation,

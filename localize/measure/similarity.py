@@ -1,5 +1,6 @@
 """Whether two sets of paragraphs, or a paragraph and its changed copy, pull on the same weights in the same direction."""
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,6 +111,12 @@ def _normalized(products: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     return np.divide(products, scale, out=np.full_like(products, np.nan), where=scale > 0).clip(-1, 1)
 
 
+def _told(copies: Paragraphs) -> str:
+    """Which texts the copies are: also where they are a model's own continuations, of which `data_hash` tells nothing."""
+    digest = hashlib.sha256(copies.tokens.numpy().astype("<i8").tobytes()).hexdigest()
+    return f"{copies.source}, {copies.continuation} continuation, tokens {digest}"
+
+
 def copy_similarity(
     model: HookedModel, paragraphs: Paragraphs, copies: Paragraphs, *, seed: int = 0, batch_size: int = 16
 ) -> "MemorizationSignature":
@@ -162,5 +169,5 @@ def copy_similarity(
 
     in_batches(work, len(paragraphs), max(1, batch_size // 3), what="copy similarity")
     arrays = {"copy_similarity": similarity[0], "copy_similarity_null": similarity[1]}
-    call = {"measurement": "copy_similarity", "copies": copies.data_hash, "seed": seed, "batch_size": batch_size}
+    call = {"measurement": "copy_similarity", "copies": _told(copies), "seed": seed, "batch_size": batch_size}
     return labelled(model, paragraphs, recall, arrays, call=call)

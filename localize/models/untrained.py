@@ -20,7 +20,7 @@ def untrained(model: HookedModel, seed: int = 0) -> HookedModel:
     """
     config = copy.deepcopy(model.hf.config)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU as well
+        torch.default_generator.manual_seed(int(seed))  # torch.manual_seed would seed every GPU as well
         hf = type(model.hf)(config)
     hf = hf.to(device=model.device, dtype=model.dtype)
     return HookedModel(hf, model.tokenizer, name=f"untrained {model.name}", unigram_counts=model.unigram_counts)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from localize.axes import CONTINUATIONS, OWN, TRUE
 from localize.errors import InputError, LocalizeError
@@ -181,7 +182,9 @@ class Paragraphs:
             model.continue_greedily(
                 self.prefixes[start : start + batch_size].to(model.device), self.continuation_length
             ).cpu()
-            for start in range(0, len(self), batch_size)
+            for start in tqdm(
+                range(0, len(self), batch_size), desc="own continuations", unit="batch", delay=2.0, leave=False
+            )
         ]
         tokens = torch.cat([self.prefixes, torch.cat(said)], dim=1)
         return self._relabelled(tokens=tokens, true_tokens=self.tokens, continuation=OWN)

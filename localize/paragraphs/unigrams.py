@@ -56,7 +56,10 @@ def unigram_counts(
 
 
 def corpus_counts(
-    model: "HookedModel", paragraphs: Paragraphs, counts: Int[Tensor, " vocab"] | None, caller: str
+    model: "HookedModel",
+    paragraphs: Paragraphs,
+    counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None,
+    caller: str,
 ) -> tuple[Int[Tensor, " vocab"], str]:
     """The counts that say how rare a token is, and a few words on whose they are.
 
@@ -70,7 +73,7 @@ def corpus_counts(
         One count per token of the vocabulary; "given", "training corpus" or "the paragraphs measured".
 
     Raises:
-        LocalizeError: If `counts` has not one entry per token of the vocabulary.
+        LocalizeError: If `counts` is no array of one entry per token of the vocabulary.
     """
     whose = "given"
     if counts is None:
@@ -78,11 +81,21 @@ def corpus_counts(
         counts = model.unigram_counts
     if counts is None:
         counts = unigram_counts(paragraphs, vocab_size=model.vocab_size)
+    if not isinstance(counts, torch.Tensor | np.ndarray):
+        raise LocalizeError(
+            f"{caller}: counts is a {type(counts).__name__}; one count per token is needed, as unigram_counts gives them."
+        )
+    counts = torch.as_tensor(counts)
     if len(counts) != model.vocab_size:
         raise LocalizeError(
             f"{caller}: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}."
         )
     return counts, whose
+
+
+def counts_hash(counts: Int[Tensor, " vocab"]) -> str:
+    """A digest of token counts, for the provenance."""
+    return hashlib.sha256(counts.cpu().numpy().astype("<i8").tobytes()).hexdigest()
 
 
 def _documents(corpus: Any) -> Iterable[Any]:

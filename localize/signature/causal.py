@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 LEVEL = 0.05
-"""Of the test of the rank correlation over heads."""
+"""Of every test behind a verdict."""
 
 SCORE = "rare-token score of head {}"
 NLL_RISE = "NLL rise without head {}"
@@ -31,9 +31,10 @@ TOGETHER = "rank correlation of rare-token score and NLL rise over heads"
 ABOVE = "scores above its null"
 NOT_ABOVE = "does not score above its null: nothing to confirm"
 CONFIRMED = "removal confirms: costs more than the layer's other heads"
-UNCONFIRMED = "removal does not confirm: interval holds 0"
+UNCONFIRMED = "removal does not confirm: costs what the layer's other heads do, as far as can be told"
 CONTRADICTED = "removal contradicts: costs less than the layer's other heads"
 NOT_ASKED = "removal costs more, but the head does not score above its null"
+NOT_ASKED_EITHER = "removal costs less, and the head does not score above its null"
 UNKNOWN = "not known: not measured, or a single cluster"
 GO_TOGETHER = "removal confirms: heads that score higher cost more"
 GO_APART = "removal does not confirm: inside the null"
@@ -94,18 +95,29 @@ def with_control(
 
 
 def _verdicts(score: Row, rise: Row, lost: Row) -> tuple[str, str, str]:
-    """What the three differences say, each by where its interval lies."""
+    """What the three differences say, each by where its interval lies and whether chance alone would do as much."""
     sides = [_side(row) for row in (score, rise, lost)]
-    named = {0: UNCONFIRMED, -1: CONTRADICTED, None: UNKNOWN, 1: CONFIRMED if sides[0] == 1 else NOT_ASKED}
+    above = sides[0] == 1
+    named = {
+        0: UNCONFIRMED,
+        -1: CONTRADICTED if above else NOT_ASKED_EITHER,
+        None: UNKNOWN,
+        1: CONFIRMED if above else NOT_ASKED,
+    }
     first = UNKNOWN if sides[0] is None else ABOVE if sides[0] == 1 else NOT_ABOVE
     return first, named[sides[1]], named[sides[2]]
 
 
 def _side(row: Row) -> int | None:
-    """Where the interval of the difference lies: above 0, below it, around it (0), or not known."""
+    """Where the difference lies: above 0, below it, or not told from it (0); None if not known.
+
+    An interval from few clusters can miss 0 where no test could reject it, so both are asked.
+    """
     low, high = row["difference_low"], row["difference_high"]
     if np.isnan(low):
         return None
+    if row["p_value"] > LEVEL:
+        return 0
     return 1 if low > 0 else -1 if high < 0 else 0
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA_VERSION = 2
-ROUNDING = 1e-3
-"""Relative difference up to which two measurements of one variable agree: float32 in other batch sizes or on other devices."""
+ROUNDING = {"bfloat16": 6e-2, "float16": 1e-2}
+"""Relative difference up to which two measurements of one variable agree, in other batch sizes, kernels or on other devices."""
+ROUNDING_OF_FLOATS = 1e-3
 
 
 class MemorizationSignature:
@@ -90,9 +91,13 @@ class MemorizationSignature:
         return _joined(self, other)
 
     def where(self, *, group: str) -> "MemorizationSignature":
-        """The paragraphs of one group."""
+        """The paragraphs of one group, and what was measured of it as a set."""
         chosen = np.flatnonzero(self._dataset["group"].values == self._known(group))
-        return MemorizationSignature(self._dataset.isel(paragraph=chosen))
+        part = self._dataset.isel(paragraph=chosen)
+        for axis in ("set", "other_set"):
+            if axis in part.dims:
+                part = part.isel({axis: np.flatnonzero(part[axis].values == group)})
+        return MemorizationSignature(part)
 
     def _known(self, group: str) -> str:
         if group not in self.groups:
@@ -236,7 +241,7 @@ class MemorizationSignature:
         return causal_table(self, query=query, seed=seed, resamples=resamples)
 
     def summary(self, *, seed: int = 0) -> "pd.DataFrame":
-        """The fingerprint in three numbers, for each group and their difference; see `localize.signature.summary`."""
+        """The fingerprint in a few numbers, for each group and their difference; see `localize.signature.summary`."""
         from localize.signature.summary import fingerprint
 
         return fingerprint(self, seed=seed)
@@ -333,8 +338,10 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
                 f"join: {name!r} differs between the two signatures; measure both with the same labels and layers."
             )
     shared = [str(n) for n in b.data_vars if n in a.data_vars]
+    dtypes = [call.get("dtype") for dataset in (a, b) for call in dataset.attrs["calls"]]
+    rounding = max(ROUNDING.get(dtype, ROUNDING_OF_FLOATS) for dtype in [*dtypes, None])
     for name in shared:
-        _check_agreement(name, a[name], b[name])
+        _check_agreement(name, a[name], b[name], rounding)
     merged = a.assign({name: b[name] for name in b.data_vars if name not in shared})
     merged = merged.assign_coords({name: b[name] for name in b.coords if name not in coords})
     merged.attrs = {**a.attrs, "calls": _unique([*a.attrs["calls"], *b.attrs["calls"]])}
@@ -352,7 +359,7 @@ def _moved_by_a_tie(a: "xr.Dataset", b: "xr.Dataset") -> bool:
     return _ties(differs) and not bool((differs & (a["exact_match"].values == b["exact_match"].values)).any())
 
 
-def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray") -> None:
+def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray", rounding: float) -> None:
     ways = [array.attrs.get("continuation") for array in (a, b)]
     if ways[0] != ways[1]:
         raise SignatureError(
@@ -361,8 +368,10 @@ def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray") -> None:
     if a.dtype.kind in "iu":
         agree = a.shape == b.shape and _ties(a.values != b.values)
     else:
+        # What is near 0 beside the variable's other values has no digits to compare.
+        scale = min(1.0, float(np.nanmax(np.abs(a.values), initial=0.0)))
         agree = a.shape == b.shape and np.allclose(
-            a.values, b.values, rtol=ROUNDING, atol=ROUNDING * 0.1, equal_nan=True
+            a.values, b.values, rtol=rounding, atol=0.1 * rounding * scale, equal_nan=True
         )
     if not agree:
         raise SignatureError(

@@ -96,12 +96,12 @@ def test_a_group_that_is_not_there_is_refused(neo, paragraphs):
     )
 
 
-@pytest.mark.parametrize("wrong", [{"c": 0.0}, {"steps": -1}, {"learning_rate": -1.0}])
+@pytest.mark.parametrize("wrong", [{"c": 0.0}, {"c": float("nan")}, {"steps": -1}, {"learning_rate": -1.0}])
 def test_settings_out_of_range_are_refused(neo, paragraphs, wrong):
     given = {"c": 0.1, "learning_rate": 1e-5, "steps": 0} | wrong
     with pytest.raises(lz.LocalizeError) as caught:
         lz.contrastive_gradients(neo, paragraphs, forget="f", keep="k", **wrong)
     assert str(caught.value) == (
-        f"contrastive_gradients: c={given['c']} and learning_rate={given['learning_rate']} must be above 0, "
+        f"contrastive_gradients: c={given['c']} and learning_rate={given['learning_rate']} must be finite and above 0, "
         f"steps={given['steps']} at least 0."
     )

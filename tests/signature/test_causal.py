@@ -132,6 +132,16 @@ def test_a_head_that_matters_but_does_not_look_at_rare_tokens_is_not_confirmed(l
     assert not table["verdict"].eq(causal.CONFIRMED).any()
 
 
+def test_where_no_test_can_reject_nothing_is_confirmed_or_contradicted():
+    def row(low, high, p_value):
+        return {"difference_low": low, "difference_high": high, "p_value": p_value}
+
+    above, few, less = row(0.1, 0.2, 0.001), row(0.1, 0.2, 0.125), row(-0.2, -0.1, 0.001)
+    assert causal._verdicts(above, few, less) == (causal.ABOVE, causal.UNCONFIRMED, causal.CONTRADICTED)
+    assert causal._verdicts(few, above, less) == (causal.NOT_ABOVE, causal.NOT_ASKED, causal.NOT_ASKED_EITHER)
+    assert causal._verdicts(*[row(np.nan, np.nan, np.nan)] * 3) == (causal.UNKNOWN,) * 3
+
+
 @pytest.mark.parametrize(("sign", "verdict"), [(1, causal.GO_TOGETHER), (0, causal.GO_APART), (-1, causal.OPPOSED)])
 def test_the_verdict_over_heads_says_whether_higher_scores_cost_more(look, sign, verdict):
     arrays = arrays_of(seed=2)

@@ -1,0 +1,96 @@
+"""Measurements of one model on the same paragraphs, put together, saved and taken apart."""
+
+import numpy as np
+import pytest
+import torch
+
+import localize as lz
+from localize.measure.labels import labelled
+from localize.measure.recall import recall_of
+
+PREFIX, LENGTH = 24, 60
+
+
+@pytest.fixture
+def paragraphs(tokens):
+    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX).with_groups("aabbbb")
+
+
+MEASUREMENTS = (
+    lz.gradients,
+    lz.activation_gradients,
+    lz.set_similarity,
+    lz.rare_token_heads,
+    lz.ablate,
+    lz.replace_rarest,
+    lz.perturb_prefix,
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_everything_joins_in_every_precision(make_model, paragraphs, dtype, tmp_path):
+    model = make_model("gpt-neo", dtype=dtype)
+    signature = lz.recall(model, paragraphs)
+    for measurement in MEASUREMENTS:
+        signature |= measurement(model, paragraphs)
+    assert len(signature.dataset.attrs["calls"]) == 1 + len(MEASUREMENTS)
+    signature.save(tmp_path / "all.zarr.zip")
+    assert lz.load_signature(tmp_path / "all.zarr.zip").variables == signature.variables
+
+
+def test_numpys_numbers_as_options_are_saved_as_numbers(neo, paragraphs, tmp_path):
+    call = {"measurement": "mine", "draws": np.int64(3), "weights": [np.float32(0.5)]}
+    signature = labelled(neo, paragraphs, recall_of(neo, paragraphs), {}, call=call)
+    signature.save(tmp_path / "numbers.zarr.zip")
+    told = lz.load_signature(tmp_path / "numbers.zarr.zip").dataset.attrs["calls"][0]
+    assert (told["draws"], told["weights"]) == (3, [0.5])
+
+
+def test_a_group_alone_keeps_what_was_measured_of_it_as_a_set(neo, paragraphs):
+    signature = lz.gradients(neo, paragraphs) | lz.set_similarity(neo, paragraphs)
+    alone = signature.where(group="b")
+    assert alone["set"].values.tolist() == alone["other_set"].values.tolist() == ["b"]
+    assert np.array_equal(alone["set_gradient_max"][0], signature["set_gradient_max"].sel(set="b"))
+
+
+def test_small_values_that_differ_do_not_join(neo, paragraphs):
+    def at(c):
+        return lz.contrastive_gradients(neo, paragraphs, forget="a", keep="b", c=c)
+
+    assert float(at(1e-9)["contrastive_gradient_max"].max()) < 1e-6
+    with pytest.raises(
+        lz.SignatureError, match=r"^join: contrastive_gradient_max is in both signatures with different"
+    ):
+        at(1e-9) | at(2e-9)
+
+
+def test_a_call_tells_which_continuation_it_is_of(neo, paragraphs):
+    own = paragraphs.with_own_continuation(neo)
+    told = [
+        s.dataset.attrs["calls"][0]["continuation"] for s in (lz.gradients(neo, own), lz.gradients(neo, paragraphs))
+    ]
+    assert told == ["own", "true"]
+    copies = [
+        lz.copy_similarity(neo, paragraphs, other).dataset.attrs["calls"][0]["copies"] for other in (paragraphs, own)
+    ]
+    assert copies[0] != copies[1]
+    assert "own continuation" in copies[1]
+
+
+def test_nulls_do_not_depend_on_the_order_of_the_paragraphs(neo, paragraphs):
+    order = [3, 1, 5, 0, 4, 2]
+    counts = np.arange(97)[::-1].copy()
+    here = lz.rare_token_heads(neo, paragraphs, counts=counts, untrained=False)["rare_token_null"].values[order]
+    there = lz.rare_token_heads(neo, paragraphs[order], counts=counts, untrained=False)["rare_token_null"].values
+    assert np.allclose(here, there, rtol=1e-10, equal_nan=True)
+
+
+def test_a_single_word_is_taken_as_one(neo, paragraphs):
+    assert "gradient_norm" not in lz.gradients(neo, paragraphs, statistics="max")
+    assert {component for _, component in lz.top_weights(neo, paragraphs, components="W_V").shapes} == {"W_V"}
+
+
+def test_an_empty_batch_is_refused(neo, paragraphs):
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.set_similarity(neo, paragraphs, batch_size=0)
+    assert str(caught.value) == "batch_size=0 must be a whole number of at least 1."
