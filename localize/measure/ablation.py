@@ -189,8 +189,8 @@ def ablated_recall(
 def ablate(
     model: HookedModel,
     paragraphs: Paragraphs,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | None = None,
     *,
     to: str = MEAN,
     continuation: str = OWN,
@@ -204,8 +204,8 @@ def ablate(
     Args:
         model: A hooked model; its weights are left as they are.
         paragraphs: The paragraphs.
-        layers: The layers whose heads are ablated, 0-based; None for all.
-        heads: The heads ablated in each of these layers, 0-based; None for all.
+        layers: The layer or layers whose heads are ablated, 0-based; None for all.
+        heads: The head or heads ablated in each of these layers, 0-based; None for all.
         to: "mean" replaces a head's output by its mean over all positions fed (all but the last, which predicts nothing) and all
             paragraphs given, so that a number depends, weakly, on its company. "zero" replaces it by zero.
         continuation: "own" compares with what the whole model says greedily after the prefix: all of it is matched before, in
@@ -261,14 +261,19 @@ def ablate(
 
 
 def _chosen(
-    model: HookedModel, layers: Sequence[int] | None, heads: Sequence[int] | None
+    model: HookedModel, layers: int | Sequence[int] | None, heads: int | Sequence[int] | None
 ) -> tuple[list[int], list[int]]:
     """Layers and heads asked for, each once and in order; raises where there is no such, or none."""
-    layers = sorted({int(layer) for layer in (range(model.n_layers) if layers is None else layers)})
-    heads = sorted({int(head) for head in (range(model.n_heads) if heads is None else heads)})
+    layers, heads = _listed(layers, model.n_layers), _listed(heads, model.n_heads)
     if not layers or not heads:
         raise LocalizeError(f"ablate: layers={layers} and heads={heads} choose no head; None chooses all.")
     for layer in layers:
         for head in heads:
             model.weight(layer, "W_O", head)  # raises where there is none
     return layers, heads
+
+
+def _listed(given: int | Sequence[int] | None, count: int) -> list[int]:
+    """One number, some, or None for all of `count`, each once and in order."""
+    numbers = range(count) if given is None else [given] if isinstance(given, int | np.integer) else given
+    return sorted({int(number) for number in numbers})

@@ -120,6 +120,7 @@ class HookedModel:
         return (
             f"HookedModel({self.name}: {self.family}, {self.n_layers} layers x {self.n_heads} heads, "
             f"d_model {self.d_model}, vocab {self.vocab_size}, context {self.n_ctx}, "
+            f"{'' if self.weights == RAW else self.weights + ' weights, '}"
             f"{str(self.dtype).removeprefix('torch.')} on {self.device})"
         )
 

@@ -366,3 +366,10 @@ def test_hooks_for_a_head_that_is_not_there_are_refused(neo, head, message):
     with pytest.raises(lz.ModelError) as caught:
         ablation_hooks(neo, [(1, 1), head])
     assert str(caught.value) == f"{message}, the {message.split('=')[0]}s of small gpt-neo."
+
+
+def test_a_single_layer_and_head_may_be_given_as_numbers(neo, tokens):
+    paragraphs = lz.load_paragraphs(tokens, prefix_length=24, continuation_length=36)
+    one, listed = lz.ablate(neo, paragraphs, 1, 2), lz.ablate(neo, paragraphs, [1], [2])
+    assert np.array_equal(one["ablated_nll"], listed["ablated_nll"], equal_nan=True)
+    assert np.argwhere(~np.isnan(one["ablated_nll"].values[0])).tolist() == [[1, 2]]

@@ -472,3 +472,8 @@ def test_a_folded_models_checkpoint_which_would_lose_its_biases_is_refused(model
         f"model {tmp_path / 'folded'}: 'lm_head.bias' has no place in a {model.hf.config.model_type}: "
         "the checkpoint is of a folded model; save the raw model instead and load it with weights='folded'."
     )
+
+
+def test_a_folded_model_says_so(model):
+    assert ", folded weights, float64 on cpu)" in repr(folded(model))
+    assert "weights" not in repr(model)
