@@ -23,6 +23,7 @@ class Variable:
         source: Where the definition comes from.
         low: Smallest possible value, None if there is none.
         high: Largest possible value, None if there is none.
+        pieces: Whether nan means that a cell was not asked for, so that two signatures fill each other's cells.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Variable:
     source: str
     low: int | None = None
     high: int | None = None
+    pieces: bool = False
 
 
 _REGISTRY: dict[str, Variable] = {}
@@ -278,12 +280,12 @@ for _variable in (
     Variable(
         "ablated_exact_match", ("paragraph", "layer", "head"), "float", "tokens", "exact match, ablated",
         "exact match after one head's output has been replaced by its mean or zero; nan for a head that was not",
-        "localize", low=0,
+        "localize", low=0, pieces=True,
     ),
     Variable(
         "ablated_nll", ("paragraph", "layer", "head"), "float", "nats per token", "NLL, ablated",
         "mean NLL of the same continuation after one head's output has been replaced; nan for a head that was not",
-        "localize", low=0,
+        "localize", low=0, pieces=True,
     ),
     Variable(
         "replaced_exact_match", ("paragraph", "replaced"), "float", "tokens", "exact match, tokens replaced",

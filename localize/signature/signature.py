@@ -83,6 +83,8 @@ class MemorizationSignature:
     def __or__(self, other: "MemorizationSignature") -> "MemorizationSignature":
         """Both signatures' variables in one; a variable in both must agree up to rounding, and the left one's is kept.
 
+        Of a sweep over heads done in parts, each fills what the other was not asked for.
+
         Raises:
             SignatureError: If model, paragraphs or a shared variable differ.
         """
@@ -343,6 +345,8 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
     for name in shared:
         _check_agreement(name, a[name], b[name], rounding)
     merged = a.assign({name: b[name] for name in b.data_vars if name not in shared})
+    pieces = [name for name in shared if REGISTRY[name].pieces]
+    merged = merged.assign({name: a[name].fillna(b[name]).assign_attrs(a[name].attrs) for name in pieces})
     merged = merged.assign_coords({name: b[name] for name in b.coords if name not in coords})
     merged.attrs = {**a.attrs, "calls": _unique([*a.attrs["calls"], *b.attrs["calls"]])}
     return MemorizationSignature(merged)
@@ -369,9 +373,13 @@ def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray", rounding: 
         agree = a.shape == b.shape and _ties(a.values != b.values)
     else:
         # What is near 0 beside the variable's other values has no digits to compare.
-        scale = min(1.0, float(np.nanmax(np.abs(a.values), initial=0.0)))
+        one, other = a.values, b.values
+        if REGISTRY[name].pieces and a.shape == b.shape:
+            both = ~np.isnan(one) & ~np.isnan(other)
+            one, other = one[both], other[both]
+        scale = min(1.0, float(np.nanmax(np.abs(one), initial=0.0)))
         agree = a.shape == b.shape and np.allclose(
-            a.values, b.values, rtol=rounding, atol=0.1 * rounding * scale, equal_nan=True
+            one, other, rtol=rounding, atol=0.1 * rounding * scale, equal_nan=True
         )
     if not agree:
         raise SignatureError(

@@ -94,3 +94,16 @@ def test_an_empty_batch_is_refused(neo, paragraphs):
     with pytest.raises(lz.LocalizeError) as caught:
         lz.set_similarity(neo, paragraphs, batch_size=0)
     assert str(caught.value) == "batch_size=0 must be a whole number of at least 1."
+
+
+def test_parts_of_a_sweep_over_heads_join_to_the_whole(neo, paragraphs):
+    whole = lz.ablate(neo, paragraphs, to="zero")
+    parts = [lz.ablate(neo, paragraphs, layers, to="zero") for layers in ([0, 2], 1, [1, 3])]
+    joined = parts[0] | parts[1] | parts[2]
+    for name in ("ablated_nll", "ablated_exact_match"):
+        assert np.allclose(joined[name], whole[name], rtol=1e-9)
+        assert joined[name].attrs == whole[name].attrs
+    with pytest.raises(
+        lz.SignatureError, match=r"^join: ablated_(exact_match|nll) is in both signatures with different"
+    ):
+        parts[1] | lz.ablate(neo, paragraphs, [0, 1], to="mean")
