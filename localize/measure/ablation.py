@@ -254,7 +254,6 @@ def ablate(
         "layers": layers,
         "heads": heads,
         "to": to,
-        "continuation": continuation,
         "batch_size": batch_size,
     }
     return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation)

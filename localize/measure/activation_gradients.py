@@ -63,9 +63,8 @@ def activation_gradients(
         def keep(into: Tensor) -> Hook:
             def on_activation(value: Tensor, _: str) -> None:
                 def on_gradient(gradient: Tensor) -> None:
-                    norms = torch.linalg.vector_norm(
-                        gradient, dim=-1, dtype=precise
-                    ).cpu()  # (row, position) or (row, position, head)
+                    # (row, position), or (row, position, head)
+                    norms = torch.linalg.vector_norm(gradient, dim=-1, dtype=precise).cpu()
                     into[..., : norms.shape[1]] = norms.movedim(1, -1)
 
                 value.register_hook(on_gradient)

@@ -1,6 +1,5 @@
 """Gradients of the paper's contrastive objective, -c NLL(forget) + KL(keep), at the model or some steps away from it."""
 
-import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,7 @@ def contrastive_gradients(
         )
     forget_set, keep_set = (paragraphs[np.flatnonzero(group == name)] for name in (forget, keep))
     reference = _final_states(model, keep_set, batch_size)
-    moved = _copy(model) if steps else model
+    moved = model.copied() if steps else model
     optimizer = torch.optim.AdamW(_component_parameters(moved), lr=learning_rate, weight_decay=0.0) if steps else None
     told: list[dict[str, float]] = []
     for step in range(steps + 1):
@@ -102,10 +101,6 @@ def contrastive_gradients(
         "values": told,
     }
     return labelled(model, paragraphs, recall, _sizes(model, terms), call=call)
-
-
-def _copy(model: HookedModel) -> HookedModel:
-    return HookedModel(copy.deepcopy(model.hf), model.tokenizer, name=model.name, weights=model.weights)
 
 
 def _component_parameters(model: HookedModel) -> list[Tensor]:

@@ -3,6 +3,8 @@
 Logits are formed, used and overwritten a few rows at a time: whole, with their gradient, they would be by far the largest arrays.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -16,13 +18,17 @@ Losses = tuple[
 """Exact match in tokens, each token's loss in nats, and the weighted sum's gradient in nats per unit of state."""
 
 
+PieceLoss = Callable[[slice, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From a piece of rows, their logits (its own, in at least float32) and targets to each loss and its gradient by the logits."""
+
+
 @torch.no_grad()
 def nll_gradient(
     model: HookedModel,
     states: Float[Tensor, "paragraph position d_model"],
     targets: Int[Tensor, "paragraph position"],
     weights: Float[Tensor, "paragraph position"],
-) -> tuple[Int[Tensor, " paragraph"], Float[Tensor, "paragraph position"], Float[Tensor, "paragraph position d_model"]]:
+) -> Losses:
     """Exact match, token NLL and the gradient of the weighted sum of token NLLs by the final states, as `score` goes about it.
 
     Args:
@@ -34,20 +40,14 @@ def nll_gradient(
     Returns:
         Exact match in tokens, NLL in nats, gradient in nats per unit of state.
     """
-    rows, wanted, weight = states.flatten(0, 1), targets.flatten(), weights.flatten()
-    right, nll, pull = [], [], torch.empty_like(rows)
-    for piece in logit_pieces(model, len(rows)):
-        logits, target = model.hf.lm_head(rows[piece]), wanted[piece, None]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        right.append(logits.max(-1).indices == target[:, 0])
+
+    def nll(_: slice, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         normalizer = logits.logsumexp(-1, keepdim=True)
-        nll.append((normalizer - logits.gather(-1, target))[:, 0])
+        of_token = normalizer - logits.gather(-1, target)
         by_logits = logits.sub_(normalizer).exp_()  # probabilities; in place, because nothing else here is as large
-        by_logits.scatter_add_(-1, target, by_logits.new_full(target.shape, -1.0))
-        by_states = by_logits.to(states.dtype) @ model.hf.lm_head.weight
-        torch.mul(by_states, weight[piece, None], out=pull[piece])
-    matched = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
-    return matched, torch.cat(nll).view(targets.shape), pull.view(states.shape)
+        return of_token[:, 0], by_logits.scatter_add_(-1, target, by_logits.new_full(target.shape, -1.0))
+
+    return _by_pieces(model, states, targets, weights, nll)
 
 
 @torch.no_grad()
@@ -70,16 +70,34 @@ def kl_gradient(
     Returns:
         Exact match, divergence and gradient.
     """
-    rows, other, wanted, weight = states.flatten(0, 1), reference.flatten(0, 1), targets.flatten(), weights.flatten()
-    right, divergence, pull = [], [], torch.empty_like(rows)
-    for piece in logit_pieces(model, len(rows)):
-        logits, before = (model.hf.lm_head(side[piece]) for side in (rows, other))
-        precise = torch.promote_types(logits.dtype, torch.float32)
-        right.append(logits.max(-1).indices == wanted[piece])
-        logs, logs_before = (side.to(precise).log_softmax(-1) for side in (logits, before))
+    other = reference.flatten(0, 1)
+
+    def divergence(piece: slice, logits: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        before = model.hf.lm_head(other[piece]).to(logits.dtype)
+        logs, logs_before = (side.log_softmax(-1) for side in (logits, before))
         likely = logs_before.exp()
-        divergence.append((likely * (logs_before - logs)).sum(-1))
-        by_states = (logs.exp() - likely).to(states.dtype) @ model.hf.lm_head.weight
+        return (likely * (logs_before - logs)).sum(-1), logs.exp() - likely
+
+    return _by_pieces(model, states, targets, weights, divergence)
+
+
+def _by_pieces(
+    model: HookedModel,
+    states: Float[Tensor, "paragraph position d_model"],
+    targets: Int[Tensor, "paragraph position"],
+    weights: Float[Tensor, "paragraph position"],
+    loss: PieceLoss,
+) -> Losses:
+    """Exact match, each token's loss, and the weighted sum's gradient by the states."""
+    rows, wanted, weight = states.flatten(0, 1), targets.flatten(), weights.flatten()
+    right, losses, pull = [], [], torch.empty_like(rows)
+    for piece in logit_pieces(model, len(rows)):
+        logits = model.hf.lm_head(rows[piece])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        right.append(logits.max(-1).indices == wanted[piece])
+        of_token, by_logits = loss(piece, logits, wanted[piece, None])
+        losses.append(of_token)
+        by_states = by_logits.to(states.dtype) @ model.hf.lm_head.weight
         torch.mul(by_states, weight[piece, None], out=pull[piece])
     matched = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
-    return matched, torch.cat(divergence).view(targets.shape), pull.view(states.shape)
+    return matched, torch.cat(losses).view(targets.shape), pull.view(states.shape)

@@ -127,7 +127,6 @@ def perturb_prefix(
     call = {
         "measurement": "perturb_prefix",
         "draws": draws,
-        "continuation": continuation,
         "seed": seed,
         "batch_size": batch_size,
     }

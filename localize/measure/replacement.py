@@ -194,7 +194,6 @@ def replace_rarest(
         "counts_hash": counts_hash(counts),
         "tokens": tokens,
         "draws": draws,
-        "continuation": continuation,
         "seed": seed,
         "batch_size": batch_size,
     }

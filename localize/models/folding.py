@@ -11,7 +11,6 @@ Source:
     `center_unembed`, `fold_value_biases`. Gradients in Stoehr et al. 2024 are of such weights.
 """
 
-import copy
 from typing import Any
 
 import torch
@@ -50,14 +49,7 @@ def folded(model: HookedModel) -> HookedModel:
     """
     if model.weights == FOLDED:
         return model
-    own = HookedModel(
-        copy.deepcopy(model.hf),
-        model.tokenizer,
-        name=model.name,
-        revision=model.revision,
-        unigram_counts=model.unigram_counts,
-    )
-    return fold_in_place(own)
+    return fold_in_place(model.copied())
 
 
 @torch.no_grad()

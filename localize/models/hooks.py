@@ -7,6 +7,7 @@ precision (GPT-Neo there falls back to float32 even in a float64 model), the pat
 and logits are computed only where they are asked for. Dropout is never applied.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,17 @@ class HookedModel:
         self.d_mlp: int = self.weight(0, "W_in").shape[1]
         self.vocab_size: int = hf.transformer.wte.weight.shape[0]
         self.n_ctx: int = hf.transformer.wpe.weight.shape[0]
+
+    def copied(self) -> "HookedModel":
+        """The same model over a copy of its weights, which can be changed without changing this one."""
+        return HookedModel(
+            copy.deepcopy(self.hf),
+            self.tokenizer,
+            name=self.name,
+            revision=self.revision,
+            unigram_counts=self.unigram_counts,
+            weights=self.weights,
+        )
 
     def __repr__(self) -> str:
         return (

@@ -341,7 +341,7 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
             )
     shared = [str(n) for n in b.data_vars if n in a.data_vars]
     dtypes = [call.get("dtype") for dataset in (a, b) for call in dataset.attrs["calls"]]
-    rounding = max(ROUNDING.get(dtype, ROUNDING_OF_FLOATS) for dtype in [*dtypes, None])
+    rounding = max((ROUNDING.get(dtype, ROUNDING_OF_FLOATS) for dtype in dtypes), default=ROUNDING_OF_FLOATS)
     for name in shared:
         _check_agreement(name, a[name], b[name], rounding)
     merged = a.assign({name: b[name] for name in b.data_vars if name not in shared})
