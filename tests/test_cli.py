@@ -65,6 +65,8 @@ def localize(monkeypatch, capfd):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
+        # Whether a progress bar shows depends on how busy the machine is; what is told must not.
+        monkeypatch.setattr("localize.measure.batches.SHOW_AFTER", float("inf"))
         capfd.readouterr()
         try:
             cli.main()
