@@ -34,6 +34,23 @@ CORRELATIONS: Final = ("pearson", "spearman", "kendall")
 REPLACED: Final = ("rarest", "common")
 """Which prefix tokens are replaced together: the rarest, or common ones at like positions."""
 
+KINDS: Final = ("uniform", "frequency", "second_choice", "neutral")
+"""What replaces a prefix token: any other token of the vocabulary alike; one about as frequent; what the model finds likeliest
+after the tokens before it, if not the token itself; one of the commonest tokens."""
+
+ORDERS: Final = ("random", "rarest", "effect", "first", "last")
+"""In which order more and more of a prefix's tokens are replaced: at random; from the rarest; from the one whose own replacement
+does most; from the first; from the last."""
+
+DIRECTIONS: Final = ("denoising", "noising")
+"""Whose activation goes where: the clean run's into the corrupted run, or the corrupted run's into the clean one."""
+
+PATCH_METRICS: Final = ("first_changed", "continuation")
+"""What a patch is judged by: the NLL of the first continuation token that the corrupted copy gets wrong, or the mean NLL."""
+
+STREAMS: Final = ("attn_out", "mlp_out", "resid")
+"""Activations of a whole layer: what attention writes, what the MLP writes, and the residual stream that enters it."""
+
 RAW: Final = "raw"
 FOLDED: Final = "folded"
 """Weights as they were trained, or with layer norms and value biases folded in and what writes to the stream centred."""

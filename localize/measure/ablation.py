@@ -15,7 +15,8 @@ from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, score
-from localize.models.hooks import Hook, HookedModel
+from localize.models.activations import Hook
+from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads
 from localize.paragraphs.paragraphs import Paragraphs
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from localize.errors import LocalizeError
 from localize.measure.loss import Losses, nll_gradient
-from localize.models.hooks import Hook, HookedModel
+from localize.models.activations import Hook
+from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules
 
 OnLinear = Callable[

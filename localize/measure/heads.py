@@ -18,7 +18,8 @@ from localize.measure.labels import groups_of, labelled
 from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
 from localize.measure.recall import check_finite, recall_in_passing, score
 from localize.measure.summed import RankSums
-from localize.models.hooks import HookedModel, visible_keys
+from localize.models.hooks import HookedModel
+from localize.models.key_values import visible_keys
 from localize.models.untrained import untrained as untrained_twin
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.unigrams import corpus_counts, counts_hash

@@ -13,6 +13,7 @@ from localize.axes import (
     BIASES,
     COMPONENTS,
     CORRELATIONS,
+    DIRECTIONS,
     EMBEDDINGS,
     MEMORIZED,
     NOT_MEMORIZED,
@@ -20,6 +21,7 @@ from localize.axes import (
     QUERIES,
     REPLACED,
     SITES,
+    STREAMS,
     TERMS,
 )
 from localize.measure.recall import Recall
@@ -96,6 +98,8 @@ def labelled(
         "embedding": np.array(EMBEDDINGS),
         "bias": np.array(BIASES),
         "site": np.array(SITES),
+        "stream": np.array(STREAMS),
+        "direction": np.array(DIRECTIONS),
         "query": np.array(QUERIES),
         "correlation": np.array(CORRELATIONS),
         "replaced": np.array(REPLACED),

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from localize.axes import QUERIES
 from localize.measure.attention import distance, entropy, kendall, rarest_mass, spearman
-from localize.models.hooks import HookedModel, visible_keys
+from localize.models.hooks import HookedModel
+from localize.models.key_values import visible_keys
 
 LAST_PREFIX, CONTINUATION = range(len(QUERIES))
 

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from localize.axes import BIASES, COMPONENTS, EMBEDDINGS
-from localize.models.hooks import Hook, HookedModel
+from localize.models.activations import Hook
+from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules
 
 

@@ -14,7 +14,8 @@ from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, score
-from localize.models.hooks import HookedModel, KeyValues
+from localize.models.hooks import HookedModel
+from localize.models.key_values import KeyValues
 from localize.paragraphs.paragraphs import Paragraphs
 
 if TYPE_CHECKING:

@@ -9,66 +9,21 @@ and logits are computed only where they are asked for. Dropout is never applied.
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from localize.axes import RAW
 from localize.errors import ModelError
+from localize.models.activations import BLOCK_SITES, STREAM_SITES, Hook, calling
+from localize.models.blocks import add_attention, add_mlp
 from localize.models.bridge import bridge_over
+from localize.models.key_values import KeyValues
 from localize.models.parameters import Family, weight_view
-
-Hook = Callable[[Tensor, str], Tensor | None]
-"""Called with an activation and its name; what it returns, unless None, takes the activation's place."""
-
-Site = Callable[[str, Tensor], Tensor]
-"""What an activation becomes under the hooks of a forward pass, given its name."""
-
-BLOCK_SITES = (
-    "hook_resid_pre",
-    "attn.hook_q",
-    "attn.hook_k",
-    "attn.hook_v",
-    "attn.hook_attn_scores",
-    "attn.hook_pattern",
-    "attn.hook_z",
-    "hook_attn_out",
-    "hook_resid_mid",
-    "mlp.hook_pre",
-    "mlp.hook_post",
-    "hook_mlp_out",
-    "hook_resid_post",
-)
-"""Activations of one block, in the order they are computed; names as in TransformerLens."""
-
-STREAM_SITES = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
-"""Those of them that hold all that goes on: a forward pass can resume there."""
-
-
-@dataclass
-class KeyValues:
-    """Keys and values of the tokens already read, one pair of `(batch, head, position, d_head)` tensors per layer."""
-
-    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-    @property
-    def length(self) -> int:
-        """Tokens already read."""
-        return self.layers[0][0].shape[2] if self.layers else 0
-
-    def first(self, positions: int) -> "KeyValues":
-        """What was known after the first tokens; a view."""
-        return KeyValues([(k[:, :, :positions], v[:, :, :positions]) for k, v in self.layers])
-
-    def rows(self, index: Tensor | slice) -> "KeyValues":
-        """The given rows of the batch; a row may be taken several times."""
-        return KeyValues([(k[index], v[index]) for k, v in self.layers])
 
 
 class HookedModel:
@@ -240,21 +195,23 @@ class HookedModel:
         *,
         at: str,
         hooks: Mapping[str, Hook] | None = None,
+        cache: KeyValues | None = None,
         read: slice = slice(None),
     ) -> Float[Tensor, "batch read d_model"]:
         """The final states of a forward pass that goes on from a known residual stream; what lies before it is not computed.
 
         Args:
-            resid: The stream at all positions of a text, from its first token on.
+            resid: The stream at all positions of a text, from its first token on or, with a cache, from the first not read.
             at: Where it was read, or would have been: `hook_resid_pre`, `hook_resid_mid` or `hook_resid_post` of a block.
             hooks: As in `forward`, of activations that are computed after `at`.
+            cache: Keys and values, in every layer, of the tokens before these; the new ones are appended to it.
             read: The positions whose final states are wanted.
 
         Returns:
             What `final_states` gives for the text whose stream this is.
 
         Raises:
-            ModelError: If `at` names no residual stream, or a hook would never be called.
+            ModelError: If `at` names no residual stream, the cache lacks a layer, or a hook would never be called.
         """
         halves = {
             f"blocks.{layer}.{site}": 2 * layer + half
@@ -273,7 +230,11 @@ class HookedModel:
             raise ModelError(
                 f"resume: a hook of {min(early, key=names.index)!r} is never called when starting after {at!r}."
             )
-        return self._onwards(resid, halves[at], hooks, None, read)
+        if cache is not None and len(cache.layers) != self.n_layers:
+            raise ModelError(
+                f"resume: the cache holds {len(cache.layers)} layers; those of all {self.n_layers} are needed, from a forward pass."
+            )
+        return self._onwards(resid, halves[at], hooks, cache, read)
 
     def _check_hooks(self, hooks: Mapping[str, Hook]) -> None:
         if unknown := set(hooks) - set(self.hook_names):
@@ -298,77 +259,10 @@ class HookedModel:
             if layer == last and not hooked_last:
                 asked, read = read, slice(None)
             if half % 2:
-                resid = self._add_mlp(layer, resid[:, asked], site)
+                resid = add_mlp(self, layer, resid[:, asked], site)
             else:
-                resid = self._add_attention(layer, resid, site, hooks, cache, asked)
+                resid = add_attention(self, layer, resid, site, hooks, cache, asked)
         return site("ln_final.hook_out", self.hf.transformer.ln_f(resid[:, read]))
-
-    def _add_attention(
-        self,
-        layer: int,
-        resid: Float[Tensor, "batch position d_model"],
-        site: Site,
-        hooks: Mapping[str, Hook],
-        cache: KeyValues | None,
-        asked: slice,
-    ) -> Float[Tensor, "batch asked d_model"]:
-        """The stream at the positions asked for, after attention has written to it."""
-        at = f"blocks.{layer}"
-        resid = site(f"{at}.hook_resid_pre", resid)
-        out = self._attention(layer, self.blocks[layer].ln_1(resid), site, hooks, cache, asked)
-        return site(f"{at}.hook_resid_mid", resid[:, asked] + site(f"{at}.hook_attn_out", out))
-
-    def _add_mlp(
-        self, layer: int, resid: Float[Tensor, "batch position d_model"], site: Site
-    ) -> Float[Tensor, "batch position d_model"]:
-        """The stream after the MLP has written to it."""
-        at, block = f"blocks.{layer}", self.blocks[layer]
-        pre = site(f"{at}.mlp.hook_pre", block.mlp.c_fc(block.ln_2(resid)))
-        post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
-        return site(f"{at}.hook_resid_post", resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post)))
-
-    def _attention(
-        self,
-        layer: int,
-        x: Float[Tensor, "batch position d_model"],
-        site: Site,
-        hooks: Mapping[str, Hook],
-        cache: KeyValues | None,
-        asked: slice,
-    ) -> Float[Tensor, "batch asked d_model"]:
-        """What attention adds at the positions asked for; keys and values are computed for all."""
-        at = f"blocks.{layer}.attn"
-        attn = self.blocks[layer].attn
-        if self.family == "gpt-neo":
-            attn = attn.attention
-            qkv, project, scale = (attn.q_proj(x[:, asked]), attn.k_proj(x), attn.v_proj(x)), attn.out_proj, 1.0
-        else:
-            q, k, v = attn.c_attn(x).chunk(3, dim=-1)
-            qkv, project, scale = (q[:, asked], k, v), attn.c_proj, attn.scaling
-        q, k, v = (
-            site(f"{at}.hook_{name}", part.unflatten(-1, (self.n_heads, self.d_head))).transpose(1, 2)
-            for name, part in zip("qkv", qkv, strict=True)
-        )
-        if cache is not None:
-            if layer < len(cache.layers):
-                k, v = (torch.cat(pair, dim=2) for pair in zip(cache.layers[layer], (k, v), strict=True))
-                cache.layers[layer] = (k, v)
-            else:
-                cache.layers.append((k, v))
-        window, names = self.window(layer), (f"{at}.hook_attn_scores", f"{at}.hook_pattern")
-        seen = visible_keys(x.shape[1], k.shape[2], window, x.device)[asked]
-        if x.device.type == "cpu" and not any(name in hooks for name in names):
-            # Fused, and equal up to rounding. Not on a GPU, where a fused kernel may round float32 to TF32 on its way.
-            causal = window is None and q.shape[2] == k.shape[2]
-            z = scaled_dot_product_attention(q, k, v, attn_mask=None if causal else seen, is_causal=causal, scale=scale)
-        else:
-            # Half precision overflows in the scores: GPT-Neo does not divide by sqrt(d_head).
-            precise = torch.promote_types(self.dtype, torch.float32)
-            scores = (q.to(precise) * scale) @ k.to(precise).transpose(-1, -2)
-            scores = site(names[0], scores.masked_fill(~seen, torch.finfo(precise).min))
-            z = site(names[1], scores.softmax(dim=-1).to(v.dtype)) @ v
-        z = site(f"{at}.hook_z", z.transpose(1, 2))
-        return project(z.flatten(-2))
 
     def run_with_cache(
         self, tokens: Int[Tensor, "batch position"], names: Sequence[str], **options: Any
@@ -417,23 +311,3 @@ class HookedModel:
             ModelError: If the model has no tokenizer, which a bridge needs.
         """
         return bridge_over(self.hf, self.tokenizer, self.name)
-
-
-def calling(hooks: Mapping[str, Hook]) -> Site:
-    """A function that calls the hook of an activation, if there is one, and gives what takes the activation's place."""
-
-    def site(name: str, value: Tensor) -> Tensor:
-        replaced = hooks[name](value, name) if name in hooks else None
-        return value if replaced is None else replaced
-
-    return site
-
-
-def visible_keys(
-    queries: int, keys: int, window: int | None, device: torch.device | None = None
-) -> Bool[Tensor, "query key"]:
-    """Which keys each of the last queries sees: itself and those before it, at most `window` in all."""
-    query = torch.arange(keys - queries, keys, device=device)[:, None]
-    key = torch.arange(keys, device=device)[None, :]
-    seen = key <= query
-    return seen if window is None else seen & (query - key < window)

@@ -76,6 +76,13 @@ DIMS = MappingProxyType(
         "null": "null",
         "correlation": "correlation",
         "replaced": "prefix tokens replaced",
+        "kind": "kind of replacement",
+        "order": "order of replacement",
+        "corruption_draw": "draw",
+        "tokens_replaced": "prefix tokens replaced (tokens)",
+        "direction": "direction of patching",
+        "metric": "judged by",
+        "stream": "activation",
     }
 )
 """Every axis and its words on a plot. Two axes of tokens in one dataset have different lengths, hence different names."""
@@ -83,6 +90,8 @@ DIMS = MappingProxyType(
 _GRADIENT = ("layer", "component")
 _HEAD_GRADIENT = ("layer", "attention_component", "head")
 _LOOKING = ("query", "layer", "head")
+_PERTURBED = ("paragraph", "kind", "draw", "prefix_position")
+_CORRUPTED = ("paragraph", "order", "corruption_draw", "tokens_replaced")
 _PER_WEIGHT = "nats per weight unit"
 _SHARE, _RHO, _TAU = "share", "Spearman's rho", "Kendall's tau-b"
 
@@ -311,16 +320,109 @@ for _variable in (
         "mean NLL of the continuation that a change of prefix or model compares with, before it", PAPER + ", section 6", low=0,
     ),
     Variable(
-        "perturbed_exact_match", ("paragraph", "draw", "prefix_position"), "integer", "tokens", "exact match, perturbed",
-        "exact match after one prefix token has been replaced by a random one", PAPER + ", section 6", low=0,
+        "unperturbed_token_nll", ("paragraph", "continuation_position"), "float", "nats", "token NLL, unperturbed",
+        "NLL of each token of the continuation that a change of prefix compares with, before it", "localize", low=0,
     ),
     Variable(
-        "perturbed_nll", ("paragraph", "draw", "prefix_position"), "float", "nats per token", "NLL, perturbed",
-        "mean NLL of the same continuation after one prefix token has been replaced", PAPER + ", section 6", low=0,
+        "perturbed_exact_match", _PERTURBED, "float", "tokens", "exact match, perturbed",
+        "exact match after prefix tokens have been replaced, by the first of them; nan where nothing was put", PAPER + ", section 6",
+        low=0,
     ),
     Variable(
-        "replacement", ("paragraph", "draw", "prefix_position"), "integer", "token id", "replacement",
-        "the token put in the place of the prefix token", PAPER + ", section 6", low=0,
+        "perturbed_nll", _PERTURBED, "float", "nats per token", "NLL, perturbed",
+        "mean NLL of the same continuation after prefix tokens have been replaced; nan where nothing was put",
+        PAPER + ", section 6", low=0,
+    ),
+    Variable(
+        "perturbed_token_error", ("paragraph", "kind", "continuation_position"), "float", _SHARE, "tokens wrong, perturbed",
+        "share of the replacements after which a continuation token, the ones before it given, is not the likeliest", "localize",
+        low=0, high=1,
+    ),
+    Variable(
+        "replacement", _PERTURBED, "integer", "token id", "replacement",
+        "the token put in the place of the prefix token; -1 where nothing was put", PAPER + ", section 6", low=-1,
+    ),
+    Variable(
+        "copy_position", ("paragraph", "kind"), "integer", "tokens", "most changed position",
+        "where replacing does most: lowest exact match, mean over draws; among equals the highest NLL", PAPER + ", section 6", low=0,
+    ),
+    Variable(
+        "copy_tokens", ("paragraph", "kind", "position"), "integer", "token id", "perturbed copy",
+        "the prefix with that position replaced, and what the model then says greedily", PAPER + ", section 6", low=0,
+    ),
+    Variable(
+        "copy_exact_match", ("paragraph", "kind"), "integer", "tokens", "exact match of the copy",
+        "tokens of the copy's continuation right before the first wrong one", PAPER + ", section 6", low=0,
+    ),
+    Variable(
+        "copy_tokens_wrong", ("paragraph", "kind"), "integer", "tokens", "tokens wrong in the copy",
+        "tokens of the copy's continuation that differ from the one at the same position", "localize", low=0,
+    ),
+    Variable(
+        "copy_edit_distance", ("paragraph", "kind"), "integer", "tokens", "edit distance of the copy",
+        "fewest tokens to insert, delete or replace that make the copy's continuation the paragraph's (Levenshtein)", "localize",
+        low=0,
+    ),
+    Variable(
+        "copy_longest_run", ("paragraph", "kind"), "integer", "tokens", "longest verbatim run in the copy",
+        "longest run of tokens in the copy's continuation that stands in the paragraph's, at any place", "localize", low=0,
+    ),
+    Variable(
+        "corrupted_exact_match", _CORRUPTED, "float", "tokens", "exact match, tokens replaced",
+        "exact match after so many prefix tokens have been replaced together", "localize", low=0,
+    ),
+    Variable(
+        "corrupted_nll", _CORRUPTED, "float", "nats per token", "NLL, tokens replaced",
+        "mean NLL of the same continuation after so many prefix tokens have been replaced together", "localize", low=0,
+    ),
+    Variable(
+        "tokens_to_break", ("paragraph", "order", "corruption_draw"), "float", "tokens", "tokens to break the recital",
+        "fewest of the numbers tried of prefix tokens replaced that leave less than half of the exact match; nan if none does",
+        "localize", low=1,
+    ),
+    Variable(
+        "patch_position", ("paragraph",), "integer", "tokens", "changed position",
+        "the one prefix position at which the corrupted copy differs", PAPER + ", section 6", low=0,
+    ),
+    Variable(
+        "patch_target", ("paragraph",), "integer", "tokens", "first changed token",
+        "position of the first continuation token in which the corrupted copy differs; -1 where none does", PAPER + ", section 6",
+        low=-1,
+    ),
+    Variable(
+        "clean_nll", ("paragraph", "metric"), "float", "nats per token", "NLL, clean run",
+        "NLL of the paragraph's token or tokens in its own run", PAPER + ", section 6", low=0,
+    ),
+    Variable(
+        "corrupted_run_nll", ("paragraph", "metric"), "float", "nats per token", "NLL, corrupted run",
+        "NLL of the paragraph's token or tokens with one prefix token replaced", PAPER + ", section 6", low=0,
+    ),
+    *(
+        Variable(
+            f"{place}_patch_{what}", ("paragraph", "direction", "metric", *dims), "float", "nats per token", label,
+            description, source,
+        )
+        for place, axes in (("head", ("site", "layer", "head")), ("stream", ("stream", "layer")))
+        for what, dims, label, description, source in (
+            ("effect", axes, "NLL change by patching",
+             "NLL of the paragraph's tokens with one activation of the other run put in, less without", PAPER + ", section 6"),
+            ("null", axes, "NLL change by patching, null",
+             "change of the NLL of the paragraph's tokens by as large a change of that activation in a random direction", "localize"),
+            ("estimate", axes, "NLL change by patching, estimated",
+             "the two runs' difference of an activation times the gradient of the NLL: attribution patching",
+             "Nanda 2023; Syed et al. 2023"),
+            ("map", (*axes, "position"), "NLL change by patching",
+             "NLL of the paragraph's tokens with one activation of the other run put in at one position, less without",
+             PAPER + ", section 6"),
+            ("estimate_map", (*axes, "position"), "NLL change by patching, estimated",
+             "the two runs' difference of an activation at one position times the gradient of the NLL: attribution patching",
+             "Nanda 2023; Syed et al. 2023"),
+        )
+    ),
+    Variable(
+        "prefix_attention", ("paragraph", *_LOOKING, "prefix_position"), "float", _SHARE, "attention to the token",
+        "attention that the last prefix token, or the continuation's tokens on average, pay to each prefix token", "localize",
+        low=0, high=1,
     ),
 ):  # fmt: skip
     register(_variable)

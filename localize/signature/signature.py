@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ROUNDING = {"bfloat16": 6e-2, "float16": 1e-2}
 """Relative difference up to which two measurements of one variable agree, in other batch sizes, kernels or on other devices."""
 ROUNDING_OF_FLOATS = 1e-3

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from localize.errors import ModelError
-from localize.models.hooks import BLOCK_SITES, STREAM_SITES, HookedModel, KeyValues, visible_keys
+from localize.models.activations import BLOCK_SITES, STREAM_SITES
+from localize.models.hooks import HookedModel
+from localize.models.key_values import KeyValues, visible_keys
 
 EXACT = 1e-12
 FLOAT32 = 1e-5
