@@ -18,7 +18,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-MEASUREMENTS = ("gradients", "heads", "ablation", "replacement", "perturbation")
+MEASUREMENTS = ("gradients", "heads", "ablation", "replacement", "perturbation", "patching")
+ON_OWN = ("ablation", "replacement", "perturbation", "patching")
+"""Those that ask for the continuations that the model says itself."""
 SIGNATURE_FILE = "signature.zarr.zip"
 PAGE_FILE = "signature.html"
 EMBEDDED_SAMPLE = 260
@@ -72,6 +74,7 @@ def run(
         gradients,
         load_model,
         load_paragraphs,
+        patch,
         perturb_prefix,
         rare_token_heads,
         replace_rarest,
@@ -99,14 +102,16 @@ def run(
     if len(read.skipped) > 5:
         say(f"  ... and {len(read.skipped) - 5} more rows")
     size: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    own = read.with_own_continuation(hooked) if set(chosen) & set(ON_OWN) else read  # decoded once for all
+    signature: MemorizationSignature | None = None
     jobs = {
         "gradients": lambda: gradients(hooked, read, **size),
         "heads": lambda: rare_token_heads(hooked, read, seed=seed, **size),
-        "ablation": lambda: ablate(hooked, read, **size),
-        "replacement": lambda: replace_rarest(hooked, read, seed=seed, **size),
-        "perturbation": lambda: perturb_prefix(hooked, read, draws=draws, seed=seed, **size),
+        "ablation": lambda: ablate(hooked, own, **size),
+        "replacement": lambda: replace_rarest(hooked, own, seed=seed, **size),
+        "perturbation": lambda: perturb_prefix(hooked, own, draws=draws, seed=seed, **size),
+        "patching": lambda: patch(hooked, own, copies=signature if "perturbation" in chosen else None, seed=seed, **size),
     }
-    signature = None
     for name in MEASUREMENTS:
         if name in chosen:
             part = jobs[name]()

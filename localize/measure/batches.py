@@ -13,7 +13,15 @@ SHOW_AFTER = 2.0
 """Seconds after which work shows a progress bar."""
 
 
-def in_batches(work: Callable[[slice], None], count: int, batch_size: int, *, what: str, show: bool = True) -> None:
+def in_batches(
+    work: Callable[[slice], None],
+    count: int,
+    batch_size: int,
+    *,
+    what: str,
+    unit: str = "paragraph",
+    show: bool = True,
+) -> None:
     """Call `work` on consecutive slices of `0 .. count - 1`; a slice that does not fit into memory is tried again in halves.
 
     `work` writes its results where they belong and must give the same when a slice is done again.
@@ -21,7 +29,7 @@ def in_batches(work: Callable[[slice], None], count: int, batch_size: int, *, wh
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise LocalizeError(f"batch_size={batch_size} must be a whole number of at least 1.")
     start = 0
-    with tqdm(total=count, desc=what, unit="paragraph", delay=SHOW_AFTER, disable=not show, leave=False) as bar:
+    with tqdm(total=count, desc=what, unit=unit, delay=SHOW_AFTER, disable=not show, leave=False) as bar:
         while start < count:
             stop = min(start + batch_size, count)
             try:
@@ -31,7 +39,7 @@ def in_batches(work: Callable[[slice], None], count: int, batch_size: int, *, wh
                     raise
                 batch_size = (stop - start) // 2
                 torch.cuda.empty_cache()
-                warnings.warn(f"{what}: out of memory; going on with {batch_size} paragraphs a batch.", stacklevel=3)
+                warnings.warn(f"{what}: out of memory; going on in batches of {batch_size}.", stacklevel=3)
                 continue
             bar.update(stop - start)
             start = stop

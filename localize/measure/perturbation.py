@@ -1,134 +1,282 @@
-"""What replacing one prefix token does to the continuation."""
+"""What replacing a prefix token does to the continuation, and what the model says instead."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from localize.axes import OWN
-from localize.errors import LocalizeError
-from localize.keyed import keyed_integer
+from localize.axes import KINDS, OWN
+from localize.errors import InputError, LocalizeError
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
+from localize.measure.differences import edit_distance, longest_run, tokens_wrong
 from localize.measure.labels import labelled
-from localize.measure.recall import measure_recall, recall_of, score
+from localize.measure.recall import measure_recall, recall_of, token_scores
+from localize.measure.substitutes import NOTHING, replacements_of
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.paragraphs.unigrams import corpus_counts, counts_hash
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 2**15}
+"""Tokens fed together, at least, if there are so many: matrix products with fewer rows are slower."""
 
-def uniform_replacements(
-    paragraphs: Paragraphs, vocab_size: int, draws: int, seed: int
-) -> Int[np.ndarray, "paragraph draw prefix_position"]:
-    """For every prefix token, `draws` others, uniform over the rest of the vocabulary; keyed by seed, paragraph, position, draw."""
-    prefixes = paragraphs.prefixes.numpy()
-    drawn = np.empty((len(paragraphs), draws, paragraphs.prefix_length), dtype=np.int64)
-    for row, key in enumerate(paragraphs.hashes):
-        for draw in range(draws):
-            for position, token in enumerate(prefixes[row]):
-                other = keyed_integer(vocab_size - 1, "replace", seed, key, position, draw)
-                drawn[row, draw, position] = other + (other >= token)
-    return drawn
+COUNTED = ("frequency", "neutral")
+"""Kinds of replacement that depend on token counts."""
+
+
+class Perturbed(NamedTuple):
+    """What is left of continuations, with the prefix changed at one position after the other.
+
+    Attributes:
+        exact_match: Tokens, `(row, prefix_position)`.
+        nll: Nats per token, `(row, prefix_position)`.
+        wrong: After how many of the whole spans replaced each continuation token is not the likeliest, `(row, continuation_position)`.
+    """
+
+    exact_match: Int[Tensor, "row prefix_position"]
+    nll: Float[Tensor, "row prefix_position"]
+    wrong: Int[Tensor, "row continuation_position"]
 
 
 @torch.no_grad()
 def perturbed_recall(
     model: HookedModel,
     tokens: Int[Tensor, "paragraph position"],
-    replacements: Int[Tensor, "paragraph draw prefix_position"],
-) -> tuple[Int[Tensor, "paragraph draw prefix_position"], Tensor]:
-    """Exact match and mean NLL of the continuation with one prefix token replaced, for each replacement.
+    replacements: Int[Tensor, "row prefix_position"],
+    *,
+    paragraph: Int[Tensor, " row"],
+    span: int = 1,
+) -> Perturbed:
+    """Recall of continuations with the tokens from each prefix position on replaced, one position after the other.
 
-    What stands before the replaced token does not change: its keys and values are computed once per paragraph. Up to the first error
-    the text decoded is the text asked for, so no decoding is needed.
+    What stands before the first replaced token does not change: its keys and values are computed once per paragraph. Up to the first
+    error the text decoded is the text asked for, so no decoding is needed.
 
     Args:
         model: A hooked model.
-        tokens: Prefix and continuation.
-        replacements: The token put in the place of each prefix token.
+        tokens: Prefixes and continuations.
+        replacements: The token put in the place of each prefix token; `NOTHING` leaves it.
+        paragraph: Which paragraph each row of replacements belongs to.
+        span: How many tokens, from each position on, are replaced together.
 
     Returns:
-        Exact match in tokens, and NLL in nats per token `(paragraph, draw, prefix_position)`.
+        One number per row and position; for the last `span - 1` positions, from which no whole span is left, zeros.
     """
-    count, draws, prefix_length = replacements.shape
+    prefix_length = replacements.shape[1]
+    places = prefix_length - span + 1
+    rows, texts = len(replacements), tokens[paragraph]
     known = KeyValues()
     model.forward(tokens[:, :prefix_length], cache=known, read=slice(0, 0))
-    row = torch.arange(count, device=tokens.device).repeat_interleave(draws)
-    targets = tokens[row, prefix_length:]
-    matched, nll = [], []
-    for position in range(prefix_length):
-        changed = replacements[:, :, position].reshape(-1, 1)
-        suffix = torch.cat([changed, tokens[row, position + 1 : -1]], dim=1)
+    put = torch.where(replacements == NOTHING, texts[:, :prefix_length], replacements)
+    targets = texts[:, prefix_length:]
+    matched = torch.zeros((rows, prefix_length), dtype=torch.int64, device=tokens.device)
+    nll = torch.zeros(
+        (rows, prefix_length), dtype=torch.promote_types(model.dtype, torch.float32), device=tokens.device
+    )
+    wrong = torch.zeros_like(targets)
+    whole = whole_spans(replacements, span)
+    first = 0
+    while first < places:
+        # Several positions share what comes before the first of them, where one alone feeds few tokens.
+        together = min(places - first, -(-TOKENS_AT_ONCE[model.device.type] // (rows * (texts.shape[1] - first))))
+        changed = texts[:, None, first:-1].repeat(1, together, 1)
+        for index in range(together):
+            changed[:, index, index : index + span] = put[:, first + index : first + index + span]
         states = model.final_states(
-            suffix, cache=known.first(position).rows(row), read=slice(prefix_length - 1 - position, None)
+            changed.flatten(0, 1),
+            cache=known.first(first).rows(paragraph.repeat_interleave(together)),
+            read=slice(prefix_length - 1 - first, None),
         )
-        exact, loss = score(model, states, targets)
-        matched.append(exact.view(count, draws))
-        nll.append(loss.mean(1).view(count, draws))
-    return torch.stack(matched, dim=-1), torch.stack(nll, dim=-1)
+        right, loss = token_scores(model, states, targets.repeat_interleave(together, dim=0))
+        right, at = right.unflatten(0, (rows, together)), slice(first, first + together)
+        matched[:, at] = right.cumprod(-1).sum(-1)
+        nll[:, at] = loss.mean(1).view(rows, together)
+        wrong += (~right & whole[:, at, None]).sum(1)
+        first += together
+    return Perturbed(matched, nll, wrong)
 
 
+@torch.no_grad()
 def perturb_prefix(
     model: HookedModel,
     paragraphs: Paragraphs,
     *,
+    kinds: str | Sequence[str] = "uniform",
     draws: int = 2,
+    span: int = 1,
+    counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None = None,
     continuation: str = OWN,
     seed: int = 0,
     batch_size: int = 64,
 ) -> "MemorizationSignature":
-    """How much of the continuation is lost when one prefix token, the first one too, is replaced by a random other.
+    """How much of the continuation is lost when a prefix token, the first one too, is replaced, and what is said instead.
 
     Args:
         model: A hooked model.
         paragraphs: The paragraphs.
-        draws: Random replacements per position; their spread is kept.
+        kinds: What replaces a token; one or several of "uniform", any other token of the vocabulary alike; "frequency", one of those
+            about as frequent; "second_choice", the likeliest other after the tokens before it; "neutral", the commonest other.
+            Of the last two, draw d has the d-th likeliest or commonest, and the first token of a prefix has no second choice.
+        draws: Replacements per kind and position; their spread is kept.
+        span: How many tokens, from each position on, are replaced together.
+        counts: Occurrences of each token in a reference corpus, for "frequency" and "neutral" (`unigram_counts`). None takes the
+            training corpus's, where the model's folder has them, else those of the paragraphs themselves.
         continuation: "own" compares with what the model says greedily after the unchanged prefix: all of it is matched before, in
             every group, so that losses compare. "true" compares with the paragraphs' true text.
         seed: Seed of the replacements, which are keyed by it, the paragraph, the position and the draw.
-        batch_size: Rows a forward pass, a paragraph giving `draws` of them.
+        batch_size: Rows a forward pass, at least; a paragraph gives one for each kind and draw.
 
     Returns:
-        `perturbed_exact_match` (tokens), `perturbed_nll` (nats per token), `replacement` (token ids), and before the change
-        `unperturbed_exact_match`, `unperturbed_nll`. Recall is attached.
+        - `perturbed_exact_match` (tokens), `perturbed_nll` (nats per token) and `replacement` (token ids), by the first position
+          replaced; nan, and -1, where nothing can be put. `perturbed_token_error`: how often each continuation token comes out wrong.
+        - Before the change `unperturbed_exact_match`, `unperturbed_nll`, `unperturbed_token_nll`. Recall is attached.
+        - The perturbed copy of each kind: `copy_position`, where the mean over draws of the exact match is lowest, among equals the
+          NLL highest; `copy_tokens`, that prefix with the draw that does most there, and what the model then says greedily; and
+          `copy_exact_match`, `copy_tokens_wrong`, `copy_edit_distance`, `copy_longest_run` of it. The position and the draw are
+          chosen for their effect, so these are the extreme, not an average.
 
     Raises:
-        InputError: If the paragraphs do not fit the model, or hold only own continuations where true ones are asked for.
+        InputError: If the paragraphs do not fit the model, or hold only own continuations where true ones are asked for, or nothing
+            can be replaced.
+        LocalizeError: If a number is below 1, the span longer than the prefix, or a word none of those allowed.
 
     Source:
         Stoehr et al. 2024, section 6. There: one draw, position 0 never changed, and the earliest of the most changed positions.
     """
-    if draws < 1 or batch_size < 1:
-        raise LocalizeError(f"perturb_prefix: draws={draws} and batch_size={batch_size} must both be at least 1.")
+    kinds = _checked(paragraphs, kinds, draws, span, batch_size)
+    prefix_length = paragraphs.prefix_length
     tokens = continued(model, paragraphs, continuation, "perturb_prefix")
     recall = recall_of(model, paragraphs)
-    before = measure_recall(model, tokens, paragraphs.prefix_length)
-    replacements = uniform_replacements(paragraphs, model.vocab_size, draws, seed)
-    matched = np.zeros(replacements.shape, dtype=np.int64)
-    nll = np.zeros(replacements.shape, dtype=before.token_nll.dtype)
+    counts, corpus = corpus_counts(model, paragraphs, counts, "perturb_prefix")
+    before = measure_recall(model, tokens, prefix_length)
+    by_kind = [replacements_of(model, paragraphs, kind, draws, seed, counts, batch_size) for kind in kinds]
+    replacements = np.stack(by_kind, axis=1)  # (paragraph, kind, draw, prefix_position)
+    shape, put = replacements.shape, torch.from_numpy(replacements).flatten(0, 2)
+    matched, nll = (np.empty((len(put), prefix_length), before.token_nll.dtype) for _ in range(2))
+    wrong = np.empty((len(put), paragraphs.continuation_length), np.int64)
 
     def work(rows: slice) -> None:
-        changed = torch.from_numpy(replacements[rows]).to(model.device)
-        exact, loss = perturbed_recall(model, tokens[rows].to(model.device), changed)
-        matched[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
+        paragraph, index = torch.unique(torch.arange(rows.start, rows.stop) // (shape[1] * draws), return_inverse=True)
+        found = perturbed_recall(
+            model,
+            tokens[paragraph].to(model.device),
+            put[rows].to(model.device),
+            paragraph=index.to(model.device),
+            span=span,
+        )
+        matched[rows], nll[rows], wrong[rows] = (part.cpu().numpy() for part in found)
 
-    in_batches(work, len(paragraphs), max(1, batch_size // draws), what="prefix perturbation")
+    in_batches(work, len(put), batch_size, what="prefix perturbation", unit="prefix")
+    whole = whole_spans(put, span).view(shape).numpy()
+    matched, nll = (np.where(whole, values.reshape(shape), np.nan) for values in (matched, nll))
     arrays = {
         "unperturbed_exact_match": before.exact_match,
         "unperturbed_nll": before.token_nll.mean(1),
+        "unperturbed_token_nll": before.token_nll,
         "perturbed_exact_match": matched,
         "perturbed_nll": nll,
+        "perturbed_token_error": wrong.reshape(*shape[:3], -1).sum(2) / whole.sum((2, 3))[..., None],
         "replacement": replacements,
+        **perturbed_copies(model, tokens, matched, nll, replacements, span, batch_size),
     }
     call = {
         "measurement": "perturb_prefix",
+        "kinds": list(kinds),
         "draws": draws,
+        "span": span,
         "seed": seed,
         "batch_size": batch_size,
     }
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation)
+    if set(kinds) & set(COUNTED):
+        call |= {"counts": corpus, "counts_hash": counts_hash(counts)}
+    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation, axes={"kind": kinds})
+
+
+def whole_spans(replacements: Int[Tensor, "row prefix_position"], span: int) -> Bool[Tensor, "row prefix_position"]:
+    """From which positions on so many tokens can be replaced: inside the prefix, and by something."""
+    whole = torch.zeros_like(replacements, dtype=torch.bool)
+    whole[:, : replacements.shape[1] - span + 1] = (replacements != NOTHING).unfold(1, span, 1).all(-1)
+    return whole
+
+
+def most_changed(
+    exact_match: Float[np.ndarray, "*row choice"], nll: Float[np.ndarray, "*row choice"]
+) -> Int[np.ndarray, "*row"]:
+    """Which of some changes leaves least: the lowest exact match, among equals the highest NLL; nan is never chosen."""
+    lowest = exact_match == np.nanmin(exact_match, axis=-1, keepdims=True)
+    return np.where(lowest, nll, -np.inf).argmax(-1)
+
+
+def perturbed_copies(
+    model: HookedModel,
+    tokens: Int[Tensor, "paragraph position"],
+    exact_match: Float[np.ndarray, "paragraph kind draw prefix_position"],
+    nll: Float[np.ndarray, "paragraph kind draw prefix_position"],
+    replacements: Int[np.ndarray, "paragraph kind draw prefix_position"],
+    span: int,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """What the model says after the most harmful change of each kind, and how that differs from the continuation.
+
+    Args:
+        model: A hooked model.
+        tokens: Prefixes and continuations.
+        exact_match: What each change leaves, nan where there is none.
+        nll: The NLL after it.
+        replacements: What it puts in place.
+        span: How many tokens are replaced together.
+        batch_size: Rows decoded together.
+
+    Returns:
+        The variables `copy_...`; their schema says what each is.
+    """
+    paragraphs, kinds, _, prefix_length = replacements.shape
+    position = most_changed(exact_match.mean(2), nll.mean(2))
+    at = position[:, :, None, None]
+    draw = most_changed(*(np.take_along_axis(values, at, axis=3)[..., 0] for values in (exact_match, nll)))
+    put = np.take_along_axis(replacements, draw[:, :, None, None], axis=2)[:, :, 0]
+    offset = np.arange(prefix_length) - position[..., None]
+    copies = np.repeat(tokens.numpy()[:, None], kinds, axis=1)
+    copies[..., :prefix_length] = np.where((offset >= 0) & (offset < span), put, copies[..., :prefix_length])
+    rows = copies.reshape(paragraphs * kinds, -1)
+
+    def work(some: slice) -> None:
+        prefixes = torch.from_numpy(rows[some, :prefix_length]).to(model.device)
+        rows[some, prefix_length:] = model.continue_greedily(prefixes, rows.shape[1] - prefix_length).cpu().numpy()
+
+    in_batches(work, len(rows), batch_size, what="perturbed copies", unit="copy")
+    said = rows[:, prefix_length:]
+    wanted = np.repeat(tokens.numpy()[:, prefix_length:], kinds, axis=0)
+    differences = {
+        "copy_exact_match": (said == wanted).cumprod(1).sum(1),
+        "copy_tokens_wrong": tokens_wrong(said, wanted),
+        "copy_edit_distance": edit_distance(said, wanted),
+        "copy_longest_run": longest_run(said, wanted),
+    }
+    shaped = {name: values.reshape(paragraphs, kinds) for name, values in differences.items()}
+    return {"copy_position": position, "copy_tokens": rows.reshape(copies.shape), **shaped}
+
+
+def _checked(
+    paragraphs: Paragraphs, kinds: str | Sequence[str], draws: int, span: int, batch_size: int
+) -> tuple[str, ...]:
+    """The kinds, each once and in the order asked for; raises where an argument is not allowed."""
+    if min(draws, span, batch_size) < 1:
+        raise LocalizeError(
+            f"perturb_prefix: draws={draws}, span={span} and batch_size={batch_size} must all be at least 1."
+        )
+    if span > paragraphs.prefix_length:
+        raise InputError(
+            f"perturb_prefix: span={span} must be at most {paragraphs.prefix_length}, the prefix length of {paragraphs.source}."
+        )
+    asked = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
+    if not asked or set(asked) - set(KINDS):
+        raise LocalizeError(f"perturb_prefix: kinds={kinds!r} must be one or several of {', '.join(KINDS)}.")
+    return asked

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import linear
 
 from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
@@ -37,37 +38,6 @@ class Recall(NamedTuple):
         return Recall(self.exact_match[rows], self.token_nll[rows])
 
 
-def exact_match(
-    logits: Float[Tensor, "paragraph position vocab"], targets: Int[Tensor, "paragraph position"]
-) -> Int[Tensor, " paragraph"]:
-    """How many targets are right before the first wrong one, taking the likeliest token each time.
-
-    Up to the first error the text decoded is the true text, so that teacher-forced logits give the number that decoding would.
-
-    Args:
-        logits: Those that predict each target: of the position before it.
-        targets: The true tokens.
-
-    Returns:
-        0 .. positions, in tokens.
-
-    Source:
-        Stoehr et al. 2024, section 3.
-    """
-    likeliest = logits.max(-1).indices  # on a CPU more than twice as fast as argmax
-    return (likeliest == targets).cumprod(-1).sum(-1)
-
-
-def token_nll(
-    logits: Float[Tensor, "paragraph position vocab"], targets: Int[Tensor, "paragraph position"]
-) -> Float[Tensor, "paragraph position"]:
-    """-log p(target) in nats, in at least float32."""
-    precise = torch.promote_types(logits.dtype, torch.float32)
-    logits = logits.to(precise)
-    # Without the whole matrix of log-probabilities, which costs more to write than to compute.
-    return logits.logsumexp(-1) - logits.gather(-1, targets[..., None])[..., 0]
-
-
 LOGITS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 """How many logits are held at once where only their score is wanted: on a CPU what its cache holds, 1 MiB of float32."""
 
@@ -81,26 +51,68 @@ def logit_pieces(model: HookedModel, count: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
+SCORED_AT_ONCE = {"cpu": (1024, 1024), "cuda": (8192, 2**16)}
+"""States and tokens of the vocabulary whose logits are held at once where only their score is wanted: on a CPU what its cache holds."""
+
+
 @torch.no_grad()
+def token_scores(
+    model: HookedModel, states: Float[Tensor, "*position d_model"], targets: Int[Tensor, "*position"]
+) -> tuple[Bool[Tensor, "*position"], Float[Tensor, "*position"]]:
+    """Whether each target is the likeliest token, and its NLL in nats, from final states; all logits together are never held."""
+    rows, wanted = states.flatten(0, -2), targets.flatten()
+    at_once = SCORED_AT_ONCE[model.device.type][0]
+    pieces = [_scores(model, *pair) for pair in zip(rows.split(at_once), wanted.split(at_once), strict=True)]
+    right, nll = (torch.cat(parts).view(targets.shape) for parts in zip(*pieces, strict=True))
+    return right, nll
+
+
+def _scores(
+    model: HookedModel, states: Float[Tensor, "state d_model"], targets: Int[Tensor, " state"]
+) -> tuple[Bool[Tensor, " state"], Float[Tensor, " state"]]:
+    """One piece of `token_scores`: the largest logit so far and the sum of exponentials below it, a part of the vocabulary at a time."""
+    precise = torch.promote_types(states.dtype, torch.float32)
+    best = torch.full(targets.shape, -torch.inf, dtype=precise, device=states.device)
+    likeliest, wanted, total = torch.zeros_like(targets), best.clone(), torch.zeros_like(best)
+    for first, part in _logit_parts(model, states):
+        logits = part.to(precise)
+        inside = (targets >= first) & (targets < first + logits.shape[1])
+        at = (targets - first).clamp(0, logits.shape[1] - 1)
+        wanted = torch.where(inside, logits.gather(1, at[:, None])[:, 0], wanted)
+        top, index = logits.max(1)
+        likeliest = torch.where(top > best, index + first, likeliest)  # of equals the first, as decoding takes it
+        higher = torch.maximum(top, best)
+        total = total * (best - higher).exp() + logits.sub_(higher[:, None]).exp_().sum(1)
+        best = higher
+    return likeliest == targets, best + total.log() - wanted
+
+
+def _logit_parts(
+    model: HookedModel, states: Float[Tensor, "state d_model"]
+) -> Iterator[tuple[int, Float[Tensor, "state part"]]]:
+    """Logits of one part of the vocabulary after the other, each with its first token; fresh arrays."""
+    unembed = model.hf.lm_head
+    if type(unembed) is not torch.nn.Linear or unembed._forward_hooks or unembed._forward_pre_hooks:
+        yield 0, unembed(states).clone()  # somebody else's module, or hooks of his: it is called as a whole
+        return
+    at_once = SCORED_AT_ONCE[model.device.type][1]
+    for first in range(0, len(unembed.weight), at_once):
+        part = slice(first, first + at_once)
+        yield first, linear(states, unembed.weight[part], None if unembed.bias is None else unembed.bias[part])
+
+
 def score(
     model: HookedModel, states: Float[Tensor, "paragraph position d_model"], targets: Int[Tensor, "paragraph position"]
 ) -> tuple[Int[Tensor, " paragraph"], Float[Tensor, "paragraph position"]]:
-    """Exact match and token NLL of final states, a few rows of logits at a time: together they would be the largest array."""
-    rows, wanted = states.flatten(0, 1), targets.flatten()
-    right, nll = [], []
-    for piece in logit_pieces(model, len(rows)):
-        logits, target = model.hf.lm_head(rows[piece])[:, None], wanted[piece, None]
-        right.append(exact_match(logits, target))
-        nll.append(token_nll(logits, target)[:, 0])
-    matched = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
-    return matched, torch.cat(nll).view(targets.shape)
+    """Exact match (tokens) and token NLL (nats) of final states; see `token_scores`.
 
+    Up to the first error the text decoded is the true text, so that teacher-forced states give the number that decoding would.
 
-def continuation_logits(
-    model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int, **options
-) -> Float[Tensor, "paragraph continuation_position vocab"]:
-    """The logits that predict each continuation token: those of positions `prefix_length - 1 .. last - 1`."""
-    return model.forward(tokens[:, :-1], read=slice(prefix_length - 1, None), **options)
+    Source:
+        Stoehr et al. 2024, section 3.
+    """
+    right, nll = token_scores(model, states, targets)
+    return right.cumprod(-1).sum(-1), nll
 
 
 @torch.no_grad()

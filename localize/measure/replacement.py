@@ -1,5 +1,6 @@
 """What replacing a prefix's rarest tokens does to the continuation, beside as many common ones at like positions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,8 @@ from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.labels import labelled
-from localize.measure.perturbation import uniform_replacements
 from localize.measure.recall import measure_recall, recall_of, score
+from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.unigrams import corpus_counts, counts_hash
@@ -53,6 +54,25 @@ def rarest_and_common(
     return np.stack([rarest, common[nearest]])
 
 
+def tie_order(key: bytes, prefix_length: int, seed: int) -> Int[np.ndarray, " prefix_position"]:
+    """Random numbers that decide among a prefix's equally rare tokens, keyed by seed, paragraph and position."""
+    return np.array([keyed_integer(2**32, "rarest", seed, key, position) for position in range(prefix_length)])
+
+
+def rarest_first(
+    counts: Int[np.ndarray, "paragraph prefix_position"], hashes: Sequence[bytes], seed: int
+) -> Int[np.ndarray, "paragraph prefix_position"]:
+    """Positions from the rarest token to the commonest; equally rare ones in `tie_order`.
+
+    Args:
+        counts: Occurrences of each prefix token in the reference corpus.
+        hashes: Of the paragraphs, which key the order of ties.
+        seed: Of that order.
+    """
+    ties = np.array([tie_order(key, counts.shape[1], seed) for key in hashes])
+    return np.lexsort((ties, counts), axis=1)
+
+
 def positions_replaced(
     paragraphs: Paragraphs, counts: Int[Tensor, " vocab"], tokens: int, seed: int
 ) -> Int[np.ndarray, "paragraph replaced token"]:
@@ -64,8 +84,7 @@ def positions_replaced(
     chosen = np.full((len(paragraphs), len(REPLACED), tokens), -1)
     frequency = counts.cpu()[paragraphs.prefixes].numpy()
     for row, key in enumerate(paragraphs.hashes):
-        order = [keyed_integer(2**32, "rarest", seed, key, position) for position in range(paragraphs.prefix_length)]
-        pair = rarest_and_common(frequency[row], np.array(order), tokens)
+        pair = rarest_and_common(frequency[row], tie_order(key, paragraphs.prefix_length, seed), tokens)
         if pair is not None:
             chosen[row] = pair
     if (chosen < 0).all():

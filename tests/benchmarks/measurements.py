@@ -3,7 +3,7 @@
     python tests/benchmarks/measurements.py [--shape embedded | gpt-neo-125m] [--paragraphs 16] [--only heads] [--device cuda]
 
 Random weights and tokens: time does not depend on them. Rates are of this machine at this moment: the matrix rate printed first is
-measured in the same run. Each line's seconds are the least of three runs, ours and what it is held against by turns.
+measured in the same run. Each line's seconds are the least of three runs. `--only decoding` takes minutes, and is left out otherwise.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import COMPONENTS
-from localize.measure.perturbation import uniform_replacements
+from localize.measure.perturbation import perturbed_recall
+from localize.measure.substitutes import uniform_replacements
 from localize.models.parameters import block_weight_count, weight_view
 from localize.train.loop import build_model
 from localize.train.recipe import Shape
@@ -27,9 +28,10 @@ SHAPES = {
 }
 
 
-def seconds(work, device, repeat=3):
-    """Each run's time after one that does not count."""
-    work()
+def seconds(work, device, repeat=3, *, warm=True):
+    """The least time of some runs, after one that does not count."""
+    if warm:
+        work()
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -77,15 +79,33 @@ def eager_forward(model, tokens, rows=32):
         model.hf(tokens[start : start + rows, :-1], output_attentions=True)
 
 
-@torch.no_grad()
-def perturbation_loop(model, paragraphs, tokens):
-    """One whole forward pass per position, without a cache, logits on the continuation only."""
+def perturbed_texts(model, paragraphs, tokens):
+    """The texts with one prefix token replaced, one position after the other."""
     replacements = torch.from_numpy(uniform_replacements(paragraphs, model.vocab_size, 1, 0))[:, 0].to(tokens.device)
     for position in range(PREFIX):
         changed = tokens.clone()
         changed[:, position] = replacements[:, position]
+        yield changed
+
+
+@torch.no_grad()
+def perturbation_loop(model, paragraphs, tokens):
+    """One whole forward pass per position, without a cache, logits on the continuation only."""
+    for changed in perturbed_texts(model, paragraphs, tokens):
         logits = model.forward(changed[:, :-1], read=slice(PREFIX - 1, None))
         (logits.argmax(-1) == tokens[:, PREFIX:]).cumprod(-1).sum(-1)
+        cross_entropy(logits.transpose(1, 2), tokens[:, PREFIX:], reduction="none").mean(1)
+
+
+@torch.no_grad()
+def decoding_loop(model, paragraphs, tokens):
+    """As the paper's code does: transformers' `generate` per position for the exact match, then a second pass for the NLL."""
+    options = {"max_new_tokens": CONTINUATION, "min_new_tokens": CONTINUATION, "do_sample": False, "pad_token_id": 0}
+    for changed in perturbed_texts(model, paragraphs, tokens):
+        prefix = changed[:, :PREFIX]
+        said = model.hf.generate(prefix, attention_mask=torch.ones_like(prefix), **options)
+        (said[:, PREFIX:] == tokens[:, PREFIX:]).cumprod(-1).sum(-1)
+        logits = model.hf(changed).logits[:, PREFIX - 1 : -1]
         cross_entropy(logits.transpose(1, 2), tokens[:, PREFIX:], reduction="none").mean(1)
 
 
@@ -134,27 +154,37 @@ def comparisons(model, paragraphs, vocab):
         eager,
         forward,
     )
-    own = paragraphs.with_own_continuation(model).tokens.to(model.device)
+    held = paragraphs.with_own_continuation(model)
+    own = held.tokens.to(model.device)
     positions = sum(2 * (weights * (LENGTH - 1 - i) + unembedding) * count for i in range(PREFIX))
+    replacements = torch.from_numpy(uniform_replacements(paragraphs, vocab, 1, 0))[:, 0].to(model.device)
+    row = torch.arange(count, device=model.device)
     repeated = ("a pass per position", lambda: perturbation_loop(model, paragraphs, own))
     yield (
         "perturbation",
-        "prefix perturbation",
-        lambda: lz.perturb_prefix(model, paragraphs, draws=1),
+        "perturbation, EM and NLL",
+        lambda: perturbed_recall(model, own, replacements, paragraph=row),
         repeated,
         positions,
     )
+    # Before the change two passes, of the true and of the own continuation, and one for what the copies say.
+    called = lambda: lz.perturb_prefix(model, held, draws=1)  # noqa: E731
+    yield "perturbation", "perturbation, whole call", called, repeated, positions + 3 * forward
+    decoded = ("generate, and a pass", lambda: decoding_loop(model, paragraphs, own))
+    yield "decoding", "perturbation, whole call", called, decoded, positions + 3 * forward
     above = sum((model.n_layers - layer) / model.n_layers * weights for layer in range(model.n_layers))
     heads = 2 * count * model.n_heads * (above * (LENGTH - 1) + model.n_layers * unembedding)
     removed = ("a pass per head", lambda: ablation_loop(model, own))
-    yield "ablation", "ablation of every head", lambda: lz.ablate(model, paragraphs, to="zero"), removed, heads
+    yield "ablation", "ablation of every head", lambda: lz.ablate(model, held, to="zero"), removed, heads
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="embedded")
     parser.add_argument("--paragraphs", type=int, default=16)
-    parser.add_argument("--only", choices=("gradients", "heads", "perturbation", "ablation"))
+    parser.add_argument(
+        "--only", choices=("gradients", "heads", "perturbation", "decoding", "ablation"), help="decoding takes minutes"
+    )
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     shape, vocab = SHAPES[asked.shape]
@@ -168,9 +198,10 @@ def main():
     )
     print(f"{'measurement':26}{'ours (s)':>9}  {'beside it':24}{'(s)':>8}{'ratio':>8}{'floor (s)':>11}{'share':>8}")
     for room, name, ours, (words, obvious), work in comparisons(model, paragraphs, vocab):
-        if asked.only not in (None, room):
+        if asked.only != room and (asked.only is not None or room == "decoding"):
             continue
-        mine, theirs = seconds(ours, device), seconds(obvious, device)
+        mine = seconds(ours, device)
+        theirs = seconds(obvious, device, repeat=1, warm=False) if room == "decoding" else seconds(obvious, device)
         floor = work / rate
         print(
             f"{name:26}{mine:9.2f}  {words:24}{theirs:8.2f}{mine / theirs:8.2f}{floor:11.2f}{floor / mine:8.0%}",

@@ -111,7 +111,7 @@ def test_where_memory_runs_out_smaller_batches_give_the_same_and_say_so_once(neo
         return resume(model, resid, **options)
 
     monkeypatch.setattr(HookedModel, "resume", narrow)
-    with pytest.warns(UserWarning, match="^ablation: out of memory; going on with 2 paragraphs a batch.$"):
+    with pytest.warns(UserWarning, match="^ablation: out of memory; going on in batches of 2.$"):
         less = numbers(ablate(neo, paragraphs, batch_size=16))
     assert np.allclose(less, whole, rtol=EXACT, atol=0)
 
@@ -271,7 +271,7 @@ def test_a_batch_of_which_the_mean_was_taken_half_way_counts_once(neo, tokens, m
         return states
 
     monkeypatch.setattr(HookedModel, "final_states", narrow)
-    with pytest.warns(UserWarning, match="^head means: out of memory; going on with 3 paragraphs a batch.$"):
+    with pytest.warns(UserWarning, match="^head means: out of memory; going on in batches of 3.$"):
         means = head_means(neo, tokens)
     assert failed == [6]
     assert torch.allclose(means, expected, rtol=0, atol=EXACT)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import localize as lz
+from localize.measure import recall
 from localize.measure.labels import groups_of
-from localize.measure.recall import Recall, exact_match, measure_recall, token_nll
+from localize.measure.recall import Recall, measure_recall, score, token_scores
 from localize.paragraphs.paragraphs import Paragraphs
 
 PREFIX = 24
@@ -71,12 +72,13 @@ def test_nll_is_minus_log_of_the_softmax_one_position_before(hooked, tokens):
             assert recall.token_nll[row, offset] == pytest.approx(by_hand, rel=1e-10)
 
 
-def test_exact_match_counts_up_to_the_first_error_and_not_beyond():
+def test_exact_match_counts_up_to_the_first_error_and_not_beyond(hooked):
     targets = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]])
     said = torch.tensor([[1, 2, 3, 4], [1, 0, 3, 4], [0, 2, 3, 4]])
-    logits = torch.nn.functional.one_hot(said, 5).double()
-    assert exact_match(logits, targets).tolist() == [4, 1, 0]
-    assert token_nll(torch.zeros(3, 4, 5), targets) == pytest.approx(np.full((3, 4), math.log(5)))
+    hooked.hf.lm_head.weight = torch.nn.Parameter(torch.eye(97, 32, dtype=torch.float64))
+    matched, nll = score(hooked, torch.nn.functional.one_hot(said, 32).double(), targets)
+    assert matched.tolist() == [4, 1, 0]
+    assert nll[0].tolist() == pytest.approx([math.log(math.e + 96) - 1] * 4)
 
 
 def test_recall_is_the_same_for_any_batch_size(hooked, tokens):
@@ -110,3 +112,42 @@ def test_own_continuations_are_matched_whole_and_recall_stays_that_of_the_true_t
     assert owned["exact_match"].attrs["continuation"] == "true"
     only_own = Paragraphs(tokens=own.tokens, prefix_length=PREFIX, continuation="own")
     assert lz.recall(hooked, only_own)["exact_match"].attrs["continuation"] == "own"
+
+
+@pytest.mark.parametrize("at_once", [(1, 1), (5, 10), (7, 97), (1024, 1024)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_scores_are_those_of_whole_logits_in_whatever_pieces(hooked, monkeypatch, at_once, bias):
+    monkeypatch.setattr(recall, "SCORED_AT_ONCE", {"cpu": at_once})
+    generator = torch.Generator().manual_seed(0)
+    states, targets = (
+        torch.randn(3, 4, 32, generator=generator).double(),
+        torch.randint(97, (3, 4), generator=generator),
+    )
+    if bias:
+        hooked.hf.lm_head.bias = torch.nn.Parameter(torch.randn(97, generator=generator).double())
+    with torch.no_grad():
+        logits = hooked.hf.lm_head(states)
+    targets[0] = logits[0].argmax(-1)
+    right, nll = token_scores(hooked, states, targets)
+    assert torch.equal(right, logits.argmax(-1) == targets)
+    assert right[0].all() and not right[1:].all()
+    expected = -logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
+    assert torch.allclose(nll, expected, rtol=1e-12)
+
+
+def test_of_equally_likely_tokens_the_first_counts_as_said_also_across_pieces(neo, monkeypatch):
+    monkeypatch.setattr(recall, "SCORED_AT_ONCE", {"cpu": (2, 10)})
+    weight = torch.zeros(97, 32, dtype=torch.float64)
+    weight[[15, 17, 40]] = 1
+    neo.hf.lm_head.weight = torch.nn.Parameter(weight)
+    states = torch.ones(3, 32, dtype=torch.float64)
+    right, _ = token_scores(neo, states, torch.tensor([15, 17, 40]))
+    assert right.tolist() == [True, False, False]
+
+
+def test_a_hook_on_the_unembedding_is_heeded(neo):
+    states, targets = torch.randn(2, 32, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([3, 4])
+    handle = neo.hf.lm_head.register_forward_hook(lambda module, inputs, logits: logits * 0)
+    _, nll = token_scores(neo, states, targets)
+    handle.remove()
+    assert torch.allclose(nll, torch.full((2,), 97.0).double().log())

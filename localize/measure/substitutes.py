@@ -1,0 +1,131 @@
+"""What takes the place of a prefix token: any token, one about as frequent, what the model would rather say, or a common one."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from localize.errors import InputError, LocalizeError
+from localize.keyed import keyed_integer
+from localize.measure.batches import in_batches
+from localize.measure.recall import logit_pieces
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+
+NOTHING = -1
+"""Stands where there is nothing to put."""
+
+NEIGHBOURS = 32
+"""Tokens on either side, in the order of frequency, that are about as frequent; a 64th of a small vocabulary."""
+
+
+def uniform_replacements(
+    paragraphs: Paragraphs, vocab_size: int, draws: int, seed: int
+) -> Int[np.ndarray, "paragraph draw prefix_position"]:
+    """For every prefix token, `draws` others, uniform over the rest of the vocabulary; keyed by seed, paragraph, position, draw."""
+    prefixes = paragraphs.prefixes.numpy()
+    drawn = _drawn("replace", paragraphs, vocab_size - 1, draws, seed)
+    return drawn + (drawn >= prefixes[:, None])
+
+
+def frequency_matched(
+    paragraphs: Paragraphs, counts: Int[Tensor, " vocab"], draws: int, seed: int
+) -> Int[np.ndarray, "paragraph draw prefix_position"]:
+    """For every prefix token, `draws` others about as frequent in a corpus: uniform over its neighbours in the order of counts.
+
+    Tokens that are equally frequent, as those never seen, stand in an order drawn by the seed.
+    """
+    counted = counts.cpu().numpy()
+    shuffled = np.random.default_rng([seed, 17]).permutation(len(counted))
+    order = shuffled[np.argsort(counted[shuffled], kind="stable")]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    near = min(NEIGHBOURS, max(1, len(order) // 64))
+    span = min(2 * near, len(order) - 1)  # as many neighbours at the ends of the order as within
+    own = rank[paragraphs.prefixes.numpy()][:, None]
+    lowest = (own - near).clip(0, len(order) - 1 - span)
+    drawn = lowest + _drawn("frequency", paragraphs, span, draws, seed)
+    return order[drawn + (drawn >= own)]
+
+
+def second_choices(
+    model: HookedModel, paragraphs: Paragraphs, draws: int, batch_size: int
+) -> Int[np.ndarray, "paragraph draw prefix_position"]:
+    """For every prefix token but the first, what the model finds likeliest in its place: draw d has the d-th likeliest other.
+
+    Nothing predicts the first token: `NOTHING` stands there.
+    """
+    prefixes = paragraphs.prefixes
+    chosen = np.full((len(paragraphs), draws, paragraphs.prefix_length), NOTHING)
+
+    def work(rows: slice) -> None:
+        tokens = prefixes[rows].to(model.device)
+        states = model.final_states(tokens[:, :-1]).flatten(0, 1)
+        wanted, found = tokens[:, 1:].flatten(), []
+        for piece in logit_pieces(model, len(states)):
+            logits = model.hf.lm_head(states[piece]).clone()
+            logits.scatter_(1, wanted[piece, None], -torch.inf)
+            found.append(logits.topk(draws, dim=1).indices)
+        shape = (len(tokens), tokens.shape[1] - 1, draws)
+        chosen[rows, :, 1:] = torch.cat(found).view(shape).transpose(1, 2).cpu().numpy()
+
+    if paragraphs.prefix_length > 1:
+        in_batches(work, len(paragraphs), batch_size, what="second choices")
+    return chosen
+
+
+def neutral_replacements(
+    paragraphs: Paragraphs, counts: Int[Tensor, " vocab"], draws: int
+) -> Int[np.ndarray, "paragraph draw prefix_position"]:
+    """For every prefix token a common other: draw d has the d-th commonest of the corpus but the token itself."""
+    commonest = np.argsort(-counts.cpu().numpy(), kind="stable")[: draws + 1]
+    prefixes = paragraphs.prefixes.numpy()
+    own = np.where(commonest == prefixes[..., None], np.arange(draws + 1), draws + 1).min(
+        -1
+    )  # its place, or past the end
+    draw = np.arange(draws)[:, None]
+    return commonest[draw + (draw >= own[:, None])]
+
+
+def replacements_of(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    kind: str,
+    draws: int,
+    seed: int,
+    counts: Int[Tensor, " vocab"],
+    batch_size: int,
+) -> Int[np.ndarray, "paragraph draw prefix_position"]:
+    """The replacements of one of `KINDS`.
+
+    Raises:
+        LocalizeError: If the vocabulary has fewer other tokens than there are draws of a kind that gives each draw another.
+        InputError: If nothing can be replaced, because a prefix of one token has no second choice.
+    """
+    if kind in ("second_choice", "neutral") and draws >= model.vocab_size:
+        raise LocalizeError(
+            f"perturb_prefix: draws={draws} must be at most {model.vocab_size - 1} for {kind}, which gives each draw another token."
+        )
+    if kind == "uniform":
+        return uniform_replacements(paragraphs, model.vocab_size, draws, seed)
+    if kind == "frequency":
+        return frequency_matched(paragraphs, counts, draws, seed)
+    if kind == "second_choice":
+        if paragraphs.prefix_length == 1:
+            raise InputError(
+                f"perturb_prefix: {paragraphs.source}: a prefix of 1 token has no second choice; nothing predicts the first token."
+            )
+        return second_choices(model, paragraphs, draws, batch_size)
+    return neutral_replacements(paragraphs, counts, draws)
+
+
+def _drawn(
+    what: str, paragraphs: Paragraphs, below: int, draws: int, seed: int
+) -> Int[np.ndarray, "paragraph draw prefix_position"]:
+    """An integer in `0 .. below - 1` for each, keyed by seed, paragraph, position and draw."""
+    drawn = np.empty((len(paragraphs), draws, paragraphs.prefix_length), dtype=np.int64)
+    for row, key in enumerate(paragraphs.hashes):
+        for draw in range(draws):
+            for position in range(paragraphs.prefix_length):
+                drawn[row, draw, position] = keyed_integer(below, what, seed, key, position, draw)
+    return drawn
