@@ -2,7 +2,8 @@
 
     python tests/benchmarks/memory.py [--few 64 --many 1024]
 
-A small model (4 layers, d_model 128), one process per line, so that peaks do not mix.
+A small model (4 layers, d_model 128), one process per line, so that peaks do not mix. "perturb_prefix, draws": of 8 paragraphs, an
+eighth of the number in draws.
 """
 
 import argparse
@@ -21,6 +22,10 @@ MEASUREMENTS = {
     "activation_gradients": lz.activation_gradients,
     "rare_token_heads": lz.rare_token_heads,
     "perturb_prefix": lambda model, paragraphs: lz.perturb_prefix(model, paragraphs, draws=1),
+    "perturb_prefix, draws": lambda model, paragraphs: lz.perturb_prefix(
+        model, paragraphs[:8], draws=len(paragraphs) // 8
+    ),
+    "patch": lambda model, paragraphs: lz.patch(model, paragraphs, null=False),
     "ablate": lz.ablate,
 }
 
