@@ -10,9 +10,12 @@ if TYPE_CHECKING:
     from localize.measure.ablation import ablate, ablation_hooks, head_means
     from localize.measure.activation_gradients import activation_gradients
     from localize.measure.contrastive import contrastive_gradients
+    from localize.measure.corruption import corrupt_prefix
     from localize.measure.gradients import gradients
     from localize.measure.heads import rare_token_heads
+    from localize.measure.patching import patch, patch_hooks
     from localize.measure.perturbation import perturb_prefix
+    from localize.measure.prefix_attention import prefix_attention
     from localize.measure.recall import recall
     from localize.measure.replacement import replace_rarest
     from localize.measure.similarity import copy_similarity, set_similarity
@@ -40,13 +43,17 @@ _HOME = {
     "activation_gradients": "localize.measure.activation_gradients",
     "contrastive_gradients": "localize.measure.contrastive",
     "copy_similarity": "localize.measure.similarity",
+    "corrupt_prefix": "localize.measure.corruption",
     "gradients": "localize.measure.gradients",
     "head_means": "localize.measure.ablation",
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
+    "patch": "localize.measure.patching",
+    "patch_hooks": "localize.measure.patching",
     "perturb_prefix": "localize.measure.perturbation",
     "plots": "localize",
+    "prefix_attention": "localize.measure.prefix_attention",
     "rare_token_heads": "localize.measure.heads",
     "recall": "localize.measure.recall",
     "replace_rarest": "localize.measure.replacement",
@@ -71,13 +78,17 @@ __all__ = [
     "activation_gradients",
     "contrastive_gradients",
     "copy_similarity",
+    "corrupt_prefix",
     "gradients",
     "head_means",
     "load_model",
     "load_paragraphs",
     "load_signature",
+    "patch",
+    "patch_hooks",
     "perturb_prefix",
     "plots",
+    "prefix_attention",
     "rare_token_heads",
     "recall",
     "replace_rarest",

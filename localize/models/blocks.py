@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -55,30 +55,65 @@ def _attention(
 ) -> Float[Tensor, "batch asked d_model"]:
     """What attention adds at the positions asked for; keys and values are computed for all."""
     at = f"blocks.{layer}.attn"
-    attn = model.blocks[layer].attn
+    attn, scale = model.blocks[layer].attn, attention_scale(model, layer)
     if model.family == "gpt-neo":
         attn = attn.attention
-        qkv, project, scale = (attn.q_proj(x[:, asked]), attn.k_proj(x), attn.v_proj(x)), attn.out_proj, 1.0
+        qkv, project = (attn.q_proj(x[:, asked]), attn.k_proj(x), attn.v_proj(x)), attn.out_proj
     else:
         q, k, v = attn.c_attn(x).chunk(3, dim=-1)
-        qkv, project, scale = (q[:, asked], k, v), attn.c_proj, attn.scaling
+        qkv, project = (q[:, asked], k, v), attn.c_proj
     q, k, v = (
         site(f"{at}.hook_{name}", part.unflatten(-1, (model.n_heads, model.d_head))).transpose(1, 2)
         for name, part in zip("qkv", qkv, strict=True)
     )
-    if cache is not None:
-        k, v = cache.appended(layer, k, v)
-    window, names = model.window(layer), (f"{at}.hook_attn_scores", f"{at}.hook_pattern")
-    seen = visible_keys(x.shape[1], k.shape[2], window, x.device)[asked]
-    if x.device.type == "cpu" and not any(name in hooks for name in names):
-        # Fused, and equal up to rounding. Not on a GPU, where a fused kernel may round float32 to TF32 on its way.
-        causal = window is None and q.shape[2] == k.shape[2]
-        z = scaled_dot_product_attention(q, k, v, attn_mask=None if causal else seen, is_causal=causal, scale=scale)
+    past = cache.of_layer(layer) if cache is not None else 0
+    seen = visible_keys(x.shape[1], past + x.shape[1], model.window(layer), x.device)[asked]
+    names = (f"{at}.hook_attn_scores", f"{at}.hook_pattern")
+    hooked = any(name in hooks for name in names)
+    shared = cache.shared(layer) if cache is not None and not hooked else None
+    if shared is not None:
+        z = after_shared_past(q, k, v, *shared, seen, scale)
     else:
-        # Half precision overflows in the scores: GPT-Neo does not divide by sqrt(d_head).
-        precise = torch.promote_types(model.dtype, torch.float32)
-        scores = (q.to(precise) * scale) @ k.to(precise).transpose(-1, -2)
-        scores = site(names[0], scores.masked_fill(~seen, torch.finfo(precise).min))
-        z = site(names[1], scores.softmax(dim=-1).to(v.dtype)) @ v
+        if cache is not None:
+            k, v = cache.appended(layer, k, v)
+        if x.device.type == "cpu" and not hooked:
+            # Fused, and equal up to rounding. Not on a GPU, where a fused kernel may round float32 to TF32 on its way.
+            causal = model.window(layer) is None and q.shape[2] == k.shape[2]
+            z = scaled_dot_product_attention(q, k, v, attn_mask=None if causal else seen, is_causal=causal, scale=scale)
+        else:
+            # Half precision overflows in the scores: GPT-Neo does not divide by sqrt(d_head).
+            precise = torch.promote_types(model.dtype, torch.float32)
+            scores = (q.to(precise) * scale) @ k.to(precise).transpose(-1, -2)
+            scores = site(names[0], scores.masked_fill(~seen, torch.finfo(precise).min))
+            z = site(names[1], scores.softmax(dim=-1).to(v.dtype)) @ v
     z = site(f"{at}.hook_z", z.transpose(1, 2))
     return project(z.flatten(-2))
+
+
+def attention_scale(model: "HookedModel", layer: int) -> float:
+    """What a layer's products of queries and keys are multiplied by."""
+    return 1.0 if model.family == "gpt-neo" else model.blocks[layer].attn.scaling
+
+
+def after_shared_past(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    v: Float[Tensor, "batch head key d_head"],
+    past_k: Float[Tensor, "1 head past d_head"],
+    past_v: Float[Tensor, "1 head past d_head"],
+    seen: Bool[Tensor, "query past_and_key"],
+    scale: float,
+) -> Float[Tensor, "batch head query d_head"]:
+    """What heads read where all rows follow the same tokens: one product with those tokens' keys, and one with their values.
+
+    Copying them behind every row would cost more than the attention itself, where the rows' own tokens are few.
+    """
+    batch, heads, queries, d_head = q.shape
+    past, precise = past_k.shape[2], torch.promote_types(q.dtype, torch.float32)
+    q, k = (q.to(precise) * scale).transpose(0, 1), k.to(precise).transpose(0, 1)  # (head, batch, position, d_head)
+    together = q.reshape(heads, batch * queries, d_head) @ past_k[0].to(precise).transpose(-1, -2)
+    scores = torch.cat([together.view(heads, batch, queries, past), q @ k.transpose(-1, -2)], dim=-1)
+    pattern = scores.masked_fill(~seen, torch.finfo(precise).min).softmax(-1).to(v.dtype)
+    z = pattern[..., :past].reshape(heads, batch * queries, past) @ past_v[0]
+    z = z.view(heads, batch, queries, d_head) + pattern[..., past:] @ v.transpose(0, 1)
+    return z.transpose(0, 1)

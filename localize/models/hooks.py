@@ -145,7 +145,8 @@ class HookedModel:
         Args:
             tokens: Token ids, no BOS added. Right padding is safe: no token sees a later one.
             hooks: Activation name to a function of (activation, name); see `hook_names`.
-            cache: Keys and values of the tokens before these; the new ones are appended to it. Start with `KeyValues()`.
+            cache: Keys and values of the tokens before these; the new ones are appended to it, unless it is read-only. Start with
+                `KeyValues()`.
             read: The positions of `tokens` whose logits are wanted.
 
         Returns:
@@ -194,6 +195,7 @@ class HookedModel:
         resid: Float[Tensor, "batch position d_model"],
         *,
         at: str,
+        to: str | None = None,
         hooks: Mapping[str, Hook] | None = None,
         cache: KeyValues | None = None,
         read: slice = slice(None),
@@ -203,26 +205,22 @@ class HookedModel:
         Args:
             resid: The stream at all positions of a text, from its first token on or, with a cache, from the first not read.
             at: Where it was read, or would have been: `hook_resid_pre`, `hook_resid_mid` or `hook_resid_post` of a block.
+            to: A residual stream that lies after it, where to stop; None goes on to the final states.
             hooks: As in `forward`, of activations that are computed after `at`.
-            cache: Keys and values, in every layer, of the tokens before these; the new ones are appended to it.
-            read: The positions whose final states are wanted.
+            cache: Keys and values, in every layer, of the tokens before these; it is left as it is. One row of them serves any
+                number of rows.
+            read: The positions wanted.
 
         Returns:
-            What `final_states` gives for the text whose stream this is.
+            What `final_states` gives for the text whose stream this is, or its stream at `to`.
 
         Raises:
-            ModelError: If `at` names no residual stream, the cache lacks a layer, or a hook would never be called.
+            ModelError: If `at` or `to` names no residual stream, they are not in order, the cache lacks a layer, or a hook would never
+                be called.
         """
-        halves = {
-            f"blocks.{layer}.{site}": 2 * layer + half
-            for layer in range(self.n_layers)
-            for half, site in enumerate(STREAM_SITES)
-        }
-        if at not in halves:
-            raise ModelError(
-                f"resume: at={at!r} is no residual stream; those are blocks.0 .. blocks.{self.n_layers - 1}, "
-                f"each with {', '.join(STREAM_SITES)}."
-            )
+        start, stop = self._half("at", at), None if to is None else self._half("to", to)
+        if stop is not None and stop <= start:
+            raise ModelError(f"resume: to={to!r} does not lie after at={at!r}.")
         hooks = hooks or {}
         self._check_hooks(hooks)
         names = self.hook_names
@@ -230,11 +228,27 @@ class HookedModel:
             raise ModelError(
                 f"resume: a hook of {min(early, key=names.index)!r} is never called when starting after {at!r}."
             )
+        if late := set() if to is None else set(hooks) & set(names[names.index(to) :]):
+            raise ModelError(
+                f"resume: a hook of {min(late, key=names.index)!r} is never called when stopping before {to!r}."
+            )
         if cache is not None and len(cache.layers) != self.n_layers:
             raise ModelError(
                 f"resume: the cache holds {len(cache.layers)} layers; those of all {self.n_layers} are needed, from a forward pass."
             )
-        return self._onwards(resid, halves[at], hooks, cache, read)
+        past = None if cache is None else KeyValues(cache.layers, read_only=True)
+        return self._onwards(resid, start, hooks, past, read, stop)
+
+    def _half(self, argument: str, name: str) -> int:
+        """Which half block the stream of that name stands before: `2 * layer` is attention, `2 * layer + 1` the MLP."""
+        for layer in range(self.n_layers):
+            for half, site in enumerate(STREAM_SITES):
+                if name == f"blocks.{layer}.{site}":
+                    return 2 * layer + half
+        raise ModelError(
+            f"resume: {argument}={name!r} is no residual stream; those are blocks.0 .. blocks.{self.n_layers - 1}, "
+            f"each with {', '.join(STREAM_SITES)}."
+        )
 
     def _check_hooks(self, hooks: Mapping[str, Hook]) -> None:
         if unknown := set(hooks) - set(self.hook_names):
@@ -249,19 +263,22 @@ class HookedModel:
         hooks: Mapping[str, Hook],
         cache: KeyValues | None,
         read: slice,
+        stop: int | None = None,
     ) -> Float[Tensor, "batch read d_model"]:
-        """From the stream before half a block to the final states: half `2 * layer` is the attention, `2 * layer + 1` the MLP."""
+        """From the stream before half a block to the final states, or to the stream before the half where to stop."""
         site, last = calling(hooks), self.n_layers - 1
         hooked_last = any(name.startswith(f"blocks.{last}.") for name in hooks)
-        for half in range(start, 2 * self.n_layers):
+        for half in range(start, 2 * self.n_layers if stop is None else stop):
             layer, asked = half // 2, slice(None)
             # Above the last keys and values, only positions whose logits are read matter; a hook there sees all the same.
-            if layer == last and not hooked_last:
+            if layer == last and not hooked_last and stop is None:
                 asked, read = read, slice(None)
             if half % 2:
                 resid = add_mlp(self, layer, resid[:, asked], site)
             else:
                 resid = add_attention(self, layer, resid, site, hooks, cache, asked)
+        if stop is not None:
+            return resid[:, read]
         return site("ln_final.hook_out", self.hf.transformer.ln_f(resid[:, read]))
 
     def run_with_cache(

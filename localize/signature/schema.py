@@ -319,7 +319,7 @@ for _variable in (
     *(
         Variable(
             f"{place}_patch_{what}", ("paragraph", "direction", "metric", *dims), "float", "nats per token", label,
-            description, source,
+            description, source, pieces=True,
         )
         for place, axes in (("head", ("site", "layer", "head")), ("stream", ("stream", "layer")))
         for what, dims, label, description, source in (

@@ -513,6 +513,142 @@ def test_going_on_in_the_last_layer_computes_only_what_is_read(model, tokens):
     assert widths == [10, 10]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("start", [1, 8, 30, 59])
+def test_going_on_with_a_cache_equals_reading_everything(model, tokens, start):
+    known, names = KeyValues(), streams(model)
+    model(tokens[:, :start], cache=known)
+    whole, seen = model.final_states(tokens), model.run_with_cache(tokens, names)[1]
+    for name, resid in seen.items():
+        states = model.resume(resid[:, start:], at=name, cache=known)
+        assert difference(states, whole[:, start:]) < 1e-10, name
+    assert known.length == start and not known.read_only
+    assert {k.shape[2] for k, _ in known.layers} == {start}, "the cache is left as it is"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("start", [1, 8, 30, 59])
+def test_one_row_of_a_cache_serves_every_row(model, tokens, start):
+    rows = torch.cat([tokens[:1, :start].expand(6, -1), tokens[:, start:]], dim=1)
+    known = KeyValues()
+    model(rows[:1, :start], cache=known)
+    whole, seen = model.final_states(rows), model.run_with_cache(rows, streams(model))[1]
+    for name, resid in seen.items():
+        for read in (slice(None), slice(-1, None)):
+            states = model.resume(resid[:, start:], at=name, cache=known, read=read)
+            assert difference(states, whole[:, start:][:, read]) < 1e-10, name
+    read_only = KeyValues(known.layers, read_only=True)
+    assert difference(model.final_states(rows[:, start:], cache=read_only), whole[:, start:]) < 1e-10
+    assert difference(model.final_states(rows[:, start:], cache=KeyValues(known.layers)), whole[:, start:]) < 1e-10
+
+
+@torch.no_grad()
+def test_the_pattern_after_one_row_of_a_cache_can_be_hooked(model, tokens):
+    rows = torch.cat([tokens[:1, :30].expand(6, -1), tokens[:, 30:]], dim=1)
+    known, name = KeyValues(), "blocks.1.attn.hook_pattern"
+    model(rows[:1, :30], cache=known)
+    seen = {}
+    resid = model.run_with_cache(rows, ["blocks.1.hook_resid_pre"])[1]["blocks.1.hook_resid_pre"]
+    hooks = {name: lambda value, at: seen.update({at: value})}
+    model.resume(resid[:, 30:], at="blocks.1.hook_resid_pre", hooks=hooks, cache=known)
+    assert difference(seen[name], model.run_with_cache(rows, [name])[1][name][:, :, 30:]) < EXACT
+
+
+def test_gradients_after_one_row_of_a_cache_are_those_of_the_whole_pass(model, tokens):
+    rows, name = torch.cat([tokens[:1, :30].expand(6, -1), tokens[:, 30:]], dim=1), "blocks.1.hook_resid_pre"
+    known = KeyValues()
+    with torch.no_grad():
+        model(rows[:1, :30], cache=known)
+    logits, seen = model.run_with_cache(rows, [name])
+    (expected,) = torch.autograd.grad(logits[:, 30:].square().sum(), seen[name])
+    leaf = seen[name][:, 30:].detach().requires_grad_(True)
+    states = model.resume(leaf, at=name, cache=known)
+    (gradient,) = torch.autograd.grad(model.hf.lm_head(states).square().sum(), leaf)
+    assert difference(gradient, expected[:, 30:]) < 1e-10
+
+
+@torch.no_grad()
+def test_a_shared_cache_in_bfloat16_gives_the_same_up_to_its_rounding(make_model, family, tokens):
+    precise, rough = make_model(family), make_model(family, dtype=torch.bfloat16)
+    rows = torch.cat([tokens[:1, :30].expand(6, -1), tokens[:, 30:]], dim=1)
+    known = KeyValues()
+    rough(rows[:1, :30], cache=known)
+    logits = rough(rows[:, 30:], cache=KeyValues(known.layers, read_only=True))
+    assert logits.dtype == torch.bfloat16
+    expected = precise(rows)[:, 30:]
+    assert (logits.double() - expected).square().mean().sqrt() < 0.1 * expected.std()
+
+
+def test_going_on_with_a_cache_that_lacks_layers_is_refused(model):
+    some = torch.zeros(1, 4, 3, 8, dtype=torch.float64)
+    with pytest.raises(ModelError) as error:
+        model.resume(
+            torch.zeros(1, 5, 32, dtype=torch.float64),
+            at="blocks.1.hook_resid_mid",
+            cache=KeyValues([(some, some)] * 2),
+        )
+    assert str(error.value) == (
+        f"resume: the cache holds 2 layers; those of all {model.n_layers} are needed, from a forward pass."
+    )
+
+
+@torch.no_grad()
+def test_going_on_to_a_stream_gives_that_stream(model, tokens):
+    names = streams(model)
+    seen = model.run_with_cache(tokens, names)[1]
+    for early, start in enumerate(names):
+        for stop in names[early + 1 :]:
+            if (start.endswith("post") and stop.endswith("pre")) and model._half("at", start) == model._half(
+                "to", stop
+            ):
+                continue
+            for read in (slice(None), slice(50, None)):
+                assert difference(model.resume(seen[start], at=start, to=stop, read=read), seen[stop][:, read]) < EXACT
+
+
+@pytest.mark.parametrize(
+    ("to", "hook", "message"),
+    [
+        (
+            "blocks.1.hook_resid_mid",
+            None,
+            "to='blocks.1.hook_resid_mid' does not lie after at='blocks.1.hook_resid_mid'.",
+        ),
+        (
+            "blocks.0.hook_resid_post",
+            None,
+            "to='blocks.0.hook_resid_post' does not lie after at='blocks.1.hook_resid_mid'.",
+        ),
+        (
+            "blocks.2.hook_resid_mid",
+            "blocks.2.hook_mlp_out",
+            "a hook of 'blocks.2.hook_mlp_out' is never called when stopping before 'blocks.2.hook_resid_mid'.",
+        ),
+        (
+            "blocks.2.hook_resid_mid",
+            "blocks.2.hook_resid_mid",
+            "a hook of 'blocks.2.hook_resid_mid' is never called when stopping before 'blocks.2.hook_resid_mid'.",
+        ),
+    ],
+)
+def test_going_on_to_where_it_does_not_lead_is_refused(model, to, hook, message):
+    hooks = {} if hook is None else {hook: lambda value, name: None}
+    with pytest.raises(ModelError) as error:
+        model.resume(torch.zeros(1, 5, 32, dtype=torch.float64), at="blocks.1.hook_resid_mid", to=to, hooks=hooks)
+    assert str(error.value) == f"resume: {message}"
+
+
+def test_going_on_to_what_is_no_residual_stream_is_refused(model):
+    with pytest.raises(ModelError) as error:
+        model.resume(
+            torch.zeros(1, 5, 32, dtype=torch.float64), at="blocks.1.hook_resid_mid", to="blocks.2.hook_mlp_out"
+        )
+    assert str(error.value) == (
+        f"resume: to='blocks.2.hook_mlp_out' is no residual stream; those are blocks.0 .. blocks.{model.n_layers - 1}, "
+        "each with hook_resid_pre, hook_resid_mid, hook_resid_post."
+    )
+
+
 def test_a_stream_gone_on_from_receives_the_gradient(model, tokens):
     name = "blocks.1.hook_resid_mid"
     logits, seen = model.run_with_cache(tokens, [name])
