@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from localize.models.hooks import HookedModel
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 FAMILIES = ("gpt-neo", "gpt2")
 VOCAB, CONTEXT, WINDOW = 97, 128, 16

@@ -13,8 +13,8 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.heads import layer_words
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
+from localize.signature.rows import main_pair
 from localize.signature.schema import REGISTRY
-from localize.signature.summary import main_pair
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FEW_CLUSTERS = 30
 """Below so many effective clusters, intervals and tests are told to be rough."""
 
-NOT_COMPARED = ("replacement", "replaced_position")
+NOT_COMPARED = ("replacement", "replaced_position", "patch_position", "patch_target")
 """What was done to a paragraph, not what came of it."""
 
 
@@ -37,6 +37,7 @@ def compared_variables(dataset: "xr.Dataset") -> list[str]:
         return (
             dims[0] == "paragraph"
             and "position" not in dims
+            and not {"head", "prefix_position"} <= set(dims)
             and name not in NOT_COMPARED
             and not name.endswith(("_null", "_untrained"))
         )
@@ -54,8 +55,8 @@ def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
         raise SignatureError(
             f"{caller}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
         )
-    if "draw" in values.dims:
-        values = values.mean("draw", keep_attrs=True)
+    if draws := [axis for axis in ("draw", "corruption_draw") if axis in values.dims]:
+        values = values.mean(draws, keep_attrs=True)
     return values.transpose("paragraph", ...)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from localize.signature.causal import NLL_RISE
+from localize.signature.matching import matching_note
 from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         "calls": dataset.attrs["calls"],
         "groups": groups,
         "summary": rows,
-        "notes": [str(w.message) for w in caught] + removal_notes(signature),
+        "notes": [str(w.message) for w in caught] + removal_notes(signature) + matching_notes(signature),
         "variables": variables,
         "count": len(signature),
     }
@@ -91,6 +92,14 @@ def removal_notes(signature: "MemorizationSignature") -> list[str]:
     rows = [row for row in table.to_dict("records") if row["quantity"].startswith(NLL_RISE.format(""))]
     told = "; ".join(f"{row['group'].replace('_', ' ')}: {row['verdict']}" for row in rows)
     return [f"Head {rows[0]['head']} looks most at rare tokens. {told}."] if rows else []
+
+
+def matching_notes(signature: "MemorizationSignature") -> list[str]:
+    """Whether the memorized are harder to corrupt or only surer to begin with, in a sentence."""
+    if "perturbed_exact_match" not in signature:
+        return []
+    note = matching_note(signature.dataset)
+    return [] if note is None else [note]
 
 
 def _group_mean(dataset: "xr.Dataset", name: str, chosen: Bool[np.ndarray, " paragraph"], digits: int) -> str:

@@ -9,12 +9,14 @@ from localize.statistics.bootstrap import (
 from localize.statistics.clusters import ClusterSums, cluster_sums, effective_clusters
 from localize.statistics.correction import false_discovery
 from localize.statistics.effects import auc, standardized_difference
+from localize.statistics.matching import Matched, matched_difference
 from localize.statistics.permutation import PermutationTest, cluster_permutation_difference, cluster_sign_flip
 from localize.statistics.shares import cumulated_share, gini
 
 __all__ = [
     "ClusterSums",
     "Interval",
+    "Matched",
     "PermutationTest",
     "auc",
     "cluster_bootstrap",
@@ -27,5 +29,6 @@ __all__ = [
     "effective_clusters",
     "false_discovery",
     "gini",
+    "matched_difference",
     "standardized_difference",
 ]

@@ -87,7 +87,7 @@ def cluster_bootstrap(
         weights = _drawn_again(np.random.default_rng(seed), len(measured), resamples)
         means = (weights @ sums) / (weights @ count)[:, None]
         freedom = np.full(len(cells), max(effective_number(count) - 1, 1.0))
-        low[cells], high[cells] = _stretched(means, estimate[cells], freedom, level)
+        low[cells], high[cells] = stretched(means, estimate[cells], freedom, level)
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
 
 
@@ -145,12 +145,12 @@ def cluster_bootstrap_difference(
         estimate[cells] = scaled(whole_a) - scaled(whole_b)
         if parts.fewest < 2:
             continue
-        weights = _parts_drawn_again(np.random.default_rng(seed), parts, resamples)
+        weights = parts_drawn_again(np.random.default_rng(seed), parts, resamples)
         means_a, means_b = (
             scaled((weights[:, g] @ parts.sums[g]) / (weights[:, g] @ parts.counts[g])[:, None]) for g in (a, ~a)
         )
         freedom = _welch(means_a.var(0), means_b.var(0), parts)
-        low[cells], high[cells] = _stretched(means_a - means_b, estimate[cells], freedom, level)
+        low[cells], high[cells] = stretched(means_a - means_b, estimate[cells], freedom, level)
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
 
 
@@ -231,7 +231,7 @@ def _drawn_again(rng: np.random.Generator, clusters: int, resamples: int) -> Flo
     return drawn * (clusters / (clusters - 1))
 
 
-def _parts_drawn_again(
+def parts_drawn_again(
     rng: np.random.Generator, parts: ClusterParts, resamples: int
 ) -> Float[np.ndarray, "resample part"]:
     """Weights of the parts: within each stratum if none holds a single cluster, else over all clusters."""
@@ -258,7 +258,7 @@ def _welch(
     )
 
 
-def _stretched(
+def stretched(
     means: Float[np.ndarray, "resample cell"],
     estimate: Float[np.ndarray, "cell"],
     freedom: Float[np.ndarray, "cell"],

@@ -93,7 +93,7 @@ def cluster_permutation_difference(
         sums, scale = _standardized(parts.sums, parts.counts)
         null, error = _differences(labels, parts.counts, sums, parts.both)
         null = np.divide(null, error, out=np.zeros_like(null), where=error > 0)
-        p_value[cells] = _share_as_extreme(null)
+        p_value[cells] = share_as_extreme(null)
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) * error[0] * scale
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high)))
 
@@ -142,9 +142,9 @@ def cluster_sign_flip(
         if 2 ** len(measured) <= permutations:
             swapped = _every_swap(len(measured))
         else:
-            swapped = _random_swaps(np.random.default_rng(seed), len(measured), permutations)
+            swapped = random_swaps(np.random.default_rng(seed), len(measured), permutations)
         null = (1.0 - 2.0 * swapped) @ sums / count.sum()
-        p_value[cells] = _share_as_extreme(null)
+        p_value[cells] = share_as_extreme(null)
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0)
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high)))
 
@@ -163,7 +163,7 @@ def _relabellings(
     else:
         one = np.tile(np.arange(alone) < parts.only_a, (permutations + 1, 1))
         one[1:] = rng.permuted(one[1:], axis=1)
-        swapped = _random_swaps(rng, parts.both, permutations)
+        swapped = random_swaps(rng, parts.both, permutations)
     return np.concatenate([one, ~swapped, swapped], axis=1)
 
 
@@ -172,9 +172,7 @@ def _every_swap(clusters: int) -> Bool[np.ndarray, "relabelling cluster"]:
     return (np.arange(2**clusters)[:, None] >> np.arange(clusters)) % 2 == 1
 
 
-def _random_swaps(
-    rng: np.random.Generator, clusters: int, permutations: int
-) -> Bool[np.ndarray, "relabelling cluster"]:
+def random_swaps(rng: np.random.Generator, clusters: int, permutations: int) -> Bool[np.ndarray, "relabelling cluster"]:
     """Each cluster swapped with probability 1/2; first, as row 0, none."""
     swapped = np.zeros((permutations + 1, clusters), dtype=bool)
     swapped[1:] = rng.integers(0, 2, size=(permutations, clusters), dtype=np.int8)
@@ -243,7 +241,7 @@ def _covariance(
     return covariance
 
 
-def _share_as_extreme(null: Float[np.ndarray, "relabelling cell"]) -> Float[np.ndarray, "cell"]:
+def share_as_extreme(null: Float[np.ndarray, "relabelling cell"]) -> Float[np.ndarray, "cell"]:
     """Share of the relabellings, the observed one (the first) included, that are as far from 0 as the observed."""
     return (np.abs(null) >= np.abs(null[0]) * (1 - TIE)).mean(0)
 

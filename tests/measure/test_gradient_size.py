@@ -20,7 +20,7 @@ def formed(outer, inner, heads):
     return whole.unflatten(1, (heads, -1)).flatten(2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 5), positions=st.integers(1, 6), width=st.integers(1, 4), heads=st.integers(1, 3),
     inner=st.integers(1, 9), at_once=st.sampled_from([1, 20, 10**6]),

@@ -38,7 +38,7 @@ def token_rows(draw):
     return np.array(rows)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     token_rows(), st.integers(1, 6), st.sampled_from([Fraction(1, 100), Fraction(3, 10), Fraction(1, 2), Fraction(1)])
 )
@@ -98,7 +98,7 @@ def test_clusters_are_numbered_by_first_appearance():
     assert near_duplicate_clusters(families).tolist() == [0, 1, 0, 2, 1, 3, 2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(token_rows(), st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_change_who_belongs_together(rows, random):
     order = list(range(len(rows)))

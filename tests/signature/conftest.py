@@ -5,7 +5,7 @@ import pytest
 import torch
 import xarray as xr
 
-from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, NULLS, QUERIES
+from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, KINDS, NULLS, QUERIES
 from localize.signature.schema import REGISTRY
 from localize.signature.signature import MemorizationSignature
 
@@ -20,7 +20,7 @@ def made_dataset(
 
     Args:
         group: One name per paragraph.
-        arrays: Registered variables.
+        arrays: Registered variables; what is of one kind of replacement may go without that axis.
         cluster: One number per paragraph; each its own if left out.
         ids: Names of the paragraphs.
         continuation: What the given arrays are of; recall is of the true continuation.
@@ -36,7 +36,10 @@ def made_dataset(
     for name, values in {**recalled, **(arrays or {})}.items():
         schema = REGISTRY[name]
         attrs = {"unit": schema.unit, "continuation": "true" if name in recalled else continuation}
-        variables[name] = (schema.dims, np.array(values), attrs)
+        values = np.array(values, dtype=float) if schema.kind == "float" else np.array(values)
+        if "kind" in schema.dims and values.ndim == len(schema.dims) - 1:
+            values = np.expand_dims(values, schema.dims.index("kind"))
+        variables[name] = (schema.dims, values, attrs)
     sizes = {dim: size for dims, values, _ in variables.values() for dim, size in zip(dims, values.shape, strict=True)}
     labels = {
         "layer": np.arange(sizes.get("layer", 0)),
@@ -46,6 +49,7 @@ def made_dataset(
         "prefix_position": np.arange(PREFIX),
         "set": np.array(list(dict.fromkeys(group))),
         "query": np.array(QUERIES[: sizes.get("query", 0)]),
+        "kind": np.array(KINDS[: sizes.get("kind", 0)]),
         "null": np.array(NULLS[: sizes.get("null", 0)]),
     }
     along = {
@@ -55,7 +59,9 @@ def made_dataset(
         "continuation_position": np.arange(PREFIX, PREFIX + CONTINUATION),
     }
     along |= {dim: values for dim, values in labels.items() if dim in sizes}
-    along |= {name: ("paragraph", np.array(values)) for name, values in coords.items()}
+    for name, values in coords.items():
+        dims = ("paragraph", "position") if name == "tokens" else ("paragraph",)
+        along[name] = (dims, np.array(values))
     told = {
         "name": "made", "family": "gpt2", "revision": None, "weights_hash": "a" * 64, "weights": "raw",
         "layers": 2, "heads": 2, "d_model": 8,

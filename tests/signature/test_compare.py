@@ -92,10 +92,31 @@ def test_turned_round_only_the_sign_changes(signature):
 
 def test_draws_are_averaged_before_paragraphs_are_compared(signature):
     compared = signature.compare("memorized", "not_memorized", "perturbed_exact_match", seed=2, resamples=200)
-    expected = by_hand(signature["perturbed_exact_match"].values.mean(1), 2, 200)
-    assert compared["difference"].dims == ("prefix_position",)
+    expected = by_hand(signature["perturbed_exact_match"].values.mean(2), 2, 200)
+    assert compared["difference"].dims == ("kind", "prefix_position")
     for name, values in expected.items():
         np.testing.assert_allclose(compared[name], values, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_what_was_not_put_has_no_difference_and_does_not_touch_the_others(make, signature):
+    values = signature["perturbed_exact_match"].values.copy()
+    values[..., 0] = np.nan
+    lacking = make(list(GROUPS), {"perturbed_exact_match": values}, cluster=CLUSTERS)
+    one, all_put = (
+        s.compare("memorized", "not_memorized", "perturbed_exact_match", resamples=100) for s in (lacking, signature)
+    )
+    for name in one.data_vars:
+        assert np.isnan(one[name].values[..., 0]).all(), name
+        if name != "q_value":
+            np.testing.assert_array_equal(one[name].values[..., 1:], all_put[name].values[..., 1:], err_msg=str(name))
+
+
+def test_draws_of_several_tokens_replaced_together_are_averaged_too(make):
+    values = np.random.default_rng(0).uniform(0, 4, (95, 2, 3, 5))
+    signature = make(list(GROUPS), {"corrupted_exact_match": values}, cluster=CLUSTERS)
+    compared = signature.compare("memorized", "not_memorized", "corrupted_exact_match", resamples=100)
+    assert compared["difference"].dims == ("order", "tokens_replaced")
+    np.testing.assert_allclose(compared["mean_a"], values[MEMORIZED].mean((0, 2)), rtol=1e-12)
 
 
 def test_without_a_name_all_that_is_measured_per_paragraph_is_compared(signature):

@@ -185,9 +185,9 @@ def test_a_cell_with_nothing_in_a_group_has_a_difference_and_no_log_ratio(make, 
 
 def test_draws_are_averaged_first(signature):
     contrast = signature.contrast(*PAIR, "perturbed_nll", resamples=200)
-    expected = by_hand(signature["perturbed_nll"].values.mean(1), 0, 200)
+    expected = by_hand(signature["perturbed_nll"].values.mean(2), 0, 200)
     np.testing.assert_allclose(contrast["log_ratio"], expected["log_ratio"], atol=1e-12)
-    assert contrast["log_ratio"].dims == ("prefix_position",)
+    assert contrast["log_ratio"].dims == ("kind", "prefix_position")
 
 
 def test_rounding_below_zero_counts_as_zero(make, share):

@@ -53,6 +53,7 @@ def hostile(make, layered):
         "rare_token_null": rng.uniform(-1, 1, (10, 3, 2, 2, 2)),
         "unperturbed_exact_match": np.full(10, 4),
         "perturbed_exact_match": rng.integers(0, 4, (10, 2, 6)),
+        "unperturbed_token_nll": rng.gamma(2.0, size=(10, 4)),
     }
     return make(
         group,
@@ -138,6 +139,33 @@ def test_the_summary_stands_in_it_with_its_notes(make, layered):
     assert "memorized − not memorized 0.000" in text
     assert "Note: few effective clusters (memorized 3.0 of 3 paragraphs, not_memorized 3.0 of 3 paragraphs)" in text
     assert "What stands out" not in cells(Reader(signature_html(make(["a", "b"]))))
+
+
+def losing(make, group, surety, lost, **options):
+    """Paragraphs of a confidence that lose so many tokens wherever one is replaced."""
+    count = len(group)
+    arrays = {
+        "unperturbed_exact_match": np.full(count, 50),
+        "perturbed_exact_match": np.broadcast_to(50 - lost[:, None, None], (count, 2, 6)),
+        "unperturbed_token_nll": np.broadcast_to(-np.log(surety)[:, None], (count, 4)),
+    }
+    return cells(Reader(signature_html(make(group, arrays, **options))))
+
+
+def test_it_says_whether_a_group_is_harder_to_corrupt_or_only_surer(make):
+    rng, group = np.random.default_rng(0), ["memorized"] * 40 + ["not_memorized"] * 40
+    surety = rng.uniform(0.3, 0.7, 80)
+    told = losing(make, group, surety, np.where(np.array(group) == "memorized", 5.0, 20.0) + rng.uniform(0, 1, 80))
+    start = "Note: Exact match lost to a replaced prefix token: "
+    words = start + "at like confidence too, memorized is harder to corrupt than not memorized; "
+    assert words in told
+    assert "% of memorized and" in told
+    surety[:40] += 0.29
+    surety[40:] -= 0.29
+    words = start + "not known: no common support, no paragraphs of the two groups are alike in confidence."
+    told = losing(make, group, np.sort(surety)[::-1], rng.uniform(5, 20, 80))
+    assert words in told
+    assert start not in losing(make, ["a", "b", "c"] * 10, surety[:30], rng.uniform(5, 20, 30))
 
 
 def test_numbers_that_are_not_known_are_a_dot_and_tiny_p_values_a_bound():

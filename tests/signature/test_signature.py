@@ -10,7 +10,8 @@ import pytest
 
 from localize.errors import LocalizeError, SignatureError
 from localize.signature import REGISTRY, MemorizationSignature, Variable, register
-from localize.signature.schema import _REGISTRY, DIMS
+from localize.signature.registry import _REGISTRY
+from localize.signature.schema import DIMS
 
 GROUPS = ["memorized", "not_memorized", "partial", "memorized"]
 TOLD_DATA = "4 of made.csv (data_hash dddddddddddd)"

@@ -6,16 +6,10 @@ import warnings
 import numpy as np
 import pytest
 
-from localize.signature.summary import (
-    TOP_POSITIONS,
-    _null_of,
-    _permuted,
-    choosing_half,
-    exact_match_drop,
-    first_half_share,
-    low_layer_share,
-    top_share,
-)
+from localize.signature.choice import choosing_half
+from localize.signature.concentration import first_half_share
+from localize.signature.matching import LATER, MATCHED, matched_rows, token_confidence
+from localize.signature.summary import low_layer_share
 from localize.statistics import (
     cluster_bootstrap,
     cluster_bootstrap_difference,
@@ -37,8 +31,8 @@ TWO = ["memorized"] * 30 + ["not_memorized"] * 30
 def of_perturbation(make, group, drop, **options):
     """The summary of a perturbation that loses so many tokens; (paragraph, draw, position)."""
     before = np.full(len(drop), 50)
-    arrays = {"unperturbed_exact_match": before, "perturbed_exact_match": before[:, None, None] - drop}
-    return make(group, arrays, **options).summary()
+    after = before.reshape(-1, *[1] * (drop.ndim - 1)) - drop
+    return make(group, {"unperturbed_exact_match": before, "perturbed_exact_match": after}, **options).summary()
 
 
 # Low-layer share.
@@ -120,7 +114,7 @@ def test_what_was_not_measured_has_no_row(make, layered):
     assert len(empty) == 0
     assert empty.columns.tolist() == COLUMNS
     assert set(make(TWO, layered([1.0, 2.0], 60)).summary().index.get_level_values(0)) == {SHARE}
-    assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {TOP, HALF}
+    assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {TOP, HALF, LATER}
 
 
 @pytest.mark.parametrize(
@@ -163,80 +157,9 @@ def test_who_does_not_want_to_be_told_is_not_told(make):
 # Where the perturbation's effect lies.
 
 
-def test_the_drop_is_in_tokens_and_never_negative(make):
-    perturbed = {"unperturbed_exact_match": np.array([50, 7]), "perturbed_exact_match": np.full((2, 1, 6), 9)}
-    assert exact_match_drop(make(["a", "b"], perturbed).dataset).tolist() == [[[41.0] * 6], [[0.0] * 6]]
-
-
-def test_the_top_positions_are_chosen_on_some_draws_and_scored_on_the_others():
-    drop = np.array([[[5, 3, 0, 0, 0, 2], [1, 0, 4, 0, 0, 5]]], float)
-    # The first draw chooses 0 and 1, where the second has 1 of 10; the second chooses 5 and 2, where the first has 2 of 10.
-    assert top_share(drop, top=2) == pytest.approx((0.1 + 0.2) / 2)
-    assert top_share(drop, top=6) == pytest.approx(1.0)
-
-
-def slow_top_share(choosing, scoring, top=TOP_POSITIONS):
-    """Choose by `choosing`; positions that tie with the last one chosen share the places that are left."""
-    mean = [sum(draw[p] for draw in choosing) / len(choosing) for p in range(12)]
-    score = [sum(draw[p] for draw in scoring) for p in range(12)]
-    last = sorted(mean, reverse=True)[top - 1]
-    above = [p for p in range(12) if mean[p] > last]
-    tied = [p for p in range(12) if mean[p] == last]
-    places = top - len(above)
-    return (sum(score[p] for p in above) + places * sum(score[p] for p in tied) / len(tied)) / sum(score)
-
-
-@pytest.mark.parametrize("draws", [2, 3, 5])
-def test_of_several_draws_every_second_one_chooses_and_ties_share_what_they_score(draws):
-    drop = np.random.default_rng(0).integers(0, 5, (7, draws, 12)).astype(float)
-    expected = []
-    for paragraph in drop:
-        one, other = paragraph[::2], paragraph[1::2]
-        expected.append((slow_top_share(one, other) + slow_top_share(other, one)) / 2)
-    np.testing.assert_allclose(top_share(drop), expected, rtol=1e-12)
-
-
-def test_one_draw_or_nothing_lost_has_no_top_share():
-    assert np.isnan(top_share(np.ones((3, 1, 12)))).all()
-    assert np.isnan(top_share(np.zeros((3, 2, 12)))).all()
-    assert np.isnan(first_half_share(np.zeros((3, 2, 12)))).all()
-
-
-def test_first_half_share_is_over_all_draws():
-    drop = np.array([[[3, 1, 0, 4], [1, 0, 1, 0]], [[0, 0, 0, 1], [0, 0, 0, 0]]], float)
-    assert first_half_share(drop).tolist() == [0.5, 0.0]
-    assert first_half_share(np.ones((1, 2, 5))).tolist() == [0.4]  # of five positions, two
-
-
 def noise(seed=0, count=60, draws=2):
     """Losses that lie at other positions in every draw; 6 positions each, as the made signatures' prefixes have."""
     return np.random.default_rng(seed).poisson(3, (count, draws, 6))
-
-
-def clustered_noise(seed):
-    """Ten clusters of four paragraphs that lose at the same random places, the same in both draws."""
-    rng = np.random.default_rng(seed)
-    places = np.repeat(rng.gamma(1, 3, (10, 1, 50)), 4, axis=0)
-    return rng.poisson(np.broadcast_to(places, (40, 2, 50))), np.repeat(np.arange(10), 4)
-
-
-@pytest.mark.parametrize(
-    ("measure", "draw_by_draw", "made"),
-    [
-        (first_half_share, False, lambda seed: (noise(seed), np.arange(60))),
-        (first_half_share, False, clustered_noise),
-        (top_share, True, lambda seed: (noise(seed), np.arange(60))),
-    ],
-    ids=["first half", "first half, clusters", "top"],
-)
-def test_losses_at_no_place_in_particular_are_called_found_one_time_in_twenty(measure, draw_by_draw, made):
-    found = []
-    for seed in range(60):
-        drop, clusters = made(seed)
-        drop = drop.astype(float)
-        null = _permuted(drop, clusters, measure, 1000 + seed, draw_by_draw=draw_by_draw)
-        found.append(_null_of(measure(drop), null, np.ones(len(drop), bool))[3] <= 0.05)
-    assert np.mean(found) < 0.05 + 3 * (0.05 * 0.95 / 60) ** 0.5
 
 
 def test_losses_at_one_place_in_every_draw_are_found_and_beyond_their_null(make):
@@ -271,7 +194,9 @@ def test_a_group_with_nothing_lost_has_nan_and_does_not_crash(make):
         assert (row["paragraphs"], row["effective_clusters"]) == (0, 0)
         assert table.loc[(quantity, "not_memorized"), "paragraphs"] == 30
         assert math.isnan(table.loc[(quantity, "memorized - not_memorized"), "estimate"])
-    assert of_perturbation(make, TWO, np.zeros((60, 2, 6), int))["estimate"].isna().all()
+    table = of_perturbation(make, TWO, np.zeros((60, 2, 6), int))["estimate"]
+    assert table.loc[[TOP, HALF]].isna().all()
+    assert (table.loc[LATER] == 0).all()
 
 
 def test_paragraphs_with_nothing_lost_are_not_counted(make):
@@ -299,6 +224,42 @@ def test_where_early_and_late_positions_matter_alike_the_first_half_is_seldom_si
         table = of_perturbation(make, ["memorized"] * len(drop), drop, cluster=np.repeat(np.arange(clusters), copies))
         p_values.append(table.loc[(HALF, "memorized"), "p_value"])
     assert np.mean(np.array(p_values) < 0.05) <= 0.16  # 4 of 25; at a true 5% more than that is 1 in 150
+
+
+def test_the_lost_exact_match_leaves_the_first_position_out(make):
+    drop = noise(seed=2)
+    table = of_perturbation(make, TWO, drop)
+    loss = drop[..., 1:].mean((1, 2))
+    assert table.loc[(LATER, "memorized"), "estimate"] == pytest.approx(loss[:30].mean())
+    difference = table.loc[(LATER, "memorized - not_memorized")]
+    assert difference["estimate"] == pytest.approx(loss[:30].mean() - loss[30:].mean())
+    assert (difference["null_low"], difference["null_high"]) > (-5, 0)
+    assert table.loc[[(LATER, "memorized"), (LATER, "not_memorized")], "null"].isna().all()
+
+
+def test_where_confidence_was_measured_the_loss_stands_matched_on_it_too(make):
+    drop, rng = noise(seed=2), np.random.default_rng(0)
+    before = np.full(60, 50)
+    arrays = {
+        "unperturbed_exact_match": before,
+        "perturbed_exact_match": before[:, None, None] - drop,
+        "unperturbed_token_nll": rng.gamma(2.0, size=(60, 4)),
+    }
+    signature = make(TWO, arrays)
+    table = signature.summary(seed=4)
+    surety, loss = token_confidence(signature.dataset).mean(1), drop[..., 1:].mean((1, 2))
+    options = {"seed": 4, "resamples": 2000}
+    rows = matched_rows("", loss, surety, np.array(TWO), np.arange(60), ("memorized", "not_memorized"), **options)
+    for row in rows:
+        told = table.loc[(MATCHED.format(LATER), row["group"])]
+        np.testing.assert_equal(told.to_dict(), {name: row[name] for name in COLUMNS})
+    three = make(["a", "b", "c"] * 20, arrays).summary()
+    assert MATCHED.format(LATER) not in three.index.get_level_values(0)
+
+
+def test_of_several_kinds_of_replacement_the_first_is_told(make):
+    drop = np.stack([noise(seed=3), noise(seed=4) + 20], axis=1)
+    assert of_perturbation(make, TWO, drop).equals(of_perturbation(make, TWO, drop[:, 0]))
 
 
 # The strongest rare-token head.
@@ -404,7 +365,8 @@ def test_one_cluster_cannot_choose_and_score(make):
 def test_all_that_a_model_tells_is_in_one_table(measured):
     table = measured.summary()
     quantities = table.index.get_level_values(0).unique().tolist()
-    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF]
+    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF, LATER, MATCHED.format(LATER)]
     assert quantities[1].startswith("rare-token score of head L")
-    assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 4
-    assert table[["estimate", "null"]].notna().all(axis=None)
+    assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 6
+    assert table["estimate"].notna().all()
+    assert table.loc[quantities[:4], "null"].notna().all()

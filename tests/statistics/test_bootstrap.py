@@ -296,7 +296,7 @@ def test_constant_values_have_an_interval_of_no_width():
     assert (got.estimate, got.low, got.high) == (0.0, 0.0, 0.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
     rng = np.random.default_rng(seed)

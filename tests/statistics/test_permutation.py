@@ -239,7 +239,7 @@ def test_nothing_measured_is_nan_everywhere():
     assert np.isnan(flip.p_value).tolist() == [True, False] and np.isnan(flip.difference[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
     rng = np.random.default_rng(seed)
@@ -264,7 +264,7 @@ def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
             np.testing.assert_allclose(getattr(whole, name)[1], getattr(dropped, name), atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.floats(1e-9, 1e9), st.floats(-100, 100), st.booleans())
 def test_exact_p_values_know_no_unit_no_origin_no_order_and_no_names(seed, unit, origin, exchange):
     rng = np.random.default_rng(seed)
