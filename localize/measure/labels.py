@@ -53,7 +53,7 @@ def labelled(
     *,
     call: Mapping[str, Any],
     continuation: str | None = None,
-    axes: Mapping[str, Sequence[str]] | None = None,
+    axes: Mapping[str, Sequence[str] | Sequence[int]] | None = None,
 ) -> MemorizationSignature:
     """A signature of measured arrays, recall beside them.
 

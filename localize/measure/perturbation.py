@@ -136,7 +136,8 @@ def perturb_prefix(
     Returns:
         - `perturbed_exact_match` (tokens), `perturbed_nll` (nats per token) and `replacement` (token ids), by the first position
           replaced; nan, and -1, where nothing can be put. `perturbed_token_error`: how often each continuation token comes out wrong.
-        - Before the change `unperturbed_exact_match`, `unperturbed_nll`, `unperturbed_token_nll`. Recall is attached.
+        - Before the change `unperturbed_exact_match`, `unperturbed_nll`, `unperturbed_token_nll`, and the `unperturbed_tokens`
+          themselves. Recall is attached.
         - The perturbed copy of each kind: `copy_position`, where the mean over draws of the exact match is lowest, among equals the
           NLL highest; `copy_tokens`, that prefix with the draw that does most there, and what the model then says greedily; and
           `copy_exact_match`, `copy_tokens_wrong`, `copy_edit_distance`, `copy_longest_run` of it. The position and the draw are
@@ -180,6 +181,7 @@ def perturb_prefix(
         "unperturbed_exact_match": before.exact_match,
         "unperturbed_nll": before.token_nll.mean(1),
         "unperturbed_token_nll": before.token_nll,
+        "unperturbed_tokens": tokens,
         "perturbed_exact_match": matched,
         "perturbed_nll": nll,
         "perturbed_token_error": wrong.reshape(*shape[:3], -1).sum(2) / whole.sum((2, 3))[..., None],

@@ -243,6 +243,10 @@ for _variable in (
         "NLL of each token of the continuation that a change of prefix compares with, before it", "localize", low=0,
     ),
     Variable(
+        "unperturbed_tokens", ("paragraph", "position"), "integer", "token id", "tokens, unperturbed",
+        "the prefix and the continuation that a change of prefix compares with", "localize", low=0,
+    ),
+    Variable(
         "perturbed_exact_match", _PERTURBED, "float", "tokens", "exact match, perturbed",
         "exact match after prefix tokens have been replaced, by the first of them; nan where nothing was put", PAPER + ", section 6",
         low=0,

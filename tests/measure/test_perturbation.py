@@ -98,6 +98,7 @@ def test_own_continuations_are_matched_whole_before_the_change(hooked, paragraph
     assert {signature[name].attrs["continuation"] for name in ("perturbed_nll", "unperturbed_nll")} == {"own"}
     assert signature["nll"].attrs["continuation"] == "true"
     assert np.allclose(signature["unperturbed_token_nll"].mean("continuation_position"), signature["unperturbed_nll"])
+    assert np.array_equal(signature["unperturbed_tokens"], paragraphs.with_own_continuation(hooked).tokens)
 
 
 @torch.no_grad()
