@@ -1,10 +1,26 @@
-"""Figures: each takes a `MemorizationSignature` and gives a plotly `Figure` that the user can edit."""
+"""Figures: each takes a `MemorizationSignature` and gives a plotly `Figure` that the user can edit; `tokens` gives HTML."""
 
 from localize.plots.ablation import ablation
 from localize.plots.contrast import contrast
+from localize.plots.corruption import corruption
 from localize.plots.gradients import gradients
 from localize.plots.heads import heads
+from localize.plots.patch_map import patch_map
+from localize.plots.patching import patching
 from localize.plots.perturbation import perturbation
 from localize.plots.signature import signature
+from localize.plots.tokens import TokenView, tokens
 
-__all__ = ["ablation", "contrast", "gradients", "heads", "perturbation", "signature"]
+__all__ = [
+    "TokenView",
+    "ablation",
+    "contrast",
+    "corruption",
+    "gradients",
+    "heads",
+    "patch_map",
+    "patching",
+    "perturbation",
+    "signature",
+    "tokens",
+]

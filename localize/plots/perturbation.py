@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
-from localize.plots.theme import axis_words, variable_words
-from localize.signature.summary import exact_match_drop
+from localize.plots.theme import axis_words, plain, variable_words
+from localize.signature.effects import exact_match_drop, one_kind, put_only
 from localize.statistics import cumulated_share
 
 if TYPE_CHECKING:
@@ -18,58 +18,93 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 VARIABLES = ("unperturbed_exact_match", "perturbed_exact_match", "unperturbed_nll", "perturbed_nll")
-PERMUTED = "positions permuted"
+PERMUTED, ALIKE = "positions permuted", "kinds alike"
 LEFT, PANEL_WIDTH, STEP = 44, 176, 236
+KIND_WORDS = {
+    "uniform": "any token",
+    "frequency": "as frequent",
+    "second_choice": "second choice",
+    "neutral": "common token",
+}
+"""What is put in the place of a token, short enough for the note over a panel."""
 
 
-def perturbation(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
+def perturbation(signature: "MemorizationSignature", *, kind: str | None = None, seed: int = 0) -> "go.Figure":
     """Effect of replacing one prefix token, against its position, a line per group; and how concentrated it is.
 
     Lost exact match and raised NLL: draws averaged, then paragraphs, with 95 % bands by bootstrap over clusters.
     Dashed: the group's mean over positions, which is what permuting positions gives. Concentration: the share of
     the lost exact match in the k positions with most of it, chosen on every second draw and scored on the others,
     both ways averaged, so that noise gives the diagonal (dashed). With a single draw, choosing and scoring share
-    it, noise rises above the diagonal, and the panel says so.
+    it, noise rises above the diagonal, and the panel says so. Exact match ends at the first wrong token: below
+    stands how often each token of the continuation is wrong. Of several kinds of replacement one is drawn, and
+    beside the tokens what each of them costs on average, with their mean (dashed).
 
     Args:
         signature: Holds `localize.perturb_prefix`.
+        kind: Of replacement: "uniform", "frequency", "second_choice" or "neutral"; None is the first measured.
         seed: Of the bootstrap.
 
     Returns:
         An editable figure, 700 px for 7 in.
 
     Raises:
-        LocalizeError: If the signature lacks the perturbation.
+        LocalizeError: If the signature lacks the perturbation, or this kind of it.
 
     Source:
-        Stoehr et al. 2024, section 6; draws, intervals, nulls and concentration are ours.
+        Stoehr et al. 2024, section 6; draws, kinds, intervals, nulls and concentration are ours.
     """
     sheet = Sheet()
-    return sheet.finish(draw_perturbation(signature, sheet, 0, seed=seed))
+    return sheet.finish(draw_perturbation(signature, sheet, 0, kind=kind, seed=seed))
 
 
 def draw_perturbation(
-    signature: "MemorizationSignature", sheet: Sheet, top: Px, *, seed: int, compact: bool = False
+    signature: "MemorizationSignature",
+    sheet: Sheet,
+    top: Px,
+    *,
+    seed: int,
+    kind: str | None = None,
+    compact: bool = False,
 ) -> Px:
     """Draw on a sheet from `top` px downwards; gives the bottom in px."""
     require(signature, "plots.perturbation", VARIABLES, "localize.perturb_prefix(model, paragraphs)")
-    dataset, groups = signature.dataset, groups_of(signature)
+    dataset, groups = one_kind(signature.dataset, kind, "plots.perturbation"), groups_of(signature)
     own = continuation_words(signature, "perturbed_exact_match")
-    above, height = top + TITLE + NOTE, 126 if compact else 170
-    boxes = [Box(LEFT + column * STEP, above, PANEL_WIDTH, height) for column in range(3)]
-    kinds = (("exact_match", "Lost exact match", "lost exact match", -1.0), ("nll", "Raised NLL", "NLL rise", 1.0))
-    for box, (kind, title, words, sign) in zip(boxes, kinds, strict=False):
+    height = 126 if compact else 170
+    boxes = [Box(LEFT + column * STEP, top + TITLE + NOTE, PANEL_WIDTH, height) for column in range(3)]
+    what = put_words(signature, dataset)
+    for box, (name, title, words, sign) in zip(boxes, CHANGES, strict=False):
         x = {"title": {"text": axis_words("prefix_position")}, "nticks": 6}
-        y = {"title": {"text": variable_words(f"perturbed_{kind}", words)}, "rangemode": "tozero"}
-        panel = sheet.panel(box, f"{title}, {own}", f"dashed: {PERMUTED}", x=x, y=y)
-        _against_position(panel, groups, sign * rise(dataset, kind), dataset["prefix_position"].values, seed)
+        y = {"title": {"text": variable_words(f"perturbed_{name}", words)}, "rangemode": "tozero"}
+        panel = sheet.panel(box, f"{title}, {own}", f"{what}dashed: {PERMUTED}", x=x, y=y)
+        _against_position(panel, groups, sign * rise(dataset, name), dataset["prefix_position"].values, seed)
     _concentration(sheet, boxes[2], groups, dataset, own, seed)
-    return boxes[0].bottom + 38
+    if compact or "perturbed_token_error" not in signature:
+        return boxes[0].bottom + 38
+    _below(sheet, boxes[0].bottom + 52 + TITLE + NOTE, signature, dataset, groups, seed)
+    return boxes[0].bottom + 52 + TITLE + NOTE + LOW + 38
 
 
-def rise(dataset: "xr.Dataset", kind: str) -> Float[np.ndarray, "paragraph prefix_position"]:
-    """`kind` after replacing a token less before, draws averaged."""
-    change = dataset[f"perturbed_{kind}"].mean("draw") - dataset[f"unperturbed_{kind}"]
+CHANGES = (("exact_match", "Lost exact match", "lost exact match", -1.0), ("nll", "Raised NLL", "NLL rise", 1.0))
+"""Variable, title, words and sign of what a replacement does."""
+
+LOW = 120
+"""Height in px of the panels below."""
+
+
+def put_words(signature: "MemorizationSignature", dataset: "xr.Dataset") -> str:
+    """ "second choice; spans of 3; ", or nothing for what is usual: one token by any other."""
+    kind = str(dataset["kind"].item())
+    calls = [call for call in signature.dataset.attrs["calls"] if call.get("measurement") == "perturb_prefix"]
+    span = int(calls[-1].get("span", 1)) if calls else 1
+    told = [] if kind == "uniform" else [KIND_WORDS.get(kind, plain(kind))]
+    return "".join(f"{words}; " for words in [*told, *([f"spans of {span}"] if span > 1 else [])])
+
+
+def rise(dataset: "xr.Dataset", name: str) -> Float[np.ndarray, "paragraph prefix_position"]:
+    """`name` after replacing a token less before, draws averaged; nan where nothing was put."""
+    change = dataset[f"perturbed_{name}"].mean("draw") - dataset[f"unperturbed_{name}"]
     return change.transpose("paragraph", "prefix_position").values.astype(np.float64)
 
 
@@ -78,9 +113,55 @@ def _against_position(
 ) -> None:
     for group in groups:
         interval = group.interval(change, seed)
-        level = float(np.mean(interval.estimate))
+        level = float(np.nanmean(interval.estimate)) if np.isfinite(interval.estimate).any() else np.nan
         panel.null_line([positions[0], positions[-1]], [level, level], PERMUTED, group)
         panel.curve(positions, interval, group)
+
+
+def _below(
+    sheet: Sheet, top: Px, signature: "MemorizationSignature", dataset: "xr.Dataset", groups: list[Group], seed: int
+) -> None:
+    """How often each token of the continuation is wrong; beside it, of several kinds, what each costs."""
+    kinds = [str(name) for name in signature.dataset["kind"].values]
+    wide = Box(LEFT, top, PANEL_WIDTH + STEP * (1 if len(kinds) > 1 else 2), LOW)
+    own = continuation_words(signature, "perturbed_token_error")
+    x = {"title": {"text": axis_words("continuation_position")}, "nticks": 12}
+    y = {"title": {"text": variable_words("perturbed_token_error", "tokens wrong")}, "rangemode": "tozero"}
+    title = f"Tokens wrong after a replacement, {own}"
+    panel = sheet.panel(wide, title, f"{put_words(signature, dataset)}dashed: {PERMUTED}", x=x, y=y)
+    wrong = dataset["perturbed_token_error"].transpose("paragraph", "continuation_position")
+    _against_position(panel, groups, wrong.values.astype(np.float64), dataset["continuation_position"].values, seed)
+    if len(kinds) > 1:
+        _kinds(sheet, Box(LEFT + 2 * STEP, top, PANEL_WIDTH, LOW), signature, kinds, groups, seed)
+
+
+def _kinds(
+    sheet: Sheet, box: Box, signature: "MemorizationSignature", kinds: list[str], groups: list[Group], seed: int
+) -> None:
+    """The lost exact match of each kind of replacement, averaged over the positions where something was put."""
+    import plotly.graph_objects as go
+
+    dataset = signature.dataset
+    change = dataset["unperturbed_exact_match"] - dataset["perturbed_exact_match"].mean(["draw", "prefix_position"])
+    at = np.arange(len(kinds))
+    words = [KIND_WORDS.get(kind, plain(kind)).replace(" ", "<br>") for kind in kinds]
+    x = {"tickvals": at, "ticktext": words, "range": [-0.5, len(kinds) - 0.5]}
+    y = {"title": {"text": variable_words("perturbed_exact_match", "lost exact match")}, "rangemode": "tozero"}
+    panel = sheet.panel(box, "Lost by kind of replacement", f"dashed: {ALIKE}", x=x, y=y)
+    for place, group in enumerate(groups):
+        interval = group.interval(change.transpose("paragraph", "kind").values.astype(np.float64), seed)
+        aside = 0.16 * (place - (len(groups) - 1) / 2)
+        error = {
+            "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
+            "arrayminus": interval.estimate - interval.low, "color": group.colour, "thickness": 1.2, "width": 2,
+        }  # fmt: skip
+        panel.null_line([-0.5, len(kinds) - 0.5], [float(np.mean(interval.estimate))] * 2, ALIKE, group)
+        marker = {"color": group.colour, "symbol": group.symbol, "size": 6}
+        points = go.Scatter(
+            x=at + aside, y=interval.estimate, mode="markers", marker=marker, error_y=error, name=group.words,
+            showlegend=False,
+        )  # fmt: skip
+        panel.add(points, "mean", group)
 
 
 def concentration(drop: Float[np.ndarray, "paragraph draw position"]) -> Float[np.ndarray, "paragraph count"]:
@@ -95,7 +176,7 @@ def concentration(drop: Float[np.ndarray, "paragraph draw position"]) -> Float[n
 
 
 def _concentration(sheet: Sheet, box: Box, groups: list[Group], dataset: "xr.Dataset", own: str, seed: int) -> None:
-    drop = exact_match_drop(dataset)
+    drop = put_only(exact_match_drop(dataset))
     single = drop.shape[1] == 1
     shares, count = concentration(drop), np.arange(drop.shape[2] + 1)
     note = "one draw chooses and scores: biased up" if single else f"dashed: {PERMUTED}"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from localize.plots.gradients import draw_gradients
 from localize.plots.heads import draw_heads
+from localize.plots.patching import draw_patching
 from localize.plots.perturbation import draw_perturbation
 from localize.plots.recall import draw_recall
 from localize.plots.sheet import Sheet
@@ -18,11 +19,11 @@ GAP = 10
 
 
 def signature(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
-    """Recall, gradients, heads and perturbation, as far as they were measured: a figure over both columns of a paper.
+    """Recall, gradients, heads, perturbation and patching, as far as measured: a figure over both columns of a paper.
 
-    The panels are those of `gradients`, `heads` and `perturbation`, lower; before them exact match and NLL by group
-    and, where the paragraphs tell how often they stand in training, exact match by copies. What each dashed line
-    and grey mark is stands in small print under the panel's title.
+    The panels are those of `gradients`, `heads`, `perturbation` and, of one group, `patching`, lower; before them exact
+    match and NLL by group and, where the paragraphs tell how often they stand in training, exact match by copies. What
+    each dashed line and grey mark is stands in small print under the panel's title.
 
     Args:
         signature: Any.
@@ -39,6 +40,8 @@ def signature(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figur
         bottom = draw_heads(signature, sheet, bottom + GAP, top=5, seed=seed, compact=True)
     if "perturbed_exact_match" in signature:
         bottom = draw_perturbation(signature, sheet, bottom + GAP, seed=seed, compact=True)
+    if "stream_patch_effect" in signature or "head_patch_effect" in signature:
+        bottom = draw_patching(signature, sheet, bottom + GAP, seed=seed)
     _key(sheet)
     return sheet.finish(bottom)
 

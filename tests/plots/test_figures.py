@@ -174,7 +174,7 @@ def test_perturbation_is_the_change_at_each_position_and_its_null_the_mean_over_
 ):
     rows = members(signature, "not_memorized")
     after, before = (
-        signature[f"perturbed_{kind}"].values.astype(float),
+        signature[f"perturbed_{kind}"].values[:, 0].astype(float),
         signature[f"unperturbed_{kind}"].values.astype(float),
     )
     by_hand = [np.mean([sign * (after[row, :, p].mean() - before[row]) for row in rows]) for p in range(12)]
@@ -183,6 +183,49 @@ def test_perturbation_is_the_change_at_each_position_and_its_null_the_mean_over_
     np.testing.assert_allclose(line.y, by_hand, rtol=1e-5)
     np.testing.assert_allclose(null.y, [np.mean(by_hand)] * 2, rtol=1e-5)
     assert line.x.tolist() == list(range(12))
+
+
+def test_how_often_each_continuation_token_is_wrong_stands_below(signature, figures):
+    rows = members(signature, "partial")
+    (line,) = traces(figures["perturbation"], "mean", panel="Tokens wrong", group="partial")
+    (null,) = traces(figures["perturbation"], "null", panel="Tokens wrong", group="partial")
+    by_hand = signature["perturbed_token_error"].values[rows, 0].mean(0)
+    np.testing.assert_allclose(line.y, by_hand, rtol=1e-5)
+    np.testing.assert_allclose(null.y, [by_hand.mean()] * 2, rtol=1e-5)
+    assert line.x.tolist() == list(range(12, 20))
+    assert not traces(figures["signature"], "mean", panel="Tokens wrong")
+    assert not traces(figures["perturbation"], "mean", panel="by kind")
+
+
+def test_the_first_kind_is_drawn_unless_another_is_asked_for(made):
+    rows = members(made, "memorized")
+    lost = made["unperturbed_exact_match"].values[:, None, None, None] - made["perturbed_exact_match"].values
+    for number, kind in enumerate((None, "second_choice")):
+        figure = plots.perturbation(made, kind=kind)
+        (line,) = traces(figure, "mean", panel="Lost exact", group="memorized")
+        np.testing.assert_allclose(line.y, lost[rows, number].mean(1).mean(0), atol=1e-12)
+        (null,) = traces(figure, "null", panel="Lost exact", group="memorized")
+        np.testing.assert_allclose(null.y, [np.nanmean(line.y)] * 2)
+        assert ("second choice; dashed: positions permuted" in words_on(figure)) == bool(number)
+        (curve,) = traces(figure, "mean", panel="Concentration", group="memorized")
+        assert len(curve.y) == 11 - number  # the first position has no second choice
+        (points,) = traces(figure, "mean", panel="by kind", group="memorized")
+        np.testing.assert_allclose(points.y, np.nanmean(lost[rows], axis=(2, 3)).mean(0), atol=1e-12)
+        (level,) = traces(figure, "null", panel="by kind", group="memorized")
+        np.testing.assert_allclose(level.y, [points.y.mean()] * 2)
+
+
+def test_spans_are_told(made):
+    dataset = made.dataset
+    dataset.attrs["calls"] = [{"measurement": "perturb_prefix", "span": 3}]
+    assert "spans of 3; dashed: positions permuted" in words_on(plots.perturbation(MemorizationSignature(dataset)))
+
+
+def test_a_kind_that_was_not_measured_is_named(made):
+    with pytest.raises(LocalizeError) as error:
+        plots.perturbation(made, kind="neutral")
+    told = "plots.perturbation: kind='neutral' was not measured; the signature has uniform, second_choice."
+    assert str(error.value) == told
 
 
 def test_concentration_chooses_on_some_draws_and_scores_on_the_others():

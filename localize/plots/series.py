@@ -1,0 +1,62 @@
+"""Lines that are not groups of paragraphs: orders of replacement, streams of a layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Real
+
+from localize.plots.groups import Group
+from localize.plots.sheet import Panel
+from localize.plots.theme import NULL, OTHER_COLOURS, see_through
+from localize.statistics import Interval
+
+SYMBOLS = ("triangle-up", "triangle-down", "star", "hexagon", "cross", "x")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line with its band, drawn alike in every panel of a figure.
+
+    Attributes:
+        words: Its name in the legend.
+        colour: `#rrggbb`.
+        symbol: Its marker.
+        null: Whether it shows what nothing would look like: grey and dashed.
+    """
+
+    words: str
+    colour: str
+    symbol: str
+    null: bool = False
+
+    @classmethod
+    def of(cls, words: str, place: int, *, null: bool = False) -> "Series":
+        """The colour of a place among the lines, or grey for a null."""
+        if null:
+            return cls(words, NULL, "circle-open", null=True)
+        return cls(words, OTHER_COLOURS[place % len(OTHER_COLOURS)], SYMBOLS[place % len(SYMBOLS)])
+
+    def draw(self, panel: Panel, x: Real[np.ndarray, " point"], interval: Interval, group: Group) -> None:
+        """Mean and 95 % band of one group; the line stands in the legend once."""
+        import plotly.graph_objects as go
+
+        what = "null" if self.null else "mean"
+        name = f"{self.words}: 95% interval"
+        fill = {"fillcolor": see_through(self.colour, 0.18), "legendgroup": self.words}
+        panel.band(x, interval.low, interval.high, "interval", group, name=name, **fill)
+        line = {"color": self.colour, "width": 1.5} | ({"dash": "dash"} if self.null else {})
+        marker = {"symbol": self.symbol, "size": 6, "color": self.colour}
+        trace = go.Scatter(
+            x=x, y=interval.estimate, mode="lines+markers", line=line, marker=marker, legendgroup=self.words,
+            name=f"null: {self.words}" if self.null else self.words, showlegend=panel.sheet.first("series " + self.words),
+        )  # fmt: skip
+        panel.add(trace, what, group)
+
+
+def whiskers(interval: Interval, colour: str) -> dict[str, Any]:
+    """Error bars from the estimate to the ends of its interval, as plotly takes them."""
+    return {
+        "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
+        "arrayminus": interval.estimate - interval.low, "color": colour, "thickness": 1.2, "width": 2,
+    }  # fmt: skip
