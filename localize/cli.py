@@ -110,7 +110,9 @@ def run(
         "ablation": lambda: ablate(hooked, own, **size),
         "replacement": lambda: replace_rarest(hooked, own, seed=seed, **size),
         "perturbation": lambda: perturb_prefix(hooked, own, draws=draws, seed=seed, **size),
-        "patching": lambda: patch(hooked, own, copies=signature if "perturbation" in chosen else None, seed=seed, **size),
+        "patching": lambda: patch(
+            hooked, own, copies=signature if "perturbation" in chosen else None, seed=seed, **size
+        ),
     }
     for name in MEASUREMENTS:
         if name in chosen:

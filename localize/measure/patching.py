@@ -118,7 +118,8 @@ def patch(
         `head_patch_effect` and `stream_patch_effect`, with `.._null` and `.._estimate`; for `at="each"` `head_patch_map` and
         `stream_patch_map`, with `.._estimate_map`, which are 0 at positions that cannot matter. All are changes of the NLL in nats
         (per token), nan for what was not asked for, and by the first changed token where no token changes. Beside them
-        `patch_position`, `patch_target`, `clean_nll`, `corrupted_run_nll`. Recall is attached.
+        `patch_position`, `patch_target`, `clean_nll`, `corrupted_run_nll` and the `unperturbed_tokens` of the clean run. Recall is
+        attached.
 
     Raises:
         InputError: If the copies are not these paragraphs' with one prefix token replaced, do not fit the model, or a word is none of
@@ -157,7 +158,12 @@ def patch(
             at_once = _halving(lambda tokens, measured=measured: measured(tokens, results), at_once)
 
     in_batches(work, len(paragraphs), 1, what="patching", unit="pair")
-    arrays = {"patch_position": pairs.position, "patch_target": pairs.target, **results.variables()}
+    arrays = {
+        "unperturbed_tokens": pairs.clean,
+        "patch_position": pairs.position,
+        "patch_target": pairs.target,
+        **results.variables(),
+    }
     call = {
         "measurement": "patch",
         "copies": told,

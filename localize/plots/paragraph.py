@@ -1,6 +1,5 @@
 """One paragraph of a signature: which row it is, and the tokens that were measured."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,38 +32,28 @@ def row_of(dataset: "xr.Dataset", paragraph: int | str, caller: str) -> int:
     return paragraph
 
 
-def measured_tokens(
-    dataset: "xr.Dataset", row: int, variable: str, own: Sequence[int] | None, caller: str
-) -> Int[np.ndarray, " position"]:
+def measured_tokens(dataset: "xr.Dataset", row: int, variable: str, caller: str) -> Int[np.ndarray, " position"]:
     """Prefix and the continuation that a variable was measured on; `UNKNOWN` where the signature does not hold the tokens.
 
-    Up to its exact match the model's own continuation is the true one.
+    Up to its exact match the model's own continuation is the true one; the rest is known where the prefix was perturbed or patched.
 
     Args:
         dataset: Of a signature.
         row: The paragraph.
         variable: Whose continuation.
-        own: The model's own continuation, or None; a coordinate `own_tokens` says it too.
         caller: The figure that asks, named in errors.
 
     Raises:
-        LocalizeError: If `own` has another length than the continuation, or the signature has no tokens.
+        LocalizeError: If the signature has no tokens.
     """
     if "tokens" not in dataset.coords:
         raise LocalizeError(f"{caller}: the signature has no tokens; measure it again.")
-    tokens = dataset["tokens"].transpose("paragraph", "position").values[row].astype(np.int64)
-    prefix = int(dataset.attrs["paragraphs"]["prefix_length"])
-    length = len(tokens) - prefix
-    if own is not None and len(own) != length:
-        raise LocalizeError(f"{caller}: own has {len(own)} tokens; the continuation has {length}.")
     which, recalled = (dataset[name].attrs.get("continuation") for name in (variable, "exact_match"))
-    if which == recalled:
-        return tokens
-    if which == OWN and own is None and "own_tokens" in dataset.coords:
-        own = dataset["own_tokens"].transpose("paragraph", ...).values[row][-length:].tolist()
-    known = tokens.copy()
-    if which == OWN and own is not None:
-        known[prefix:] = own
-    else:
+    told = dataset.get("unperturbed_tokens", dataset["tokens"])
+    whose = which if told.attrs.get("continuation") == which and which != recalled else recalled
+    tokens = (dataset["tokens"] if whose == recalled else told).transpose("paragraph", "position").values[row]
+    known = tokens.astype(np.int64)
+    if which != whose:
+        prefix = int(dataset.attrs["paragraphs"]["prefix_length"])
         known[prefix + (int(dataset["exact_match"].values[row]) if which == OWN else 0) :] = UNKNOWN
     return known

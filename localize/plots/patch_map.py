@@ -1,6 +1,5 @@
 """Position by layer: what patching one activation of one token does, in one paragraph."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +31,6 @@ def patch_map(
     metric: str | None = None,
     direction: str | None = None,
     tokenizer: Any = None,
-    own: Sequence[int] | None = None,
 ) -> "go.Figure":
     """Change of the NLL when one activation at one position is put in from the other run: tokens downwards, layers across.
 
@@ -47,7 +45,6 @@ def patch_map(
         metric: "first_changed" or "continuation"; None is the first measured.
         direction: "denoising" or "noising"; None is both.
         tokenizer: Of transformers or tokenizers, or a model with one; None shows token ids.
-        own: Tokens of the model's own continuation, where that was patched and the signature knows it only in part.
 
     Returns:
         An editable figure, 700 px for 7 in.
@@ -61,7 +58,7 @@ def patch_map(
     array = dataset[name].isel(paragraph=row).sel(metric=metric_of(dataset, metric, CALLER))
     columns = _columns(array, site, direction)
     shown = _positions(columns, int(dataset["patch_position"].values[row]))
-    texts = token_texts(measured_tokens(dataset, row, name, own, CALLER).tolist(), tokenizer, CALLER)
+    texts = token_texts(measured_tokens(dataset, row, name, CALLER).tolist(), tokenizer, CALLER)
     sheet = Sheet()
     top = _told(sheet, signature, name, row, site, metric_of(dataset, metric, CALLER)) + TITLE + NOTE
     width = (WIDTH - LEFT - 8 - GAP * (len(columns) - 1)) / len(columns)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,6 @@ def tokens(
     kind: str | None = None,
     query: str = "last_prefix",
     heads: int = 8,
-    own: Sequence[int] | None = None,
 ) -> TokenView:
     """One paragraph, token by token: what each token of the prefix does, and what becomes of the continuation.
 
@@ -81,18 +79,17 @@ def tokens(
         kind: Of replacement; None is the first measured.
         query: Who looks: "last_prefix" or "continuation".
         heads: How many of the heads that look most at the most changed position to show.
-        own: Tokens of the model's own continuation, where that was measured and the signature knows it only in part.
 
     Returns:
         A view with `_repr_html_`, `html`, `page` and `save(path)`.
 
     Raises:
-        LocalizeError: If there is no such paragraph, kind or query, `heads` is below 1, `own` is too long or short,
-            or the tokenizer cannot decode.
+        LocalizeError: If there is no such paragraph, kind or query, `heads` is below 1, or the tokenizer
+            cannot decode.
     """
     dataset = signature.dataset
     row = row_of(dataset, paragraph, CALLER)
-    ids = measured_tokens(dataset, row, loss_variable(dataset), own, CALLER)
+    ids = measured_tokens(dataset, row, loss_variable(dataset), CALLER)
     prefix = int(dataset.attrs["paragraphs"]["prefix_length"])
     found = prefix_colourings(dataset, row, kind, CALLER)
     changed = None
@@ -142,7 +139,7 @@ def _about(dataset: "xr.Dataset", row: int, ids: np.ndarray, tokenizer: Any) -> 
     if (ids == UNKNOWN).any():
         notes.append(
             f"Of the model's own continuation the signature holds {int((ids != UNKNOWN).sum())} tokens of {len(ids)}, "
-            "prefix included; the others are dots, and unmarked in the copy. own=... gives them."
+            "prefix included; the others are dots, and unmarked in the copy. perturb_prefix keeps them all."
         )
     return {
         "name": str(dataset["paragraph"].values[row]),

@@ -78,17 +78,21 @@ def matched_table(
         plain = plain_rows(quantity, values, surety, group, clusters, (a, b), **draws)
         matched = matched_rows(MATCHED.format(quantity), values, surety, group, clusters, (a, b), **draws)
         rows += plain + with_verdict(matched, plain[-1], a, b)
-    wrong = tokens_made_wrong(dataset)
-    known = ~np.isnan(wrong)
-    paragraph = np.nonzero(known)[0]
-    plain = plain_rows(
-        WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, (a, b), **draws
-    )
-    of_token = wrong[known], confidence[known], group[paragraph], clusters[paragraph]
-    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, (a, b), paragraph=paragraph, **draws)
-    rows += plain + with_verdict(matched, plain[-1], a, b)
+    rows += token_rows(dataset, (a, b), **draws)
     columns = ["quantity", "group", *COLUMNS, "confidence", "support", "verdict"]
     return pd.DataFrame(rows, columns=columns).set_index(["quantity", "group"])
+
+
+def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], *, seed: int, resamples: int) -> list[dict[str, Any]]:
+    """The share of tokens made wrong, plain and matched on each token's own confidence."""
+    confidence, wrong = token_confidence(dataset), tokens_made_wrong(dataset)
+    group, clusters, known = dataset["group"].values, dataset["cluster"].values, ~np.isnan(wrong)
+    draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
+    plain = plain_rows(WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, pair, **draws)
+    paragraph = np.nonzero(known)[0]
+    of_token = wrong[known], confidence[known], group[paragraph], clusters[paragraph]
+    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, paragraph=paragraph, **draws)
+    return plain + with_verdict(matched, plain[-1], *pair)
 
 
 def token_confidence(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph continuation_position"]:
@@ -235,8 +239,12 @@ def _plain_words(which: int | None) -> str:
 
 
 def side(row: dict[str, Any]) -> int | None:
-    """Where a difference lies: above 0, below it, or not told from it (0), which interval and test must both say; None if not known."""
-    if np.isnan(row["low"]) or np.isnan(row["p_value"]):
+    """Where a difference lies: above 0, below it, or not told from it (0); None if not known.
+
+    Interval and test must both say so. Where no labels can be permuted, because whole paragraphs are not alike in confidence as
+    tokens are, the interval alone does.
+    """
+    if np.isnan(row["low"]):
         return None
     if row["p_value"] > LEVEL:
         return 0
@@ -244,17 +252,18 @@ def side(row: dict[str, Any]) -> int | None:
 
 
 def lost_match_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
-    """The lost exact match, first position left out, of every group; and of the main pair matched on confidence, in words too."""
+    """The lost exact match of every group, first position left out; and of the main pair the tokens made wrong at like confidence.
+
+    By token, because whole paragraphs of the two groups are seldom alike in confidence.
+    """
     dataset = one_kind(dataset, None, "summary")
     group, clusters = dataset["group"].values, dataset["cluster"].values
     drop = _mean(effect_of(dataset, "exact_match")[..., 1:])
     rows = rows_of(LATER, drop, group, clusters, seed, lambda _: NO_NULL)
     pair = main_pair(tuple(np.unique(group).tolist()))
-    if pair is None or "unperturbed_token_nll" not in dataset:
+    if pair is None or not set(TOKENS_NEEDED) <= {str(name) for name in dataset.data_vars}:
         return rows
-    surety = token_confidence(dataset).mean(1)
-    matched = matched_rows(MATCHED.format(LATER), drop, surety, group, clusters, pair, seed=seed, resamples=RESAMPLES)
-    return rows + with_verdict(matched, rows[-1], *pair)
+    return rows + token_rows(dataset, pair, seed=seed, resamples=RESAMPLES)[-3:]
 
 
 def matching_note(dataset: "xr.Dataset") -> str | None:
@@ -262,7 +271,7 @@ def matching_note(dataset: "xr.Dataset") -> str | None:
     rows = lost_match_rows(dataset, 0)[-3:]
     if not rows[-1].get("verdict"):
         return None
-    shares = " and ".join(f"{100 * row['support']:.0f} % of {row['group']}" for row in rows[:2])
+    shares = " and ".join(f"{100 * row['support']:.0f} % of the tokens of {row['group']}" for row in rows[:2])
     told = f"; {shares} have a counterpart as confident" if rows[0]["support"] else ""
-    words = f"Exact match lost to a replaced prefix token: {rows[-1]['verdict']}{told}."
+    words = f"Tokens that a replaced prefix token makes wrong: {rows[-1]['verdict']}{told}."
     return words.replace("not_memorized", "not memorized")

@@ -10,8 +10,9 @@
 - *NLL rise with the rarest tokens replaced*; beside it as many common ones at like positions.
 - *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
   are chosen on some draws and scored on the others. Null: positions permuted, for the top positions in each draw apart.
-- *Lost exact match, first position left out*, which the paper never replaces; and, of the two main groups, *matched on confidence*
-  before the change: "harder to corrupt" may be "surer to begin with". See `localize.signature.matching`.
+- *Lost exact match, first position left out*, which the paper never replaces; and, of the two main groups, the *share of tokens made
+  wrong, matched on each token's confidence* before the change: "harder to corrupt" may be "surer to begin with". See
+  `localize.signature.matching`.
 """
 
 from functools import partial

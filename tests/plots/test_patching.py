@@ -228,7 +228,6 @@ def test_a_patch_map_of_heads_falls_back_on_the_estimate_and_says_so(made):
         ({"paragraph": "x"}, "plots.patch_map: no paragraph 'x'; the ids are p0, p1, p2, ...."),
         ({"site": "w"}, "plots.patch_map: site='w' is not one of q, k, v, z."),
         ({"direction": "up"}, "plots.patch_map: direction='up' is not one of denoising, noising."),
-        ({"own": [1]}, "plots.patch_map: own has 1 tokens; the continuation has 6."),
     ],
 )
 def test_a_patch_map_names_what_is_not_there(made, options, message):

@@ -158,12 +158,14 @@ def test_the_models_own_tokens_are_shown_as_far_as_they_are_known(made):
     html = plots.tokens(made, row).html
     assert html.count("not in the signature") == 4
     assert "holds 12 tokens of 16" in Tags(html).text
-    own = [1, 2, 3, 4, 5, 6]
-    told = plots.tokens(made, row, own=own).html
+    own = made["tokens"].values.copy()
+    own[:, -6:] = [1, 2, 3, 4, 5, 6]
+    known = (("paragraph", "position"), own, {"continuation": "own"})
+    told = plots.tokens(MemorizationSignature(made.dataset.assign(unperturbed_tokens=known)), row).html
     assert "not in the signature" not in told
     assert 'title="token 15, 6;' in told
-    known = made.dataset.assign_coords(own_tokens=(("paragraph", "continuation_position"), np.tile(own, (14, 1))))
-    assert plots.tokens(MemorizationSignature(known), row).html == told
+    other = (("paragraph", "position"), own, {"continuation": "true"})
+    assert plots.tokens(MemorizationSignature(made.dataset.assign(unperturbed_tokens=other)), row).html == html
 
 
 def test_without_a_tokenizer_ids_are_shown_and_without_measurements_only_recall(made):
@@ -283,7 +285,6 @@ def test_a_colouring_without_anything_has_one_pale_swatch():
         ),
         ({"query": "first"}, "plots.tokens: query='first' is not one of last_prefix, continuation."),
         ({"heads": 0}, "plots.tokens: heads=0 must be at least 1."),
-        ({"own": [1, 2]}, "plots.tokens: own has 2 tokens; the continuation has 6."),
         (
             {"tokenizer": 3},
             "plots.tokens: tokenizer is of type int, which cannot decode; give model.tokenizer, or None to see token ids.",

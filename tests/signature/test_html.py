@@ -142,12 +142,13 @@ def test_the_summary_stands_in_it_with_its_notes(make, layered):
 
 
 def losing(make, group, surety, lost, **options):
-    """Paragraphs of a confidence that lose so many tokens wherever one is replaced."""
+    """Paragraphs of a confidence that lose so many of 50 tokens wherever one is replaced."""
     count = len(group)
     arrays = {
         "unperturbed_exact_match": np.full(count, 50),
         "perturbed_exact_match": np.broadcast_to(50 - lost[:, None, None], (count, 2, 6)),
         "unperturbed_token_nll": np.broadcast_to(-np.log(surety)[:, None], (count, 4)),
+        "perturbed_token_error": np.broadcast_to(lost[:, None, None] / 50, (count, 1, 4)),
     }
     return cells(Reader(signature_html(make(group, arrays, **options))))
 
@@ -156,10 +157,10 @@ def test_it_says_whether_a_group_is_harder_to_corrupt_or_only_surer(make):
     rng, group = np.random.default_rng(0), ["memorized"] * 40 + ["not_memorized"] * 40
     surety = rng.uniform(0.3, 0.7, 80)
     told = losing(make, group, surety, np.where(np.array(group) == "memorized", 5.0, 20.0) + rng.uniform(0, 1, 80))
-    start = "Note: Exact match lost to a replaced prefix token: "
+    start = "Note: Tokens that a replaced prefix token makes wrong: "
     words = start + "at like confidence too, memorized is harder to corrupt than not memorized; "
     assert words in told
-    assert "% of memorized and" in told
+    assert "% of the tokens of memorized and" in told
     surety[:40] += 0.29
     surety[40:] -= 0.29
     words = start + "not known: no common support, no paragraphs of the two groups are alike in confidence."

@@ -147,7 +147,7 @@ def test_without_common_support_nothing_is_told_but_that(make):
         assert rows["paragraphs"].tolist() == rows["support"].tolist() == [0, 0, 0]
         assert rows.loc[DIFFERENCE, "verdict"] == NO_SUPPORT
     assert table.loc[(LATER, DIFFERENCE), "verdict"] == HARDER.format(a=A, b=B)
-    assert matching_note(signature.dataset) == f"Exact match lost to a replaced prefix token: {NO_SUPPORT}."
+    assert matching_note(signature.dataset) == f"Tokens that a replaced prefix token makes wrong: {NO_SUPPORT}."
 
 
 def test_tokens_are_matched_on_their_own_confidence_and_overlap_more(make):
@@ -204,9 +204,9 @@ def test_other_groups_and_other_kinds_have_no_say(make):
 
 @pytest.mark.parametrize(
     ("low", "high", "p_value", "which"),
-    [(1, 2, 0.01, 1), (-2, -1, 0.01, -1), (1, 2, 0.2, 0), (-1, 2, 0.01, 0), (np.nan, np.nan, np.nan, None), (1, 2, np.nan, None)],
+    [(1, 2, 0.01, 1), (-2, -1, 0.01, -1), (1, 2, 0.2, 0), (-1, 2, 0.01, 0), (np.nan, np.nan, np.nan, None), (1, 2, np.nan, 1)],
 )  # fmt: skip
-def test_a_difference_is_told_only_where_interval_and_test_agree(low, high, p_value, which):
+def test_a_difference_is_told_only_where_interval_and_test_if_there_is_one_agree(low, high, p_value, which):
     assert side({"low": low, "high": high, "p_value": p_value}) == which
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from localize.signature.choice import choosing_half
 from localize.signature.concentration import first_half_share
-from localize.signature.matching import LATER, MATCHED, matched_rows, token_confidence
+from localize.signature.matching import BY_TOKEN, LATER, WRONG, token_rows
 from localize.signature.summary import low_layer_share
 from localize.statistics import (
     cluster_bootstrap,
@@ -237,24 +237,24 @@ def test_the_lost_exact_match_leaves_the_first_position_out(make):
     assert table.loc[[(LATER, "memorized"), (LATER, "not_memorized")], "null"].isna().all()
 
 
-def test_where_confidence_was_measured_the_loss_stands_matched_on_it_too(make):
+def test_where_confidence_was_measured_the_tokens_made_wrong_stand_matched_on_it(make):
     drop, rng = noise(seed=2), np.random.default_rng(0)
     before = np.full(60, 50)
     arrays = {
         "unperturbed_exact_match": before,
         "perturbed_exact_match": before[:, None, None] - drop,
         "unperturbed_token_nll": rng.gamma(2.0, size=(60, 4)),
+        "perturbed_token_error": rng.random((60, 1, 4)),
     }
     signature = make(TWO, arrays)
     table = signature.summary(seed=4)
-    surety, loss = token_confidence(signature.dataset).mean(1), drop[..., 1:].mean((1, 2))
-    options = {"seed": 4, "resamples": 2000}
-    rows = matched_rows("", loss, surety, np.array(TWO), np.arange(60), ("memorized", "not_memorized"), **options)
+    rows = token_rows(signature.dataset.isel(kind=0), ("memorized", "not_memorized"), seed=4, resamples=2000)[-3:]
+    assert rows[-1]["quantity"] == BY_TOKEN.format(WRONG)
     for row in rows:
-        told = table.loc[(MATCHED.format(LATER), row["group"])]
+        told = table.loc[(row["quantity"], row["group"])]
         np.testing.assert_equal(told.to_dict(), {name: row[name] for name in COLUMNS})
     three = make(["a", "b", "c"] * 20, arrays).summary()
-    assert MATCHED.format(LATER) not in three.index.get_level_values(0)
+    assert BY_TOKEN.format(WRONG) not in three.index.get_level_values(0)
 
 
 def test_of_several_kinds_of_replacement_the_first_is_told(make):
@@ -365,7 +365,7 @@ def test_one_cluster_cannot_choose_and_score(make):
 def test_all_that_a_model_tells_is_in_one_table(measured):
     table = measured.summary()
     quantities = table.index.get_level_values(0).unique().tolist()
-    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF, LATER, MATCHED.format(LATER)]
+    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF, LATER, BY_TOKEN.format(WRONG)]
     assert quantities[1].startswith("rare-token score of head L")
     assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 6
     assert table["estimate"].notna().all()
