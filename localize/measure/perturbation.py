@@ -12,7 +12,7 @@ from localize.axes import KINDS, OWN
 from localize.errors import InputError, LocalizeError
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
-from localize.measure.differences import edit_distance, longest_run, tokens_wrong
+from localize.measure.copies import perturbed_copies
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, token_scores
 from localize.measure.substitutes import NOTHING, replacements_of
@@ -112,6 +112,7 @@ def perturb_prefix(
     draws: int = 2,
     span: int = 1,
     counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None = None,
+    copy_positions: Sequence[int] | None = None,
     continuation: str = OWN,
     seed: int = 0,
     batch_size: int = 64,
@@ -128,6 +129,8 @@ def perturb_prefix(
         span: How many tokens, from each position on, are replaced together.
         counts: Occurrences of each token in a reference corpus, for "frequency" and "neutral" (`unigram_counts`). None takes the
             training corpus's, where the model's folder has them, else those of the paragraphs themselves.
+        copy_positions: Where the perturbed copy may be changed; None for the whole prefix. The last tokens before the continuation do
+            most, because the next token hangs on them whatever is memorized: `range(40)` asks for what stands further back.
         continuation: "own" compares with what the model says greedily after the unchanged prefix: all of it is matched before, in
             every group, so that losses compare. "true" compares with the paragraphs' true text.
         seed: Seed of the replacements, which are keyed by it, the paragraph, the position and the draw.
@@ -144,14 +147,15 @@ def perturb_prefix(
           chosen for their effect, so these are the extreme, not an average.
 
     Raises:
-        InputError: If the paragraphs do not fit the model, or hold only own continuations where true ones are asked for, or nothing
-            can be replaced.
+        InputError: If the paragraphs do not fit the model, or hold only own continuations where true ones are asked for, a position
+            lies outside the prefix, or nothing can be replaced.
         LocalizeError: If a number is below 1, the span longer than the prefix, or a word none of those allowed.
 
     Source:
         Stoehr et al. 2024, section 6. There: one draw, position 0 never changed, and the earliest of the most changed positions.
     """
     kinds = _checked(paragraphs, kinds, draws, span, batch_size)
+    allowed = _allowed(paragraphs, copy_positions)
     prefix_length = paragraphs.prefix_length
     tokens = continued(model, paragraphs, continuation, "perturb_prefix")
     recall = recall_of(model, paragraphs)
@@ -160,6 +164,12 @@ def perturb_prefix(
     by_kind = [replacements_of(model, paragraphs, kind, draws, seed, counts, batch_size) for kind in kinds]
     replacements = np.stack(by_kind, axis=1)  # (paragraph, kind, draw, prefix_position)
     shape, put = replacements.shape, torch.from_numpy(replacements).flatten(0, 2)
+    whole = whole_spans(put, span).view(shape).numpy()
+    if not (whole & allowed).any(-1).all():
+        raise InputError(
+            f"perturb_prefix: {paragraphs.source}: nothing can be replaced at copy_positions={np.flatnonzero(allowed).tolist()}: no "
+            f"span of {span} starts there, or nothing predicts the first token."
+        )
     matched, nll = (np.empty((len(put), prefix_length), before.token_nll.dtype) for _ in range(2))
     wrong = np.empty((len(put), paragraphs.continuation_length), np.int64)
 
@@ -175,8 +185,8 @@ def perturb_prefix(
         matched[rows], nll[rows], wrong[rows] = (part.cpu().numpy() for part in found)
 
     in_batches(work, len(put), batch_size, what="prefix perturbation", unit="prefix")
-    whole = whole_spans(put, span).view(shape).numpy()
     matched, nll = (np.where(whole, values.reshape(shape), np.nan) for values in (matched, nll))
+    left = np.where(allowed, matched, np.nan), np.where(allowed, nll, np.nan)
     arrays = {
         "unperturbed_exact_match": before.exact_match,
         "unperturbed_nll": before.token_nll.mean(1),
@@ -186,13 +196,14 @@ def perturb_prefix(
         "perturbed_nll": nll,
         "perturbed_token_error": wrong.reshape(*shape[:3], -1).sum(2) / whole.sum((2, 3))[..., None],
         "replacement": replacements,
-        **perturbed_copies(model, tokens, matched, nll, replacements, span, batch_size),
+        **perturbed_copies(model, tokens, left[0], left[1], replacements, span, batch_size),
     }
     call = {
         "measurement": "perturb_prefix",
         "kinds": list(kinds),
         "draws": draws,
         "span": span,
+        "copy_positions": np.flatnonzero(allowed).tolist(),
         "seed": seed,
         "batch_size": batch_size,
     }
@@ -208,62 +219,17 @@ def whole_spans(replacements: Int[Tensor, "row prefix_position"], span: int) -> 
     return whole
 
 
-def most_changed(
-    exact_match: Float[np.ndarray, "*row choice"], nll: Float[np.ndarray, "*row choice"]
-) -> Int[np.ndarray, "*row"]:
-    """Which of some changes leaves least: the lowest exact match, among equals the highest NLL; nan is never chosen."""
-    lowest = exact_match == np.nanmin(exact_match, axis=-1, keepdims=True)
-    return np.where(lowest, nll, -np.inf).argmax(-1)
-
-
-def perturbed_copies(
-    model: HookedModel,
-    tokens: Int[Tensor, "paragraph position"],
-    exact_match: Float[np.ndarray, "paragraph kind draw prefix_position"],
-    nll: Float[np.ndarray, "paragraph kind draw prefix_position"],
-    replacements: Int[np.ndarray, "paragraph kind draw prefix_position"],
-    span: int,
-    batch_size: int,
-) -> dict[str, np.ndarray]:
-    """What the model says after the most harmful change of each kind, and how that differs from the continuation.
-
-    Args:
-        model: A hooked model.
-        tokens: Prefixes and continuations.
-        exact_match: What each change leaves, nan where there is none.
-        nll: The NLL after it.
-        replacements: What it puts in place.
-        span: How many tokens are replaced together.
-        batch_size: Rows decoded together.
-
-    Returns:
-        The variables `copy_...`; their schema says what each is.
-    """
-    paragraphs, kinds, _, prefix_length = replacements.shape
-    position = most_changed(exact_match.mean(2), nll.mean(2))
-    at = position[:, :, None, None]
-    draw = most_changed(*(np.take_along_axis(values, at, axis=3)[..., 0] for values in (exact_match, nll)))
-    put = np.take_along_axis(replacements, draw[:, :, None, None], axis=2)[:, :, 0]
-    offset = np.arange(prefix_length) - position[..., None]
-    copies = np.repeat(tokens.numpy()[:, None], kinds, axis=1)
-    copies[..., :prefix_length] = np.where((offset >= 0) & (offset < span), put, copies[..., :prefix_length])
-    rows = copies.reshape(paragraphs * kinds, -1)
-
-    def work(some: slice) -> None:
-        prefixes = torch.from_numpy(rows[some, :prefix_length]).to(model.device)
-        rows[some, prefix_length:] = model.continue_greedily(prefixes, rows.shape[1] - prefix_length).cpu().numpy()
-
-    in_batches(work, len(rows), batch_size, what="perturbed copies", unit="copy")
-    said = rows[:, prefix_length:]
-    wanted = np.repeat(tokens.numpy()[:, prefix_length:], kinds, axis=0)
-    differences = {
-        "copy_exact_match": (said == wanted).cumprod(1).sum(1),
-        "copy_tokens_wrong": tokens_wrong(said, wanted),
-        "copy_edit_distance": edit_distance(said, wanted),
-        "copy_longest_run": longest_run(said, wanted),
-    }
-    shaped = {name: values.reshape(paragraphs, kinds) for name, values in differences.items()}
-    return {"copy_position": position, "copy_tokens": rows.reshape(copies.shape), **shaped}
+def _allowed(paragraphs: Paragraphs, positions: Sequence[int] | None) -> Bool[np.ndarray, " prefix_position"]:
+    """Where the copy may be changed; raises where that is not in the prefix, or nowhere."""
+    length, given = (
+        paragraphs.prefix_length,
+        np.asarray(range(paragraphs.prefix_length) if positions is None else positions),
+    )
+    if given.size == 0 or given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= length:
+        raise InputError(
+            f"perturb_prefix: copy_positions={positions!r} must be whole numbers in 0..{length - 1}, the prefix of {paragraphs.source}."
+        )
+    return np.isin(np.arange(length), given)
 
 
 def _checked(

@@ -7,7 +7,8 @@ import torch
 import localize as lz
 from localize.axes import KINDS
 from localize.measure import perturbation
-from localize.measure.perturbation import most_changed, perturbed_recall
+from localize.measure.copies import most_changed
+from localize.measure.perturbation import perturbed_recall
 from localize.measure.recall import measure_recall
 
 PREFIX, CONTINUATION = 24, 16
@@ -125,6 +126,14 @@ def test_the_copy_is_what_is_said_after_the_most_harmful_change(hooked, paragrap
             assert part["copy_longest_run"].values[row] < CONTINUATION
 
 
+def test_the_copy_can_be_asked_for_further_back(neo, paragraphs):
+    everywhere, early = lz.perturb_prefix(neo, paragraphs), lz.perturb_prefix(neo, paragraphs, copy_positions=range(5))
+    assert (early["copy_position"] < 5).all() and not (everywhere["copy_position"] < 5).all()
+    assert early["perturbed_nll"].equals(everywhere["perturbed_nll"])
+    matched, nll = (early[f"perturbed_{what}"].values[:, 0, :, :5].mean(1) for what in ("exact_match", "nll"))
+    assert np.array_equal(early["copy_position"].values[:, 0], most_changed(matched, nll))
+
+
 def test_the_most_changed_is_not_the_earliest_but_by_nll_among_equals_and_never_nan():
     exact, nll = np.array([[3.0, 0.0, 0.0, np.nan, 0.0]]), np.array([[9.0, 1.0, 2.0, np.nan, 1.5]])
     assert most_changed(exact, nll).tolist() == [2]
@@ -184,6 +193,19 @@ def test_a_batch_that_runs_out_of_memory_is_halved_down_to_one_draw_of_one_parag
         (
             {"counts": np.ones(5, dtype=int)},
             "perturb_prefix: counts has 5 entries; the vocabulary of small gpt-neo has 97.",
+        ),
+        (
+            {"copy_positions": [3, 24]},
+            "perturb_prefix: copy_positions=[3, 24] must be whole numbers in 0..23, the prefix of Tensor.",
+        ),
+        (
+            {"copy_positions": []},
+            "perturb_prefix: copy_positions=[] must be whole numbers in 0..23, the prefix of Tensor.",
+        ),
+        (
+            {"copy_positions": [23], "span": 2},
+            "perturb_prefix: Tensor: nothing can be replaced at copy_positions=[23]: no span of 2 starts there, "
+            "or nothing predicts the first token.",
         ),
         ({"continuation": "mine"}, "perturb_prefix: continuation='mine' is not one of true, own."),
     ],
