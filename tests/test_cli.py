@@ -108,11 +108,16 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
         "activation_",
         "residual_",
         "contrastive_",
-        "copy_",
+        "copy_similarity",
         "set_similarity",
         "set_split",
+        "corrupted_exact",
+        "corrupted_nll",
+        "tokens_to_break",
+        "prefix_attention",
     )
-    assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)}
+    maps = {name for name in REGISTRY if name.endswith("_map")}
+    assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)} - maps
     assert len(signature) == 12
     assert signature["perturbed_nll"].sizes["draw"] == 3
     calls = signature.dataset.attrs["calls"]
@@ -122,8 +127,9 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
         "ablate",
         "replace_rarest",
         "perturb_prefix",
+        "patch",
     ]
-    assert [call.get("seed") for call in calls] == [None, 3, None, 3, 3]
+    assert [call.get("seed") for call in calls] == [None, 3, None, 3, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
     for told in (
@@ -325,11 +331,11 @@ def test_texts_for_a_model_without_tokenizer(run_refused, write):
 def test_an_unknown_measurement(run_refused, good):
     assert (
         run_refused(good, "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation."
+        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation, patching."
     )
     assert (
         run_refused(good, "--measure", "heads", "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation."
+        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation, patching."
     )
 
 

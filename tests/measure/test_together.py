@@ -24,6 +24,9 @@ MEASUREMENTS = (
     lz.ablate,
     lz.replace_rarest,
     lz.perturb_prefix,
+    lz.corrupt_prefix,
+    lz.prefix_attention,
+    lz.patch,
 )
 
 
