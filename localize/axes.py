@@ -46,7 +46,7 @@ DIRECTIONS: Final = ("denoising", "noising")
 """Whose activation goes where: the clean run's into the corrupted run, or the corrupted run's into the clean one."""
 
 PATCH_METRICS: Final = ("first_changed", "continuation")
-"""What a patch is judged by: the NLL of the first continuation token that the corrupted copy gets wrong, or the mean NLL."""
+"""What a patch is judged by: the NLL of the first continuation token in which the corrupted copy differs, or the mean NLL."""
 
 STREAMS: Final = ("attn_out", "mlp_out", "resid")
 """Activations of a whole layer: what attention writes, what the MLP writes, and the residual stream that enters it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from localize.axes import ORDERS, OWN
 from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
+from localize.measure.earlier import call_of, check_perturbation
 from localize.measure.labels import labelled
 from localize.measure.orders import EFFECT, RAREST, fixed_ranks, numbers_up_to, random_ranks
 from localize.measure.recall import measure_recall, recall_of, score
@@ -92,7 +93,7 @@ def corrupt_prefix(
     *,
     orders: str | Sequence[str] | None = None,
     draws: int = 2,
-    numbers: Sequence[int] | None = None,
+    numbers: int | Sequence[int] | None = None,
     perturbation: MemorizationSignature | None = None,
     counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None = None,
     continuation: str = OWN,
@@ -135,16 +136,20 @@ def corrupt_prefix(
     Source:
         Stoehr et al. 2024, section 6, replaces one token at a time; ours.
     """
-    if draws < 1 or batch_size < 1:
-        raise LocalizeError(f"corrupt_prefix: draws={draws} and batch_size={batch_size} must both be at least 1.")
+    if not all(isinstance(number, Integral) and number >= 1 for number in (draws, batch_size)):
+        raise LocalizeError(
+            f"corrupt_prefix: draws={draws!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
+        )
     orders, numbers = _orders(orders, perturbation), _numbers(numbers, paragraphs.prefix_length)
     if perturbation is not None:
-        _check_same(model, paragraphs, perturbation, continuation)
+        check_perturbation(model, paragraphs, perturbation, continuation, caller="corrupt_prefix", name="perturbation")
     tokens = continued(model, paragraphs, continuation, "corrupt_prefix")
-    told = {}
+    told: dict[str, Any] = {}
+    if perturbation is not None:
+        told["perturbation"] = call_of(perturbation)
     if RAREST in orders:
         counts, corpus = corpus_counts(model, paragraphs, counts, "corrupt_prefix")
-        told = {"counts": corpus, "counts_hash": counts_hash(counts)}
+        told |= {"counts": corpus, "counts_hash": counts_hash(counts)}
     recall = recall_of(model, paragraphs)
     before = measure_recall(model, tokens, paragraphs.prefix_length)
     fixed = fixed_ranks(orders, paragraphs, counts, perturbation, seed)
@@ -228,9 +233,11 @@ def _orders(orders: str | Sequence[str] | None, perturbation: MemorizationSignat
     return [order for order in ORDERS if order in given]
 
 
-def _numbers(numbers: Sequence[int] | None, prefix_length: int) -> list[int]:
+def _numbers(numbers: int | Sequence[int] | None, prefix_length: int) -> list[int]:
     """The numbers asked for, each once and ascending."""
-    given = numbers_up_to(prefix_length) if numbers is None else list(numbers)
+    given = (
+        numbers_up_to(prefix_length) if numbers is None else [numbers] if isinstance(numbers, int) else list(numbers)
+    )
     for number in given:
         if not isinstance(number, Integral) or not 1 <= number <= prefix_length:
             raise LocalizeError(
@@ -241,34 +248,3 @@ def _numbers(numbers: Sequence[int] | None, prefix_length: int) -> list[int]:
             f"corrupt_prefix: numbers={numbers!r} is empty; at least one in 1..{prefix_length} is needed."
         )
     return sorted({int(number) for number in given})
-
-
-def _check_same(
-    model: HookedModel, paragraphs: Paragraphs, perturbation: MemorizationSignature, continuation: str
-) -> None:
-    """Raise a `LocalizeError` unless a perturbation is there and of the same model, paragraphs and continuation."""
-    dataset = perturbation.dataset
-    if "perturbed_exact_match" not in perturbation:
-        raise LocalizeError(
-            "corrupt_prefix: perturbation has no 'perturbed_exact_match'; measure it with "
-            "localize.perturb_prefix(model, paragraphs)."
-        )
-    theirs, ours = dataset.attrs["model"]["weights_hash"], model.weights_hash()
-    if theirs != ours:
-        raise LocalizeError(
-            f"corrupt_prefix: perturbation is of {dataset.attrs['model']['name']} (weights_hash {theirs[:12]}), the model is "
-            f"{model.name} (weights_hash {ours[:12]}); they must be the same."
-        )
-    theirs, ours = dataset.attrs["paragraphs"]["data_hash"], paragraphs.data_hash
-    if theirs != ours or dataset["paragraph"].values.tolist() != list(paragraphs.ids):
-        raise LocalizeError(
-            f"corrupt_prefix: perturbation is of {len(perturbation)} of {dataset.attrs['paragraphs']['source']} (data_hash "
-            f"{theirs[:12]}), the paragraphs are {len(paragraphs)} of {paragraphs.source} (data_hash {ours[:12]}); "
-            "the same ones, in the same order, are needed."
-        )
-    of = dataset["perturbed_exact_match"].attrs["continuation"]
-    if of != continuation:
-        raise LocalizeError(
-            f"corrupt_prefix: perturbation is of the {of} continuation, continuation={continuation!r} is asked for; "
-            "they must be the same."
-        )

@@ -1,5 +1,6 @@
 """From plain arrays to a labelled signature that says what made it."""
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -32,6 +33,10 @@ from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
 
 NOT_MEMORIZED_SHARE = 0.2
 """Largest share of the continuation that a paragraph counted as not memorized gets right."""
+
+
+CHOOSES_CELLS = ("layers", "heads", "sites", "streams", "directions", "metrics", "null", "estimate", "batch_size")
+"""Options that say which cells are measured, or how fast; what is measured in parts joins if all others agree."""
 
 
 def groups_of(paragraphs: Paragraphs, recall: Recall) -> np.ndarray:
@@ -75,6 +80,10 @@ def labelled(
         schema = REGISTRY[name]
         which = paragraphs.recall_continuation if name in recalled else continuation or paragraphs.continuation
         attrs = {"unit": schema.unit, "description": schema.description, "source": schema.source, "continuation": which}
+        if schema.pieces:
+            attrs["options"] = json.dumps(
+                {key: _plain(value) for key, value in call.items() if key not in CHOOSES_CELLS}
+            )
         variables[name] = (schema.dims, _numpy(values), attrs)
     coords: dict[str, Any] = {
         "paragraph": ("paragraph", np.array(paragraphs.ids)),

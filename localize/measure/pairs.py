@@ -1,6 +1,6 @@
 """Paragraphs beside corrupted copies of them that differ in one prefix token: what patching goes between."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from localize.errors import InputError
 from localize.measure.continuation import continued
+from localize.measure.earlier import call_of, check_perturbation
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -73,17 +74,23 @@ def pairs_from(
     copies: "Paragraphs | MemorizationSignature",
     kind: str | None,
     continuation: str,
-) -> tuple[Pairs, str]:
-    """The paragraphs paired with copies that were given, and in a few words where these come from.
+) -> tuple[Pairs, dict[str, Any]]:
+    """The paragraphs paired with copies that were given, and what tells where these come from.
 
     Raises:
         InputError: If the copies do not belong to these paragraphs and this model, or differ in other than one prefix token.
         LocalizeError: If `continuation` is none of the allowed words.
     """
+    from localize.signature.signature import MemorizationSignature
+
     tokens = continued(model, paragraphs, continuation, "patch")
-    if not isinstance(copies, Paragraphs):
-        said, told = _copies_held(model, paragraphs, copies, kind)
+    if isinstance(copies, MemorizationSignature):
+        said, told = _copies_held(model, paragraphs, copies, kind, continuation)
         return paired(tokens, said, paragraphs.prefix_length, paragraphs.ids), told
+    if not isinstance(copies, Paragraphs):
+        raise InputError(
+            f"patch: copies is a {type(copies).__name__}; Paragraphs, or a signature of perturb_prefix, is needed."
+        )
     if kind is not None:
         raise InputError(f"patch: kind={kind!r} chooses among the copies of a signature; these are {copies!r}.")
     if copies.tokens.shape != paragraphs.tokens.shape or copies.prefix_length != paragraphs.prefix_length:
@@ -93,34 +100,24 @@ def pairs_from(
         )
     copies.check_fits(model)
     said = continued(model, copies, continuation, "patch")
-    return paired(tokens, said, paragraphs.prefix_length, paragraphs.ids), f"{copies.source}, {copies.data_hash}"
+    return paired(tokens, said, paragraphs.prefix_length, paragraphs.ids), {
+        "source": copies.source,
+        "data_hash": copies.data_hash,
+    }
 
 
 def _copies_held(
-    model: HookedModel, paragraphs: Paragraphs, signature: "MemorizationSignature", kind: str | None
-) -> tuple[Int[Tensor, "paragraph position"], str]:
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    signature: "MemorizationSignature",
+    kind: str | None,
+    continuation: str,
+) -> tuple[Int[Tensor, "paragraph position"], dict[str, Any]]:
     """The copies that a signature of `perturb_prefix` holds, of its first kind of replacement or the one asked for."""
-    if "copy_tokens" not in signature:
-        raise InputError(
-            f"patch: the signature given as copies holds {', '.join(signature.variables)}, no copy_tokens; perturb_prefix makes them."
-        )
-    attrs = signature.dataset.attrs
-    for what, theirs, ours in (
-        ("other paragraphs", attrs["paragraphs"]["data_hash"], paragraphs.data_hash),
-        ("another model", attrs["model"]["weights_hash"], model.weights_hash()),
-    ):
-        if theirs != ours:
-            raise InputError(
-                f"patch: the signature given as copies is of {what}: hash {theirs[:12]}, here {ours[:12]}; the same are needed."
-            )
-    spans = [call.get("span", 1) for call in attrs["calls"] if call["measurement"] == "perturb_prefix"]
-    if max(spans, default=1) > 1:
-        raise InputError(
-            f"patch: the copies were made with span={max(spans)}; span=1 is needed, one changed token to patch at."
-        )
+    check_perturbation(model, paragraphs, signature, continuation, caller="patch", name="copies")
     kinds = [str(name) for name in signature["copy_tokens"]["kind"].values]
     if kind is not None and kind not in kinds:
         raise InputError(f"patch: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
     chosen = kinds.index(kind) if kind is not None else 0
     said = torch.from_numpy(signature["copy_tokens"].values[:, chosen].astype(np.int64))
-    return said, f"perturb_prefix, {kinds[chosen]} replacement"
+    return said, {**call_of(signature), "kind": kinds[chosen]}

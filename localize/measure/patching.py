@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -92,6 +93,8 @@ def patch(
     the corrupted run with what the clean one computes, and an activation that carries the key lowers the NLL; noising does the
     reverse. `clean_nll` and `corrupted_run_nll` are what an effect is to be measured by.
 
+    Small effects need float32: in half precision most of a head's are rounding.
+
     Args:
         model: A hooked model; its weights are left as they are.
         paragraphs: The paragraphs.
@@ -109,7 +112,7 @@ def patch(
             that size does. Not for `at="each"`.
         estimate: Whether to estimate the same effects by one backward pass.
         continuation: "own" judges by what the model says greedily after the prefix, in every group alike. "true" by the paragraphs'
-            true text.
+            true text: then the first token in which the copy differs may be one that the clean run does not say either.
         seed: Of the null's directions, which are keyed by it, the paragraph, the direction, the part and the layer; and of the
             replacements, where none are given.
         batch_size: As many whole texts' worth of patched rows are in flight at most, or one row.
@@ -129,13 +132,15 @@ def patch(
     Source:
         Stoehr et al. 2024, section 6; attribution patching: Nanda 2023. The null: ours.
     """
-    layers = range(model.n_layers) if layers is None else [layers] if isinstance(layers, int) else layers
+    chosen = range(model.n_layers) if layers is None else layers if isinstance(layers, Sequence) else [layers]
+    if not all(isinstance(number, Integral) for number in (*chosen, batch_size)):
+        raise LocalizeError(f"patch: layers={layers!r} and batch_size={batch_size!r} must be whole numbers.")
     asked = Asked(
         parts=_known("sites", sites, SITES) + _known("streams", streams, STREAMS),
         metrics=_known("metrics", metrics, PATCH_METRICS),
         at=at,
         directions=_known("directions", directions, DIRECTIONS),
-        layers=tuple(sorted({int(layer) for layer in layers})),
+        layers=tuple(sorted({int(layer) for layer in chosen})),
         null=null,
         estimate=estimate,
         seed=seed,
@@ -184,7 +189,7 @@ def patch(
 
 def _known(what: str, given: str | Sequence[str], allowed: tuple[str, ...]) -> tuple[str, ...]:
     """The words given, each once and in the order of those allowed."""
-    words = [given] if isinstance(given, str) else given
+    words = [given] if isinstance(given, str) else list(given or ())
     for word in words:
         if word not in allowed:
             raise InputError(f"patch: {what}: {word!r} is not one of {', '.join(allowed)}.")

@@ -1,6 +1,7 @@
 """What replacing a prefix token does to the continuation, and what the model says instead."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -236,15 +237,15 @@ def _checked(
     paragraphs: Paragraphs, kinds: str | Sequence[str], draws: int, span: int, batch_size: int
 ) -> tuple[str, ...]:
     """The kinds, each once and in the order asked for; raises where an argument is not allowed."""
-    if min(draws, span, batch_size) < 1:
+    if not all(isinstance(number, Integral) and number >= 1 for number in (draws, span, batch_size)):
         raise LocalizeError(
-            f"perturb_prefix: draws={draws}, span={span} and batch_size={batch_size} must all be at least 1."
+            f"perturb_prefix: draws={draws!r}, span={span!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
         )
     if span > paragraphs.prefix_length:
         raise InputError(
             f"perturb_prefix: span={span} must be at most {paragraphs.prefix_length}, the prefix length of {paragraphs.source}."
         )
-    asked = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else kinds))
+    asked = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else list(kinds)))
     if not asked or set(asked) - set(KINDS):
         raise LocalizeError(f"perturb_prefix: kinds={kinds!r} must be one or several of {', '.join(KINDS)}.")
     return asked

@@ -39,7 +39,7 @@ def patch_map(
     Where only the gradient approximation was measured, it is drawn and the title says so.
 
     Args:
-        signature: Holds `localize.patch(..., at="every")`.
+        signature: Holds `localize.patch(..., at="each")`.
         paragraph: Its number or id.
         site: "q", "k", "v" or "z" of every head; None is the streams of whole layers.
         metric: "first_changed" or "continuation"; None is the first measured.
@@ -78,7 +78,7 @@ def _variable(signature: "MemorizationSignature", place: str) -> str:
     exact, estimated = f"{place}_patch_map", f"{place}_patch_estimate_map"
     if exact not in signature and estimated in signature:
         return estimated
-    require(signature, CALLER, (exact,), 'localize.patch(model, paragraphs, at="every")')
+    require(signature, CALLER, (exact,), 'localize.patch(model, paragraphs, at="each")')
     return exact
 
 

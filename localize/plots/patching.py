@@ -201,7 +201,7 @@ class Strongest:
 def draw_strongest(sheet: Sheet, top: Px, view: View, number: int) -> Px:
     """The strongest sites beside their null, a panel per direction; gives the bottom in px."""
     lists = {direction: Strongest.of(view, direction, number) for direction in view.directions}
-    rows = max(1, *(len(best.names) for best in lists.values()))
+    rows = max([1, *(len(best.names) for best in lists.values())])
     height = max(60, ROW * rows)
     for column, (direction, best) in enumerate(lists.items()):
         box = Box(LEFT + column * HALF_STEP, top + TITLE + NOTE, HALF_WIDTH, height)

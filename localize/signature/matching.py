@@ -46,6 +46,7 @@ STILL = "at like confidence too, {}"
 OTHERWISE = "at like confidence, {}"
 NO_LONGER = "at like confidence no difference that can be told from chance: confidence may be all there is to it"
 NO_SUPPORT = "not known: no common support, no paragraphs of the two groups are alike in confidence"
+UNEVEN = "not comparable: before the change not all paragraphs match alike, and who matches less has less to lose"
 UNKNOWN = "not known: too few clusters, or too few alike in confidence"
 
 NEEDED = ("perturbed_exact_match", "unperturbed_exact_match", "perturbed_nll", "unperturbed_nll")
@@ -74,17 +75,22 @@ def matched_table(
     rows = plain_rows(CONFIDENCE, surety, surety, group, clusters, (a, b), **draws)
     for row in rows:
         row["verdict"] = ""
+    uneven = np.ptp(dataset["unperturbed_exact_match"].values) > 0
     for quantity, values in losses.items():
         plain = plain_rows(quantity, values, surety, group, clusters, (a, b), **draws)
         matched = matched_rows(MATCHED.format(quantity), values, surety, group, clusters, (a, b), **draws)
-        rows += plain + with_verdict(matched, plain[-1], a, b)
+        told = plain + with_verdict(matched, plain[-1], a, b)
+        if uneven and quantity != RISE:  # who has matched nothing has nothing to lose
+            told = [row | {"verdict": UNEVEN if row["verdict"] else ""} for row in told]
+        rows += told
     rows += token_rows(dataset, (a, b), **draws)
     columns = ["quantity", "group", *COLUMNS, "confidence", "support", "verdict"]
     return pd.DataFrame(rows, columns=columns).set_index(["quantity", "group"])
 
 
 def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], *, seed: int, resamples: int) -> list[dict[str, Any]]:
-    """The share of tokens made wrong, plain and matched on each token's own confidence."""
+    """The share of tokens made wrong in two groups, plain and matched on each token's own confidence."""
+    dataset = dataset.isel(paragraph=np.flatnonzero(np.isin(dataset["group"].values, pair)))
     confidence, wrong = token_confidence(dataset), tokens_made_wrong(dataset)
     group, clusters, known = dataset["group"].values, dataset["cluster"].values, ~np.isnan(wrong)
     draws: dict[str, Any] = {"seed": seed, "resamples": resamples}

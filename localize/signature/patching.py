@@ -65,14 +65,16 @@ def chosen_labels(dataset: "xr.Dataset", dim: str, wanted: str | None, caller: s
 
 
 def parts_measured(signature: "MemorizationSignature", caller: str, held_against: str) -> list[str]:
-    """Which of `PARTS` were patched, each with its null or its estimate.
+    """Which of `PARTS` were patched and have their null, or estimate, beside them.
 
     Raises:
-        SignatureError: If none was, or one has nothing beside it.
+        SignatureError: If none has.
     """
-    parts = [part for part in PARTS if f"{part}_patch_effect" in signature]
-    for part in parts or list(PARTS)[:1]:
-        require(signature, caller, {f"{part}_patch_{what}": MEASURE for what in ("effect", held_against)})
+    needed = {part: [f"{part}_patch_{what}" for what in ("effect", held_against)] for part in PARTS}
+    parts = [part for part, names in needed.items() if all(name in signature for name in names)]
+    if not parts:
+        patched = [part for part, names in needed.items() if names[0] in signature] or list(PARTS)
+        require(signature, caller, dict.fromkeys(needed[patched[0]], MEASURE))
     return parts
 
 

@@ -1,6 +1,7 @@
 """`MemorizationSignature`: one labelled dataset that every measurement emits and every figure draws."""
 
 import copy
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -310,7 +311,9 @@ class MemorizationSignature:
             as they are weighted; `verdict`, in words. nan where the groups have no common support.
 
             The lost exact match is at least 0 for each replacement. Measured on true continuations, which are not all matched
-            before, only tokens before the first error count as made wrong. Fewer than 30 effective clusters warn.
+            before, only tokens before the first error count as made wrong, and lost exact match gets no verdict. Where whole clusters
+            are not alike in confidence, though tokens are, there is no `p_value`, and the interval alone gives the verdict. Fewer
+            than 30 effective clusters warn.
 
         Raises:
             SignatureError: If a group, the kind or a measurement is not there.
@@ -325,7 +328,7 @@ class MemorizationSignature:
         """Which single activation carries most from one run to the other, and whether more than any change of its size does.
 
         The strongest site (of all head activations; and of each stream, over layers) lowers the NLL most in denoising and raises
-        it most in noising. It is chosen on one half of the group's clusters and told on the other.
+        it most in noising. It is chosen on one half of all clusters, the same for every group, and told on the other.
 
         Args:
             metric: Judged by "first_changed" or "continuation".
@@ -534,6 +537,12 @@ def _check_agreement(name: str, a: "xr.DataArray", b: "xr.DataArray", rounding: 
     if ways[0] != ways[1]:
         raise SignatureError(
             f"join: {name} is of the {ways[0]} continuation on the left and of the {ways[1]} one on the right."
+        )
+    options = [json.loads(array.attrs.get("options", "{}")) for array in (a, b)]
+    if differing := [key for key in options[0] if options[0][key] != options[1].get(key, options[0][key])]:
+        one, other = (f"{differing[0]}={told[differing[0]]!r}" for told in options)
+        raise SignatureError(
+            f"join: {name} is of {one} on the left and of {other} on the right; only parts of one measurement join."
         )
     if a.dtype.kind in "iu":
         agree = a.shape == b.shape and _ties(a.values != b.values)

@@ -13,21 +13,26 @@
 - *Lost exact match, first position left out*, which the paper never replaces; and, of the two main groups, the *share of tokens made
   wrong, matched on each token's confidence* before the change: "harder to corrupt" may be "surer to begin with". See
   `localize.signature.matching`.
+- *Share of the gap restored by a head activation*: of the rise in NLL by a changed token, what putting that one activation of the
+  unchanged run in takes back. The activation is each group's strongest, chosen on one half of the clusters and told on the other; null:
+  as large a change in a random direction.
 """
 
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from localize.axes import QUERIES, REPLACED
+from localize.axes import DIRECTIONS, QUERIES, REPLACED
 from localize.signature.causal import NLL_RISE, SCORE, removal_effects, with_control
 from localize.signature.choice import choosing_half, head_name, head_scores, strongest_head
 from localize.signature.compare import warn_of_few_clusters
 from localize.signature.concentration import TOP_POSITIONS, Told
 from localize.signature.effects import exact_match_drop
 from localize.signature.matching import lost_match_rows
+from localize.signature.patching import SHARE, patch_table
 from localize.signature.rows import COLUMNS, RESAMPLES, null_beside, rows_of
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
+
+RESTORED = "share of the gap restored by head activation {}"
 
 NULL_DRAWS = 200
 """Permutations of positions."""
@@ -69,6 +76,8 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
         rows += told.top(f"perturbation effect in the top {TOP_POSITIONS} positions", drop)
         rows += told.first_half("perturbation effect in the first half", drop)
         rows += lost_match_rows(dataset, seed)
+    if "head_patch_null" in signature and "first_changed" in signature["head_patch_null"]["metric"]:
+        rows += _patch_rows(signature, seed)
     return pd.DataFrame(rows, columns=["quantity", "group", *COLUMNS]).set_index(["quantity", "group"])
 
 
@@ -105,6 +114,21 @@ def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
         name = quantity.format(head_name(dataset, at))
         rows += rows_of(name, values[scored], group[scored], clusters[scored], seed, of_group)
     return rows
+
+
+def _patch_rows(signature: "MemorizationSignature", seed: int) -> list[dict[str, Any]]:
+    """How much of what a changed token raises the NLL by each group's strongest head activation restores."""
+    if DIRECTIONS[0] not in signature["head_patch_null"]["direction"]:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of few clusters: told above
+        table = patch_table(signature, direction=DIRECTIONS[0], seed=seed)
+    found = table.xs(SHARE.format("head activation"), level="quantity").reset_index()
+    return [
+        {"quantity": RESTORED.format(row["site"]), **{name: row[name] for name in ("group", *COLUMNS)}}
+        for row in found.to_dict("records")
+        if row["site"]
+    ]
 
 
 def _replacement_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:

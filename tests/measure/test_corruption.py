@@ -330,8 +330,8 @@ def test_it_joins_with_the_perturbation_and_is_saved(neo, paragraphs, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draws": 0}, "draws=0 and batch_size=64 must both be at least 1."),
-        ({"batch_size": 0}, "draws=2 and batch_size=0 must both be at least 1."),
+        ({"draws": 0}, "draws=0 and batch_size=64 must be whole numbers of at least 1."),
+        ({"batch_size": 0}, "draws=2 and batch_size=0 must be whole numbers of at least 1."),
         ({"orders": "rare"}, "order 'rare' is not one of random, rarest, effect, first, last."),
         ({"orders": ("first", "rare")}, "order 'rare' is not one of random, rarest, effect, first, last."),
         ({"orders": ()}, "orders=() is empty; at least one of random, rarest, effect, first, last is needed."),

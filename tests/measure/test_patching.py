@@ -54,11 +54,12 @@ def texts(paragraphs, row):
     return clean, corrupted
 
 
-def judged(model, tokens, clean, target, hooks=None):
-    """NLL of the clean token at the target and mean NLL of the clean continuation, from all logits."""
-    logits = model(tokens[None, :-1], hooks=hooks)[0]
-    nll = -logits.log_softmax(-1)[torch.arange(LENGTH - 1), clean[1:]]
-    return np.array([float(nll[target - 1]) if target >= 0 else np.nan, float(nll[PREFIX - 1 :].mean())])
+def judged(model, tokens, clean, target, hooks=None, rows=1):
+    """NLL of the clean token at the target and mean NLL of the clean continuation, from all logits, of so many equal rows."""
+    logits = model(tokens[None, :-1].repeat(rows, 1), hooks=hooks)
+    nll = -logits.log_softmax(-1)[:, torch.arange(LENGTH - 1), clean[1:]]
+    first = nll[:, target - 1] if target >= 0 else torch.full((rows,), torch.nan, dtype=nll.dtype)
+    return torch.stack([first, nll[:, PREFIX - 1 :].mean(1)], dim=1).numpy()
 
 
 def runs_of(paragraphs, row, direction):
@@ -67,33 +68,32 @@ def runs_of(paragraphs, row, direction):
     return (corrupted, clean) if direction == "denoising" else (clean, corrupted)
 
 
-def by_hooks(model, paragraphs, row, direction, part, layer, head, positions):
-    """Change of both metrics, by two whole forward passes and one that puts an activation in."""
+def by_hooks(model, paragraphs, row, direction, part, layer, patches):
+    """Change of both metrics by each patch, a head (or None) and its positions: whole forward passes, an activation put into each row."""
     base, other = runs_of(paragraphs, row, direction)
     name = name_of(part, layer)
     theirs = model.run_with_cache(other[None, :-1], [name])[1][name]
 
     def put(value, _):
         value = value.clone()
-        for position in positions:
-            if part in SITES:
-                value[0, position, head] = theirs[0, position, head]
-            else:
-                value[0, position] = theirs[0, position]
+        for patched, (head, positions) in enumerate(patches):
+            for position in positions:
+                if part in SITES:
+                    value[patched, position, head] = theirs[0, position, head]
+                else:
+                    value[patched, position] = theirs[0, position]
         return value
 
     clean = texts(paragraphs, row)[0]
-    after = judged(model, base, clean, TARGETS[row], {name: put})
+    after = judged(model, base, clean, TARGETS[row], {name: put}, rows=len(patches))
     return after - judged(model, base, clean, TARGETS[row])
 
 
 def cells(model, sites=SITES, streams=STREAMS):
-    """Every patch: its part, layer and head."""
+    """Every part and layer, and its heads."""
     for layer in range(model.n_layers):
-        for part in sites:
-            yield from ((part, layer, head) for head in range(4))
-        for part in streams:
-            yield part, layer, None
+        yield from ((part, layer, range(4)) for part in sites)
+        yield from ((part, layer, [None]) for part in streams)
 
 
 def found(signature, what, row, direction, part, layer, head):
@@ -123,28 +123,32 @@ def test_every_patch_equals_a_pass_that_recomputes_everything_with_a_hook(hooked
     for row, position in enumerate(POSITIONS):
         positions = [position] if at == "changed" else range(LENGTH - 1)
         for direction in DIRECTIONS:
-            for part, layer, head in cells(hooked):
-                expected = by_hooks(hooked, paragraphs, row, direction, part, layer, head, positions)
-                effect = found(signature, "effect", row, direction, part, layer, head)
-                assert same(effect, expected), (row, direction, part, layer, head)
-                moved.append(np.nanmax(np.abs(effect)))
+            for part, layer, heads in cells(hooked):
+                patches = [(head, positions) for head in heads]
+                expected = by_hooks(hooked, paragraphs, row, direction, part, layer, patches)
+                for head, change in zip(heads, expected, strict=True):
+                    effect = found(signature, "effect", row, direction, part, layer, head)
+                    assert same(effect, change), (row, direction, part, layer, head)
+                    moved.append(np.nanmax(np.abs(effect)))
     assert np.median(moved) > 1e-4, "else little is tested"
 
 
 @torch.no_grad()
 def test_each_position_patched_equals_a_pass_with_a_hook_there_and_others_are_zero(hooked, paragraphs, copies):
     row = 1
+    places = [POSITIONS[row], POSITIONS[row] + 1, 25, 29, 30, 33, LENGTH - 2]
     signature = true(hooked, paragraphs[[row]], copies[[row]], at="each", null=True, estimate=False)
     assert not {"head_patch_effect", "head_patch_null", "stream_patch_estimate_map"} & set(signature.variables)
     for direction in DIRECTIONS:
-        for part, layer, head in cells(hooked):
-            effect = found(signature, "map", 0, direction, part, layer, head)
-            assert effect.shape == (2, LENGTH)
-            for position in (POSITIONS[row], POSITIONS[row] + 1, 25, 29, 30, 33, LENGTH - 2):
-                expected = by_hooks(hooked, paragraphs, row, direction, part, layer, head, [position])
-                assert same(effect[:, position], expected), (direction, part, layer, head, position)
-            assert not effect[1, : POSITIONS[row]].any() and not effect[1, LENGTH - 1 :].any()
-            assert not effect[0, : POSITIONS[row]].any() and not effect[0, TARGETS[row] :].any()
+        for part, layer, heads in cells(hooked):
+            patches = [(head, [position]) for head in heads for position in places]
+            expected = by_hooks(hooked, paragraphs, row, direction, part, layer, patches)
+            for head, changes in zip(heads, expected.reshape(len(heads), len(places), 2), strict=True):
+                effect = found(signature, "map", 0, direction, part, layer, head)
+                assert effect.shape == (2, LENGTH)
+                assert same(effect[:, places], changes.T), (direction, part, layer, head)
+                assert not effect[1, : POSITIONS[row]].any() and not effect[1, LENGTH - 1 :].any()
+                assert not effect[0, : POSITIONS[row]].any() and not effect[0, TARGETS[row] :].any()
 
 
 @torch.no_grad()
@@ -167,8 +171,8 @@ def test_the_baselines_are_the_two_runs_nll(hooked, paragraphs, copies):
     signature = true(hooked, paragraphs, copies)
     for row in range(4):
         clean, corrupted = texts(paragraphs, row)
-        assert same(signature["clean_nll"][row], judged(hooked, clean, clean, TARGETS[row]))
-        assert same(signature["corrupted_run_nll"][row], judged(hooked, corrupted, clean, TARGETS[row]))
+        assert same(signature["clean_nll"][row], judged(hooked, clean, clean, TARGETS[row])[0])
+        assert same(signature["corrupted_run_nll"][row], judged(hooked, corrupted, clean, TARGETS[row])[0])
     assert signature["patch_position"].values.tolist() == list(POSITIONS)
     assert signature["patch_target"].values.tolist() == list(TARGETS)
 
@@ -386,7 +390,7 @@ def test_a_run_patched_with_its_own_activations_does_not_change(hooked, paragrap
     patching = Patching(hooked, pair.base, pair.base, pair.past, length)
     read = slice(PREFIX - 1 - pair.start, None)
     clean = texts(paragraphs, 1)[0]
-    expected = [judged(hooked, runs_of(paragraphs, 1, d)[0], clean, -1)[1] for d in DIRECTIONS]
+    expected = [judged(hooked, runs_of(paragraphs, 1, d)[0], clean, -1)[0, 1] for d in DIRECTIONS]
     count = 0
     for _, nll in patched_nll(patching, units(hooked, range(hooked.n_layers), asked.parts, 4), 50, read, pair.targets):
         assert nll.shape[0] == 2 and nll.shape[2] == CONTINUATION
@@ -411,10 +415,10 @@ def test_copies_of_a_signature_are_taken_and_the_two_join(hooked, paragraphs):
     ]
     assert signature["patch_target"].values.tolist() == expected
     call = signature.dataset.attrs["calls"][0]
-    assert (call["copies"], call["continuation"]) == ("perturb_prefix, uniform replacement", "own")
+    assert (call["copies"]["kind"], call["copies"]["draws"], call["continuation"]) == ("uniform", 2, "own")
     neutral = patch(hooked, paragraphs, perturbed, kind="neutral", layers=1, sites="z", streams="resid")
     assert np.array_equal(neutral["patch_position"], perturbed["copy_position"][:, 1])
-    assert neutral.dataset.attrs["calls"][0]["copies"] == "perturb_prefix, neutral replacement"
+    assert neutral.dataset.attrs["calls"][0]["copies"]["kind"] == "neutral"
 
 
 def test_without_copies_those_of_a_perturbation_with_the_same_seed_are_patched(hooked, paragraphs):
@@ -575,28 +579,43 @@ def test_a_signature_that_does_not_belong_here_is_refused(make_model, family, pa
     here, there = (m.weights_hash()[:12] for m in (other, model))
     ours, fewer = paragraphs.data_hash[:12], paragraphs[:3].data_hash[:12]
     spans = lz.perturb_prefix(model, paragraphs, span=2)
-    wrong = "patch: the signature given as copies"
+    same = "the same ones, in the same order, are needed."
     for arguments, message in (
         (
             (other, paragraphs, perturbed),
-            f"{wrong} is of another model: hash {there}, here {here}; the same are needed.",
+            f"patch: copies is of {model.name} (weights_hash {there}), the model is {model.name} (weights_hash {here}); "
+            "they must be the same.",
         ),
         (
             (model, paragraphs[:3], perturbed),
-            f"{wrong} is of other paragraphs: hash {ours}, here {fewer}; the same are needed.",
+            f"patch: copies is of 4 of Tensor (data_hash {ours}), the paragraphs are 3 of Tensor (data_hash {fewer}); {same}",
         ),
         (
             (model, paragraphs, lz.recall(model, paragraphs)),
-            f"{wrong} holds exact_match, nll, token_nll, no copy_tokens; perturb_prefix makes them.",
+            "patch: copies has no 'perturbed_exact_match'; measure it with localize.perturb_prefix(model, paragraphs).",
+        ),
+        (
+            (model, paragraphs, lz.perturb_prefix(model, paragraphs, continuation="true")),
+            "patch: copies is of the true continuation, continuation='own' is asked for; they must be the same.",
+        ),
+        (
+            (model, paragraphs, [1, 2]),
+            "patch: copies is a list; Paragraphs, or a signature of perturb_prefix, is needed.",
         ),
         (
             (model, paragraphs, spans),
-            "patch: the copies were made with span=2; span=1 is needed, one changed token to patch at.",
+            "patch: copies was made with span=2; span=1 is needed, one token replaced at a time.",
         ),
     ):
         with pytest.raises(lz.InputError) as caught:
             patch(*arguments)
         assert str(caught.value) == message
+    labelled = paragraphs.with_groups("aabb")
+    part = lz.perturb_prefix(model, labelled).where(group="a")
+    with pytest.raises(
+        lz.InputError, match=r"^patch: copies is of 2 of Tensor .*; the same ones, in the same order, are needed.$"
+    ):
+        patch(model, labelled, part)
     with pytest.raises(lz.InputError) as caught:
         patch(model, paragraphs, perturbed, kind="neutral")
     assert str(caught.value) == "patch: kind='neutral' is not one of those copied, uniform."

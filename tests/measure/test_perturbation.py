@@ -173,9 +173,9 @@ def test_a_batch_that_runs_out_of_memory_is_halved_down_to_one_draw_of_one_parag
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draws": 0}, "perturb_prefix: draws=0, span=1 and batch_size=64 must all be at least 1."),
-        ({"span": 0}, "perturb_prefix: draws=2, span=0 and batch_size=64 must all be at least 1."),
-        ({"batch_size": 0}, "perturb_prefix: draws=2, span=1 and batch_size=0 must all be at least 1."),
+        ({"draws": 0}, "perturb_prefix: draws=0, span=1 and batch_size=64 must be whole numbers of at least 1."),
+        ({"span": 0}, "perturb_prefix: draws=2, span=0 and batch_size=64 must be whole numbers of at least 1."),
+        ({"batch_size": 0}, "perturb_prefix: draws=2, span=1 and batch_size=0 must be whole numbers of at least 1."),
         ({"span": 25}, "perturb_prefix: span=25 must be at most 24, the prefix length of Tensor."),
         (
             {"kinds": ("uniform", "rare")},

@@ -107,6 +107,30 @@ def test_parts_of_a_sweep_over_heads_join_to_the_whole(neo, paragraphs):
         assert np.allclose(joined[name], whole[name], rtol=1e-9)
         assert joined[name].attrs == whole[name].attrs
     with pytest.raises(
-        lz.SignatureError, match=r"^join: ablated_(exact_match|nll) is in both signatures with different"
+        lz.SignatureError,
+        match=r"^join: ablated_(exact_match|nll) is of to='zero' on the left and of to='mean' on the right",
     ):
         parts[1] | lz.ablate(neo, paragraphs, [0, 1], to="mean")
+
+
+def test_patches_at_one_position_and_at_all_do_not_fill_each_others_cells(neo, paragraphs):
+    copies = lz.perturb_prefix(neo, paragraphs)
+    changed, every = (
+        lz.patch(neo, paragraphs, copies, at=at, layers=layer) for layer, at in ((0, "changed"), (1, "all"))
+    )
+    with pytest.raises(lz.SignatureError) as caught:
+        changed | every
+    assert str(caught.value) == (
+        "join: head_patch_effect is of at='changed' on the left and of at='all' on the right; only parts of one measurement join."
+    )
+    rest = lz.patch(neo, paragraphs, copies, layers=[1, 2, 3])
+    whole = lz.patch(neo, paragraphs, copies)
+    assert np.allclose((changed | rest)["head_patch_effect"], whole["head_patch_effect"], rtol=1e-9, equal_nan=True)
+
+
+def test_the_summary_of_three_groups_tells_of_the_main_two(neo, paragraphs):
+    signature = lz.perturb_prefix(neo, paragraphs.with_groups(("memorized", "partial", "not_memorized") * 2))
+    with pytest.warns(UserWarning, match="few effective clusters"):
+        rows = signature.summary().loc["share of tokens made wrong, matched on each token's confidence"]
+    assert rows.index.tolist() == ["memorized", "not_memorized", "memorized - not_memorized"]
+    assert "partial" in signature._repr_html_()

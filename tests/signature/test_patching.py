@@ -594,8 +594,8 @@ def test_what_is_not_there_is_told_in_one_line(look, call, options, message):
     ("call", "caller", "missing", "named"),
     [
         (patch_table, "patch_table", ("head_patch_effect", "stream_patch_effect"), "head_patch_effect"),
-        (patch_table, "patch_table", ("stream_patch_null",), "stream_patch_null"),
-        (agreement_table, "patch_agreement", ("head_patch_estimate",), "head_patch_estimate"),
+        (patch_table, "patch_table", ("head_patch_null", "stream_patch_null"), "head_patch_null"),
+        (agreement_table, "patch_agreement", ("head_patch_estimate", "stream_patch_estimate"), "head_patch_estimate"),
         (patch_grid, "patching", ("head_patch_effect",), "head_patch_effect"),
         (patch_grid, "patching", ("head_patch_null",), "head_patch_null"),
     ],
@@ -608,3 +608,10 @@ def test_what_was_not_measured_is_named(look, call, caller, missing, named):
         str(caught.value)
         == f"{caller}: the signature has no {named!r}; measure it with localize.patch(model, paragraphs)."
     )
+
+
+def test_a_part_without_its_null_is_left_out_and_the_other_is_told(look):
+    signature = MemorizationSignature(look(arrays_of()).dataset.drop_vars("head_patch_null"))
+    quantities = patch_table(signature, resamples=100).index.get_level_values("quantity")
+    assert not any("head" in quantity for quantity in quantities)
+    assert any("mlp_out" in quantity for quantity in quantities)
