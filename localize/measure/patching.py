@@ -46,7 +46,8 @@ def patch_hooks(
         One hook for each activation.
 
     Raises:
-        LocalizeError: If heads are chosen of an activation that has none, or whose first axes are not row and position.
+        LocalizeError: If heads are chosen of an activation that has none, or whose first axes are not row and position; and, in the
+            forward pass, if its shape is another or a position or head lies outside it.
     """
     at = slice(None) if positions is None else [positions] if isinstance(positions, int) else list(positions)
     chosen = [heads] if isinstance(heads, int) else heads
@@ -59,10 +60,17 @@ def patch_hooks(
             )
 
     def put(value: Tensor, name: str) -> Tensor:
-        patched = value.clone()
+        given, patched = activations[name], value.clone()
+        outside = [place for place in (at if isinstance(at, list) else []) if not 0 <= place < value.shape[1]]
+        outside += [head for head in chosen or [] if not 0 <= head < value.shape[2]]
+        if given.shape != value.shape or outside:
+            raise LocalizeError(
+                f"patch_hooks: {name!r} is {tuple(value.shape)} in this run and {tuple(given.shape)} in what is put in"
+                f"{f', and {outside[0]} lies outside it' if outside else ''}; rows, positions and heads must be the same."
+            )
         for head in [slice(None)] if chosen is None else chosen:
             index = (slice(None), at) if chosen is None else (slice(None), at, head)
-            patched[index] = activations[name][index]
+            patched[index] = given[index]
         return patched
 
     return dict.fromkeys(activations, put)

@@ -67,6 +67,8 @@ def concentration_table(
     rarity = None if counts is None else prefix_rarity(dataset, np.asarray(counts))
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
+    if resamples < 1:
+        raise SignatureError(f"concentration: resamples={resamples} must be at least 1.")
     told = Told(group, clusters, seed, resamples)
     lost = change.clip(min=0)
     rows = told.spread(words, lost) + told.first_half(HALF.format(words), lost)

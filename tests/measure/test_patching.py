@@ -510,6 +510,25 @@ def test_what_cannot_be_patched_by_hooks_is_refused(name, heads, message):
     assert str(caught.value) == message
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (1, {"positions": 40}, "(1, 40, 4, 8) in what is put in, and 40 lies outside it"),
+        (1, {"heads": [0, 4]}, "(1, 40, 4, 8) in what is put in, and 4 lies outside it"),
+        (2, {}, "(2, 40, 4, 8) in what is put in"),
+    ],
+)
+def test_what_does_not_fit_the_run_is_refused_when_it_is_put_in(neo, paragraphs, rows, options, message):
+    name = name_of("z", 1)
+    hooks = patch_hooks(neo.run_with_cache(paragraphs.tokens[:rows], [name])[1], **options)
+    with pytest.raises(lz.LocalizeError) as caught:
+        neo(paragraphs.tokens[:1], hooks=hooks)
+    assert str(caught.value) == (
+        f"patch_hooks: {name!r} is (1, 40, 4, 8) in this run and {message}; rows, positions and heads must be the same."
+    )
+
+
 # Errors
 
 

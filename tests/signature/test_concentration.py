@@ -372,3 +372,10 @@ def test_what_was_not_measured_is_named(make):
     with pytest.raises(SignatureError) as told:
         of_drop(make, TWO, noise()).concentration(counts=np.arange(50))
     assert str(told.value) == "concentration: counts is given, but the signature has no coordinate 'tokens' to look up."
+
+
+def test_no_draws_are_too_few(make):
+    signature = make(["a"] * 4, {"unperturbed_exact_match": [4] * 4, "perturbed_exact_match": np.ones((4, 2, 6))})
+    with pytest.raises(SignatureError) as caught:
+        signature.concentration(resamples=0)
+    assert str(caught.value) == "concentration: resamples=0 must be at least 1."
