@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import axis_words, plain, variable_words
 from localize.signature.effects import exact_match_drop, one_kind, put_only
@@ -151,15 +152,11 @@ def _kinds(
     for place, group in enumerate(groups):
         interval = group.interval(change.transpose("paragraph", "kind").values.astype(np.float64), seed)
         aside = 0.16 * (place - (len(groups) - 1) / 2)
-        error = {
-            "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
-            "arrayminus": interval.estimate - interval.low, "color": group.colour, "thickness": 1.2, "width": 2,
-        }  # fmt: skip
         panel.null_line([-0.5, len(kinds) - 0.5], [float(np.mean(interval.estimate))] * 2, ALIKE, group)
         marker = {"color": group.colour, "symbol": group.symbol, "size": 6}
         points = go.Scatter(
-            x=at + aside, y=interval.estimate, mode="markers", marker=marker, error_y=error, name=group.words,
-            showlegend=False,
+            x=at + aside, y=interval.estimate, mode="markers", marker=marker, error_y=whiskers(interval, group.colour),
+            name=group.words, showlegend=False,
         )  # fmt: skip
         panel.add(points, "mean", group)
 

@@ -20,11 +20,11 @@ from localize.plots.colouring import (
 from localize.plots.paragraph import UNKNOWN, measured_tokens, row_of
 from localize.plots.token_text import LINE, SEEN, token_texts
 from localize.signature.effects import one_kind
+from localize.signature.html import template
 from localize.storage import replacing
 
 if TYPE_CHECKING:
     import xarray as xr
-    from jinja2 import Environment
 
     from localize.signature.signature import MemorizationSignature
 
@@ -47,7 +47,7 @@ class TokenView:
     @property
     def page(self) -> str:
         """A whole HTML document."""
-        return _environment().get_template("tokens_page.html").render(view=self.html)
+        return template("localize.plots", "tokens_page.html").render(view=self.html)
 
     def save(self, path: str | Path) -> None:
         """Write the page; a killed save leaves the old file or the new one."""
@@ -111,19 +111,7 @@ def tokens(
         "grid": _grid(looking, texts[:prefix], changed, query),
     }
     key = hashlib.sha256(repr(content).encode()).hexdigest()[:12]
-    return TokenView(_environment().get_template("tokens.html").render(content, key=f"localize-{key}"))
-
-
-def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("localize.plots"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    return TokenView(template("localize.plots", "tokens.html").render(content, key=f"localize-{key}"))
 
 
 def _has_copy(dataset: "xr.Dataset") -> bool:

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 def signature_html(signature: "MemorizationSignature") -> str:
     """What it holds and what stands out, for a notebook's cell."""
-    return _template("signature.html").render(signature_content(signature))
+    return template("localize.signature", "signature.html").render(signature_content(signature))
 
 
 def signature_page(signature: "MemorizationSignature", figure_html: str) -> str:
     """One offline page: the figure, what stands out, what is held and what made it."""
-    return _template("page.html").render(signature_content(signature), figure=figure_html)
+    return template("localize.signature", "page.html").render(signature_content(signature), figure=figure_html)
 
 
-def _template(name: str) -> Any:
+def template(package: str, name: str) -> Any:
+    """One of a package's templates; what is put into it is escaped."""
     environment = Environment(
-        loader=PackageLoader("localize.signature"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -265,17 +265,21 @@ def lost_match_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
     dataset = one_kind(dataset, None, "summary")
     group, clusters = dataset["group"].values, dataset["cluster"].values
     drop = _mean(effect_of(dataset, "exact_match")[..., 1:])
-    rows = rows_of(LATER, drop, group, clusters, seed, lambda _: NO_NULL)
-    pair = main_pair(tuple(np.unique(group).tolist()))
+    return rows_of(LATER, drop, group, clusters, seed, lambda _: NO_NULL) + _matched_tokens(dataset, seed)
+
+
+def _matched_tokens(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
+    """Of the main pair the tokens made wrong at like confidence; nothing where there is no such pair, or it was not measured."""
+    pair = main_pair(tuple(np.unique(dataset["group"].values).tolist()))
     if pair is None or not set(TOKENS_NEEDED) <= {str(name) for name in dataset.data_vars}:
-        return rows
-    return rows + token_rows(dataset, pair, seed=seed, resamples=RESAMPLES)[-3:]
+        return []
+    return token_rows(dataset, pair, seed=seed, resamples=RESAMPLES)[-3:]
 
 
 def matching_note(dataset: "xr.Dataset") -> str | None:
     """What the matched comparison of the summary says, in a sentence; None where there is none."""
-    rows = lost_match_rows(dataset, 0)[-3:]
-    if not rows[-1].get("verdict"):
+    rows = _matched_tokens(one_kind(dataset, None, "summary"), 0)
+    if not rows:
         return None
     shares = " and ".join(f"{100 * row['support']:.0f} % of the tokens of {row['group']}" for row in rows[:2])
     told = f"; {shares} have a counterpart as confident" if rows[0]["support"] else ""
