@@ -10,6 +10,7 @@ from localize.axes import NULLS, QUERIES
 from localize.errors import LocalizeError
 from localize.plots.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
+from localize.plots.series import whiskers
 from localize.plots.sheet import TITLE, Box, Px, Sheet
 from localize.plots.theme import NULL, SCORE, axis_words, variable_words
 from localize.statistics import Interval
@@ -198,16 +199,15 @@ def _list(
         go.Scatter(x=best.null, y=rank, mode="markers", marker=tick, name=NULL_NAME, showlegend=False), "null", group
     )
     sheet.null_key(NULL_NAME, {"mode": "markers", "marker": tick})
-    error = {
-        "type": "data",
-        "symmetric": False,
-        "array": score.high - score.estimate,
-        "arrayminus": score.estimate - score.low,
-    }
-    error |= {"color": group.colour, "thickness": 1.2, "width": 2}
     marker = {"color": group.colour, "symbol": group.symbol, "size": 5}
     shown = sheet.first("group " + group.name)
     points = go.Scatter(
-        x=score.estimate, y=rank, mode="markers", marker=marker, error_x=error, name=group.label, showlegend=shown
+        x=score.estimate,
+        y=rank,
+        mode="markers",
+        marker=marker,
+        error_x=whiskers(score, group.colour),
+        name=group.label,
+        showlegend=shown,
     )
     panel.add(points, "mean", group)
