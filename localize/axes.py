@@ -69,6 +69,21 @@ CONTINUATIONS: Final = (TRUE, OWN)
 """A paragraph's own text, or what the model says greedily after its prefix."""
 
 
+FORGET: Final = "forget"
+NEAR_DUPLICATE: Final = "near_duplicate"
+KEPT: Final = "kept"
+GENERAL: Final = "general"
+"""What a paragraph is to an edit: to be forgotten; in the cluster of one that is; shown so that it stays (`kept_memorized`, ...);
+text that was never planted. All others, which the edit did not see, go by the groups of recall."""
+
+PROMPTS: Final = ("as_is", "one_changed", "second_half", "fifth_given", "half_given")
+"""What is asked for a continuation: its prefix; the prefix with one random token changed, mean over draws; its second half alone;
+the prefix and the first fifth, or half, of the continuation itself."""
+
+RANDOM: Final = "random"
+"""Weights chosen by no gradient."""
+
+
 def ordered_groups(names: Iterable[str]) -> tuple[str, ...]:
     """Each name once, those of recall first, from most to least memorized, the others by the alphabet."""
     present = set(names)

@@ -81,6 +81,12 @@ DIMS = MappingProxyType(
         "direction": "direction of patching",
         "metric": "judged by",
         "stream": "activation",
+        "prompt": "prompt",
+        "step": "step of training",
+        "chosen_by": "weights chosen by the gradient of",
+        "weights_noised": "weights noised",
+        "strength": "standard deviation of the noise (standard deviations of the matrix)",
+        "noise_draw": "draw",
     }
 )
 """Every axis and its words on a plot. Two axes of tokens in one dataset have different lengths, hence different names."""

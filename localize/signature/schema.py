@@ -11,6 +11,7 @@ _HEAD_GRADIENT = ("layer", "attention_component", "head")
 _LOOKING = ("query", "layer", "head")
 _PERTURBED = ("paragraph", "kind", "draw", "prefix_position")
 _CORRUPTED = ("paragraph", "order", "corruption_draw", "tokens_replaced")
+_NOISED = ("paragraph", "chosen_by", "weights_noised", "strength", "noise_draw")
 _PER_WEIGHT = "nats per weight unit"
 _SHARE, _RHO, _TAU = "share", "Spearman's rho", "Kendall's tau-b"
 
@@ -341,6 +342,46 @@ for _variable in (
              "the two runs' difference of an activation at one position times the gradient of the NLL: attribution patching",
              "Nanda 2023; Syed et al. 2023"),
         )
+    ),
+    Variable(
+        "token_accuracy", ("paragraph",), "float", _SHARE, "tokens right",
+        "share of the continuation tokens that are the likeliest, the true ones before them given", "localize", low=0, high=1,
+    ),
+    Variable(
+        "reference_exact_match", ("paragraph",), "integer", "tokens", "exact match of the unedited model's continuation",
+        "exact match of what the unedited model says after the prefix", "localize", low=0,
+    ),
+    Variable(
+        "reference_nll", ("paragraph",), "float", "nats per token", "NLL of the unedited model's continuation",
+        "mean NLL of what the unedited model says after the prefix", "localize", low=0,
+    ),
+    Variable(
+        "prompted_recall", ("paragraph", "prompt"), "float", _SHARE, "recall behind a prompt",
+        "share of the continuation tokens asked for that are said before the first error, by prompt", "localize", low=0, high=1,
+    ),
+    Variable(
+        "rewritten_exact_match", ("paragraph",), "float", "tokens", "exact match of the new continuation",
+        "exact match of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER + ", section 7", low=0,
+    ),
+    Variable(
+        "rewritten_nll", ("paragraph",), "float", "nats per token", "NLL of the new continuation",
+        "mean NLL of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER + ", section 7", low=0,
+    ),
+    Variable(
+        "relearned_exact_match", ("paragraph", "step"), "float", "tokens", "exact match while relearning",
+        "exact match after so many steps of training on the paragraphs taught", "localize", low=0,
+    ),
+    Variable(
+        "relearned_nll", ("paragraph", "step"), "float", "nats per token", "NLL while relearning",
+        "mean NLL after so many steps of training on the paragraphs taught", "localize", low=0,
+    ),
+    Variable(
+        "noised_exact_match", _NOISED, "float", "tokens", "exact match, weights noised",
+        "exact match after normal noise on so many weights, of `strength` standard deviations of their matrix", PAPER, low=0,
+    ),
+    Variable(
+        "noised_nll", _NOISED, "float", "nats per token", "NLL, weights noised",
+        "mean NLL of the same continuation after normal noise on so many weights", PAPER, low=0,
     ),
     Variable(
         "prefix_attention", ("paragraph", *_LOOKING, "prefix_position"), "float", _SHARE, "attention to the token",
