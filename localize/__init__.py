@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from localize import plots
-    from localize.edit.masks import WeightMask, top_weights
+    from localize.edit.evaluation import evaluate_edit
+    from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
+    from localize.edit.noise import noise
+    from localize.edit.relearning import relearn
+    from localize.edit.sets import edit_sets
+    from localize.edit.units import zero_units
+    from localize.edit.unlearn import rewrite, unlearn
+    from localize.edit.weight_edit import WeightEdit, load_edit
     from localize.errors import InputError, LocalizeError, ModelError, SignatureError
     from localize.measure.ablation import ablate, ablation_hooks, head_means
     from localize.measure.activation_gradients import activation_gradients
@@ -25,11 +32,14 @@ if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.paragraphs.readers import load_paragraphs
     from localize.paragraphs.unigrams import unigram_counts
+    from localize.paragraphs.unseen import unseen_paragraphs
+    from localize.signature.change import Change, edit_table
     from localize.signature.signature import MemorizationSignature, load_signature
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Change": "localize.signature.change",
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
@@ -37,18 +47,27 @@ _HOME = {
     "ModelError": "localize.errors",
     "Paragraphs": "localize.paragraphs.paragraphs",
     "SignatureError": "localize.errors",
+    "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
     "ablate": "localize.measure.ablation",
     "ablation_hooks": "localize.measure.ablation",
     "activation_gradients": "localize.measure.activation_gradients",
+    "choose_weights": "localize.edit.masks",
     "contrastive_gradients": "localize.measure.contrastive",
     "copy_similarity": "localize.measure.similarity",
     "corrupt_prefix": "localize.measure.corruption",
+    "edit_sets": "localize.edit.sets",
+    "edit_table": "localize.signature.change",
+    "evaluate_edit": "localize.edit.evaluation",
     "gradients": "localize.measure.gradients",
     "head_means": "localize.measure.ablation",
+    "largest_weights": "localize.edit.masks",
+    "load_edit": "localize.edit.weight_edit",
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
+    "mask_controls": "localize.edit.masks",
+    "noise": "localize.edit.noise",
     "patch": "localize.measure.patching",
     "patch_hooks": "localize.measure.patching",
     "perturb_prefix": "localize.measure.perturbation",
@@ -56,15 +75,21 @@ _HOME = {
     "prefix_attention": "localize.measure.prefix_attention",
     "rare_token_heads": "localize.measure.heads",
     "recall": "localize.measure.recall",
+    "relearn": "localize.edit.relearning",
     "replace_rarest": "localize.measure.replacement",
+    "rewrite": "localize.edit.unlearn",
     "set_similarity": "localize.measure.similarity",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
+    "unlearn": "localize.edit.unlearn",
+    "unseen_paragraphs": "localize.paragraphs.unseen",
     "untrained": "localize.models.untrained",
+    "zero_units": "localize.edit.units",
 }
 """Where each public name lives; it is imported on first use, because torch takes seconds."""
 
 __all__ = [
+    "Change",
     "HookedModel",
     "InputError",
     "LocalizeError",
@@ -72,18 +97,27 @@ __all__ = [
     "ModelError",
     "Paragraphs",
     "SignatureError",
+    "WeightEdit",
     "WeightMask",
     "ablate",
     "ablation_hooks",
     "activation_gradients",
+    "choose_weights",
     "contrastive_gradients",
     "copy_similarity",
     "corrupt_prefix",
+    "edit_sets",
+    "edit_table",
+    "evaluate_edit",
     "gradients",
     "head_means",
+    "largest_weights",
+    "load_edit",
     "load_model",
     "load_paragraphs",
     "load_signature",
+    "mask_controls",
+    "noise",
     "patch",
     "patch_hooks",
     "perturb_prefix",
@@ -91,11 +125,16 @@ __all__ = [
     "prefix_attention",
     "rare_token_heads",
     "recall",
+    "relearn",
     "replace_rarest",
+    "rewrite",
     "set_similarity",
     "top_weights",
     "unigram_counts",
+    "unlearn",
+    "unseen_paragraphs",
     "untrained",
+    "zero_units",
 ]
 
 

@@ -79,7 +79,7 @@ def contrastive_gradients(
             f"{', '.join(sorted(set(group.tolist())))}."
         )
     forget_set, keep_set = (paragraphs[np.flatnonzero(group == name)] for name in (forget, keep))
-    reference = _final_states(model, keep_set, batch_size)
+    reference = reference_states(model, keep_set, batch_size)
     moved = model.copied() if steps else model
     optimizer = torch.optim.AdamW(_component_parameters(moved), lr=learning_rate, weight_decay=0.0) if steps else None
     told: list[dict[str, float]] = []
@@ -118,10 +118,10 @@ def _set_gradients(model: HookedModel, terms: dict[str, Weights]) -> None:
 
 
 @torch.no_grad()
-def _final_states(
+def reference_states(
     model: HookedModel, paragraphs: Paragraphs, batch_size: int
 ) -> Float[Tensor, "paragraph continuation_position d_model"]:
-    """What the unembedding makes the continuation's distributions of, on the CPU."""
+    """What the unembedding makes a model's distributions over the continuations' tokens of, on the CPU: what KL is held against."""
     states = torch.empty(len(paragraphs), paragraphs.continuation_length, model.d_model, dtype=model.dtype)
 
     def work(rows: slice) -> None:

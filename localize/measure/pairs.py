@@ -85,7 +85,7 @@ def pairs_from(
 
     tokens = continued(model, paragraphs, continuation, "patch")
     if isinstance(copies, MemorizationSignature):
-        said, told = _copies_held(model, paragraphs, copies, kind, continuation)
+        said, told = copies_held(model, paragraphs, copies, kind, continuation, "patch")
         return paired(tokens, said, paragraphs.prefix_length, paragraphs.ids), told
     if not isinstance(copies, Paragraphs):
         raise InputError(
@@ -106,18 +106,19 @@ def pairs_from(
     }
 
 
-def _copies_held(
+def copies_held(
     model: HookedModel,
     paragraphs: Paragraphs,
     signature: "MemorizationSignature",
     kind: str | None,
     continuation: str,
+    caller: str,
 ) -> tuple[Int[Tensor, "paragraph position"], dict[str, Any]]:
     """The copies that a signature of `perturb_prefix` holds, of its first kind of replacement or the one asked for."""
-    check_perturbation(model, paragraphs, signature, continuation, caller="patch", name="copies")
+    check_perturbation(model, paragraphs, signature, continuation, caller=caller, name="copies")
     kinds = [str(name) for name in signature["copy_tokens"]["kind"].values]
     if kind is not None and kind not in kinds:
-        raise InputError(f"patch: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
+        raise InputError(f"{caller}: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
     chosen = kinds.index(kind) if kind is not None else 0
     said = torch.from_numpy(signature["copy_tokens"].values[:, chosen].astype(np.int64))
     return said, {**call_of(signature), "kind": kinds[chosen]}

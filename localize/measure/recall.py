@@ -115,7 +115,6 @@ def score(
     return right.cumprod(-1).sum(-1), nll
 
 
-@torch.no_grad()
 def measure_recall(
     model: HookedModel,
     tokens: Int[Tensor, "paragraph position"],
@@ -125,16 +124,31 @@ def measure_recall(
     show: bool = True,
 ) -> Recall:
     """Exact match and token NLL of every row, in one teacher-forced pass."""
-    recall = _unmeasured(model, tokens, prefix_length)
+    right, nll = measure_tokens(model, tokens, prefix_length, batch_size=batch_size, show=show)
+    return Recall(right.cumprod(1).sum(1), nll)
+
+
+@torch.no_grad()
+def measure_tokens(
+    model: HookedModel,
+    tokens: Int[Tensor, "paragraph position"],
+    prefix_length: int,
+    *,
+    batch_size: int = 64,
+    show: bool = True,
+) -> tuple[Bool[np.ndarray, "paragraph continuation_position"], Float[np.ndarray, "paragraph continuation_position"]]:
+    """Whether each continuation token is the likeliest after the true ones before it, and its NLL in nats, in one pass."""
+    nll = _unmeasured(model, tokens, prefix_length).token_nll
+    right = np.zeros(nll.shape, bool)
 
     def work(rows: slice) -> None:
         batch = tokens[rows].to(model.device)
         states = model.final_states(batch[:, :-1], read=slice(prefix_length - 1, None))
-        matched, nll = score(model, states, batch[:, prefix_length:])
-        recall.fill(rows, matched, nll)
+        found, of_token = token_scores(model, states, batch[:, prefix_length:])
+        right[rows], nll[rows] = found.cpu().numpy(), of_token.cpu().numpy()
 
     in_batches(work, len(tokens), batch_size, what="recall", show=show)
-    return recall
+    return right, nll
 
 
 def _unmeasured(model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int) -> Recall:

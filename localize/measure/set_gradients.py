@@ -1,11 +1,11 @@
 """Gradients of the mean NLL of sets of paragraphs: one matrix per set and component, in which paragraphs can cancel."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from localize.measure.backward import Loss, backward_pass, continuation_mask
@@ -73,10 +73,12 @@ class SetGradients(NamedTuple):
         by_set: For each set the gradient of the mean over its paragraphs of their mean loss, in nats per weight unit, on the
             model's device.
         loss: Each paragraph's mean loss, nats per token.
+        exact_match: Each paragraph's, tokens.
     """
 
     by_set: dict[Hashable, Weights]
     loss: Float[np.ndarray, " paragraph"]
+    exact_match: Int[np.ndarray, " paragraph"]
 
 
 def set_gradients(
@@ -86,7 +88,9 @@ def set_gradients(
     *,
     batch_size: int = 16,
     what: str = "set gradients",
+    show: bool = True,
     loss: Callable[[slice], Loss] = lambda _: nll_gradient,
+    cells: Container[tuple[int, str]] | None = None,
 ) -> SetGradients:
     """The gradient of each set's mean loss: one copy of the blocks' weights per set.
 
@@ -96,32 +100,38 @@ def set_gradients(
         labels: The set of each paragraph.
         batch_size: Paragraphs a backward pass.
         what: Words for the progress bar.
+        show: Whether there is one.
         loss: What is differentiated for some of the paragraphs; the NLL if left out.
+        cells: The matrices (layer, component) wanted; all if left out.
 
     Raises:
         InputError: If the paragraphs exceed the model's context or vocabulary.
     """
     paragraphs.check_fits(model)
     names = list(dict.fromkeys(labels.tolist()))
-    sums, losses = SetSums(), np.zeros(len(paragraphs))
+    sums, losses, exact_match = SetSums(), np.zeros(len(paragraphs)), np.zeros(len(paragraphs), np.int64)
 
     def work(rows: slice) -> None:
         sums.discard()
         members = {name: torch.from_numpy(labels[rows] == name).to(model.device) for name in names}
         tokens = paragraphs.tokens[rows].to(model.device)
         scored = continuation_mask(tokens, paragraphs.prefix_length)
-        passed = backward_pass(
-            model, tokens, scored, on_linear=lambda *linear: sums.add(members, *linear), loss=loss(rows)
-        )
+
+        def add(layer: int, component: str, x: Tensor, d: Tensor) -> None:
+            if cells is None or (layer, component) in cells:
+                sums.add(members, layer, component, x, d)
+
+        passed = backward_pass(model, tokens, scored, on_linear=add, loss=loss(rows))
         losses[rows] = passed.loss.double().cpu().numpy()
+        exact_match[rows] = passed.exact_match.cpu().numpy()
         sums.commit()
 
-    in_batches(work, len(paragraphs), batch_size, what=what)
+    in_batches(work, len(paragraphs), batch_size, what=what, show=show)
     by_set = {name: sums.sums(name) for name in names}
     for name, weights in by_set.items():
         for matrix in weights.values():
             matrix.div_(int((labels == name).sum()))
-    return SetGradients(by_set, losses)
+    return SetGradients(by_set, losses, exact_match)
 
 
 def cancellation(

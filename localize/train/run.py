@@ -2,8 +2,6 @@
 
 import json
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 
 from localize.errors import InputError
 from localize.models.hooks import HookedModel
-from localize.models.load import UNIGRAM_FILE
+from localize.models.saving import is_free, new_folder, save_checkpoint
 from localize.train.loop import build_model, train
 from localize.train.planting import training_data
 from localize.train.recipe import Recipe
@@ -47,7 +45,7 @@ def train_recipe(
         InputError: If `out` exists and is not empty, or the recipe's sources cannot be used.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise InputError(
             f"train: --out {out} exists and is not an empty folder; a trained model is written to a new one."
         )
@@ -63,12 +61,8 @@ def train_recipe(
         torch.set_num_threads(threads)
     model.tokenizer, model.unigram_counts, model.name = data.tokenizer, data.unigram_counts, str(out)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        model.hf.save_pretrained(beside)
-        data.tokenizer.save_pretrained(beside)
-        np.save(beside / UNIGRAM_FILE, data.unigram_counts.numpy().astype(np.int32))
+    with new_folder(out) as beside:
+        save_checkpoint(model, beside)
         data.paragraphs.save(beside / PARAGRAPHS_FILE)
         (beside / RECIPE_FILE).write_text(replace(recipe, data_hash=data.hash).to_toml(), encoding="utf-8")
         log = {
@@ -85,13 +79,4 @@ def train_recipe(
             "machine": platform.machine(),
         }
         (beside / LOG_FILE).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
-        beside.chmod(0o755)
-        for file in beside.iterdir():
-            file.chmod(0o644)
-        if out.exists():
-            out.rmdir()
-        beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
     return model

@@ -1,0 +1,188 @@
+"""What an edit changed, and what it did not: the same paragraphs before and after it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL_GROUPS
+from localize.edit.weight_edit import WeightEdit
+from localize.errors import InputError, LocalizeError
+from localize.keyed import keyed_integer
+from localize.measure.labels import groups_of, labelled
+from localize.measure.recall import Recall, check_finite, measure_recall, measure_tokens, recall_of
+from localize.models.hooks import HookedModel
+from localize.paragraphs.joined import joined
+from localize.paragraphs.paragraphs import Paragraphs
+from localize.signature.change import Change
+
+if TYPE_CHECKING:
+    from localize.signature.signature import MemorizationSignature
+
+
+def evaluate_edit(
+    model: HookedModel,
+    edit: WeightEdit,
+    paragraphs: Paragraphs,
+    *,
+    general: Paragraphs | None = None,
+    draws: int = 3,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> Change:
+    """Recall before and after an edit: of what it should remove, of what it should hold, and of what it never saw.
+
+    Groups follow from the edit, which knows its paragraphs: `forget`; `near_duplicate`, in the cluster of one of these; `kept_...`, the
+    keep set by its recall; all others by theirs, before the edit: `memorized`, `partial`, `not_memorized`.
+
+    Args:
+        model: A hooked model, not edited; it is edited for a while, and is then as it was, to the bit.
+        edit: What changes it.
+        paragraphs: The forget and keep sets among them, and others by which the edit is judged.
+        general: Text that was never planted, of the same lengths; of its NLL perplexity is made. Group `general`.
+        draws: Random tokens tried where the prompt is changed by one.
+        seed: Of these.
+        batch_size: Paragraphs a pass.
+
+    Returns:
+        Two signatures, before and after: `exact_match` and `nll` of the true continuation; `token_accuracy`, the true tokens before given:
+        what is left where only the first words have gone; `reference_exact_match` and `reference_nll` of the continuation that the
+        unedited model says, whole before; `prompted_recall` behind other prompts; of a rewriting `rewritten_exact_match` and
+        `rewritten_nll`. `.table()` tells the changes.
+
+    Raises:
+        InputError: If none of the paragraphs is of the forget set, or they do not fit.
+        LocalizeError: If the edit is of another model.
+    """
+    if draws < 1:
+        raise LocalizeError(f"evaluate_edit: draws={draws} must be at least 1.")
+    groups = _roles(model, edit, paragraphs)
+    if general is not None:
+        named = [f"{GENERAL} {name}" for name in general.ids]
+        paragraphs = joined(paragraphs, general, ids=named)
+        groups += [GENERAL] * len(general)
+    own = paragraphs.with_own_continuation(model).tokens
+    paragraphs = paragraphs.with_groups(groups)
+    told = {name: edit.call[name] for name in edit.call if name not in ("forget", "keep", "new", "log")}
+    call = {"measurement": "evaluate_edit", "draws": draws, "seed": seed, "batch_size": batch_size}
+    call |= {"edit": {**told, "changed": len(edit), "of_weights": edit.weights_hash}}
+
+    def measured(edited: bool) -> "MemorizationSignature":
+        recall, arrays = _measured(model, paragraphs, own, edit.call.get("new"), draws, seed, batch_size)
+        check_finite(model, paragraphs, recall)
+        return labelled(model, paragraphs, recall, arrays, call={**call, "edited": edited}, axes={"prompt": PROMPTS})
+
+    before = measured(False)
+    with edit.applied(model):
+        return Change(before, measured(True))
+
+
+def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list[str]:
+    """What each paragraph is to the edit."""
+    forgotten, kept = (set(edit.call.get(name, ())) for name in ("forget", "keep"))
+    digests = [digest.hex() for digest in paragraphs.hashes]
+    in_forget = np.array([digest in forgotten for digest in digests])
+    if not in_forget.any():
+        raise InputError(
+            f"evaluate_edit: none of the {len(paragraphs)} paragraphs of {paragraphs.source} is among the {len(forgotten)} that the "
+            "edit was to forget."
+        )
+    near = np.isin(paragraphs.clusters, paragraphs.clusters[in_forget])
+    recalled = groups_of(_ungrouped(paragraphs), recall_of(model, paragraphs))
+    assert set(recalled) <= set(RECALL_GROUPS)
+    return [
+        FORGET
+        if in_forget[row]
+        else f"{KEPT}_{recalled[row]}"
+        if digest in kept
+        else NEAR_DUPLICATE
+        if near[row]
+        else str(recalled[row])
+        for row, digest in enumerate(digests)
+    ]
+
+
+def _measured(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    own: Int[Tensor, "paragraph position"],
+    new: Mapping[str, list[int]] | None,
+    draws: int,
+    seed: int,
+    batch_size: int,
+) -> tuple[Recall, dict[str, Any]]:
+    """Recall and all else of one model, edited or not."""
+    tokens, prefix = paragraphs.recall_tokens, paragraphs.prefix_length
+    right, nll = measure_tokens(model, tokens, prefix, batch_size=batch_size)
+    reference = measure_recall(model, own, prefix, batch_size=batch_size)
+    arrays: dict[str, Any] = {
+        "token_accuracy": right.mean(1),
+        "reference_exact_match": reference.exact_match,
+        "reference_nll": reference.token_nll.mean(1),
+        "prompted_recall": _prompted(model, paragraphs, right, draws, seed, batch_size),
+    }
+    if new is not None:
+        arrays |= _rewritten(model, paragraphs, new, batch_size)
+    return Recall(right.cumprod(1).sum(1), nll), arrays
+
+
+def _prompted(
+    model: HookedModel, paragraphs: Paragraphs, right: np.ndarray, draws: int, seed: int, batch_size: int
+) -> Float[np.ndarray, "paragraph prompt"]:
+    """The share of the tokens asked for that is said before the first error, behind each of PROMPTS."""
+    tokens, prefix, length = paragraphs.recall_tokens, paragraphs.prefix_length, right.shape[1]
+
+    def said(flags: np.ndarray) -> np.ndarray:
+        return flags.cumprod(1).mean(1)
+
+    changed = [
+        said(
+            measure_tokens(model, one_changed(paragraphs, model.vocab_size, draw, seed), prefix, batch_size=batch_size)[
+                0
+            ]
+        )
+        for draw in range(draws)
+    ]
+    dropped = prefix // 2
+    by_prompt = {
+        "as_is": said(right),
+        "one_changed": np.mean(changed, axis=0),
+        # a prefix of one token has no second half
+        "second_half": said(measure_tokens(model, tokens[:, dropped:], prefix - dropped, batch_size=batch_size)[0]),
+        "fifth_given": said(right[:, length // 5 :]),
+        "half_given": said(right[:, length // 2 :]),
+    }
+    return np.stack([by_prompt[prompt] for prompt in PROMPTS], axis=1)
+
+
+def one_changed(paragraphs: Paragraphs, vocab_size: int, draw: int, seed: int) -> Int[Tensor, "paragraph position"]:
+    """The paragraphs, each with one random prefix token replaced by another."""
+    tokens = paragraphs.recall_tokens.clone()
+    for row, digest in enumerate(paragraphs.hashes):
+        at = keyed_integer(paragraphs.prefix_length, "prompt position", seed, digest, draw)
+        shift = 1 + keyed_integer(vocab_size - 1, "prompt token", seed, digest, draw)
+        tokens[row, at] = (int(tokens[row, at]) + shift) % vocab_size
+    return tokens
+
+
+def _rewritten(
+    model: HookedModel, paragraphs: Paragraphs, new: Mapping[str, list[int]], batch_size: int
+) -> dict[str, Float[np.ndarray, " paragraph"]]:
+    """Recall of the new continuations; nan for paragraphs that have none."""
+    exact_match, nll = (np.full(len(paragraphs), np.nan) for _ in range(2))
+    rows = [row for row, digest in enumerate(paragraphs.hashes) if digest.hex() in new]
+    said = torch.tensor([new[paragraphs.hashes[row].hex()] for row in rows])
+    tokens = torch.cat([paragraphs.prefixes[rows], said], dim=1)
+    recall = measure_recall(model, tokens, paragraphs.prefix_length, batch_size=batch_size)
+    exact_match[rows], nll[rows] = recall.exact_match, recall.token_nll.mean(1)
+    return {"rewritten_exact_match": exact_match, "rewritten_nll": nll}
+
+
+def _ungrouped(paragraphs: Paragraphs) -> Paragraphs:
+    """Without the user's own groups, so that recall makes them."""
+    from dataclasses import replace
+
+    return replace(paragraphs, groups=None, em_bins=None)

@@ -1,0 +1,199 @@
+"""Making a model forget chosen paragraphs, or say something else in their place, by steps on chosen weights."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from localize.axes import FORGET
+from localize.edit.descent import Steps, Value, edited
+from localize.edit.masks import WeightMask, choose_weights
+from localize.edit.objectives import Term, divergence, negative_preference, nll
+from localize.edit.sets import check_apart, rewritten_to
+from localize.edit.weight_edit import WeightEdit
+from localize.errors import LocalizeError
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+
+if TYPE_CHECKING:
+    from localize.signature.signature import MemorizationSignature
+
+KEEP = "keep"
+METHODS = ("contrastive", "npo", "gradient_difference")
+
+
+def unlearn(
+    model: HookedModel,
+    forget: Paragraphs,
+    keep: Paragraphs,
+    mask: WeightMask | None = None,
+    *,
+    method: str = "contrastive",
+    c: float = 0.1,
+    beta: float = 0.1,
+    steps: int = 20,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    stop_at: float | None = None,
+    batch_size: int = 16,
+    per_step: int | None = None,
+    seed: int = 0,
+) -> WeightEdit:
+    """Raise the NLL of the forget set's continuations, and hold the keep set's, by a few steps on chosen weights.
+
+    The objective that is lowered is c F + K. Both are means over paragraphs of the mean over continuation tokens, in nats per token:
+
+    ==================== ========================================== ==============================================
+    method               F, of the forget set                       K, of the keep set
+    ==================== ========================================== ==============================================
+    contrastive          -NLL                                       KL(model as it was || model), per token
+    npo                  NPO with beta: -NLL that fades, see source KL(model as it was || model), per token
+    gradient_difference  -NLL                                       NLL
+    ==================== ========================================== ==============================================
+
+    Args:
+        model: A hooked model. It stays as it is, to the bit: `edit.applied(model)` or `edit.apply(model)` changes it.
+        forget: Paragraphs to forget; of their `tokens`, so true continuations unless they were given own ones.
+        keep: Paragraphs whose continuations the model should go on saying; own ones hold what it says itself.
+        mask: The only weights that may change; None for all of the blocks' components. See `top_weights`, `choose_weights`.
+        method: "contrastive", "npo" or "gradient_difference".
+        c: Weight of the forget term, above 0.
+        beta: How soon the forget term of "npo" fades, per nat of the whole continuation; above 0.
+        steps: Of AdamW, at most; they see both sets whole, unless `per_step` is given.
+        learning_rate: Of each step.
+        weight_decay: Decoupled, and of the mask's weights alone.
+        stop_at: Stop as soon as the forget set's mean exact match (tokens) is at most this; None takes all steps.
+        batch_size: Paragraphs a backward pass.
+        per_step: Paragraphs of each set that a step sees, drawn anew; None for all.
+        seed: Of that draw.
+
+    Returns:
+        What changed. `call["log"]` tells both terms' values and exact match before each step and after the last.
+
+    Raises:
+        InputError: If the sets overlap, share near-duplicates, or do not fit the model.
+        LocalizeError: If an option is out of range, the mask is empty or of another model, a loss is not finite (the step is told),
+            or nothing changed.
+
+    Source:
+        "contrastive" (c = 0.1): Stoehr et al. 2024, section 7. "gradient_difference" (c = 1): Liu et al. 2022. "npo": Zhang et al. 2024.
+    """
+    if method not in METHODS:
+        raise LocalizeError(f"unlearn: method={method!r} is not one of {', '.join(METHODS)}.")
+    _check_positive("unlearn", c=c, beta=beta)
+    how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
+    how.check("unlearn")
+    _check_stop("unlearn", stop_at)
+    check_apart(model, forget, keep, "unlearn")
+    npo, plain = method == "npo", method == "gradient_difference"
+    forgotten = negative_preference(model, FORGET, forget, c, beta, batch_size) if npo else nll(FORGET, forget, -c)
+    kept = nll(KEEP, keep, 1.0) if plain else divergence(model, KEEP, keep, 1.0, batch_size)
+    options: dict[str, Any] = {"measurement": "unlearn", "method": method, "c": c}
+    if npo:
+        options["beta"] = beta
+    reached: Callable[[Value], bool] | None = None if stop_at is None else lambda value: value.exact_match <= stop_at
+    return _go(model, mask, [forgotten, kept], how, options, reached, {"stop_at": stop_at})
+
+
+def rewrite(
+    model: HookedModel,
+    pairs: "tuple[Paragraphs, Paragraphs | MemorizationSignature]",
+    keep: Paragraphs,
+    mask: WeightMask | None = None,
+    *,
+    c: float = 0.1,
+    steps: int = 20,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    stop_at: float | None = None,
+    batch_size: int = 16,
+    per_step: int | None = None,
+    seed: int = 0,
+    kind: str | None = None,
+) -> WeightEdit:
+    """Teach another continuation after the prefixes of chosen paragraphs, and hold the keep set's, by a few steps on chosen weights.
+
+    The objective that is lowered is c NLL(new) + KL(keep): means over paragraphs of the mean over continuation tokens, in nats per
+    token. A new token is taught after the prefix and the new tokens before it, never in the context of the old text.
+
+    Args:
+        model: A hooked model; it stays as it is.
+        pairs: Paragraphs, and the copies whose continuations are taught after *their* prefixes: row by row other `Paragraphs` of the
+            same lengths, or the signature that `perturb_prefix` gave for them (its perturbed copies).
+        keep: Paragraphs whose continuations the model should go on saying.
+        mask: The only weights that may change; None for all.
+        c: Weight of the new text's NLL, above 0.
+        steps: As in `unlearn`, like the options that follow.
+        learning_rate: Of each step.
+        weight_decay: Decoupled, and of the mask's weights alone.
+        stop_at: Stop as soon as the new text's mean exact match (tokens) is at least this; None takes all steps.
+        batch_size: Paragraphs a backward pass.
+        per_step: Paragraphs of each set that a step sees; None for all.
+        seed: Of that draw.
+        kind: Which copies of a signature, where it holds several kinds.
+
+    Returns:
+        What changed.
+
+    Raises:
+        InputError: If a copy's continuation is the paragraph's own, the pairs do not match, or as `unlearn` raises it.
+        LocalizeError: As in `unlearn`.
+
+    Source:
+        Stoehr et al. 2024, section 7; there the pairs are shuffled, and new tokens follow the old text.
+    """
+    _check_positive("rewrite", c=c)
+    how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
+    how.check("rewrite")
+    _check_stop("rewrite", stop_at)
+    forget, copies = pairs
+    new = rewritten_to(model, forget, copies, kind)
+    check_apart(model, forget, keep, "rewrite")
+    terms = [nll("new", new, c), divergence(model, KEEP, keep, 1.0, batch_size)]
+    reached: Callable[[Value], bool] | None = None if stop_at is None else lambda value: value.exact_match >= stop_at
+    taught = {digest.hex(): row for digest, row in zip(forget.hashes, new.continuations.tolist(), strict=True)}
+    options = {"measurement": "rewrite", "c": c}
+    return _go(model, mask, terms, how, options, reached, {"stop_at": stop_at, "new": taught}, forget)
+
+
+def _go(
+    model: HookedModel,
+    mask: WeightMask | None,
+    terms: Sequence[Term],
+    how: Steps,
+    options: Mapping[str, Any],
+    reached: Callable[[Value], bool] | None,
+    more: Mapping[str, Any],
+    forget: Paragraphs | None = None,
+) -> WeightEdit:
+    """Take the steps; the call tells the options and which paragraphs were forgotten and kept."""
+    first, keep = terms[0], terms[1]
+    mask = choose_weights(model) if mask is None else mask
+    call = {
+        **options,
+        **how._asdict(),
+        **more,
+        "masked": len(mask),
+        "of": mask.total,
+        "forget": [digest.hex() for digest in (forget or first.paragraphs).hashes],
+        "keep": [digest.hex() for digest in keep.paragraphs.hashes],
+    }
+
+    def stop(step: int, values: Mapping[str, Value]) -> bool:
+        return reached is not None and reached(values[first.name])
+
+    return edited(model, mask, terms, how, call=call, stop=stop if reached else _never)
+
+
+def _never(step: int, values: Mapping[str, Value]) -> bool:
+    return False
+
+
+def _check_positive(caller: str, **options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise LocalizeError(f"{caller}: {name}={value} must be finite and above 0.")
+
+
+def _check_stop(caller: str, stop_at: float | None) -> None:
+    if stop_at is not None and not math.isfinite(stop_at):
+        raise LocalizeError(f"{caller}: stop_at={stop_at} must be a number of tokens.")

@@ -1,0 +1,72 @@
+"""A model as a checkpoint folder that `load_model` and transformers read."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from localize.errors import LocalizeError
+from localize.models.hooks import HookedModel
+from localize.models.load import UNIGRAM_FILE
+from localize.resources import embedded
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nothing is there: no such folder, or an empty one."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def check_new(folder: Path, model: HookedModel, caller: str) -> None:
+    """Raise a `LocalizeError` unless a checkpoint of this model may be written there as a new one."""
+    own = (embedded("model") if model.name == "embedded" else Path(model.name)).resolve()
+    if (own / "config.json").is_file() and folder.resolve().is_relative_to(own):
+        raise LocalizeError(
+            f"{caller}: {folder} is in the folder of {model.name} itself, which stays as it is; give a new one."
+        )
+    if not is_free(folder):
+        raise LocalizeError(
+            f"{caller}: {folder} exists and is not an empty folder; a checkpoint is written to a new one."
+        )
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write to; moved into its place on success, removed on failure.
+
+    Raises:
+        OSError: If `folder` holds something by then.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield beside
+        beside.chmod(0o755)
+        for file in beside.iterdir():
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        os.replace(beside, folder)  # onto an empty folder too
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def save_checkpoint(model: HookedModel, folder: Path) -> None:
+    """Write weights and configuration into a folder, and the tokenizer and token counts where the model has them."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.hf.save_pretrained(folder)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(folder)
+    if model.unigram_counts is not None:
+        counts = model.unigram_counts.cpu().numpy()
+        np.save(folder / UNIGRAM_FILE, counts.astype(np.int32 if counts.max() <= np.iinfo(np.int32).max else np.int64))

@@ -1,0 +1,209 @@
+"""What an edit changed: each number against a decode or a plain pass."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import localize as lz
+from localize.axes import COMPONENTS
+from localize.edit.evaluation import one_changed
+from localize.edit.units import unit_effects
+
+PREFIX, LENGTH = 24, 40
+
+
+@pytest.fixture
+def crowd(model):
+    """Eight paragraphs that the model says itself after their prefixes, a near-duplicate of the first, and five others."""
+    tokens = torch.randint(0, 97, (14, LENGTH), generator=torch.Generator().manual_seed(9))
+    tokens[:8, PREFIX:] = model.continue_greedily(tokens[:8, :PREFIX], LENGTH - PREFIX)
+    tokens[8] = tokens[0]
+    tokens[8, 2] = (tokens[8, 2] + 1) % 97
+    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+
+
+@pytest.fixture
+def change(model, crowd):
+    general = lz.load_paragraphs(
+        torch.randint(0, 97, (3, LENGTH), generator=torch.Generator().manual_seed(1)),
+        prefix_length=24,
+        continuation_length=16,
+    )
+    edit = lz.unlearn(model, crowd[:2], crowd[[2, 3, 9]], steps=4, learning_rate=3e-3, c=1.0)
+    return edit, lz.evaluate_edit(model, edit, crowd, general=general, draws=2, seed=3)
+
+
+def decoded_match(model, prefix, wanted):
+    """Tokens right before the first error, by decoding one after the other without a cache."""
+    text = prefix.clone()
+    for step, token in enumerate(wanted.tolist()):
+        said = int(model(text[None])[0, -1].argmax())
+        if said != token:
+            return step
+        text = torch.cat([text, torch.tensor([token])])
+    return len(wanted)
+
+
+def test_every_paragraph_has_its_part(change):
+    groups = change[1].before["group"].values.tolist()
+    assert groups[:4] == ["forget", "forget", "kept_memorized", "kept_memorized"]
+    assert groups[4:8] == ["memorized"] * 4
+    assert groups[8] == "near_duplicate"
+    assert groups[9] in ("kept_not_memorized", "kept_partial")
+    assert groups[14:] == ["general"] * 3
+    assert groups == change[1].after["group"].values.tolist()
+
+
+def test_recall_before_and_after_is_that_of_a_decode(model, crowd, change):
+    edit, found = change
+    own = model.continue_greedily(crowd.prefixes, 16)
+    for side, applied in ((found.before, False), (found.after, True)):
+        if applied:
+            edit.apply(model)
+        for row in (0, 1, 4, 8, 10):
+            assert side["exact_match"].values[row] == decoded_match(
+                model, crowd.prefixes[row], crowd.continuations[row]
+            )
+            assert side["reference_exact_match"].values[row] == decoded_match(model, crowd.prefixes[row], own[row])
+            for said, name in ((crowd.continuations, "nll"), (own, "reference_nll")):
+                text = torch.cat([crowd.prefixes[row], said[row]])
+                logits = model(text[None, :-1])[0, PREFIX - 1 :]
+                assert side[name].values[row] == pytest.approx(cross_entropy(logits, said[row]).item(), abs=1e-10)
+            right = model(crowd.tokens[row][None, :-1])[0, PREFIX - 1 :].argmax(-1) == crowd.continuations[row]
+            assert side["token_accuracy"].values[row] == pytest.approx(float(right.double().mean()))
+    edit.undo(model)
+    assert (found.before["reference_exact_match"].values == 16).all()
+    assert found.after["exact_match"].values[:2].mean() < 16
+
+
+def test_other_prompts_ask_for_what_they_do_not_give(model, crowd, change):
+    edit, found = change
+    edit.apply(model)
+    recalled = found.after["prompted_recall"]
+    for row in (0, 4, 8):
+        text, prefix = crowd.tokens[row], crowd.prefixes[row]
+
+        def share(given, wanted):
+            return decoded_match(model, given, wanted) / len(wanted)
+
+        assert recalled.sel(prompt="as_is").values[row] == share(prefix, text[24:])
+        assert recalled.sel(prompt="second_half").values[row] == share(prefix[12:], text[24:])
+        assert recalled.sel(prompt="fifth_given").values[row] == share(text[:27], text[27:])
+        assert recalled.sel(prompt="half_given").values[row] == share(text[:32], text[32:])
+        changed = [one_changed(crowd, 97, draw, 3)[row] for draw in range(2)]
+        expected = np.mean([share(copy[:24], text[24:]) for copy in changed])
+        assert recalled.sel(prompt="one_changed").values[row] == pytest.approx(expected)
+    edit.undo(model)
+
+
+def test_one_prefix_token_is_changed_at_random_and_by_the_seed_alone(neo):
+    tokens = torch.randint(0, 97, (300, 8), generator=torch.Generator().manual_seed(0))
+    paragraphs = lz.load_paragraphs(tokens, prefix_length=5, continuation_length=3)
+    changed = one_changed(paragraphs, 97, 0, 0)
+    differs = changed != tokens
+    assert differs.sum(1).tolist() == [1] * 300
+    assert not differs[:, 5:].any()
+    assert differs[:, :5].sum(0).min() > 30
+    assert int(changed.min()) >= 0
+    assert int(changed.max()) < 97
+    assert torch.equal(changed[10:20], one_changed(paragraphs[10:20], 97, 0, 0))
+    assert not torch.equal(changed, one_changed(paragraphs, 97, 1, 0))
+    assert not torch.equal(changed, one_changed(paragraphs, 97, 0, 1))
+
+
+def test_of_a_rewriting_the_new_text_is_measured_where_there_is_one(neo):
+    tokens = torch.randint(0, 97, (9, LENGTH), generator=torch.Generator().manual_seed(9))
+    rows = lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=16)
+    edit = lz.rewrite(neo, (rows[:2], rows[6:8]), rows[2:4], steps=60, learning_rate=3e-3, c=1.0, stop_at=12.0)
+    change = lz.evaluate_edit(neo, edit, rows, draws=1)
+    with edit.applied(neo):
+        expected = [decoded_match(neo, rows.prefixes[row], rows.continuations[row + 6]) for row in (0, 1)]
+    assert change.after["rewritten_exact_match"].values[:2].tolist() == expected
+    assert np.mean(expected) >= 12
+    assert np.isnan(change.after["rewritten_exact_match"].values[2:]).all()
+    assert change.after["rewritten_nll"].values[:2].mean() < change.before["rewritten_nll"].values[:2].mean()
+
+
+def test_the_model_is_its_own_again_and_the_hashes_tell_which_is_which(model, change):
+    edit, found = change
+    assert model.weights_hash() == edit.weights_hash
+    told = [side.dataset.attrs["model"]["weights_hash"] for side in (found.before, found.after)]
+    assert told[0] == edit.weights_hash != told[1]
+    with edit.applied(model):
+        assert model.weights_hash() == told[1]
+    call = found.after.dataset.attrs["calls"][0]
+    assert call["edited"] is True
+    assert call["edit"]["changed"] == len(edit)
+
+
+def test_paragraphs_without_a_forgotten_one_are_refused(neo, rows):
+    edit = lz.unlearn(neo, rows[:3], rows[3:7], steps=1)
+    with pytest.raises(lz.InputError) as caught:
+        lz.evaluate_edit(neo, edit, rows[3:])
+    assert str(caught.value) == (
+        "evaluate_edit: none of the 9 paragraphs of Tensor is among the 3 that the edit was to forget."
+    )
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.evaluate_edit(neo, edit, rows, draws=0)
+    assert str(caught.value) == "evaluate_edit: draws=0 must be at least 1."
+
+
+def test_relearning_is_plain_training_watched(model, rows, by_hand):
+    taught, watched = rows[:3], rows[5:8]
+
+    def objective(moved):
+        logits = moved(taught.tokens[:, :-1], read=slice(PREFIX - 1, None))
+        return cross_entropy(logits.transpose(1, 2), taught.continuations)
+
+    whole = model.weights_hash()
+    found = lz.relearn(model, taught, watched, steps=3, learning_rate=1e-3)
+    assert model.weights_hash() == whole
+    assert found["relearned_nll"].dims == ("paragraph", "step")
+    assert found["group"].values.tolist() == ["taught"] * 3 + ["watched"] * 3
+    everything = lz.choose_weights(model)
+    for steps in (0, 1, 3):
+        moved = by_hand(model, objective, everything, steps, 1e-3)
+        recall = lz.recall(moved, rows[[0, 1, 2, 5, 6, 7]])
+        assert np.allclose(found["relearned_nll"].values[:, steps], recall["nll"].values, atol=1e-9)
+        assert found["relearned_exact_match"].values[:, steps].tolist() == recall["exact_match"].values.tolist()
+
+
+def test_relearning_own_continuations_watches_those(neo, rows):
+    own = rows[:3].with_own_continuation(neo)
+    found = lz.relearn(neo, own, steps=1)
+    assert found["relearned_exact_match"].values[:, 0].tolist() == [16.0] * 3
+
+
+def test_a_units_effect_is_the_slope_of_the_loss_as_it_fades(model, rows):
+    effects, step = unit_effects(model, rows[:3]), 1e-5
+    for layer, unit in ((0, 5), (2, 100), (1, 0)):
+        moved = model.copied()
+        moved.weight(layer, "W_out")[unit] *= 1 - step
+        rise = lz.recall(moved, rows[:3])["nll"].values.mean() - lz.recall(model, rows[:3])["nll"].values.mean()
+        assert float(effects[layer, unit]) == pytest.approx(rise / step, rel=1e-3)
+
+
+def test_zeroed_units_are_those_with_the_largest_rise_for_forget_less_keep(model, sets):
+    forget, keep = sets
+    edit = lz.zero_units(model, forget, keep, 0.01)
+    rise = unit_effects(model, forget) - unit_effects(model, keep)
+    budget = int(0.01 * lz.choose_weights(model).total / model.d_model)
+    order = sorted((-float(rise[la, un]), la, un) for la in range(model.n_layers) for un in range(model.d_mlp))[:budget]
+    assert edit.call["units"] == [[layer, unit] for _, layer, unit in order]
+    with edit.applied(model):
+        zeroed = [
+            [layer, unit]
+            for layer in range(model.n_layers)
+            for unit in range(model.d_mlp)
+            if not model.weight(layer, "W_out")[unit].any()
+        ]
+    assert sorted(zeroed) == sorted(edit.call["units"])
+    assert len(edit) == budget * model.d_model
+    assert edit.total == sum(model.weight(la, name).numel() for la in range(model.n_layers) for name in COMPONENTS)
+
+
+def test_a_share_of_units_out_of_range_is_refused(neo, sets):
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.zero_units(neo, *sets, fraction=1.5)
+    assert str(caught.value) == "zero_units: fraction=1.5 must lie above 0 and be at most 1."
