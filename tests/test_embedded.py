@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import localize as lz
-from localize.cli import EMBEDDED_SAMPLE
+from localize.cli.inputs import EMBEDDED_SAMPLE
 from localize.resources import embedded
 from localize.train.planting import training_data
 from localize.train.recipe import read_recipe

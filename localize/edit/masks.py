@@ -194,7 +194,7 @@ def choose_weights(
                 f"choose_weights: heads: ({layer}, {head}) must be a layer in 0..{model.n_layers - 1} and a head in "
                 f"0..{model.n_heads - 1} of {model.name}."
             )
-        in_layer.setdefault(int(layer), []).append(int(head))
+        in_layer.setdefault(layer, []).append(head)
     if not in_layer:
         raise LocalizeError("choose_weights: heads: at least one (layer, head) is needed.")
     components = (components,) if isinstance(components, str) else components
@@ -272,8 +272,7 @@ def _cells(
         raise LocalizeError(
             f"{caller}: layers={list(layers)} must be some of 0..{model.n_layers - 1}, the layers of {model.name}."
         )
-    layers = sorted({int(layer) for layer in layers})  # a file of JSON knows no numpy
-    return [(layer, component) for layer in layers for component in COMPONENTS if component in components]
+    return [(layer, component) for layer in sorted(set(layers)) for component in COMPONENTS if component in components]
 
 
 def _shapes(model: HookedModel, cells: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[int, int]]:

@@ -4,7 +4,7 @@ import html
 from functools import cache
 from typing import TYPE_CHECKING
 
-from localize.axes import MEMORIZED, NOT_MEMORIZED, PARTIAL
+from localize.axes import FORGET, GENERAL, KEPT, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED, PARTIAL
 from localize.signature.schema import DIMS, REGISTRY
 
 if TYPE_CHECKING:
@@ -27,6 +27,16 @@ SCORE = "RdBu_r"
 
 RECALL_COLOURS = {MEMORIZED: "#D55E00", PARTIAL: "#009E73", NOT_MEMORIZED: "#0072B2"}
 RECALL_SYMBOLS = {MEMORIZED: "circle", PARTIAL: "diamond", NOT_MEMORIZED: "square"}
+ROLE_COLOURS = RECALL_COLOURS | {
+    FORGET: "#000000", NEAR_DUPLICATE: "#CC79A7", f"{KEPT}_{MEMORIZED}": "#E69F00", f"{KEPT}_{PARTIAL}": "#88CCAA",
+    f"{KEPT}_{NOT_MEMORIZED}": "#56B4E9", GENERAL: "#882255",
+}  # fmt: skip
+ROLE_SYMBOLS = RECALL_SYMBOLS | {
+    FORGET: "x", NEAR_DUPLICATE: "triangle-up", f"{KEPT}_{MEMORIZED}": "circle-open", f"{KEPT}_{PARTIAL}": "diamond-open",
+    f"{KEPT}_{NOT_MEMORIZED}": "square-open", GENERAL: "pentagon",
+}  # fmt: skip
+"""What paragraphs are to an edit; the kept ones are lighter than those of their group that it did not see, and open."""
+
 OTHER_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#000000", "#009E73", "#D55E00", "#0072B2")
 OTHER_SYMBOLS = ("triangle-up", "triangle-down", "star", "hexagon", "cross", "x", "pentagon")
 """Okabe and Ito's colours, told apart with any colour vision; symbols say the same again."""
@@ -56,10 +66,10 @@ def template() -> "go.layout.Template":
 
 
 def group_style(group: str, groups: tuple[str, ...]) -> tuple[str, str]:
-    """Colour and symbol: fixed for the groups of recall, for a user's own by their order among `groups`."""
-    if group in RECALL_COLOURS:
-        return RECALL_COLOURS[group], RECALL_SYMBOLS[group]
-    order = [g for g in groups if g not in RECALL_COLOURS].index(group) % len(OTHER_COLOURS)
+    """Colour and symbol: fixed for the groups of recall and of edits, for a user's own by their order among `groups`."""
+    if group in ROLE_COLOURS:
+        return ROLE_COLOURS[group], ROLE_SYMBOLS[group]
+    order = [g for g in groups if g not in ROLE_COLOURS].index(group) % len(OTHER_COLOURS)
     return OTHER_COLOURS[order], OTHER_SYMBOLS[order]
 
 

@@ -10,82 +10,11 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
-from localize import cli
 from localize.signature import REGISTRY, load_signature
 
 LENGTHS = ("--prefix", "16", "--continuation", "16")
 ROWS = torch.randint(97, (12, 32), generator=torch.Generator().manual_seed(1)).tolist()
 SCRIPT = "<script>alert(1)</script>"
-
-
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """A folder with a small random GPT-Neo, without a tokenizer."""
-    from transformers import GPTNeoConfig, GPTNeoForCausalLM
-
-    torch.manual_seed(0)
-    size = {
-        "vocab_size": 97,
-        "hidden_size": 16,
-        "num_layers": 2,
-        "num_heads": 2,
-        "max_position_embeddings": 64,
-        "window_size": 8,
-    }
-    config = GPTNeoConfig(**size, attention_types=[[["global", "local"], 1]], bos_token_id=None, eos_token_id=None)
-    folder = tmp_path_factory.mktemp("checkpoint") / "model"
-    GPTNeoForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(name, content):
-        if isinstance(content, list):
-            content = "".join(json.dumps(row) + "\n" for row in content)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-        return str(tmp_path / name)
-
-    return write
-
-
-@pytest.fixture
-def good(write):
-    """Twelve paragraphs of 32 tokens in two groups, one of them with a hostile name."""
-    return write(
-        "good.jsonl",
-        [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)],
-    )
-
-
-@pytest.fixture
-def localize(monkeypatch, capfd):
-    """Call the command line as a shell does: (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        # Whether a progress bar shows depends on how busy the machine is; what is told must not.
-        monkeypatch.setattr("localize.measure.batches.SHOW_AFTER", float("inf"))
-        capfd.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capfd.readouterr()
-
-    return call
-
-
-def refused(told):
-    """The one line on stderr of a call that was refused."""
-    code, _, stderr = told
-    assert code == 2
-    assert stderr.startswith("localize: ")
-    assert stderr.endswith("\n")
-    assert len(stderr.splitlines()) == 1
-    return stderr.removeprefix("localize: ").rstrip("\n")
 
 
 # A good run.
@@ -115,6 +44,12 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
         "corrupted_nll",
         "tokens_to_break",
         "prefix_attention",
+        "token_accuracy",
+        "reference_",
+        "prompted_",
+        "rewritten_",
+        "relearned_",
+        "noised_",
     )
     maps = {name for name in REGISTRY if name.endswith("_map")}
     assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)} - maps
@@ -194,8 +129,8 @@ def test_weights_may_be_folded(localize, checkpoint, good, tmp_path):
     assert (code, stderr) == (0, "")
     model = load_signature(tmp_path / "out" / "signature.zarr.zip").dataset.attrs["model"]
     assert (model["weights"], model["name"]) == ("folded", str(checkpoint))
-    told = localize("run", checkpoint, good, *options, "--out", tmp_path / "none", "--weights", "centred")
-    assert refused(told) == "weights='centred' is not one of raw, folded."
+    line = localize.refused("run", checkpoint, good, *options, "--out", tmp_path / "none", "--weights", "centred")
+    assert line == "weights='centred' is not one of raw, folded."
     assert not (tmp_path / "none").exists()
 
 
@@ -258,7 +193,7 @@ def run_refused(localize, checkpoint, tmp_path):
     """Run these paragraphs; the line it is refused with, when nothing was left."""
 
     def run(paragraphs, *options, lengths=LENGTHS):
-        line = refused(localize("run", checkpoint, paragraphs, *lengths, "--out", tmp_path / "out", *options))
+        line = localize.refused("run", checkpoint, paragraphs, *lengths, "--out", tmp_path / "out", *options)
         assert not (tmp_path / "out").exists()
         return line
 
@@ -355,14 +290,14 @@ def test_a_prefix_that_cannot_be_ranked_is_refused_before_anything_is_measured(r
 
 def test_a_file_where_the_folder_should_be(localize, checkpoint, good, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    line = refused(localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "mine.txt"))
+    line = localize.refused("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "mine.txt")
     assert line == f"--out {tmp_path / 'mine.txt'}: is a file; a folder is needed."
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made(localize, checkpoint, good, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    line = refused(localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "mine.txt" / "out"))
+    line = localize.refused("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "mine.txt" / "out")
     assert line.startswith(f"--out {tmp_path / 'mine.txt' / 'out'}: ")
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -371,7 +306,7 @@ def test_a_refused_run_leaves_the_last_one_as_it_was(ran, localize, checkpoint, 
     out, _ = ran
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     for rows in ([{"tokens": ROWS[0]}], [{"tokens": [97] * 32}], []):
-        refused(localize("run", checkpoint, write("p.jsonl", rows), *LENGTHS, "--out", out))
+        localize.refused("run", checkpoint, write("p.jsonl", rows), *LENGTHS, "--out", out)
         assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -387,7 +322,7 @@ def test_a_word_that_typer_does_not_know_is_exit_code_2(localize):
 @pytest.fixture
 def model_refused(localize, good, tmp_path):
     def run(folder):
-        line = refused(localize("run", folder, good, *LENGTHS, "--out", tmp_path / "out"))
+        line = localize.refused("run", folder, good, *LENGTHS, "--out", tmp_path / "out")
         assert not (tmp_path / "out").exists()
         return line.removeprefix(f"model {folder}: ")
 
@@ -443,11 +378,11 @@ def test_a_damaged_signature(localize, tmp_path):
         path.write_bytes(content)
         for place in (path, tmp_path):
             assert (
-                refused(localize("show", place))
+                localize.refused("show", place)
                 == f"signature {path}: not a readable .zarr.zip (File is not a zip file)."
             )
 
 
 def test_a_signature_that_is_not_there(localize, tmp_path):
-    assert refused(localize("show", tmp_path)) == f"signature {tmp_path / 'signature.zarr.zip'}: no such file."
-    assert refused(localize("show", tmp_path / "no")) == f"signature {tmp_path / 'no'}: no such file."
+    assert localize.refused("show", tmp_path) == f"signature {tmp_path / 'signature.zarr.zip'}: no such file."
+    assert localize.refused("show", tmp_path / "no") == f"signature {tmp_path / 'no'}: no such file."

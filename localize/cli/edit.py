@@ -1,0 +1,230 @@
+"""`localize edit`: forget or rewrite some paragraphs, and see what else moved."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED
+from localize.cli.app import app
+from localize.cli.inputs import (
+    Continuation,
+    Device,
+    Dtype,
+    Limit,
+    Model,
+    Out,
+    Prefix,
+    Sample,
+    Source,
+    Tokenizer,
+    check_options,
+    read_inputs,
+    say_inputs,
+)
+from localize.cli.words import say
+from localize.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from localize.edit.masks import WeightMask
+    from localize.edit.sets import EditSets
+    from localize.edit.weight_edit import WeightEdit
+    from localize.models.hooks import HookedModel
+    from localize.paragraphs.paragraphs import Paragraphs
+    from localize.signature.change import Change
+
+ACTIONS = ("unlearn", "rewrite", "zero")
+TOLD = (
+    ("exact_match", FORGET),
+    ("rewritten_exact_match", FORGET),
+    ("token_accuracy", FORGET),
+    ("exact_match", NEAR_DUPLICATE),
+    ("exact_match", MEMORIZED),
+    ("reference_exact_match", NOT_MEMORIZED),
+    ("perplexity", GENERAL),
+)
+"""The rows of an edit's table that the terminal shows."""
+
+
+@app.command()
+def edit(
+    model: Model = None,
+    paragraphs: Source = None,
+    out: Out = Path("edited"),
+    action: Annotated[str, typer.Option(help=f"One of {', '.join(ACTIONS)}.")] = "unlearn",
+    method: Annotated[str, typer.Option(help="Of unlearn: contrastive, npo or gradient_difference.")] = "contrastive",
+    forget: Annotated[int, typer.Option(help="Forget so many memorized paragraphs, each of another cluster.")] = 10,
+    paragraph: Annotated[
+        list[str] | None, typer.Option(help="Id of a paragraph to forget, instead; may be repeated.")
+    ] = None,
+    fraction: Annotated[float, typer.Option(help="Share of the blocks' weights that may change.")] = 0.01,
+    steps: Annotated[int, typer.Option(help="Steps of AdamW, at most.")] = 20,
+    learning_rate: Annotated[float, typer.Option(help="Of each step.")] = 1e-3,
+    c: Annotated[float, typer.Option(help="Weight of the forget set's term; the keep set's is 1.")] = 0.1,
+    stop_at: Annotated[
+        float | None, typer.Option(help="Stop at this exact match: of the forget set, or of the new text.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option(help="The same steps on random weights, on all, and on layers not named.")
+    ] = True,
+    repeats: Annotated[int, typer.Option(help="Deal the paragraphs out anew so many times.")] = 1,
+    general: Annotated[
+        str | None,
+        typer.Option(help="Text for the perplexity: a file like the paragraphs'; generated for the embedded model."),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder to make: the edited model as a checkpoint (the first repeat's).")
+    ] = None,
+    prefix: Prefix = 50,
+    continuation: Continuation = 50,
+    limit: Limit = None,
+    sample: Sample = None,
+    tokenizer: Tokenizer = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of the first repeat; the next ones follow.")] = 0,
+) -> None:
+    """Edit some paragraphs out of a model; write the edits, their signatures before and after, a table and a figure."""
+    if action not in ACTIONS:
+        raise InputError(f"--action {action}: not one of {', '.join(ACTIONS)}.")
+    check_options(out, forget=forget, steps=steps, repeats=repeats, sample=sample)
+    if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
+        raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
+    from localize import (
+        edit_table,
+        evaluate_edit,
+        load_paragraphs,
+        perturb_prefix,
+        rewrite,
+        top_weights,
+        unlearn,
+        unseen_paragraphs,
+        zero_units,
+    )
+
+    hooked, read, whole = read_inputs(
+        model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+    text = None
+    if general is not None:
+        text = load_paragraphs(general, hooked, prefix_length=prefix, continuation_length=continuation)
+        text.check_fits(hooked)
+    elif model is None:
+        text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
+    say_inputs(hooked, read, whole)
+    how = {"steps": steps, "learning_rate": learning_rate, "c": c, "stop_at": stop_at}
+    name = {"zero": "zeroed units"}.get(action, f"top {100 * fraction:g} %")
+    changes: dict[str, list[Change]] = {}
+    for repeat in range(seed, seed + repeats):
+        sets = _dealt(hooked, read, forget, paragraph, repeat)
+        keep = sets.keep.with_own_continuation(hooked)
+        jobs: dict[str, Callable[[], WeightEdit]] = {}
+        if action == "zero":
+            jobs[name] = lambda sets=sets, keep=keep: zero_units(hooked, sets.forget, keep, fraction)
+        else:
+            copies = perturb_prefix(hooked, sets.forget, draws=1, seed=repeat) if action == "rewrite" else None
+            mask = top_weights(hooked, sets.forget, fraction)
+            for label, chosen in _masks(hooked, sets.forget, name, mask, controls, repeat).items():
+                if copies is not None:
+                    pairs = (sets.forget, copies)
+                    jobs[label] = lambda m=chosen, p=pairs, keep=keep: rewrite(hooked, p, keep, m, **how)
+                else:
+                    jobs[label] = lambda m=chosen, s=sets, keep=keep: unlearn(
+                        hooked, s.forget, keep, m, method=method, **how
+                    )
+        for label, job in jobs.items():
+            made = job()
+            say(f"seed {repeat}, {label}: {made!r}")
+            change = evaluate_edit(hooked, made, read, general=text, seed=repeat)
+            _save(
+                out, f"{_slug(label)}-seed{repeat}", made, change
+            )  # each at once, so that a later failure loses nothing
+            changes.setdefault(label, []).append(change)
+            if export is not None and repeat == seed and label == name:
+                made.export(hooked, export)
+    table = edit_table(changes, seed=seed)
+    _write(out, table, changes, [label for label in changes if label != name])
+    _print(table)
+    say(f"Wrote {out}: edits, signatures before and after, changes.csv and editing.html")
+    if export is not None:
+        say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
+
+
+def _dealt(model: "HookedModel", paragraphs: "Paragraphs", count: int, ids: list[str] | None, seed: int) -> "EditSets":
+    """The sets of one repeat: memorized paragraphs drawn by the seed, or those named."""
+    import numpy as np
+
+    from localize import edit_sets
+    from localize.edit.sets import EditSets
+
+    if not ids:
+        return edit_sets(model, paragraphs, forget=count, seed=seed)
+    if unknown := [name for name in ids if name not in paragraphs.ids]:
+        raise InputError(f"--paragraph {unknown[0]}: no such id among the {len(paragraphs)} paragraphs.")
+    chosen = np.isin(paragraphs.ids, ids)
+    free = ~np.isin(paragraphs.clusters, paragraphs.clusters[chosen])
+    if free.sum() < 2:
+        raise InputError(
+            f"--paragraph: the {len(ids)} named leave {free.sum()} in other clusters; two or more are needed."
+        )
+    rest = edit_sets(model, paragraphs[free].with_groups(["kept"] * int(free.sum())), forget=1, group="kept", seed=seed)
+    return EditSets(paragraphs[chosen], rest.keep, None)
+
+
+def _masks(
+    model: "HookedModel", forget: "Paragraphs", name: str, mask: "WeightMask", controls: bool, seed: int
+) -> "dict[str, WeightMask]":
+    """The mask and, if asked for, what it is held against."""
+    from localize import mask_controls
+
+    return {name: mask} | (mask_controls(model, forget, mask, seed=seed) if controls else {})
+
+
+def _save(out: Path, name: str, made: "WeightEdit", change: "Change") -> None:
+    made.save(out / f"{name}.safetensors")
+    change.before.save(out / f"{name}-before.zarr.zip")
+    change.after.save(out / f"{name}-after.zarr.zip")
+
+
+def _slug(label: str) -> str:
+    """A file's name: "top 0.1 %" as "top-0.1"."""
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
+
+
+def _write(out: Path, table: "pd.DataFrame", changes: "dict[str, list[Change]]", controls: list[str]) -> None:
+    from localize import plots
+    from localize.storage import replacing
+
+    with replacing(out / "changes.csv") as beside:
+        table.to_csv(beside)
+    figure = plots.editing(changes, controls=controls)
+    with replacing(out / "editing.html") as beside:
+        beside.write_text(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
+
+
+def _print(table: "pd.DataFrame") -> None:
+    """The rows that say whether the edit did what it should, and nothing else."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table("edit", "group", "quantity", "before", "after", "change [95%]", "n", title="What moved")
+    for label in table.index.unique("edit"):
+        for quantity, group in TOLD:
+            if (label, quantity, group) not in table.index:
+                continue
+            row = table.loc[(label, quantity, group)]
+            digits = "{:.1f}" if "match" in quantity else "{:.3f}"
+            cells = [digits.format(row[column]) for column in ("before", "after")]
+            change = " ".join(digits.format(row[c]) for c in ("change",)) + (
+                f" [{digits.format(row['low'])}, {digits.format(row['high'])}]"
+            )
+            shown.add_row(
+                *(Text(str(cell)) for cell in (label, group, quantity, *cells, change, int(row["paragraphs"])))
+            )
+    Console(highlight=False).print(shown)

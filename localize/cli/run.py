@@ -1,0 +1,119 @@
+"""`localize run` and `localize show`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from localize.axes import FOLDED, RAW
+from localize.cli.app import app
+from localize.cli.inputs import (
+    Continuation,
+    Device,
+    Dtype,
+    Limit,
+    Model,
+    Out,
+    Prefix,
+    Sample,
+    Source,
+    Tokenizer,
+    check_options,
+    read_inputs,
+    say_inputs,
+)
+from localize.cli.words import print_summary, say, write_page
+from localize.errors import InputError
+
+if TYPE_CHECKING:
+    from localize.signature.signature import MemorizationSignature
+
+MEASUREMENTS = ("gradients", "heads", "ablation", "replacement", "perturbation", "patching")
+ON_OWN = ("ablation", "replacement", "perturbation", "patching")
+"""Those that ask for the continuations that the model says itself."""
+SIGNATURE_FILE = "signature.zarr.zip"
+PAGE_FILE = "signature.html"
+
+
+@app.command()
+def run(
+    model: Model = None,
+    paragraphs: Source = None,
+    out: Out = Path("run"),
+    measure: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All if left out.")
+    ] = None,
+    prefix: Prefix = 50,
+    continuation: Continuation = 50,
+    draws: Annotated[int, typer.Option(help="Random replacements per prefix position.")] = 2,
+    limit: Limit = None,
+    sample: Sample = None,
+    tokenizer: Tokenizer = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    weights: Annotated[
+        str, typer.Option(help=f"{RAW}, as they were trained, or {FOLDED}, processed as the paper's were.")
+    ] = RAW,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Paragraphs a pass; each measurement's own default if left out.")
+    ] = None,
+) -> None:
+    """Measure paragraphs in a model; write DIR/signature.zarr.zip and DIR/signature.html."""
+    chosen = measure or list(MEASUREMENTS)
+    if unknown := set(chosen) - set(MEASUREMENTS):
+        raise InputError(f"--measure {min(unknown)}: not one of {', '.join(MEASUREMENTS)}.")
+    check_options(out, draws=draws, batch_size=batch_size, sample=sample)
+    from localize import (
+        ablate,
+        gradients,
+        patch,
+        perturb_prefix,
+        rare_token_heads,
+        replace_rarest,
+    )
+    from localize.measure.heads import check_rankable
+    from localize.measure.replacement import check_long_enough
+
+    hooked, read, whole = read_inputs(
+        model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
+        device=device, dtype=dtype, weights=weights,
+    )  # fmt: skip
+    if "heads" in chosen:
+        check_rankable(read)
+    if "replacement" in chosen:
+        check_long_enough(read)
+    say_inputs(hooked, read, whole)
+    size: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    own = read.with_own_continuation(hooked) if set(chosen) & set(ON_OWN) else read  # decoded once for all
+    signature: MemorizationSignature | None = None
+    jobs = {
+        "gradients": lambda: gradients(hooked, read, **size),
+        "heads": lambda: rare_token_heads(hooked, read, seed=seed, **size),
+        "ablation": lambda: ablate(hooked, own, **size),
+        "replacement": lambda: replace_rarest(hooked, own, seed=seed, **size),
+        "perturbation": lambda: perturb_prefix(hooked, own, draws=draws, seed=seed, **size),
+        "patching": lambda: patch(
+            hooked, own, copies=signature if "perturbation" in chosen else None, seed=seed, **size
+        ),
+    }
+    for name in MEASUREMENTS:
+        if name in chosen:
+            part = jobs[name]()
+            signature = part if signature is None else signature | part
+            # After each, so that a failure of the next loses nothing.
+            signature.save(out / SIGNATURE_FILE)
+    if signature is not None:
+        write_page(signature, out / PAGE_FILE)
+        print_summary(signature)
+        say(f"Wrote {out / SIGNATURE_FILE} and {out / PAGE_FILE}")
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or a .zarr.zip file.")],
+) -> None:
+    """Print the summary of a run."""
+    from localize.signature.signature import load_signature
+
+    print_summary(load_signature(folder / SIGNATURE_FILE if folder.is_dir() else folder))

@@ -1,0 +1,81 @@
+"""What commands say: lines, tables, and one offline page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from localize.signature.signature import MemorizationSignature
+
+
+def quiet_libraries() -> None:
+    """What libraries say while loading is no news to the user of a command; errors still are."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def say(text: str) -> None:
+    """One line to the user, as it is: no markup is read in it."""
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def write_page(signature: "MemorizationSignature", path: Path) -> None:
+    """The figure and the tables as one offline page."""
+    from localize import plots
+    from localize.signature.html import signature_page
+    from localize.storage import replacing
+
+    figure = plots.signature(signature).to_html(
+        full_html=False,
+        include_plotlyjs=True,
+        config={"displayModeBar": False},  # its buttons would lie on the legend
+    )
+    with replacing(path) as beside:
+        beside.write_text(signature_page(signature, figure), encoding="utf-8")
+
+
+def print_summary(signature: "MemorizationSignature") -> None:
+    """Groups and fingerprint, as two tables."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from localize.signature.html import signature_content
+
+    content = signature_content(signature)
+    length = content["paragraphs"]["continuation_length"]
+    groups = Table(
+        "group", "paragraphs", "effective clusters", f"exact match (of {length})", "NLL (nats/token)", title="Recall"
+    )
+    for g in content["groups"]:
+        groups.add_row(*(Text(str(g[key])) for key in ("name", "paragraphs", "clusters", "exact_match", "nll")))
+    found = Table(
+        "quantity",
+        "group",
+        "estimate [95%]",
+        "null [95%]",
+        "p",
+        "n / clusters",
+        title="What stands out, beside what nothing looks like",
+    )
+    last = ""
+    for row in content["summary"]:
+        quantity = "" if row["quantity"] == last else row["quantity"]
+        last = row["quantity"]
+        found.add_row(
+            *(Text(cell) for cell in (quantity, row["group"], row["estimate"], row["null"], row["p"], row["size"]))
+        )
+    console = Console(highlight=False)
+    console.print(groups)
+    if content["summary"]:
+        console.print(found)
+    for note in content["notes"]:
+        console.print(f"Note: {note}", markup=False)

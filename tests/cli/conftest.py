@@ -1,0 +1,81 @@
+"""The command line called as a shell calls it, on a small checkpoint and a few paragraphs."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from localize import cli
+
+ROWS = torch.randint(97, (12, 32), generator=torch.Generator().manual_seed(1)).tolist()
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A folder with a small random GPT-Neo, without a tokenizer."""
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    torch.manual_seed(0)
+    size = {
+        "vocab_size": 97,
+        "hidden_size": 16,
+        "num_layers": 2,
+        "num_heads": 2,
+        "max_position_embeddings": 64,
+        "window_size": 8,
+    }
+    config = GPTNeoConfig(**size, attention_types=[[["global", "local"], 1]], bos_token_id=None, eos_token_id=None)
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    GPTNeoForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        if isinstance(content, list):
+            content = "".join(json.dumps(row) + "\n" for row in content)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def good(write):
+    """Twelve paragraphs of 32 tokens in two groups, one of them with a hostile name."""
+    return write(
+        "good.jsonl",
+        [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)],
+    )
+
+
+@pytest.fixture
+def localize(monkeypatch, capfd):
+    """Call the command line as a shell does: (exit code, stdout, stderr); `localize.refused(...)`: the one line of a refusal."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        # Whether a progress bar shows depends on how busy the machine is; what is told must not.
+        monkeypatch.setattr("localize.measure.batches.SHOW_AFTER", float("inf"))
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capfd.readouterr()
+
+    def refused(*arguments):
+        code, _, stderr = call(*arguments)
+        assert code == 2
+        assert stderr.startswith("localize: ")
+        assert stderr.endswith("\n")
+        assert len(stderr.splitlines()) == 1
+        return stderr.removeprefix("localize: ").rstrip("\n")
+
+    call.refused = refused
+    return call
