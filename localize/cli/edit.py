@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -30,7 +31,6 @@ from localize.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from localize.edit.masks import WeightMask
     from localize.edit.sets import EditSets
     from localize.edit.weight_edit import WeightEdit
     from localize.models.hooks import HookedModel
@@ -39,15 +39,34 @@ if TYPE_CHECKING:
 
 ACTIONS = ("unlearn", "rewrite", "zero")
 TOLD = (
-    ("exact_match", FORGET),
+    ("reference_exact_match", FORGET),
     ("rewritten_exact_match", FORGET),
     ("token_accuracy", FORGET),
     ("exact_match", NEAR_DUPLICATE),
-    ("exact_match", MEMORIZED),
+    ("reference_exact_match", MEMORIZED),
     ("reference_exact_match", NOT_MEMORIZED),
     ("perplexity", GENERAL),
 )
 """The rows of an edit's table that the terminal shows."""
+
+
+class Way(NamedTuple):
+    """How edits are made, as the options say."""
+
+    action: str
+    method: str
+    fraction: float
+    steps: int
+    learning_rate: float
+    c: float | None
+    beta: float
+    stop_at: float | None
+    controls: bool
+
+    @property
+    def name(self) -> str:
+        """Of the edit that is not a control."""
+        return "zeroed units" if self.action == "zero" else f"top {100 * self.fraction:g} %"
 
 
 @app.command()
@@ -57,14 +76,24 @@ def edit(
     out: Out = Path("edited"),
     action: Annotated[str, typer.Option(help=f"One of {', '.join(ACTIONS)}.")] = "unlearn",
     method: Annotated[str, typer.Option(help="Of unlearn: contrastive, npo or gradient_difference.")] = "contrastive",
-    forget: Annotated[int, typer.Option(help="Forget so many memorized paragraphs, each of another cluster.")] = 10,
+    forget: Annotated[int, typer.Option(help="Forget so many paragraphs, each of another cluster.")] = 10,
+    group: Annotated[
+        str,
+        typer.Option(
+            help="The group that they are from; what the model says itself after their prefixes is forgotten."
+        ),
+    ] = MEMORIZED,
     paragraph: Annotated[
         list[str] | None, typer.Option(help="Id of a paragraph to forget, instead; may be repeated.")
     ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the blocks' weights that may change.")] = 0.01,
     steps: Annotated[int, typer.Option(help="Steps of AdamW, at most.")] = 20,
     learning_rate: Annotated[float, typer.Option(help="Of each step.")] = 1e-3,
-    c: Annotated[float, typer.Option(help="Weight of the forget set's term; the keep set's is 1.")] = 0.1,
+    c: Annotated[
+        float | None,
+        typer.Option(help="Weight of the forget set's term, the keep set's is 1; 0.1 to unlearn, 1 to rewrite."),
+    ] = None,
+    beta: Annotated[float, typer.Option(help="Of npo: how soon its forget term fades.")] = 0.1,
     stop_at: Annotated[
         float | None, typer.Option(help="Stop at this exact match: of the forget set, or of the new text.")
     ] = None,
@@ -94,17 +123,7 @@ def edit(
     check_options(out, forget=forget, steps=steps, repeats=repeats, sample=sample)
     if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
         raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
-    from localize import (
-        edit_table,
-        evaluate_edit,
-        load_paragraphs,
-        perturb_prefix,
-        rewrite,
-        top_weights,
-        unlearn,
-        unseen_paragraphs,
-        zero_units,
-    )
+    from localize import edit_table, evaluate_edit, load_paragraphs, unseen_paragraphs
 
     hooked, read, whole = read_inputs(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
@@ -117,26 +136,12 @@ def edit(
     elif model is None:
         text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
     say_inputs(hooked, read, whole)
-    how = {"steps": steps, "learning_rate": learning_rate, "c": c, "stop_at": stop_at}
-    name = {"zero": "zeroed units"}.get(action, f"top {100 * fraction:g} %")
+    way = Way(action, method, fraction, steps, learning_rate, c, beta, stop_at, controls)
     changes: dict[str, list[Change]] = {}
     for repeat in range(seed, seed + repeats):
-        sets = _dealt(hooked, read, forget, paragraph, repeat)
-        keep = sets.keep.with_own_continuation(hooked)
-        jobs: dict[str, Callable[[], WeightEdit]] = {}
-        if action == "zero":
-            jobs[name] = lambda sets=sets, keep=keep: zero_units(hooked, sets.forget, keep, fraction)
-        else:
-            copies = perturb_prefix(hooked, sets.forget, draws=1, seed=repeat) if action == "rewrite" else None
-            mask = top_weights(hooked, sets.forget, fraction)
-            for label, chosen in _masks(hooked, sets.forget, name, mask, controls, repeat).items():
-                if copies is not None:
-                    pairs = (sets.forget, copies)
-                    jobs[label] = lambda m=chosen, p=pairs, keep=keep: rewrite(hooked, p, keep, m, **how)
-                else:
-                    jobs[label] = lambda m=chosen, s=sets, keep=keep: unlearn(
-                        hooked, s.forget, keep, m, method=method, **how
-                    )
+        dealt = _dealt(hooked, read, forget, group, paragraph, repeat)
+        own = [part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep)]
+        jobs = _jobs(hooked, own[0], own[1], way, repeat)
         for label, job in jobs.items():
             made = job()
             say(f"seed {repeat}, {label}: {made!r}")
@@ -145,25 +150,27 @@ def edit(
                 out, f"{_slug(label)}-seed{repeat}", made, change
             )  # each at once, so that a later failure loses nothing
             changes.setdefault(label, []).append(change)
-            if export is not None and repeat == seed and label == name:
+            if export is not None and repeat == seed and label == way.name:
                 made.export(hooked, export)
     table = edit_table(changes, seed=seed)
-    _write(out, table, changes, [label for label in changes if label != name])
+    _write(out, table, changes, [label for label in changes if label != way.name])
     _print(table)
     say(f"Wrote {out}: edits, signatures before and after, changes.csv and editing.html")
     if export is not None:
         say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
 
 
-def _dealt(model: "HookedModel", paragraphs: "Paragraphs", count: int, ids: list[str] | None, seed: int) -> "EditSets":
-    """The sets of one repeat: memorized paragraphs drawn by the seed, or those named."""
+def _dealt(
+    model: "HookedModel", paragraphs: "Paragraphs", count: int, group: str, ids: list[str] | None, seed: int
+) -> "EditSets":
+    """The sets of one repeat: paragraphs of a group drawn by the seed, or those named."""
     import numpy as np
 
     from localize import edit_sets
     from localize.edit.sets import EditSets
 
     if not ids:
-        return edit_sets(model, paragraphs, forget=count, seed=seed)
+        return edit_sets(model, paragraphs, forget=count, group=group, seed=seed)
     if unknown := [name for name in ids if name not in paragraphs.ids]:
         raise InputError(f"--paragraph {unknown[0]}: no such id among the {len(paragraphs)} paragraphs.")
     chosen = np.isin(paragraphs.ids, ids)
@@ -176,13 +183,26 @@ def _dealt(model: "HookedModel", paragraphs: "Paragraphs", count: int, ids: list
     return EditSets(paragraphs[chosen], rest.keep, None)
 
 
-def _masks(
-    model: "HookedModel", forget: "Paragraphs", name: str, mask: "WeightMask", controls: bool, seed: int
-) -> "dict[str, WeightMask]":
-    """The mask and, if asked for, what it is held against."""
-    from localize import mask_controls
+def _jobs(
+    model: "HookedModel", forget: "Paragraphs", keep: "Paragraphs", way: Way, seed: int
+) -> "dict[str, Callable[[], WeightEdit]]":
+    """The edit asked for by its name, and its controls by theirs, still to be made."""
+    from localize import mask_controls, perturb_prefix, rewrite, top_weights, unlearn, zero_units
 
-    return {name: mask} | (mask_controls(model, forget, mask, seed=seed) if controls else {})
+    if way.action == "zero":
+        return {way.name: lambda: zero_units(model, forget, keep, way.fraction)}
+    how: dict[str, Any] = {"steps": way.steps, "learning_rate": way.learning_rate, "stop_at": way.stop_at}
+    if way.c is not None:
+        how["c"] = way.c
+    mask = top_weights(model, forget, way.fraction)
+    masks = {way.name: mask} | (mask_controls(model, forget, mask, seed=seed) if way.controls else {})
+    if way.action == "rewrite":
+        copies = perturb_prefix(model, forget, draws=1, seed=seed)
+        return {
+            label: partial(rewrite, model, (forget, copies), keep, chosen, **how) for label, chosen in masks.items()
+        }
+    how |= {"method": way.method, "beta": way.beta}
+    return {label: partial(unlearn, model, forget, keep, chosen, **how) for label, chosen in masks.items()}
 
 
 def _save(out: Path, name: str, made: "WeightEdit", change: "Change") -> None:
