@@ -30,12 +30,14 @@ from localize.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from localize.edit.sets import EditSets
     from localize.edit.weight_edit import WeightEdit
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.signature.change import Change
+    from localize.signature.signature import MemorizationSignature
 
 ACTIONS = ("unlearn", "rewrite", "zero")
 TOLD = (
@@ -55,6 +57,7 @@ class Way(NamedTuple):
 
     action: str
     method: str
+    first: int | None
     fraction: float
     steps: int
     learning_rate: float
@@ -86,6 +89,9 @@ def edit(
     paragraph: Annotated[
         list[str] | None, typer.Option(help="Id of a paragraph to forget, instead; may be repeated.")
     ] = None,
+    first: Annotated[
+        int | None, typer.Option(help="Of unlearn: the forget term is of the first so many continuation tokens.")
+    ] = None,
     fraction: Annotated[float, typer.Option(help="Share of the blocks' weights that may change.")] = 0.01,
     steps: Annotated[int, typer.Option(help="Steps of AdamW, at most.")] = 20,
     learning_rate: Annotated[float, typer.Option(help="Of each step.")] = 1e-3,
@@ -105,6 +111,9 @@ def edit(
         str | None,
         typer.Option(help="Text for the perplexity: a file like the paragraphs'; generated for the embedded model."),
     ] = None,
+    relearn: Annotated[
+        int, typer.Option(help="Train the edited model on what it forgot for so many steps, and watch it come back.")
+    ] = 0,
     export: Annotated[
         Path | None, typer.Option(help="Folder to make: the edited model as a checkpoint (the first repeat's).")
     ] = None,
@@ -121,9 +130,11 @@ def edit(
     if action not in ACTIONS:
         raise InputError(f"--action {action}: not one of {', '.join(ACTIONS)}.")
     check_options(out, forget=forget, steps=steps, repeats=repeats, sample=sample)
+    if relearn < 0:
+        raise InputError(f"--relearn {relearn}: must be at least 0.")
     if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
         raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
-    from localize import edit_table, evaluate_edit, load_paragraphs, unseen_paragraphs
+    from localize import edit_table, evaluate_edit, load_paragraphs, plots, unseen_paragraphs
 
     hooked, read, whole = read_inputs(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
@@ -136,8 +147,9 @@ def edit(
     elif model is None:
         text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
     say_inputs(hooked, read, whole)
-    way = Way(action, method, fraction, steps, learning_rate, c, beta, stop_at, controls)
+    way = Way(action, method, first, fraction, steps, learning_rate, c, beta, stop_at, controls)
     changes: dict[str, list[Change]] = {}
+    relearned: dict[str, MemorizationSignature] = {}
     for repeat in range(seed, seed + repeats):
         dealt = _dealt(hooked, read, forget, group, paragraph, repeat)
         own = [part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep)]
@@ -150,11 +162,21 @@ def edit(
                 out, f"{_slug(label)}-seed{repeat}", made, change
             )  # each at once, so that a later failure loses nothing
             changes.setdefault(label, []).append(change)
+            if relearn:
+                runs = _relearned(hooked, made, label, own[0], text, relearn)
+                for of, signature in runs.items():
+                    signature.save(out / f"{_slug(of)}-seed{repeat}-relearned.zarr.zip")
+                relearned |= runs if repeat == seed else {}
             if export is not None and repeat == seed and label == way.name:
                 made.export(hooked, export)
     table = edit_table(changes, seed=seed)
     _write(out, table, changes, [label for label in changes if label != way.name])
     _print(table)
+    if relearned:
+        _write_figure(out / "relearning.html", plots.relearning(relearned))
+        for label, signature in relearned.items():
+            by_step = signature.where(group="taught")["relearned_exact_match"].mean("paragraph").values
+            say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
     say(f"Wrote {out}: edits, signatures before and after, changes.csv and editing.html")
     if export is not None:
         say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
@@ -201,7 +223,7 @@ def _jobs(
         return {
             label: partial(rewrite, model, (forget, copies), keep, chosen, **how) for label, chosen in masks.items()
         }
-    how |= {"method": way.method, "beta": way.beta}
+    how |= {"method": way.method, "beta": way.beta, "first": way.first}
     return {label: partial(unlearn, model, forget, keep, chosen, **how) for label, chosen in masks.items()}
 
 
@@ -216,14 +238,33 @@ def _slug(label: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
 
 
+def _relearned(
+    model: "HookedModel", made: "WeightEdit", label: str, forget: "Paragraphs", text: "Paragraphs | None", steps: int
+) -> "dict[str, MemorizationSignature]":
+    """The edited model taught what it forgot, and beside it as much text that it never saw."""
+    from localize import relearn as taught
+
+    with made.applied(model):
+        runs = {f"{label}, forgotten": taught(model, forget, steps=steps)}
+        if text is not None:
+            runs[f"{label}, never seen"] = taught(model, text[: len(forget)], steps=steps)
+    return runs
+
+
 def _write(out: Path, table: "pd.DataFrame", changes: "dict[str, list[Change]]", controls: list[str]) -> None:
     from localize import plots
     from localize.storage import replacing
 
     with replacing(out / "changes.csv") as beside:
         table.to_csv(beside)
-    figure = plots.editing(changes, controls=controls)
-    with replacing(out / "editing.html") as beside:
+    _write_figure(out / "editing.html", plots.editing(changes, controls=controls))
+
+
+def _write_figure(path: Path, figure: "Figure") -> None:
+    """One offline page."""
+    from localize.storage import replacing
+
+    with replacing(path) as beside:
         beside.write_text(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
 
 

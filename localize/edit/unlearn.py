@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localize.axes import FORGET
@@ -30,6 +31,7 @@ def unlearn(
     method: str = "contrastive",
     c: float = 0.1,
     beta: float = 0.1,
+    first: int | None = None,
     steps: int = 20,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
@@ -58,6 +60,8 @@ def unlearn(
         method: "contrastive", "npo" or "gradient_difference".
         c: Weight of the forget term, above 0.
         beta: How soon the forget term of "npo" fades, per nat of the whole continuation; above 0.
+        first: The forget term is of the first so many continuation tokens alone, and so is the exact match of `stop_at` and the log;
+            None for all of them. A few are enough to stop a recital where it begins; see `evaluate_edit` for what stays behind them.
         steps: Of AdamW, at most; they see both sets whole, unless `per_step` is given.
         learning_rate: Of each step.
         weight_decay: Decoupled, and of the mask's weights alone.
@@ -84,14 +88,19 @@ def unlearn(
     how.check("unlearn")
     _check_stop("unlearn", stop_at)
     check_apart(model, forget, keep, "unlearn")
+    if first is not None and not 1 <= first <= forget.continuation_length:
+        raise LocalizeError(
+            f"unlearn: first={first} must lie in 1..{forget.continuation_length}, the continuation's tokens."
+        )
+    said = forget if first is None else _begun(forget, first)
     npo, plain = method == "npo", method == "gradient_difference"
-    forgotten = negative_preference(model, FORGET, forget, c, beta, batch_size) if npo else nll(FORGET, forget, -c)
+    forgotten = negative_preference(model, FORGET, said, c, beta, batch_size) if npo else nll(FORGET, said, -c)
     kept = nll(KEEP, keep, 1.0) if plain else divergence(model, KEEP, keep, 1.0, batch_size)
-    options: dict[str, Any] = {"measurement": "unlearn", "method": method, "c": c}
+    options: dict[str, Any] = {"measurement": "unlearn", "method": method, "c": c, "first": first}
     if npo:
         options["beta"] = beta
     reached: Callable[[Value], bool] | None = None if stop_at is None else lambda value: value.exact_match <= stop_at
-    return _go(model, mask, [forgotten, kept], how, options, reached, {"stop_at": stop_at})
+    return _go(model, mask, [forgotten, kept], how, options, reached, {"stop_at": stop_at}, forget)
 
 
 def rewrite(
@@ -100,7 +109,7 @@ def rewrite(
     keep: Paragraphs,
     mask: WeightMask | None = None,
     *,
-    c: float = 0.1,
+    c: float = 1.0,
     steps: int = 20,
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
@@ -163,7 +172,7 @@ def _go(
     options: Mapping[str, Any],
     reached: Callable[[Value], bool] | None,
     more: Mapping[str, Any],
-    forget: Paragraphs | None = None,
+    forget: Paragraphs,
 ) -> WeightEdit:
     """Take the steps; the call tells the options and which paragraphs were forgotten and kept."""
     first, keep = terms[0], terms[1]
@@ -174,7 +183,7 @@ def _go(
         **more,
         "masked": len(mask),
         "of": mask.total,
-        "forget": [digest.hex() for digest in (forget or first.paragraphs).hashes],
+        "forget": [digest.hex() for digest in forget.hashes],
         "keep": [digest.hex() for digest in keep.paragraphs.hashes],
     }
 
@@ -182,6 +191,11 @@ def _go(
         return reached is not None and reached(values[first.name])
 
     return edited(model, mask, terms, how, call=call, stop=stop if reached else _never)
+
+
+def _begun(paragraphs: Paragraphs, first: int) -> Paragraphs:
+    """With the first so many tokens of each continuation."""
+    return replace(paragraphs, tokens=paragraphs.tokens[:, : paragraphs.prefix_length + first], true_tokens=None)
 
 
 def _never(step: int, values: Mapping[str, Value]) -> bool:

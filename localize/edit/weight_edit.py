@@ -100,9 +100,11 @@ class WeightEdit:
             LocalizeError: If nothing changed, or the values are not one for each of the mask's weights.
         """
         for cell, places in mask.indices.items():
-            if cell not in before or cell not in after or not len(places) == len(before[cell]) == len(after[cell]):
+            sides = [side[cell] for side in (before, after) if cell in side]
+            if [len(places)] * 2 != [len(side) for side in sides] or sides[0].dtype != sides[1].dtype:
                 raise LocalizeError(
-                    f"edit: layer {cell[0]} {cell[1]}: a value before and one after is needed for each of {len(places)} weights."
+                    f"edit: layer {cell[0]} {cell[1]}: a value before and one after, of one dtype, are needed for each of {len(places)} "
+                    "weights."
                 )
         indices, old, new = {}, {}, {}
         for cell, places in mask.indices.items():
@@ -248,7 +250,7 @@ class WeightEdit:
     def _check_shapes(self, model: HookedModel, caller: str) -> None:
         """Raise a `LocalizeError` if the model has other matrices than the edit, or another dtype."""
         for (layer, component), shape in self.shapes.items():
-            if not 0 <= layer < model.n_layers:
+            if layer >= model.n_layers:
                 raise LocalizeError(
                     f"{caller}: the edit is of a model with a layer {layer}; {model.name} has {model.n_layers}."
                 )
@@ -304,12 +306,15 @@ def load_edit(path: str | Path) -> WeightEdit:
     if about.pop("digest", None) != _digest(about, tensors):
         raise InputError(f"edit {path}: damaged; its digest is another.")
     sides: dict[str, dict] = {"indices": {}, "before": {}, "after": {}}
-    for layer, component, *_ in about["shapes"]:
-        for name, side in sides.items():
-            if (tensor := tensors.get(f"{name}.{layer}.{component}")) is not None:
-                side[layer, component] = tensor.long() if name == "indices" else tensor
-    shapes = {(layer, component): (rows, columns) for layer, component, rows, columns in about["shapes"]}
-    return WeightEdit(**sides, shapes=shapes, weights_hash=about["weights_hash"], call=about["call"])
+    try:
+        for layer, component, *_ in about["shapes"]:
+            for name, side in sides.items():
+                if (tensor := tensors.get(f"{name}.{layer}.{component}")) is not None:
+                    side[layer, component] = tensor.long() if name == "indices" else tensor
+        shapes = {(layer, component): (rows, columns) for layer, component, rows, columns in about["shapes"]}
+        return WeightEdit(**sides, shapes=shapes, weights_hash=about["weights_hash"], call=about["call"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"edit {path}: damaged ({first_line(error)}).") from error
 
 
 def different_bits(one: Float[Tensor, "value"], other: Float[Tensor, "value"]) -> Bool[Tensor, "value"]:

@@ -90,11 +90,29 @@ def test_what_was_edited_before_a_failure_is_kept(localize, checkpoint, recited,
     assert lz.load_edit(tmp_path / "out" / "top-5-seed0.safetensors").call["measurement"] == "unlearn"
 
 
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, recited, tmp_path):
+    options = ("--no-controls", "--relearn", "2", "--general", tmp_path / "general.jsonl", "--out", tmp_path / "out")
+    code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
+    assert (code, stderr) == (0, "")
+    forgotten, never = (
+        load_signature(tmp_path / "out" / f"top-5-{which}-seed0-relearned.zarr.zip")
+        for which in ("forgotten", "never-seen")
+    )
+    after = load_signature(tmp_path / "out" / "top-5-seed0-after.zarr.zip").where(group="forget")
+    assert forgotten["relearned_exact_match"].values[:, 0].tolist() == after["exact_match"].values.tolist()
+    assert never["paragraph"].values.tolist() == ["general 0", "general 1"]
+    by_step = " ".join(f"{value:.1f}" for value in forgotten["relearned_exact_match"].values.mean(0))
+    assert f"top 5 %, forgotten: exact match step by step {by_step}" in stdout
+    assert (tmp_path / "out" / "relearning.html").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--action", "burn"), "--action burn: not one of unlearn, rewrite, zero."),
         (("--method", "burn"), "unlearn: method='burn' is not one of contrastive, npo, gradient_difference."),
+        (("--relearn", "-1"), "--relearn -1: must be at least 0."),
         (("--forget", "0"), "--forget 0: must be at least 1."),
         (("--forget", "13"), "edit_sets: forget=13 must lie in 1..12, the clusters of memorized paragraphs."),
         (("--fraction", "0"), "top_weights: fraction=0.0 must lie above 0 and be at most 1."),

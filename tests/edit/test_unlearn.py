@@ -67,6 +67,16 @@ def test_some_steps_are_those_of_adamw_on_autograds_gradient(model, sets, by_han
     assert len(edit) == len(mask)
 
 
+def test_only_the_first_tokens_need_be_forgotten(gpt2, sets, rows, by_hand):
+    mask = lz.top_weights(gpt2, sets[0], 0.02)
+    begun = lz.load_paragraphs(rows.tokens[:3, :29], prefix_length=24, continuation_length=5)
+    for method in ("contrastive", "npo"):
+        edit = lz.unlearn(gpt2, *sets, mask, method=method, c=0.3, first=5, steps=3, learning_rate=RATE)
+        oracle = by_hand(gpt2, objective_of(method, gpt2, begun, sets[1], 0.3), mask, 3, RATE)
+        assert largest_difference(edit, gpt2, oracle) < 1e-9
+        assert edit.call["forget"] == [digest.hex() for digest in sets[0].hashes]
+
+
 def test_decay_is_decoupled_and_of_the_masks_weights_alone(gpt2, sets, by_hand, all_weights):
     mask, before = lz.top_weights(gpt2, sets[0], 0.02), all_weights(gpt2)
     edit = lz.unlearn(gpt2, *sets, mask, steps=2, learning_rate=RATE, weight_decay=0.5)
@@ -258,6 +268,7 @@ def test_sets_of_other_lengths_are_refused(neo, rows):
         ({"method": "ascent"}, "unlearn: method='ascent' is not one of contrastive, npo, gradient_difference."),
         ({"c": 0.0}, "unlearn: c=0.0 must be finite and above 0."),
         ({"beta": float("nan")}, "unlearn: beta=nan must be finite and above 0."),
+        ({"first": 17}, "unlearn: first=17 must lie in 1..16, the continuation's tokens."),
         ({"steps": 0}, "unlearn: steps=0 must be a whole number of at least 1."),
         ({"per_step": 0}, "unlearn: per_step=0 must be a whole number of at least 1."),
         ({"learning_rate": 0.0}, "unlearn: learning_rate=0.0 must be finite and above 0."),

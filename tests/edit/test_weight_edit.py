@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
 import localize as lz
 from localize.edit.masks import WeightMask, choose_weights
-from localize.edit.weight_edit import HEADER, WeightEdit, load_edit
+from localize.edit.weight_edit import HEADER, WeightEdit, _digest, load_edit
 from localize.models.folding import folded
 from localize.resources import embedded
 
@@ -119,14 +120,19 @@ def test_an_edit_that_changes_nothing_is_none(neo):
 
 @pytest.mark.parametrize("lacking", ["before", "after"])
 @pytest.mark.parametrize(
-    "cut", [lambda side: side.pop((0, "W_Q")), lambda side: side.update({(0, "W_Q"): torch.ones(2)})]
+    "cut",
+    [
+        lambda side: side.pop((0, "W_Q")),
+        lambda side: side.update({(0, "W_Q"): torch.ones(2)}),
+        lambda side: side.update({(0, "W_Q"): torch.zeros(3).double()}),
+    ],
 )
 def test_every_weight_of_the_mask_needs_both_values(neo, lacking, cut):
     sides = {side: {cell: torch.ones(len(places)) for cell, places in PLACES.items()} for side in ("before", "after")}
     cut(sides[lacking])
     assert (
         refusal(lambda: WeightEdit.of(mask_of(neo, PLACES), **sides, call=CALL))
-        == "edit: layer 0 W_Q: a value before and one after is needed for each of 3 weights."
+        == "edit: layer 0 W_Q: a value before and one after, of one dtype, are needed for each of 3 weights."
     )
 
 
@@ -353,6 +359,13 @@ def test_one_edit_makes_one_file(neo, tmp_path):
     assert len(set(contents(tmp_path).values())) == 1
 
 
+def test_values_that_lie_apart_in_memory_are_saved_too(tmp_path):
+    places = torch.tensor([[0, 7], [3, 7]])[:, 0]
+    edit = WeightEdit({CELL: places}, {CELL: torch.ones(4)[::2]}, {CELL: torch.zeros(4)[::2]}, {CELL: (2, 2)}, "", CALL)
+    edit.save(tmp_path / "edit.safetensors")
+    assert load_edit(tmp_path / "edit.safetensors").indices[CELL].tolist() == [0, 3]
+
+
 def test_a_save_that_breaks_off_leaves_the_old_file(neo, tmp_path, monkeypatch):
     edit_of(neo).save(tmp_path / "edit.safetensors")
     before = contents(tmp_path)
@@ -394,6 +407,38 @@ def test_what_is_no_edit_is_told(neo, tmp_path):
     assert said().startswith("not a readable .safetensors file (")
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda about, tensors: about.pop("weights_hash"), "'weights_hash'"),
+        (
+            lambda about, tensors: about.update(shapes=[[0, "W_Q", 32]]),
+            "not enough values to unpack (expected 4, got 3)",
+        ),
+        (lambda about, tensors: about.update(shapes=7), "'int' object is not iterable"),
+        (
+            lambda about, tensors: tensors.pop("after.0.W_Q"),
+            "edit: indices, before and after must be of the same layers and components.",
+        ),
+        (
+            lambda about, tensors: tensors["indices.0.W_Q"].zero_(),
+            "edit: places in layer 0 W_Q must ascend, each once, but 0 follows 0.",
+        ),
+    ],
+)
+def test_a_file_that_does_not_hang_together_is_told(neo, tmp_path, change, reason):
+    path = tmp_path / "edit.safetensors"
+    edit_of(neo).save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()[HEADER])
+    tensors = {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
+    del about["digest"]
+    change(about, tensors)
+    header = json.dumps(about | {"digest": _digest(about, tensors)})
+    safetensors.torch.save_file(tensors, path, metadata={HEADER: header})
+    assert refusal(lambda: load_edit(path), lz.InputError) == f"edit {path}: damaged ({reason})."
+
+
 def test_no_damaged_file_is_read(neo, tmp_path):
     path = tmp_path / "edit.safetensors"
     edit_of(neo).save(path)
@@ -406,6 +451,17 @@ def test_no_damaged_file_is_read(neo, tmp_path):
     for place in [*range(0, 24), *range(24, len(whole), 7)]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x15]) + whole[place + 1 :])
         assert refusal(lambda: load_edit(path), lz.InputError).startswith(f"edit {path}: ")
+
+
+def test_values_read_in_another_dtype_are_damage(make_model, tmp_path):
+    path = tmp_path / "edit.safetensors"
+    edit_of(make_model("gpt2", dtype=torch.bfloat16)).save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = safetensors.torch.load_file(path)
+    halves = {name: t.view(torch.float16) if t.dtype == torch.bfloat16 else t for name, t in tensors.items()}
+    safetensors.torch.save_file(halves, path, metadata=metadata)
+    assert refusal(lambda: load_edit(path), lz.InputError) == f"edit {path}: damaged; its digest is another."
 
 
 def test_a_loaded_edit_does_not_follow_its_file(neo, tmp_path):
@@ -489,6 +545,14 @@ def test_the_embedded_models_folder_is_not_written_to(neo):
         refusal(lambda: edit_of(neo).export(neo, inside))
         == f"export: {inside} is in the folder of embedded itself, which stays as it is; give a new one."
     )
+
+
+def test_an_edit_is_not_exported_with_another_model(make_model, neo, tmp_path):
+    other = make_model("gpt-neo", hidden_size=16)
+    assert refusal(lambda: edit_of(neo).export(other, tmp_path / "edited")) == (
+        "export: the edit is of a model whose layer 0 W_Q is (32, 32); that of small gpt-neo is (16, 16)."
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folded_weights_have_no_place_in_a_checkpoint(model, tmp_path):
