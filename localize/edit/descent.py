@@ -186,7 +186,7 @@ def _gradient(
     """The objective's gradient by the chosen weights, and each term's value, at the weights as they are."""
     total, told = None, {}
     for term in terms:
-        rows = _drawn(len(term.paragraphs), how, term.name, step)
+        rows = drawn_rows(len(term.paragraphs), how, term.name, step)
         found = set_gradients(
             model,
             term.paragraphs if len(rows) == len(term.paragraphs) else term.paragraphs[rows],
@@ -203,7 +203,7 @@ def _gradient(
     return total, told
 
 
-def _drawn(count: int, how: Steps, name: str, step: int) -> Rows:
+def drawn_rows(count: int, how: Steps, name: str, step: int) -> Rows:
     """The rows of a set that a step sees."""
     if how.per_step is None or how.per_step >= count:
         return np.arange(count)

@@ -5,10 +5,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from localize.edit.masks import WeightMask, choose_weights
+from localize.edit.masks import WeightMask, check_fraction, choose_weights
 from localize.edit.sets import check_apart
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import LocalizeError
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import block_weight_count
@@ -41,8 +40,7 @@ def zero_units(
     Source:
         Zeroing by attribution: Chang et al. 2024 (arXiv 2311.09060), there by other attributions.
     """
-    if not 0 < fraction <= 1:
-        raise LocalizeError(f"zero_units: fraction={fraction} must lie above 0 and be at most 1.")
+    check_fraction(fraction, "zero_units")
     check_apart(model, forget, keep, "zero_units")
     rise = unit_effects(model, forget, batch_size) - unit_effects(model, keep, batch_size)
     count = max(1, min(rise.numel(), int(fraction * block_weight_count(model) / model.d_model)))

@@ -138,7 +138,7 @@ def test_a_matrix_that_was_not_chosen_from_is_refused(neo, paragraphs):
 def test_the_largest_scores_are_the_first_of_a_sort_ties_included(model, dtype):
     """Whole numbers from -3 to 3 are equal by the hundreds; the dictionary's own order counts for nothing."""
     generator = torch.Generator().manual_seed(0)
-    cells = [(2, "W_out"), (0, "W_K"), (2, "W_O"), (0, "W_in")]
+    cells = [(2, "W_out"), (0, "W_K"), (2, "W_K"), (0, "W_in"), (2, "W_Q")]
     scores = {
         cell: torch.randint(-3, 4, tuple(model.weight(*cell).shape), generator=generator).to(dtype) for cell in cells
     }
@@ -276,7 +276,10 @@ def test_what_is_not_there_cannot_be_chosen(neo, options, message):
 
 
 def test_a_mask_counts_its_layers_those_without_a_weight_too(neo):
-    assert hand_mask(neo, {2: 5, 0: 3}).layers == {0: 3, 1: 0, 2: 5, 3: 0}
+    mask = hand_mask(neo, {2: 5, 0: 3})
+    in_disorder = dict(sorted(mask.shapes.items(), key=lambda item: item[0][0] * 3 % 4))
+    of_layers = WeightMask(mask.indices, in_disorder, "").layers
+    assert list(of_layers.items()) == [(0, 3), (1, 0), (2, 5), (3, 0)]
     both = hand_mask(neo, {1: 2}).indices | hand_mask(neo, {1: 4}, "W_Q").indices
     assert list(WeightMask(both, choose_weights(neo, layers=[1]).shapes, "").layers.items()) == [(1, 6)]
 
@@ -346,10 +349,9 @@ def test_a_mask_that_cannot_be_used_is_refused_in_the_callers_name(neo, indices,
     assert refusal(lambda: mask.check(neo, "unlearn")) == f"unlearn: {message}"
 
 
-def test_a_mask_of_another_model_is_refused(make_model, neo):
-    other = make_model("gpt-neo", seed=1)
-    assert (
-        refusal(lambda: choose_weights(other).check(neo, "unlearn"))
-        == "unlearn: the mask is of other weights than those of small gpt-neo; choose it from this model, unedited."
-    )
+def test_a_mask_of_another_model_is_refused(make_model, neo, paragraphs):
+    mask = choose_weights(make_model("gpt-neo", seed=1))
+    message = "{}: the mask is of other weights than those of small gpt-neo; choose it from this model, unedited."
+    assert refusal(lambda: mask.check(neo, "unlearn")) == message.format("unlearn")
+    assert refusal(lambda: mask_controls(neo, paragraphs, mask, seed=0)) == message.format("mask_controls")
     hand_mask(neo, {0: 3, 2: 1}).check(neo, "unlearn")

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 import localize as lz
 from localize.axes import COMPONENTS
-from localize.edit.descent import ChosenWeights
+from localize.edit.descent import ChosenWeights, Steps, drawn_rows
 from localize.models.parameters import weight_view
 
 RATE = 3e-3
@@ -172,6 +172,7 @@ def test_npo_begins_as_the_contrastive_objective_and_then_fades(neo, sets):
         for m in ("contrastive", "npo")
     ]
     assert far[0][-1]["forget_loss"] > 2 * far[0][0]["forget_loss"]
+    assert far[1][0]["forget_loss"] == pytest.approx(2 / (0.1 * 16) * np.log(2))
     assert 0 < far[1][-1]["forget_loss"] < far[1][0]["forget_loss"]
 
 
@@ -185,6 +186,20 @@ def test_a_step_on_some_paragraphs_draws_them_by_the_seed(neo, sets):
     runs = [lz.unlearn(neo, *sets, steps=3, per_step=1, seed=seed) for seed in (0, 0, 1)]
     assert all(torch.equal(runs[0].after[cell], runs[1].after[cell]) for cell in runs[0].after)
     assert any(not torch.equal(runs[0].after[cell], runs[2].after[cell]) for cell in runs[0].after)
+
+
+def test_a_step_goes_down_the_objective_of_the_paragraphs_drawn(gpt2, sets, by_hand):
+    forget, keep = sets
+    mask, how = lz.top_weights(gpt2, forget, 0.02), Steps(1, RATE, per_step=2, seed=4)
+    drawn = [drawn_rows(len(part), how, name, 0) for part, name in ((forget, "forget"), (keep, "keep"))]
+    assert [len(rows) for rows in drawn] == [2, 2]
+    edit = lz.unlearn(
+        gpt2, forget, keep, mask, method="gradient_difference", steps=1, learning_rate=RATE, per_step=2, seed=4
+    )
+    objective = objective_of("gradient_difference", gpt2, forget[drawn[0]], keep[drawn[1]], 0.1)
+    assert largest_difference(edit, gpt2, by_hand(gpt2, objective, mask, 1, RATE)) < 1e-9
+    times = np.bincount(np.concatenate([drawn_rows(5, how, "keep", step) for step in range(100)]), minlength=5)
+    assert 25 <= times.min() <= times.max() <= 55
 
 
 def test_half_precision_weights_move_by_steps_kept_in_full(make_model, rows):
@@ -299,11 +314,11 @@ def test_an_edit_that_changes_nothing_fails_loudly(make_model, rows):
     assert "changed" in str(caught.value)
 
 
-def test_a_set_that_says_little_already_is_told(neo, sets):
+def test_a_set_that_says_no_more_than_asked_for_needs_no_edit(neo, rows):
+    own = rows.with_own_continuation(neo)
     with pytest.raises(lz.LocalizeError) as caught:
-        lz.unlearn(neo, *sets, stop_at=16.0)
-    assert str(caught.value).startswith("unlearn: ")
-    assert np.isfinite(neo.weight(0, "W_Q").numpy()).all()
+        lz.unlearn(neo, own[:3], own[3:7], stop_at=16.0)
+    assert str(caught.value) == "unlearn: none of the 49,152 weights changed; there is no edit."
 
 
 def test_a_new_text_that_is_the_old_one_is_refused(neo, sets):

@@ -494,11 +494,25 @@ def test_an_exported_model_computes_the_same_to_the_bit(make_model, family, dtyp
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["edited"]
 
 
-def test_a_model_without_tokenizer_and_counts_is_exported_without(neo, tmp_path):
+def test_a_model_without_tokenizer_and_counts_is_exported_without_and_all_may_read_it(neo, tmp_path):
     (tmp_path / "edited").mkdir()
-    edit_of(neo).export(neo, tmp_path / "edited")
+    (tmp_path / "link").symlink_to("edited")
+    private = os.umask(0o077)
+    try:
+        edit_of(neo).export(neo, tmp_path / "link")
+    finally:
+        os.umask(private)
     assert sorted(contents(tmp_path / "edited")) == ["config.json", "generation_config.json", "model.safetensors"]
     assert (tmp_path / "edited").stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "edited").iterdir()} == {0o644}
+
+
+def test_an_empty_folder_that_is_called_as_the_model_is_free(neo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    neo.name = "gpt2"
+    (tmp_path / "gpt2").mkdir()
+    edit_of(neo).export(neo, "gpt2")
+    assert (tmp_path / "gpt2" / "model.safetensors").is_file()
 
 
 def test_an_edited_model_is_exported_as_it_is_and_stays_edited(model, tmp_path):
