@@ -159,7 +159,7 @@ def largest_weights(
                 f"{tuple(shape)}."
             )
     count = max(1, round(fraction * sum(matrix.numel() for matrix in scores.values())))
-    return _largest(model, scores, count, "largest_weights")
+    return largest_count(model, scores, count, "largest_weights")
 
 
 def choose_weights(
@@ -239,7 +239,7 @@ def mask_controls(
     if sum(model.weight(*cell).numel() for cell in cells) < len(mask):
         return controls
     gradients = _mean_gradients(model, paragraphs, cells, batch_size, "mask controls")
-    largest = _largest(model, {cell: gradients[cell].abs_() for cell in cells}, len(mask), "mask_controls")
+    largest = largest_count(model, {cell: gradients[cell].abs_() for cell in cells}, len(mask), "mask_controls")
     return controls | {"other layers": largest}
 
 
@@ -288,7 +288,7 @@ def _mean_gradients(
     return set_gradients(model, paragraphs, labels, batch_size=batch_size, what=what, cells=cells).by_set[0]
 
 
-def _largest(
+def largest_count(
     model: HookedModel, scores: Mapping[tuple[int, str], Float[Tensor, "_ _"]], count: int, caller: str
 ) -> WeightMask:
     """The `count` weights with the largest scores."""

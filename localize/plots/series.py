@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Real
+from jaxtyping import Float, Real
 
 from localize.plots.groups import Group
 from localize.plots.sheet import Panel
 from localize.plots.theme import NULL, OTHER_COLOURS, see_through
 from localize.statistics import Interval
+
+LOGARITHMIC = 8
+"""From so many times the smallest positive value on, an axis is logarithmic."""
 
 SYMBOLS = ("triangle-up", "triangle-down", "star", "hexagon", "cross", "x")
 
@@ -60,3 +63,18 @@ def whiskers(interval: Interval, colour: str) -> dict[str, Any]:
         "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
         "arrayminus": interval.estimate - interval.low, "color": colour, "thickness": 1.2, "width": 2,
     }  # fmt: skip
+
+
+def from_zero(values: Float[np.ndarray, " point"]) -> tuple[Float[np.ndarray, " point"], dict[str, Any]]:
+    """Where ascending values stand on an axis, and the axis: logarithmic where they grow eightfold, 0 one step to the left."""
+    positive = values[values > 0]
+    if len(positive) < 2 or positive[-1] < LOGARITHMIC * positive[0]:
+        return values, {"nticks": 6, "rangemode": "tozero"}
+    step = (positive[-1] / positive[0]) ** (1 / (len(positive) - 1))
+    places = np.where(values > 0, values, positive[0] / step)
+    labelled, last = [], 0.0
+    for place in places:  # as many labels as there is room for
+        if not labelled or np.log(place / last) > 0.11 * np.log(places[-1] / places[0]):
+            labelled, last = [*labelled, place], place
+    names = {float(place): f"{value:g}" for place, value in zip(places, values, strict=True)}
+    return places, {"type": "log", "tickvals": labelled, "ticktext": [names[float(place)] for place in labelled]}

@@ -55,7 +55,7 @@ def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
         raise SignatureError(
             f"{caller}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
         )
-    if draws := [axis for axis in ("draw", "corruption_draw") if axis in values.dims]:
+    if draws := [axis for axis in ("draw", "corruption_draw", "noise_draw") if axis in values.dims]:
         values = values.mean(draws, keep_attrs=True)
     return values.transpose("paragraph", ...)
 

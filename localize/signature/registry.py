@@ -85,7 +85,7 @@ DIMS = MappingProxyType(
         "step": "step of training",
         "chosen_by": "weights chosen by the gradient of",
         "weights_noised": "weights noised",
-        "strength": "standard deviation of the noise (standard deviations of the matrix)",
+        "strength": "noise (std of the weight matrix)",
         "noise_draw": "draw",
     }
 )
