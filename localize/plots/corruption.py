@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from localize.axes import ORDERS
 from localize.plots.groups import Group, continuation_words, groups_of, require
-from localize.plots.series import Series
+from localize.plots.series import LOGARITHMIC, Series, with_room
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, axis_words, plain, variable_words
 
@@ -30,8 +30,6 @@ WORDS = {
 
 NOTHING = "nothing replaced"
 LEFT, PANEL_WIDTH, STEP, HEIGHT = 44, 176, 236, 140
-LOGARITHMIC = 8
-"""From so many times as many tokens on, the axis of counts is logarithmic."""
 
 
 def corruption(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
@@ -125,10 +123,7 @@ def _counts(number: Float[np.ndarray, " count"]) -> dict[str, Any]:
     positive = number[number > 0]
     if len(positive) != len(number) or positive[-1] < LOGARITHMIC * positive[0]:
         return title | {"nticks": 6}
-    shown, last = [], 0.0
-    for value in positive:  # as many labels as there is room for
-        if not shown or np.log(value / last) > 0.11 * np.log(positive[-1] / positive[0]):
-            shown, last = [*shown, value], value
+    shown = with_room(positive)
     return title | {"type": "log", "tickvals": shown, "ticktext": [f"{value:g}" for value in shown]}
 
 

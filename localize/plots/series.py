@@ -72,9 +72,15 @@ def from_zero(values: Float[np.ndarray, " point"]) -> tuple[Float[np.ndarray, " 
         return values, {"nticks": 6, "rangemode": "tozero"}
     step = (positive[-1] / positive[0]) ** (1 / (len(positive) - 1))
     places = np.where(values > 0, values, positive[0] / step)
-    labelled, last = [], 0.0
-    for place in places:  # as many labels as there is room for
-        if not labelled or np.log(place / last) > 0.11 * np.log(places[-1] / places[0]):
-            labelled, last = [*labelled, place], place
+    labelled = with_room(places)
     names = {float(place): f"{value:g}" for place, value in zip(places, values, strict=True)}
     return places, {"type": "log", "tickvals": labelled, "ticktext": [names[float(place)] for place in labelled]}
+
+
+def with_room(places: Float[np.ndarray, " point"]) -> list[float]:
+    """Of ascending places on a logarithmic axis those that have room for a label."""
+    labelled: list[float] = []
+    for place in places.tolist():
+        if not labelled or np.log(place / labelled[-1]) > 0.11 * np.log(places[-1] / places[0]):
+            labelled.append(place)
+    return labelled
