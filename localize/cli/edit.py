@@ -1,6 +1,7 @@
 """`localize edit`: forget or rewrite some paragraphs, and see what else moved."""
 
 import re
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -169,9 +170,12 @@ def edit(
                 relearned |= runs if repeat == seed else {}
             if export is not None and repeat == seed and label == way.name:
                 made.export(hooked, export)
-    table = edit_table(changes, seed=seed)
-    _write(out, table, changes, [label for label in changes if label != way.name])
+    with warnings.catch_warnings(record=True) as notes:
+        table = edit_table(changes, seed=seed)
+        _write(out, table, changes, [label for label in changes if label != way.name])
     _print(table)
+    for note in dict.fromkeys(str(note.message) for note in notes):
+        say(f"Note: {note}")
     if relearned:
         _write_figure(out / "relearning.html", plots.relearning(relearned))
         for label, signature in relearned.items():

@@ -3,11 +3,14 @@
 from localize.plots.ablation import ablation
 from localize.plots.contrast import contrast
 from localize.plots.corruption import corruption
+from localize.plots.editing import editing
 from localize.plots.gradients import gradients
 from localize.plots.heads import heads
+from localize.plots.noise import noise
 from localize.plots.patch_map import patch_map
 from localize.plots.patching import patching
 from localize.plots.perturbation import perturbation
+from localize.plots.relearning import relearning
 from localize.plots.signature import signature
 from localize.plots.tokens import TokenView, tokens
 
@@ -16,11 +19,14 @@ __all__ = [
     "ablation",
     "contrast",
     "corruption",
+    "editing",
     "gradients",
     "heads",
+    "noise",
     "patch_map",
     "patching",
     "perturbation",
+    "relearning",
     "signature",
     "tokens",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 
 from localize.errors import LocalizeError
 from localize.plots.groups import Group, continuation_words, groups_of, require
-from localize.plots.series import Series, from_zero
+from localize.plots.series import Series
 from localize.plots.sheet import TITLE, Box, Sheet
 from localize.plots.theme import LONGEST_NAME, axis_words, plain, variable_words
 
@@ -41,20 +41,16 @@ def relearning(runs: Mapping[str, "MemorizationSignature"], *, seed: int = 0) ->
     for run, signature in runs.items():
         require(signature, f"plots.relearning, run {run!r}", tuple(QUANTITIES), "localize.relearn(model, taught)")
     lines = [(run, group) for run, signature in runs.items() for group in groups_of(signature)]
-    taught = np.unique(np.concatenate([signature.dataset["step"].values for signature in runs.values()]))
-    places, axis = from_zero(taught.astype(np.float64))
-    place_of = dict(zip(taught.tolist(), places.tolist(), strict=True))
     sheet = Sheet()
     for column, (name, words) in enumerate(QUANTITIES.items()):
         box = Box(LEFT + column * STEP, TITLE, WIDE, HEIGHT)
         y = {"title": {"text": variable_words(name, words)}, "rangemode": "tozero"}
         title = f"{words[0].upper()}{words[1:]}, {_continuation(runs, name)}"
-        panel = sheet.panel(box, title, x={"title": {"text": axis_words("step")}} | axis, y=y)
+        panel = sheet.panel(box, title, x={"title": {"text": axis_words("step")}, "nticks": 6}, y=y)
         for number, (run, group) in enumerate(lines):
             values = runs[run][name].transpose("paragraph", "step")
-            x = np.array([place_of[step] for step in values["step"].values.tolist()])
             series = Series.of(_line_words(run, group, len(groups_of(runs[run]))), number)
-            series.draw(panel, x, group.interval(values.values.astype(np.float64), seed), group)
+            series.draw(panel, values["step"].values, group.interval(values.values.astype(np.float64), seed), group)
     return sheet.finish(TITLE + HEIGHT + UNDER)
 
 

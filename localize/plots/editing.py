@@ -1,0 +1,235 @@
+"""What edits do: what is forgotten against what else is lost, and every paragraph that they were measured on."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from localize.axes import FORGET, MEMORIZED
+from localize.errors import LocalizeError
+from localize.plots.edit_rows import draw_rows
+from localize.plots.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
+from localize.plots.groups import require
+from localize.plots.series import whiskers
+from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
+from localize.plots.spots import around, free_spots, nearest
+from localize.plots.theme import INK, LONGEST_NAME, NULL, SMALL, WIDTH, see_through, variable_words
+from localize.signature.change import Change, Changes, edit_table, ordered_roles, repetitions_of
+from localize.statistics import Interval
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+UNEDITED, CONTROL, SINGLE, UNCHANGED = "unedited", "control", "one repetition", "no change"
+LEFT, HEIGHT, BELOW = 66, 210, 42
+"""Px left of the upper panel, of its height, and below it."""
+
+FAR = 14
+"""Px from which on a line leads from a point to its name."""
+
+
+def editing(changes: Changes, *, controls: Sequence[str] = (), seed: int = 0) -> "go.Figure":
+    """What edits forget against what else they cost, a point per edit; below it every paragraph, a row per edit.
+
+    Above: exact match of the forget set after the edit, against the change in exact match of the memorized paragraphs that the
+    edit did not see, with 95 % intervals by bootstrap over clusters, the repetitions of an edit pooled. At the upper left an
+    edit forgets what it should and nothing else. Small points are single repetitions; the cross is the unedited model; dashed:
+    no change. The changes are those of `localize.signature.change.edit_table`.
+
+    Below: exact match of every paragraph after the edit (of every repetition; shaken a little, so that all show), each role's
+    mean and 95 % interval, and its mean before (grey). What was recited before is asked for its true continuation, all else for
+    what the unedited model says after its prefix, which that recites in full; but text that is said with little confidence loses
+    its exact match to almost any edit, so see its `reference_nll` in the table too. The legend tells how many paragraphs there are and
+    how many clusters of one size would say as much.
+
+    Args:
+        changes: Edits by name, each a `Change` or several repetitions.
+        controls: Which of them are there to be compared with, such as random weights: grey, open symbols.
+        seed: Of the bootstrap and of the shaking.
+
+    Returns:
+        An editable figure, 700 px for 7 in.
+
+    Raises:
+        LocalizeError: If a control is none of the edits, an edit has no paragraphs to forget or none that are memorized and not
+            seen, exact match or the unedited model's continuation was not measured, or `edit_table` refuses the changes.
+    """
+    repeated = repetitions_of(changes)
+    for name in controls:
+        if name not in repeated:
+            raise LocalizeError(f"plots.editing: the control {name!r} is none of the edits: {', '.join(repeated)}.")
+    for name, given in repeated.items():
+        _check(name, given)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "few effective clusters")  # the legend tells of them
+        table = edit_table(changes, seed=seed).to_dict("index")
+    roles = ordered_roles(group for given in repeated.values() for change in given for group in change.groups)
+    edits = [
+        Edit.of(name, given, place, roles, control=name in controls)
+        for place, (name, given) in enumerate(repeated.items())
+    ]
+    sheet = Sheet()
+    bottom = _against(sheet, edits, table, seed)
+    return sheet.finish(draw_rows(sheet, bottom + BELOW, edits, table, roles, seed) + 4)
+
+
+def _check(name: str, given: Sequence[Change]) -> None:
+    """Refuse an edit that cannot be drawn."""
+    measured = "localize.evaluate_edit(model, edit, paragraphs)"
+    for change in given:
+        for signature in (change.before, change.after):
+            require(signature, "plots.editing", (TRUE_MATCH, OWN_MATCH), measured)
+    there = {group for change in given for group in change.groups}
+    for group in (FORGET, MEMORIZED):
+        if group not in there:
+            raise LocalizeError(
+                f"plots.editing: {name!r} has no group {group!r}; both {FORGET} and {MEMORIZED} are drawn, "
+                f"and there are {', '.join(ordered_roles(there))}."
+            )
+
+
+def _against(sheet: Sheet, edits: list[Edit], table: Table, seed: int) -> Px:
+    """Draw exact match of the forget set after, against the change of what the edit did not see; gives the bottom in px."""
+    import plotly.graph_objects as go
+
+    left = [edit.groups[FORGET].interval(edit.match(FORGET)[1], seed) for edit in edits]
+    lost = [_change(table[edit.name, TRUE_MATCH, MEMORIZED]) for edit in edits]
+    singles = [edit.repetitions() for edit in edits]
+    before = np.unique([round(table[edit.name, TRUE_MATCH, FORGET]["before"], 6) for edit in edits])
+    ends = _ends(lost, singles, max(edit.length for edit in edits))
+    x = {
+        "title": {"text": variable_words(TRUE_MATCH, "exact match of the forget set after the edit")},
+        "range": ends[0],
+    }
+    y = {
+        "title": {"text": f"memorized, not seen by the edit:<br>{variable_words(TRUE_MATCH, 'change of exact match')}"}
+    }
+    box = Box(LEFT, TITLE + NOTE, WIDTH - 10 - LEFT, HEIGHT)
+    note = "true continuation; upper left: forgotten, and nothing else lost; 95% intervals"
+    panel = sheet.panel(box, "What is forgotten, and what else is lost", note, x=x, y=y | {"range": ends[1]})
+    panel.null_line(ends[0], [0, 0], UNCHANGED)
+    for edit, single, at, change in zip(edits, singles, left, lost, strict=True):
+        if len(single) > 1:
+            _repetitions(panel, edit, single, (float(at.estimate), float(change.estimate)))
+        _point(panel, edit, at, change)
+    cross = {"symbol": "cross-thin", "size": 11, "line": {"width": 2, "color": INK}}
+    unedited = go.Scatter(x=before, y=0 * before, mode="markers", marker=cross, name=UNEDITED, legendgroup=UNEDITED)
+    panel.add(unedited.update(showlegend=True, legendrank=900), "before")
+    _names(panel, edits, left, lost, singles, before, ends)
+    return box.bottom
+
+
+def _change(row: dict[str, Any]) -> Interval:
+    """The change that a row of the table tells, with its ends."""
+    return Interval(*(np.array(row[name]) for name in ("change", "low", "high")))
+
+
+def _ends(lost: list[Interval], singles: list[np.ndarray], length: int) -> list[list[float]]:
+    """The ranges of both axes: the whole continuation, and every change that is shown, with room for names."""
+    ends = [end for interval in lost for end in (interval.estimate, interval.low, interval.high)]
+    shown = np.concatenate([[0.0], np.array(ends, dtype=float), *(single[:, 1] for single in singles)])
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    room = 0.12 * (high - low) + 0.02 * length
+    return [[-0.04 * length, 1.06 * length], [low - room, high + room]]
+
+
+def _point(panel: Panel, edit: Edit, left: Interval, lost: Interval) -> None:
+    """An edit with its two intervals."""
+    import plotly.graph_objects as go
+
+    marker = {"symbol": edit.symbol, "size": 8, "color": edit.colour, "line": {"width": 1, "color": "white"}}
+    if edit.colour == NULL:
+        marker |= {"line": {"width": 1.6, "color": NULL}}
+        _key(panel.sheet, CONTROL, {"symbol": "circle-open", "size": 8, "color": NULL, "line": {"width": 1.6}})
+    bars = {f"error_{side}": whiskers(_listed(interval), edit.colour) for side, interval in (("x", left), ("y", lost))}
+    point = go.Scatter(
+        x=[float(left.estimate)], y=[float(lost.estimate)], mode="markers", marker=marker, name=edit.words, **bars,
+        hovertemplate="%{fullData.name}: %{x:.1f} tokens, change %{y:.1f}<extra></extra>", showlegend=False,
+    )  # fmt: skip
+    panel.add(point, "mean")
+
+
+def _repetitions(
+    panel: Panel, edit: Edit, single: Float[np.ndarray, "repetition 2"], mean: tuple[float, float]
+) -> None:
+    """Small points for the repetitions of an edit, each with a thin line to the pooled one."""
+    import plotly.graph_objects as go
+
+    faint = see_through(edit.colour, 0.4)
+    marker = {"symbol": edit.symbol, "size": 4.5, "color": faint, "line": {"width": 0.8, "color": faint}}
+    _key(panel.sheet, SINGLE, {"symbol": "circle", "size": 4.5, "color": see_through(INK, 0.4)})
+    spokes = [end for x, y in single for end in ((x, y), mean, (None, None))]
+    x, y = zip(*spokes, strict=True)
+    line = {"color": see_through(edit.colour, 0.2), "width": 0.8}
+    about: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False, "name": edit.words}
+    panel.add(go.Scatter(x=x, y=y, mode="lines", line=line, **about), "spokes")
+    panel.add(go.Scatter(x=single[:, 0], y=single[:, 1], mode="markers", marker=marker, **about), "repetitions")
+
+
+def _key(sheet: Sheet, name: str, marker: dict[str, Any]) -> None:
+    """An entry of the legend, once, with no data."""
+    import plotly.graph_objects as go
+
+    if sheet.first(name):
+        meta = {"panel": None, "group": None, "what": "key"}
+        key = go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, legendgroup=name, meta=meta)
+        sheet.figure.add_trace(key.update(showlegend=True, legendrank=950))
+
+
+def _listed(interval: Interval) -> Interval:
+    """One interval as a list of one, as error bars are given."""
+    return Interval(*(np.atleast_1d(end) for end in (interval.estimate, interval.low, interval.high)))
+
+
+def _known(interval: Interval) -> tuple[float, float]:
+    """The ends of an interval; where they are not known, the estimate."""
+    low, high = (float(np.where(np.isnan(end), interval.estimate, end)) for end in (interval.low, interval.high))
+    return low, high
+
+
+def _names(
+    panel: Panel,
+    edits: list[Edit],
+    left: list[Interval],
+    lost: list[Interval],
+    singles: list[np.ndarray],
+    before: Float[np.ndarray, " cross"],
+    ends: list[list[float]],
+) -> None:
+    """The edits' names where they meet nothing, with a line from the point where that is not beside it."""
+    import plotly.graph_objects as go
+
+    size = panel.box.width, panel.box.height
+    scale = np.array([px / (high - low) for px, (low, high) in zip(size, ends, strict=True)])
+    corner, down = np.array([ends[0][0], ends[1][1]]), np.array([1, -1])
+
+    def in_px(x: Any, y: Any) -> np.ndarray:
+        """Places from the upper left corner."""
+        return (np.stack(np.broadcast_arrays(x, y), axis=-1).reshape(-1, 2) - corner) * scale * down
+
+    at, taken = in_px([i.estimate for i in left], [i.estimate for i in lost]), []
+    for point, x, y, single in zip(at, map(_known, left), map(_known, lost), singles, strict=True):
+        ((west, north),), ((east, south),) = in_px(x[0], y[1]), in_px(x[1], y[0])
+        bars = (west, point[1] - 2, east, point[1] + 2), (point[0] - 2, north, point[0] + 2, south)
+        taken += [*np.array(bars), around(point, 6)]
+        taken += [around(each, 2) for each in in_px(*single.T) if np.isfinite(each).all()]
+    ((_, zero),) = in_px(0, 0)
+    taken += [*(around(cross, 6) for cross in in_px(before, 0)), np.array([0, zero - 1, size[0], zero + 1])]
+    letters = [min(len(edit.name), LONGEST_NAME) for edit in edits]
+    spots = free_spots(at, taken, letters, size)
+    for edit, point, spot, count in zip(edits, at, spots, letters, strict=True):
+        led = nearest(point, spot, count)
+        if np.hypot(*(led - point)) > FAR:
+            x, y = (np.array([point, led]) / scale * down + corner).T
+            line = {"color": edit.colour, "width": 0.7}
+            way = go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, name=edit.words)
+            panel.add(way, "leaders")
+    x, y = (spots / scale * down + corner).T
+    fonts = {"size": SMALL, "color": [edit.colour for edit in edits]}
+    names = go.Scatter(
+        x=x, y=y, mode="text", text=[edit.words for edit in edits], textposition="middle center", textfont=fonts,
+        hoverinfo="skip", showlegend=False, name="names",
+    )  # fmt: skip
+    panel.add(names, "names")
