@@ -3,10 +3,12 @@
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import numpy as np
 import typer
 
 from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED
@@ -27,12 +29,13 @@ from localize.cli.inputs import (
     say_inputs,
 )
 from localize.cli.words import say
-from localize.errors import InputError
+from localize.errors import InputError, LocalizeError
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from localize.edit.masks import WeightMask
     from localize.edit.sets import EditSets
     from localize.edit.weight_edit import WeightEdit
     from localize.models.hooks import HookedModel
@@ -57,20 +60,46 @@ class Way(NamedTuple):
     """How edits are made, as the options say."""
 
     action: str
-    method: str
+    method: str | None
     first: int | None
-    fraction: float
+    fractions: tuple[float, ...]
     steps: int
     learning_rate: float
     c: float | None
-    beta: float
+    beta: float | None
     stop_at: float | None
     controls: bool
 
+    def check(self) -> None:
+        """Raise an error for what can be told before a model is loaded."""
+        from localize.edit.masks import check_fraction
+        from localize.edit.unlearn import METHODS
+
+        if self.action not in ACTIONS:
+            raise InputError(f"--action {self.action}: not one of {', '.join(ACTIONS)}.")
+        if self.method is not None and self.method not in METHODS:
+            raise InputError(f"--method {self.method}: not one of {', '.join(METHODS)}.")
+        unused = {
+            "unlearn": (),
+            "rewrite": ("method", "first", "beta"),
+            "zero": ("method", "first", "beta", "c", "stop_at"),
+        }
+        for option in unused[self.action]:
+            if getattr(self, option) is not None:
+                raise InputError(
+                    f"--{option.replace('_', '-')}: means nothing to --action {self.action}; leave it out."
+                )
+        for fraction in self.fractions:
+            check_fraction(fraction, "--fraction")
+
+    def name(self, fraction: float) -> str:
+        """Of an edit that is not a control."""
+        return f"{'zeroed units' if self.action == 'zero' else 'top'} {100 * fraction:g} %"
+
     @property
-    def name(self) -> str:
-        """Of the edit that is not a control."""
-        return "zeroed units" if self.action == "zero" else f"top {100 * self.fraction:g} %"
+    def names(self) -> tuple[str, ...]:
+        """Of all edits that are not controls."""
+        return tuple(self.name(fraction) for fraction in self.fractions)
 
 
 @app.command()
@@ -79,7 +108,9 @@ def edit(
     paragraphs: Source = None,
     out: Out = Path("edited"),
     action: Annotated[str, typer.Option(help=f"One of {', '.join(ACTIONS)}.")] = "unlearn",
-    method: Annotated[str, typer.Option(help="Of unlearn: contrastive, npo or gradient_difference.")] = "contrastive",
+    method: Annotated[
+        str | None, typer.Option(help="Of unlearn: contrastive, npo or gradient_difference; the first if left out.")
+    ] = None,
     forget: Annotated[int, typer.Option(help="Forget so many paragraphs, each of another cluster.")] = 10,
     group: Annotated[
         str,
@@ -93,14 +124,17 @@ def edit(
     first: Annotated[
         int | None, typer.Option(help="Of unlearn: the forget term is of the first so many continuation tokens.")
     ] = None,
-    fraction: Annotated[float, typer.Option(help="Share of the blocks' weights that may change.")] = 0.01,
+    fraction: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of the blocks' weights that may change; may be repeated. 0.01 if left out."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Steps of AdamW, at most.")] = 20,
     learning_rate: Annotated[float, typer.Option(help="Of each step.")] = 1e-3,
     c: Annotated[
         float | None,
-        typer.Option(help="Weight of the forget set's term, the keep set's is 1; 0.1 to unlearn, 1 to rewrite."),
+        typer.Option(help="Weight of the forget set's term, the keep set's is 1; 0.1 for contrastive, else 1."),
     ] = None,
-    beta: Annotated[float, typer.Option(help="Of npo: how soon its forget term fades.")] = 0.1,
+    beta: Annotated[float | None, typer.Option(help="Of npo: how soon its forget term fades; 0.1 if left out.")] = None,
     stop_at: Annotated[
         float | None, typer.Option(help="Stop at this exact match: of the forget set, or of the new text.")
     ] = None,
@@ -128,11 +162,11 @@ def edit(
     seed: Annotated[int, typer.Option(help="Seed of the first repeat; the next ones follow.")] = 0,
 ) -> None:
     """Edit some paragraphs out of a model; write the edits, their signatures before and after, a table and a figure."""
-    if action not in ACTIONS:
-        raise InputError(f"--action {action}: not one of {', '.join(ACTIONS)}.")
     check_options(out, forget=forget, steps=steps, repeats=repeats, sample=sample)
     if relearn < 0:
         raise InputError(f"--relearn {relearn}: must be at least 0.")
+    way = Way(action, method, first, tuple(fraction or (0.01,)), steps, learning_rate, c, beta, stop_at, controls)
+    way.check()
     if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
         raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
     from localize import edit_table, evaluate_edit, load_paragraphs, plots, unseen_paragraphs
@@ -148,15 +182,20 @@ def edit(
     elif model is None:
         text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
     say_inputs(hooked, read, whole)
-    way = Way(action, method, first, fraction, steps, learning_rate, c, beta, stop_at, controls)
     changes: dict[str, list[Change]] = {}
     relearned: dict[str, MemorizationSignature] = {}
+    failed: list[str] = []
     for repeat in range(seed, seed + repeats):
         dealt = _dealt(hooked, read, forget, group, paragraph, repeat)
         own = [part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep)]
         jobs = _jobs(hooked, own[0], own[1], way, repeat)
         for label, job in jobs.items():
-            made = job()
+            try:
+                made = job()
+            except LocalizeError as error:
+                failed.append(f"seed {repeat}, {label}: {error}")  # the others are still worth having
+                say(failed[-1])
+                continue
             say(f"seed {repeat}, {label}: {made!r}")
             change = evaluate_edit(hooked, made, read, general=text, seed=repeat)
             _save(
@@ -168,11 +207,13 @@ def edit(
                 for of, signature in runs.items():
                     signature.save(out / f"{_slug(of)}-seed{repeat}-relearned.zarr.zip")
                 relearned |= runs if repeat == seed else {}
-            if export is not None and repeat == seed and label == way.name:
+            if export is not None and repeat == seed and label == way.names[0]:
                 made.export(hooked, export)
+    if not changes:
+        raise LocalizeError(failed[0])
     with warnings.catch_warnings(record=True) as notes:
         table = edit_table(changes, seed=seed)
-        _write(out, table, changes, [label for label in changes if label != way.name])
+        _write(out, table, changes, [label for label in changes if label not in way.names])
     _print(table)
     for note in dict.fromkeys(str(note.message) for note in notes):
         say(f"Note: {note}")
@@ -184,16 +225,18 @@ def edit(
     say(f"Wrote {out}: edits, signatures before and after, changes.csv and editing.html")
     if export is not None:
         say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
+    if failed:
+        raise LocalizeError(f"{len(failed)} edits could not be made; the first: {failed[0]}")
 
 
 def _dealt(
     model: "HookedModel", paragraphs: "Paragraphs", count: int, group: str, ids: list[str] | None, seed: int
 ) -> "EditSets":
     """The sets of one repeat: paragraphs of a group drawn by the seed, or those named."""
-    import numpy as np
-
     from localize import edit_sets
-    from localize.edit.sets import EditSets
+    from localize.edit.sets import EditSets, deal_kept
+    from localize.measure.labels import groups_of
+    from localize.measure.recall import recall_of
 
     if not ids:
         return edit_sets(model, paragraphs, forget=count, group=group, seed=seed)
@@ -205,30 +248,59 @@ def _dealt(
         raise InputError(
             f"--paragraph: the {len(ids)} named leave {free.sum()} in other clusters; two or more are needed."
         )
-    rest = edit_sets(model, paragraphs[free].with_groups(["kept"] * int(free.sum())), forget=1, group="kept", seed=seed)
-    return EditSets(paragraphs[chosen], rest.keep, None)
+    rest = paragraphs[free]
+    kept = deal_kept(rest, groups_of(rest, recall_of(model, rest)), 0.5, seed)
+    return EditSets(paragraphs[chosen], rest[kept], None)
 
 
 def _jobs(
     model: "HookedModel", forget: "Paragraphs", keep: "Paragraphs", way: Way, seed: int
 ) -> "dict[str, Callable[[], WeightEdit]]":
-    """The edit asked for by its name, and its controls by theirs, still to be made."""
-    from localize import mask_controls, perturb_prefix, rewrite, top_weights, unlearn, zero_units
+    """The edits asked for by their names, and their controls by theirs, still to be made."""
+    from localize import rewrite, unlearn, zero_units
 
     if way.action == "zero":
-        return {way.name: lambda: zero_units(model, forget, keep, way.fraction)}
-    how: dict[str, Any] = {"steps": way.steps, "learning_rate": way.learning_rate, "stop_at": way.stop_at}
-    if way.c is not None:
-        how["c"] = way.c
-    mask = top_weights(model, forget, way.fraction)
-    masks = {way.name: mask} | (mask_controls(model, forget, mask, seed=seed) if way.controls else {})
-    if way.action == "rewrite":
-        copies = perturb_prefix(model, forget, draws=1, seed=seed)
-        return {
-            label: partial(rewrite, model, (forget, copies), keep, chosen, **how) for label, chosen in masks.items()
-        }
+        return {way.name(x): partial(zero_units, model, forget, keep, x) for x in way.fractions}
+    how: dict[str, Any] = {"steps": way.steps, "learning_rate": way.learning_rate, "stop_at": way.stop_at, "c": way.c}
     how |= {"method": way.method, "beta": way.beta, "first": way.first}
-    return {label: partial(unlearn, model, forget, keep, chosen, **how) for label, chosen in masks.items()}
+    how = {option: value for option, value in how.items() if value is not None}
+    masks = _masks(model, forget, way, seed)
+    if way.action == "unlearn":
+        return {label: partial(unlearn, model, forget, keep, mask, **how) for label, mask in masks.items()}
+    pairs = _pairs(model, forget, seed)
+    return {label: partial(rewrite, model, pairs, keep, mask, **how) for label, mask in masks.items()}
+
+
+def _masks(model: "HookedModel", forget: "Paragraphs", way: Way, seed: int) -> "dict[str, WeightMask]":
+    """A mask for each fraction and, if asked for, what it is held against; all weights are that once."""
+    from localize import mask_controls, top_weights
+
+    masks = {}
+    for fraction in way.fractions:
+        mask = masks[way.name(fraction)] = top_weights(model, forget, fraction)
+        for label, control in mask_controls(model, forget, mask, seed=seed).items() if way.controls else ():
+            masks["all" if label == "all" else f"{label} {100 * fraction:g} %"] = control
+    return masks
+
+
+def _pairs(model: "HookedModel", forget: "Paragraphs", seed: int) -> "tuple[Paragraphs, Paragraphs]":
+    """The paragraphs and what the model says with one prefix token replaced; those that it says all the same are left out."""
+    import torch
+
+    from localize import perturb_prefix
+
+    copies = torch.from_numpy(
+        perturb_prefix(model, forget, draws=1, seed=seed)["copy_tokens"].values[:, 0].copy()
+    ).long()
+    other = (copies[:, forget.prefix_length :] != forget.continuations).any(1).numpy()
+    for row in np.flatnonzero(~other):
+        say(f"  {forget.ids[row]!r} is said with any prefix token replaced: it has no other text to be taught")
+    if not other.any():
+        raise InputError(
+            "--action rewrite: no paragraph changes when one of its prefix tokens does; there is nothing to teach."
+        )
+    said = replace(forget, tokens=copies, true_tokens=None, texts=None)
+    return forget[other], said[other]
 
 
 def _save(out: Path, name: str, made: "WeightEdit", change: "Change") -> None:

@@ -1,1 +1,1 @@
-"""Changing a few weights of a model: which ones."""
+"""Changing a few weights of a model: which ones, how, and what else moves."""

@@ -17,6 +17,7 @@ from localize.edit.weight_edit import WeightEdit
 from localize.errors import LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import SHOW_AFTER
+from localize.measure.labels import plain_value
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 
@@ -45,7 +46,9 @@ class Steps(NamedTuple):
     def check(self, caller: str) -> None:
         """Raise a `LocalizeError` if an option is out of range."""
         for name, value, low in (("steps", self.steps, 1), ("per_step", self.per_step, 1)):
-            if value is not None and (not isinstance(value, int | np.integer) or value < low):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low
+            ):
                 raise LocalizeError(f"{caller}: {name}={value} must be a whole number of at least {low}.")
         if not 0 < self.learning_rate < math.inf:
             raise LocalizeError(f"{caller}: learning_rate={self.learning_rate} must be finite and above 0.")
@@ -106,6 +109,14 @@ class ChosenWeights:
             else:
                 weight[at] = part.to(weight.dtype)
 
+    def restore(self) -> None:
+        """Put the values back that were there when this was made, one matrix after the other: nothing large is allocated."""
+        for (weight, at), old in zip(self._places.values(), self.before.values(), strict=True):
+            if at is None:
+                weight.copy_(old.view(weight.shape))
+            else:
+                weight[at] = old
+
     @property
     def cells(self) -> Sequence[Cell]:
         """The matrices that have chosen weights."""
@@ -119,7 +130,7 @@ def weights_put_back(model: HookedModel, mask: WeightMask) -> Iterator[ChosenWei
     try:
         yield chosen
     finally:
-        chosen.write(torch.cat(list(chosen.before.values())))
+        chosen.restore()
 
 
 def edited(
@@ -136,7 +147,7 @@ def edited(
     Raises:
         LocalizeError: If the mask is empty or of another model, a loss is not finite, or no weight changed.
     """
-    caller = call["measurement"]
+    caller, call = call["measurement"], {name: plain_value(value) for name, value in call.items()}
     how.check(caller)
     mask.check(model, caller)
     log: list[dict[str, float]] = []
@@ -150,7 +161,7 @@ def edited(
         descend(model, chosen, terms, how, caller=caller, on_step=on_step)
         after = chosen.by_cell()
     before = {cell: values.cpu() for cell, values in chosen.before.items()}
-    edit = WeightEdit.of(mask, before, {cell: values.cpu() for cell, values in after.items()}, {**call, "log": log})
+    edit = WeightEdit.of(mask, before, {cell: values.cpu() for cell, values in after.items()}, call | {"log": log})
     if model.weights_hash() != mask.weights_hash:
         raise LocalizeError(
             f"{caller}: a weight outside the mask changed meanwhile; somebody else trains {model.name}?"
@@ -168,9 +179,12 @@ def descend(
         for step in range(how.steps + 1):
             values.grad, told = _gradient(model, chosen, terms, how, step)
             if wrong := [name for name, value in told.items() if not math.isfinite(value.loss)]:
+                lost = f"{caller}: the loss of the {wrong[0]} set is {told[wrong[0]].loss}"
+                if step == 0:
+                    raise LocalizeError(f"{lost} before the first step (damaged weights, or a dtype too narrow?).")
                 raise LocalizeError(
-                    f"{caller}: the loss of the {wrong[0]} set is {told[wrong[0]].loss} after step {step} of {how.steps}; the model "
-                    f"is as it was before. A learning_rate below {how.learning_rate:g} is needed."
+                    f"{lost} after step {step} of {how.steps}; the model is as it was before. A learning_rate below "
+                    f"{how.learning_rate:g} is needed."
                 )
             if on_step(step, told) or step == how.steps:
                 return

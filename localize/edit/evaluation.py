@@ -36,7 +36,7 @@ def evaluate_edit(
     """Recall before and after an edit: of what it should remove, of what it should hold, and of what it never saw.
 
     Groups follow from the edit, which knows its paragraphs: `forget`; `near_duplicate`, in the cluster of one of these; `kept_...`, the
-    keep set by its recall; all others by theirs, before the edit: `memorized`, `partial`, `not_memorized`.
+    keep set and its near-duplicates by their recall; all others by theirs, before the edit: `memorized`, `partial`, `not_memorized`.
 
     Args:
         model: A hooked model, not edited; it is edited for a while, and is then as it was, to the bit.
@@ -54,7 +54,8 @@ def evaluate_edit(
         `rewritten_nll`. `.table()` tells the changes.
 
     Raises:
-        InputError: If none of the paragraphs is of the forget set, or they do not fit.
+        InputError: If none of the paragraphs is of the forget set, one of the general text is a near-duplicate of what the edit saw, or
+            they do not fit.
         LocalizeError: If the edit is of another model.
     """
     if draws < 1:
@@ -64,6 +65,7 @@ def evaluate_edit(
         named = [f"{GENERAL} {name}" for name in general.ids]
         paragraphs = joined(paragraphs, general, ids=named)
         groups += [GENERAL] * len(general)
+        _check_unseen(paragraphs, groups)
     own = paragraphs.with_own_continuation(model).tokens
     paragraphs = paragraphs.with_groups(groups)
     told = {name: edit.call[name] for name in edit.call if name not in ("forget", "keep", "new", "log")}
@@ -90,19 +92,27 @@ def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list
             f"evaluate_edit: none of the {len(paragraphs)} paragraphs of {paragraphs.source} is among the {len(forgotten)} that the "
             "edit was to forget."
         )
-    near = np.isin(paragraphs.clusters, paragraphs.clusters[in_forget])
+    in_keep = np.array([digest in kept for digest in digests])
+    near, near_kept = (np.isin(paragraphs.clusters, paragraphs.clusters[part]) for part in (in_forget, in_keep))
     recalled = groups_of(_ungrouped(paragraphs), recall_of(model, paragraphs))
     assert set(recalled) <= set(RECALL_GROUPS)
-    return [
-        FORGET
-        if in_forget[row]
-        else f"{KEPT}_{recalled[row]}"
-        if digest in kept
-        else NEAR_DUPLICATE
-        if near[row]
-        else str(recalled[row])
-        for row, digest in enumerate(digests)
-    ]
+    roles = np.where(near_kept, np.char.add(f"{KEPT}_", recalled.astype(str)), recalled.astype(str)).astype(object)
+    roles[near & ~in_keep] = NEAR_DUPLICATE
+    roles[in_forget] = FORGET
+    return roles.tolist()
+
+
+def _check_unseen(paragraphs: Paragraphs, groups: list[str]) -> None:
+    """Raise an `InputError` if general text is near what the edit saw."""
+    group, clusters = np.array(groups), paragraphs.clusters
+    unseen = np.isin(group, (*RECALL_GROUPS, GENERAL))
+    leaked = np.flatnonzero((group == GENERAL) & np.isin(clusters, clusters[~unseen]))
+    if len(leaked):
+        other = int(np.flatnonzero((clusters == clusters[leaked[0]]) & ~unseen)[0])
+        raise InputError(
+            f"evaluate_edit: {paragraphs.ids[leaked[0]]!r} is a near-duplicate of {paragraphs.ids[other]!r}, which the edit saw as "
+            f"{groups[other]}; general text must be none of it."
+        )
 
 
 def _measured(

@@ -42,7 +42,8 @@ class WeightMask:
         return sum(rows * columns for rows, columns in self.shapes.values())
 
     def __repr__(self) -> str:
-        return f"WeightMask({len(self):,} of {self.total:,} weights, {len(self) / self.total:.3%}, in {len(self.shapes)} matrices)"
+        share = len(self) / max(self.total, 1)
+        return f"WeightMask({len(self):,} of {self.total:,} weights, {share:.3%}, in {len(self.shapes)} matrices)"
 
     def matrix(self, layer: int, component: str) -> Bool[Tensor, "input output"]:
         """Which weights of one component are chosen.
@@ -65,13 +66,16 @@ class WeightMask:
             counts[layer] += len(chosen)
         return counts
 
-    def check(self, model: HookedModel, caller: str) -> None:
-        """Raise a `LocalizeError` in the caller's name if the mask is empty, of another model, or damaged."""
+    def check(self, model: HookedModel, caller: str, *, weights: bool = True) -> None:
+        """Raise a `LocalizeError` in the caller's name if the mask is empty, of another model, or damaged.
+
+        Without `weights` any model of the same shape will do, an edited one, say.
+        """
         if len(self) == 0:
             raise LocalizeError(f"{caller}: the mask chooses no weight; at least one is needed.")
         if fault := wrong_places(self.indices, self.shapes):
             raise LocalizeError(f"{caller}: mask: {fault}")
-        if self.weights_hash != model.weights_hash():
+        if weights and self.weights_hash != model.weights_hash():
             raise LocalizeError(
                 f"{caller}: the mask is of other weights than those of {model.name}; choose it from this model, unedited."
             )
@@ -82,17 +86,30 @@ class WeightMask:
                 )
 
     def random_like(self, seed: int) -> "WeightMask":
-        """As many random weights in each matrix: the control of the same size and shape.
+        """As many random weights in each matrix, none of them the mask's own: the control of the same size and shape.
 
-        Each matrix's are drawn without replacement, keyed by the seed and its place; some of the mask's own may be among them.
+        Each matrix's are drawn without replacement, keyed by the seed and its place.
+
+        Raises:
+            LocalizeError: If more than half of a matrix is chosen, so that it has too few others.
         """
         indices = {}
         for (layer, component), chosen in self.indices.items():
-            rows, columns = self.shapes[layer, component]
+            others = (~self.matrix(layer, component)).flatten().nonzero()[:, 0]
+            if len(others) < len(chosen):
+                raise LocalizeError(
+                    f"random_like: {len(chosen):,} weights of layer {layer} {component} are chosen, {len(others):,} are not; as many "
+                    "others are needed."
+                )
             generator = np.random.default_rng(keyed_integer(2**32, "random weights", seed, layer, component))
-            drawn = generator.choice(rows * columns, len(chosen), replace=False, shuffle=False)
-            indices[layer, component] = torch.from_numpy(np.sort(drawn))
+            drawn = generator.choice(len(others), len(chosen), replace=False, shuffle=False)
+            indices[layer, component] = others[np.sort(drawn)]
         return WeightMask(indices, self.shapes, self.weights_hash)
+
+    @property
+    def has_random_like(self) -> bool:
+        """Whether every matrix has as many weights that are not chosen as chosen ones."""
+        return all(2 * len(chosen) <= np.prod(self.shapes[cell]) for cell, chosen in self.indices.items())
 
 
 def top_weights(
@@ -132,7 +149,9 @@ def top_weights(
 
 
 def largest_weights(
-    model: HookedModel, scores: Mapping[tuple[int, str], Float[Tensor, "_ _"]], fraction: float = 0.001
+    model: HookedModel,
+    scores: Mapping[tuple[int, str], Float[Tensor, "_ _"] | Float[np.ndarray, "_ _"]],
+    fraction: float = 0.001,
 ) -> WeightMask:
     """The weights with the largest scores, in one ranking over all matrices given: a mask from any localizer.
 
@@ -152,6 +171,7 @@ def largest_weights(
     check_fraction(fraction, "largest_weights")
     if not scores:
         raise LocalizeError("largest_weights: scores of at least one (layer, component) are needed.")
+    scores = {cell: torch.as_tensor(matrix) for cell, matrix in scores.items()}
     for (layer, component), matrix in scores.items():
         if matrix.shape != (shape := model.weight(layer, component).shape):
             raise LocalizeError(
@@ -222,25 +242,30 @@ def mask_controls(
         batch_size: Paragraphs a backward pass.
 
     Returns:
-        "random": `mask.random_like(seed)`. "all": every weight of the blocks. "other layers": as many weights as the mask has, of the
-        components that it was chosen from, with the largest gradients of the paragraphs' mean NLL in the layers that it does not
-        name. It names the fewest layers that together hold at least half of its weights, of equal ones the lower. "other layers" is
-        left out if no layer is left, or fewer weights than the mask has.
+        "random": `mask.random_like(seed)`, left out if more than half of a matrix is chosen. "all": every weight of the blocks, left
+        out if the mask is that. "other layers": as many weights as the mask has, none of them its own, of the components that it was
+        chosen from, with the largest gradients of the paragraphs' mean NLL in the layers that it does not name. It names the fewest
+        layers that together hold at least half of its weights, of equal ones the lower. "other layers" is left out if too few
+        weights are left.
 
     Raises:
         LocalizeError: If the mask is empty, damaged or of another model.
         InputError: If the paragraphs do not fit the model.
     """
     mask.check(model, "mask_controls")
-    controls = {"random": mask.random_like(seed), "all": choose_weights(model)}
+    controls = {"random": mask.random_like(seed)} if mask.has_random_like else {}
+    if len(everything := choose_weights(model)) > len(mask):
+        controls["all"] = everything
     others = sorted(set(range(model.n_layers)) - set(named_layers(mask)))
     components = {component for _, component in mask.shapes}
     cells = [(layer, component) for layer in others for component in COMPONENTS if component in components]
-    if sum(model.weight(*cell).numel() for cell in cells) < len(mask):
+    if sum(model.weight(*cell).numel() - len(mask.indices.get(cell, ())) for cell in cells) < len(mask):
         return controls
     gradients = _mean_gradients(model, paragraphs, cells, batch_size, "mask controls")
-    largest = largest_count(model, {cell: gradients[cell].abs_() for cell in cells}, len(mask), "mask_controls")
-    return controls | {"other layers": largest}
+    sizes = {cell: gradients[cell].abs_() for cell in cells}
+    for cell in set(cells) & mask.indices.keys():
+        sizes[cell].view(-1)[mask.indices[cell].to(sizes[cell].device)] = -1.0  # its own weights come last
+    return controls | {"other layers": largest_count(model, sizes, len(mask), "mask_controls")}
 
 
 def named_layers(mask: WeightMask) -> list[int]:

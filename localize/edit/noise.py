@@ -78,7 +78,8 @@ def noise(
 
     A draw gives every weight of the model one standard normal, keyed by seed, draw and place: the same at every k, strength and
     choice. A smaller k is a part of every larger one. The control, "random", takes for each draw other random weights, in each
-    matrix as many as the first group of `chosen_by` has there. The weights are put back to the bit, after an interrupt too.
+    matrix as many as the first group of `chosen_by` has there; by chance some of these may be among them. The weights are put back
+    to the bit, after an interrupt too.
 
     Text that is said with little confidence loses its exact match to almost any noise: compare the rise in NLL too.
 
@@ -232,7 +233,7 @@ def largest_places(
 
     Of equal gradients those of earlier matrices and places come first, so that a smaller count is a part of a larger one.
     """
-    found = set_gradients(model, paragraphs, half, batch_size=batch_size, what="weights to noise").by_set
+    found = set_gradients(model, paragraphs, half, batch_size=batch_size, what="weights to noise", cells=cells).by_set
     chosen: dict[bool, list[Places]] = {}
     for choosing in (False, True):
         sizes = {cell: found[choosing][cell].abs() for cell in cells}

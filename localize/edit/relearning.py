@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from localize.axes import FORGET
 from localize.edit.descent import Steps, Value, descend, weights_put_back
 from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import nll
@@ -41,7 +40,7 @@ def relearn(
         model: A hooked model, edited or not; it stays as it is.
         taught: Paragraphs whose mean NLL is lowered; of their `tokens`.
         watched: Others, measured alike and not taught.
-        mask: The only weights that may change; None for all of the blocks' components.
+        mask: The only weights that may change, of the unedited model too; None for all of the blocks' components.
         steps: Of AdamW over all that are taught, without decay.
         learning_rate: Of each.
         batch_size: Paragraphs a backward pass.
@@ -61,14 +60,16 @@ def relearn(
     both = both.with_groups([TAUGHT] * len(taught) + [WATCHED] * (len(both) - len(taught)))
     recall, seen = recall_of(model, both), list[Recall]()
     mask = choose_weights(model) if mask is None else mask
-    mask.check(model, "relearn")
+    mask.check(model, "relearn", weights=False)
 
     def on_step(step: int, values: Mapping[str, Value]) -> bool:
-        seen.append(measure_recall(model, both.recall_tokens, both.prefix_length, show=False))
+        seen.append(
+            measure_recall(model, both.recall_tokens, both.prefix_length, batch_size=4 * batch_size, show=False)
+        )
         return False
 
     with weights_put_back(model, mask) as chosen:
-        descend(model, chosen, [nll(FORGET, taught, 1.0)], how, caller="relearn", on_step=on_step)
+        descend(model, chosen, [nll(TAUGHT, taught, 1.0)], how, caller="relearn", on_step=on_step)
     arrays = {
         "relearned_exact_match": np.stack([each.exact_match for each in seen], axis=1).astype(float),
         "relearned_nll": np.stack([each.token_nll.mean(1) for each in seen], axis=1),

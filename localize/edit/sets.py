@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from localize.axes import MEMORIZED, OWN
 from localize.errors import InputError, LocalizeError
@@ -70,17 +70,26 @@ def edit_sets(
             f"edit_sets: forget={forget} must lie in 1..{len(chosen)}, the clusters of {group} paragraphs."
         )
     forgotten = np.sort(chosen[:forget])
-    free = ~np.isin(clusters, clusters[forgotten])
-    first_group = {cluster: groups[np.argmax(clusters == cluster)] for cluster in np.unique(clusters[free])}
+    free = np.flatnonzero(~np.isin(clusters, clusters[forgotten]))
+    if not len(free):
+        raise LocalizeError(f"edit_sets: forget={forget} leaves no cluster to keep.")
+    kept = free[deal_kept(paragraphs[free], groups[free], keep, seed)]
+    left = np.setdiff1d(np.arange(len(paragraphs)), np.concatenate([forgotten, kept]))
+    return EditSets(paragraphs[forgotten], paragraphs[kept], paragraphs[left] if len(left) else None)
+
+
+def deal_kept(
+    paragraphs: Paragraphs, groups: Shaped[np.ndarray, " paragraph"], share: float, seed: int
+) -> Int[np.ndarray, " row"]:
+    """Rows to keep, ascending: that share of the clusters of every group, at least one; a cluster is of its first paragraph's group."""
+    clusters = paragraphs.clusters
+    first_group = {cluster: groups[np.argmax(clusters == cluster)] for cluster in np.unique(clusters)}
     kept: list[int] = []
     for name in sorted(set(first_group.values())):
-        of_group = np.flatnonzero(free & np.isin(clusters, [c for c, g in first_group.items() if g == name]))
+        of_group = np.flatnonzero(np.isin(clusters, [c for c, g in first_group.items() if g == name]))
         dealt = _shuffled(paragraphs, of_group, "keep", seed)
-        kept += [row for rows in dealt[: max(1, round(keep * len(dealt)))] for row in rows]
-    if not kept:
-        raise LocalizeError(f"edit_sets: forget={forget} leaves no cluster to keep.")
-    left = np.setdiff1d(np.arange(len(paragraphs)), np.concatenate([forgotten, kept]))
-    return EditSets(paragraphs[forgotten], paragraphs[np.sort(kept)], paragraphs[left] if len(left) else None)
+        kept += [row for rows in dealt[: max(1, round(share * len(dealt)))] for row in rows]
+    return np.sort(kept)
 
 
 def _shuffled(paragraphs: Paragraphs, rows: Int[np.ndarray, " row"], what: str, seed: int) -> list[list[int]]:
@@ -139,6 +148,8 @@ def rewritten_to(
     else:
         continuation = copies["copy_tokens"].attrs["continuation"] if "copy_tokens" in copies else OWN
         said = copies_held(model, paragraphs, copies, kind, continuation, "rewrite")[0][:, prefix:]
+    if len(set(paragraphs.hashes)) < len(paragraphs):
+        raise InputError("rewrite: a paragraph stands twice; each can be taught one new continuation.")
     same = (said == paragraphs.continuations).all(1)
     if bool(same.any()):
         row = int(same.int().argmax())

@@ -27,7 +27,8 @@ def zero_units(
         model: A hooked model; it stays as it is.
         forget: Paragraphs to forget; of their `tokens`.
         keep: Paragraphs to hold.
-        fraction: Of the blocks' weights that may change, in (0, 1]: whole units are taken, as many as fit, at least one.
+        fraction: Of the blocks' weights that may change, in (0, 1]: whole units are taken, as many as fit
+            and are estimated to help, at least one.
         batch_size: Paragraphs a backward pass.
 
     Returns:
@@ -44,7 +45,7 @@ def zero_units(
     check_apart(model, forget, keep, "zero_units")
     rise = unit_effects(model, forget, batch_size) - unit_effects(model, keep, batch_size)
     count = max(1, min(rise.numel(), int(fraction * block_weight_count(model) / model.d_model)))
-    order = rise.flatten().argsort(descending=True, stable=True)[:count]
+    order = rise.flatten().argsort(descending=True, stable=True)[: min(count, max(1, int((rise > 0).sum())))]
     units = [(int(place) // model.d_mlp, int(place) % model.d_mlp) for place in order]
     mask = _rows_of(model, units)
     call = {

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from localize.axes import FORGET
 from localize.edit.descent import Steps, Value, edited
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 KEEP = "keep"
-METHODS = ("contrastive", "npo", "gradient_difference")
+METHODS = {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
+"""Ways to unlearn, each with the weight of its forget term where none is asked for: that of its source."""
 
 
 def unlearn(
@@ -29,7 +30,7 @@ def unlearn(
     mask: WeightMask | None = None,
     *,
     method: str = "contrastive",
-    c: float = 0.1,
+    c: float | None = None,
     beta: float = 0.1,
     first: int | None = None,
     steps: int = 20,
@@ -58,20 +59,22 @@ def unlearn(
         keep: Paragraphs whose continuations the model should go on saying; own ones hold what it says itself.
         mask: The only weights that may change; None for all of the blocks' components. See `top_weights`, `choose_weights`.
         method: "contrastive", "npo" or "gradient_difference".
-        c: Weight of the forget term, above 0.
+        c: Weight of the forget term, above 0; None for that of the method's source, see below.
         beta: How soon the forget term of "npo" fades, per nat of the whole continuation; above 0.
         first: The forget term is of the first so many continuation tokens alone, and so is the exact match of `stop_at` and the log;
             None for all of them. A few are enough to stop a recital where it begins; see `evaluate_edit` for what stays behind them.
         steps: Of AdamW, at most; they see both sets whole, unless `per_step` is given.
         learning_rate: Of each step.
         weight_decay: Decoupled, and of the mask's weights alone.
-        stop_at: Stop as soon as the forget set's mean exact match (tokens) is at most this; None takes all steps.
+        stop_at: Stop as soon as the forget set's mean exact match (tokens) is at most this; None takes all steps. Every step must see
+            the whole set.
         batch_size: Paragraphs a backward pass.
         per_step: Paragraphs of each set that a step sees, drawn anew; None for all.
         seed: Of that draw.
 
     Returns:
-        What changed. `call["log"]` tells both terms' values and exact match before each step and after the last.
+        What changed. `call["log"]` tells both terms' values and exact match before each step and after the last, of the paragraphs
+        that the step saw.
 
     Raises:
         InputError: If the sets overlap, share near-duplicates, or do not fit the model.
@@ -79,14 +82,16 @@ def unlearn(
             or nothing changed.
 
     Source:
-        "contrastive" (c = 0.1): Stoehr et al. 2024, section 7. "gradient_difference" (c = 1): Liu et al. 2022. "npo": Zhang et al. 2024.
+        "contrastive" (c = 0.1): Stoehr et al. 2024, section 7. "gradient_difference" (c = 1): Liu et al. 2022. "npo" (c = 1): Zhang et
+        al. 2024.
     """
     if method not in METHODS:
         raise LocalizeError(f"unlearn: method={method!r} is not one of {', '.join(METHODS)}.")
+    c = METHODS[method] if c is None else c
     _check_positive("unlearn", c=c, beta=beta)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
     how.check("unlearn")
-    _check_stop("unlearn", stop_at)
+    _check_stop("unlearn", stop_at, per_step, len(forget))
     check_apart(model, forget, keep, "unlearn")
     if first is not None and not 1 <= first <= forget.continuation_length:
         raise LocalizeError(
@@ -99,8 +104,8 @@ def unlearn(
     options: dict[str, Any] = {"measurement": "unlearn", "method": method, "c": c, "first": first}
     if npo:
         options["beta"] = beta
-    reached: Callable[[Value], bool] | None = None if stop_at is None else lambda value: value.exact_match <= stop_at
-    return _go(model, mask, [forgotten, kept], how, options, reached, {"stop_at": stop_at}, forget)
+    enough = None if stop_at is None else Enough(stop_at, lambda value: value.exact_match <= stop_at, "at most")
+    return _go(model, mask, [forgotten, kept], how, options, enough, forget)
 
 
 def rewrite(
@@ -153,15 +158,28 @@ def rewrite(
     _check_positive("rewrite", c=c)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
     how.check("rewrite")
-    _check_stop("rewrite", stop_at)
     forget, copies = pairs
+    _check_stop("rewrite", stop_at, per_step, len(forget))
     new = rewritten_to(model, forget, copies, kind)
     check_apart(model, forget, keep, "rewrite")
     terms = [nll("new", new, c), divergence(model, KEEP, keep, 1.0, batch_size)]
-    reached: Callable[[Value], bool] | None = None if stop_at is None else lambda value: value.exact_match >= stop_at
+    enough = None if stop_at is None else Enough(stop_at, lambda value: value.exact_match >= stop_at, "at least")
     taught = {digest.hex(): row for digest, row in zip(forget.hashes, new.continuations.tolist(), strict=True)}
-    options = {"measurement": "rewrite", "c": c}
-    return _go(model, mask, terms, how, options, reached, {"stop_at": stop_at, "new": taught}, forget)
+    return _go(model, mask, terms, how, {"measurement": "rewrite", "c": c, "new": taught}, enough, forget)
+
+
+class Enough(NamedTuple):
+    """When to stop.
+
+    Attributes:
+        stop_at: Exact match of the first term's paragraphs, tokens.
+        reached: Whether a value is that far.
+        words: "at most" or "at least".
+    """
+
+    stop_at: float
+    reached: Callable[[Value], bool]
+    words: str
 
 
 def _go(
@@ -170,17 +188,16 @@ def _go(
     terms: Sequence[Term],
     how: Steps,
     options: Mapping[str, Any],
-    reached: Callable[[Value], bool] | None,
-    more: Mapping[str, Any],
+    enough: Enough | None,
     forget: Paragraphs,
 ) -> WeightEdit:
     """Take the steps; the call tells the options and which paragraphs were forgotten and kept."""
-    first, keep = terms[0], terms[1]
+    first, keep = terms
     mask = choose_weights(model) if mask is None else mask
     call = {
         **options,
         **how._asdict(),
-        **more,
+        "stop_at": None if enough is None else enough.stop_at,
         "masked": len(mask),
         "of": mask.total,
         "forget": [digest.hex() for digest in forget.hashes],
@@ -188,18 +205,21 @@ def _go(
     }
 
     def stop(step: int, values: Mapping[str, Value]) -> bool:
-        return reached is not None and reached(values[first.name])
+        if enough is None or not enough.reached(value := values[first.name]):
+            return False
+        if step == 0:
+            raise LocalizeError(
+                f"{options['measurement']}: the exact match of the {first.name} set is {value.exact_match:g} before the first step, "
+                f"{enough.words} stop_at={enough.stop_at:g}; there is nothing to do."
+            )
+        return True
 
-    return edited(model, mask, terms, how, call=call, stop=stop if reached else _never)
+    return edited(model, mask, terms, how, call=call, stop=stop)
 
 
 def _begun(paragraphs: Paragraphs, first: int) -> Paragraphs:
     """With the first so many tokens of each continuation."""
     return replace(paragraphs, tokens=paragraphs.tokens[:, : paragraphs.prefix_length + first], true_tokens=None)
-
-
-def _never(step: int, values: Mapping[str, Value]) -> bool:
-    return False
 
 
 def _check_positive(caller: str, **options: float) -> None:
@@ -208,6 +228,13 @@ def _check_positive(caller: str, **options: float) -> None:
             raise LocalizeError(f"{caller}: {name}={value} must be finite and above 0.")
 
 
-def _check_stop(caller: str, stop_at: float | None) -> None:
-    if stop_at is not None and not math.isfinite(stop_at):
+def _check_stop(caller: str, stop_at: float | None, per_step: int | None, count: int) -> None:
+    if stop_at is None:
+        return
+    if not math.isfinite(stop_at):
         raise LocalizeError(f"{caller}: stop_at={stop_at} must be a number of tokens.")
+    if per_step is not None and per_step < count:
+        raise LocalizeError(
+            f"{caller}: stop_at={stop_at:g} asks for the exact match of all {count} paragraphs, of which a step sees per_step={per_step}; "
+            "per_step must be as large, or stop_at None."
+        )

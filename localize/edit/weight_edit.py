@@ -126,6 +126,11 @@ class WeightEdit:
         return sum(rows * columns for rows, columns in self.shapes.values())
 
     @property
+    def mask(self) -> WeightMask:
+        """The weights that change, as a mask of the unedited model."""
+        return WeightMask(self.indices, self.shapes, self.weights_hash)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The weights' dtype."""
         return next(iter(self.before.values())).dtype

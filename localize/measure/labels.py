@@ -82,7 +82,7 @@ def labelled(
         attrs = {"unit": schema.unit, "description": schema.description, "source": schema.source, "continuation": which}
         if schema.pieces:
             attrs["options"] = json.dumps(
-                {key: _plain(value) for key, value in call.items() if key not in CHOOSES_CELLS}
+                {key: plain_value(value) for key, value in call.items() if key not in CHOOSES_CELLS}
             )
         variables[name] = (schema.dims, _numpy(values), attrs)
     coords: dict[str, Any] = {
@@ -127,10 +127,10 @@ def _numpy(values: Any) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """NumPy's numbers as Python's, which a file can hold."""
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -162,7 +162,7 @@ def _provenance(
         "calls": [
             {
                 "continuation": continuation or paragraphs.continuation,
-                **{name: _plain(value) for name, value in call.items()},
+                **{name: plain_value(value) for name, value in call.items()},
                 "dtype": str(model.dtype).removeprefix("torch."),
                 "device": _device_name(model.device),
                 "threads": torch.get_num_threads(),

@@ -11,7 +11,7 @@ import localize as lz
 from localize.signature import load_signature
 
 LENGTHS = ("--prefix", "16", "--continuation", "16")
-QUICK = ("--forget", "2", "--steps", "3", "--learning-rate", "0.01", "--c", "1", "--fraction", "0.05")
+QUICK = ("--forget", "2", "--steps", "3", "--learning-rate", "0.01", "--fraction", "0.05")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def edited(localize, checkpoint, recited, tmp_path):
 def test_an_edit_leaves_edits_signatures_a_table_a_figure_and_a_checkpoint(edited, checkpoint, tmp_path):
     code, stdout, stderr = edited
     assert (code, stderr) == (0, "")
-    out, names = tmp_path / "out", ("top-5", "random", "all", "other-layers")
+    out, names = tmp_path / "out", ("top-5", "random-5", "all", "other-layers-5")
     made = {
         f"{name}-seed{seed}{end}"
         for name in names
@@ -45,7 +45,7 @@ def test_an_edit_leaves_edits_signatures_a_table_a_figure_and_a_checkpoint(edite
     }
     assert {path.name for path in out.iterdir()} == made | {"changes.csv", "editing.html"}
     table = pd.read_csv(out / "changes.csv", index_col=["edit", "quantity", "group"])
-    assert {"top 5 %", "random", "all", "other layers"} == set(table.index.unique("edit"))
+    assert {"top 5 %", "random 5 %", "all", "other layers 5 %"} == set(table.index.unique("edit"))
     edit, model = lz.load_edit(out / "top-5-seed0.safetensors"), lz.load_model(checkpoint)
     before, after = (load_signature(out / f"top-5-seed0-{side}.zarr.zip") for side in ("before", "after"))
     assert (before["group"].values == "general").sum() == 8
@@ -64,7 +64,7 @@ def test_an_edit_leaves_edits_signatures_a_table_a_figure_and_a_checkpoint(edite
     ("options", "row"),
     [
         (("--action", "rewrite"), ("top 5 %", "rewritten_exact_match", "forget")),
-        (("--action", "zero"), ("zeroed units", "exact_match", "forget")),
+        (("--action", "zero"), ("zeroed units 5 %", "exact_match", "forget")),
         (("--method", "npo", "--stop-at", "15"), ("top 5 %", "exact_match", "forget")),
         (("--paragraph", "recited 3", "--paragraph", "recited 5"), ("top 5 %", "exact_match", "forget")),
     ],
@@ -92,6 +92,16 @@ def test_what_was_edited_before_a_failure_is_kept(localize, checkpoint, recited,
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
+def test_an_edit_that_fails_leaves_the_others_and_is_told_at_the_end(localize, checkpoint, recited, tmp_path):
+    options = ("--fraction", "0.01", "--learning-rate", "1e30", "--steps", "1", "--forget", "2", "--method", "npo")
+    code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *options, "--out", tmp_path / "out")
+    assert code == 2
+    assert len(stderr.splitlines()) == 1
+    assert "is nan after step 1 of 1" in stderr
+    assert "seed 0, all: " in stdout
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
 def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, recited, tmp_path):
     options = ("--no-controls", "--relearn", "2", "--general", tmp_path / "general.jsonl", "--out", tmp_path / "out")
     code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
@@ -112,12 +122,14 @@ def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, rec
     ("options", "message"),
     [
         (("--action", "burn"), "--action burn: not one of unlearn, rewrite, zero."),
-        (("--method", "burn"), "unlearn: method='burn' is not one of contrastive, npo, gradient_difference."),
+        (("--method", "burn"), "--method burn: not one of contrastive, npo, gradient_difference."),
+        (("--action", "rewrite", "--first", "3"), "--first: means nothing to --action rewrite; leave it out."),
+        (("--action", "zero", "--stop-at", "3"), "--stop-at: means nothing to --action zero; leave it out."),
         (("--relearn", "-1"), "--relearn -1: must be at least 0."),
         (("--forget", "0"), "--forget 0: must be at least 1."),
         (("--forget", "13"), "edit_sets: forget=13 must lie in 1..12, the clusters of memorized paragraphs."),
-        (("--fraction", "0"), "top_weights: fraction=0.0 must lie above 0 and be at most 1."),
-        (("--fraction", "1.5", "--action", "zero"), "zero_units: fraction=1.5 must lie above 0 and be at most 1."),
+        (("--fraction", "0"), "--fraction: fraction=0.0 must lie above 0 and be at most 1."),
+        (("--fraction", "1.5", "--action", "zero"), "--fraction: fraction=1.5 must lie above 0 and be at most 1."),
         (("--paragraph", "nobody"), "--paragraph nobody: no such id among the 16 paragraphs."),
     ],
 )

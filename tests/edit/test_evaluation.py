@@ -149,6 +149,39 @@ def test_paragraphs_without_a_forgotten_one_are_refused(neo, rows):
     assert str(caught.value) == "evaluate_edit: draws=0 must be at least 1."
 
 
+def test_a_near_duplicate_of_what_was_kept_was_not_unseen(neo, rows):
+    near = rows.tokens[[3]].clone()
+    near[0, 5] = (near[0, 5] + 1) % 97
+    crowd = lz.Paragraphs(torch.cat([rows.tokens, near]), 24)
+    change = lz.evaluate_edit(neo, lz.unlearn(neo, crowd[:3], crowd[3:7], steps=1), crowd, draws=1)
+    groups = change.before["group"].values
+    assert groups[3].startswith("kept_")
+    assert groups[12].startswith("kept_")
+    assert not groups[7].startswith("kept_")
+
+
+def test_general_text_near_what_the_edit_saw_is_refused(neo, rows):
+    edit = lz.unlearn(neo, rows[:3], rows[3:7], steps=1)
+    for seen, role in ((2, "forget"), (4, "kept_not_memorized")):
+        general = lz.Paragraphs(rows.tokens[[8, seen]] + torch.tensor([[1], [0]]) * (rows.tokens[[8, seen]] < 96), 24)
+        with pytest.raises(lz.InputError) as caught:
+            lz.evaluate_edit(neo, edit, rows, general=general, draws=1)
+        assert str(caught.value) == (
+            f"evaluate_edit: 'general 1' is a near-duplicate of '{seen}', which the edit saw as {role}; general text must be none of it."
+        )
+
+
+def test_what_was_forgotten_may_come_back_through_the_same_weights(neo, rows):
+    edit = lz.unlearn(neo, rows[:3], rows[3:7], lz.top_weights(neo, rows[:3], 0.01), steps=2)
+    with edit.applied(neo):
+        whole = neo.weights_hash()
+        found = lz.relearn(neo, rows[:3], mask=edit.mask, steps=2, learning_rate=1e-3)
+        assert neo.weights_hash() == whole
+    nll = found["relearned_nll"].values.mean(0)
+    assert nll[2] < nll[1] < nll[0]
+    assert found.dataset.attrs["calls"][0]["masked"] == len(edit)
+
+
 def test_relearning_is_plain_training_watched(model, rows, by_hand):
     taught, watched = rows[:3], rows[5:8]
 

@@ -88,18 +88,30 @@ def test_the_random_control_has_the_same_size_in_every_matrix_and_follows_its_se
     for cell, chosen in mask.indices.items():
         drawn = one.indices[cell]
         assert len(drawn) == len(chosen) == len(set(drawn.tolist()))
+        assert not set(drawn.tolist()) & set(chosen.tolist())
         assert torch.equal(drawn, again.indices[cell])
         assert torch.equal(drawn, drawn.sort().values)
     assert places(one) != places(other)
     assert one.weights_hash == mask.weights_hash == model.weights_hash()
 
 
-def test_random_weights_are_drawn_from_the_whole_matrix_alike(neo, paragraphs):
-    mask = lz.top_weights(neo, paragraphs, 0.3)
-    drawn = np.concatenate([mask.random_like(seed).indices[1, "W_in"].numpy() for seed in range(60)])
+def test_random_weights_are_drawn_from_all_others_of_the_matrix_alike(neo):
     size = neo.weight(1, "W_in").numel()
-    counts = np.bincount(drawn * 8 // size, minlength=8)
-    assert np.abs(counts / counts.mean() - 1).max() < 0.1
+    mask = WeightMask({(1, "W_in"): torch.arange(0, size, 4)}, choose_weights(neo).shapes, neo.weights_hash())
+    drawn = np.concatenate([mask.random_like(seed).indices[1, "W_in"].numpy() for seed in range(60)])
+    times = np.bincount(drawn, minlength=size)
+    assert (times[::4] == 0).all()
+    others = np.delete(times, np.arange(0, size, 4)).reshape(8, -1).sum(1)
+    assert np.abs(others / others.mean() - 1).max() < 0.05
+
+
+def test_where_most_of_a_matrix_is_chosen_there_are_no_others_to_draw(neo):
+    mask = choose_weights(neo, layers=[1], components="W_Q")
+    with pytest.raises(lz.LocalizeError) as caught:
+        mask.random_like(0)
+    assert str(caught.value) == (
+        "random_like: 1,024 weights of layer 1 W_Q are chosen, 0 are not; as many others are needed."
+    )
 
 
 def test_a_mask_tells_its_size(neo, paragraphs):
@@ -301,28 +313,35 @@ def test_a_mask_names_the_fewest_layers_that_hold_half_of_it(neo, counts, named)
 
 @pytest.mark.parametrize("components", [COMPONENTS, ("W_V", "W_out")])
 def test_the_controls_are_random_all_and_the_largest_gradients_of_the_other_layers(neo, paragraphs, components):
-    indices = {(layer, "W_out"): torch.arange(count) for layer, count in ((0, 10), (1, 25), (3, 10))}
+    options = {"components": components, "layers": [0, 3]}
+    top = lz.top_weights(neo, paragraphs, 20 / choose_weights(neo, **options).total, **options)
+    indices = {**top.indices, (1, "W_out"): torch.arange(25)}
     mask = WeightMask(indices, choose_weights(neo, components=components).shapes, neo.weights_hash())
     controls = mask_controls(neo, paragraphs, mask, seed=3, batch_size=4)
     assert list(controls) == ["random", "all", "other layers"]
     assert places(controls["random"]) == places(mask.random_like(3))
     assert places(controls["all"]) == places(choose_weights(neo))
-    assert places(controls["other layers"]) == by_sorting(neo, paragraphs.tokens, [0, 2, 3], components, len(mask))
+    largest = by_sorting(neo, paragraphs.tokens, [0, 2, 3], components, 45 + 20)
+    assert places(top) < largest
+    assert places(controls["other layers"]) == largest - places(mask)
     for control in controls.values():
         control.check(neo, "test")
 
 
-def test_where_the_other_layers_cannot_hold_as_many_weights_there_is_no_such_control(make_model, neo, paragraphs):
-    half = neo.weight(0, "W_in").numel() * 2
-    assert "other layers" not in mask_controls(neo, paragraphs, choose_weights(neo), seed=0)
-    enough = WeightMask(
-        {(layer, "W_in"): torch.arange(half // 4) for layer in range(4)},
-        choose_weights(neo, components="W_in").shapes,
-        neo.weights_hash(),
-    )
-    assert len(mask_controls(neo, paragraphs, enough, seed=0)["other layers"]) == half == len(enough)
-    more = WeightMask(enough.indices | {(0, "W_in"): torch.arange(half // 4 + 1)}, enough.shapes, enough.weights_hash)
-    assert "other layers" not in mask_controls(neo, paragraphs, more, seed=0)
+def test_controls_that_could_not_be_others_are_left_out(make_model, neo, paragraphs):
+    whole = neo.weight(0, "W_in").numel()
+    assert mask_controls(neo, paragraphs, choose_weights(neo), seed=0) == {}
+    shapes = choose_weights(neo, components="W_in").shapes
+    half = {(layer, "W_in"): torch.arange(whole // 2) for layer in range(4)}
+    mask = WeightMask(half, shapes, neo.weights_hash())
+    assert list(mask_controls(neo, paragraphs, mask, seed=0)) == [
+        "random",
+        "all",
+    ]  # two layers hold half as many others
+    fewer = WeightMask({cell: places[: whole // 3] for cell, places in half.items()}, shapes, neo.weights_hash())
+    assert len(mask_controls(neo, paragraphs, fewer, seed=0)["other layers"]) == 4 * (whole // 3)
+    layer = choose_weights(neo, layers=[1])
+    assert list(mask_controls(neo, paragraphs, layer, seed=0)) == ["all", "other layers"]
     alone = make_model("gpt2", n_layer=1)
     assert list(mask_controls(alone, paragraphs, hand_mask(alone, {0: 4}), seed=0)) == ["random", "all"]
 

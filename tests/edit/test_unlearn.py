@@ -7,7 +7,9 @@ from torch.nn.functional import cross_entropy, kl_div
 
 import localize as lz
 from localize.axes import COMPONENTS
-from localize.edit.descent import ChosenWeights, Steps, drawn_rows
+from localize.edit.descent import ChosenWeights, Steps, drawn_rows, edited
+from localize.edit.objectives import nll
+from localize.edit.unlearn import METHODS
 from localize.models.parameters import weight_view
 
 RATE = 3e-3
@@ -164,7 +166,7 @@ def test_a_rewriting_stops_once_the_new_text_is_said(neo, rows):
 
 def test_npo_begins_as_the_contrastive_objective_and_then_fades(neo, sets):
     one, other = (
-        lz.unlearn(neo, *sets, method=method, steps=1, learning_rate=1e-9) for method in ("contrastive", "npo")
+        lz.unlearn(neo, *sets, method=method, steps=1, learning_rate=1e-9, c=0.1) for method in ("contrastive", "npo")
     )
     assert all(torch.equal(one.after[cell], other.after[cell]) for cell in one.after)
     far = [
@@ -194,7 +196,7 @@ def test_a_step_goes_down_the_objective_of_the_paragraphs_drawn(gpt2, sets, by_h
     drawn = [drawn_rows(len(part), how, name, 0) for part, name in ((forget, "forget"), (keep, "keep"))]
     assert [len(rows) for rows in drawn] == [2, 2]
     edit = lz.unlearn(
-        gpt2, forget, keep, mask, method="gradient_difference", steps=1, learning_rate=RATE, per_step=2, seed=4
+        gpt2, forget, keep, mask, method="gradient_difference", steps=1, learning_rate=RATE, c=0.1, per_step=2, seed=4
     )
     objective = objective_of("gradient_difference", gpt2, forget[drawn[0]], keep[drawn[1]], 0.1)
     assert largest_difference(edit, gpt2, by_hand(gpt2, objective, mask, 1, RATE)) < 1e-9
@@ -246,6 +248,43 @@ def test_a_loss_that_is_no_number_stops_restores_and_says_when(neo, sets):
         "A learning_rate below 1e+200 is needed."
     )
     assert neo.weights_hash() == whole
+
+
+def test_a_damaged_model_is_told_before_the_first_step(neo, sets):
+    neo.weight(1, "W_in")[3, 3] = float("nan")
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.unlearn(neo, *sets, lz.choose_weights(neo, layers=[0]), method="gradient_difference")
+    assert str(caught.value) == (
+        "unlearn: the loss of the forget set is nan before the first step (damaged weights, or a dtype too narrow?)."
+    )
+
+
+def test_numpys_numbers_are_recorded_as_pythons(neo, sets):
+    how = Steps(np.int64(1), np.float32(1e-3), per_step=np.int64(2))
+    call = {"measurement": "test", **how._asdict()}
+    edit = edited(neo, lz.choose_weights(neo, layers=[0]), [nll("forget", sets[0], 1.0)], how, call=call)
+    assert (edit.call["steps"], edit.call["per_step"]) == (1, 2)
+
+
+def test_each_method_has_the_weight_of_its_source(neo, sets):
+    weights = {name: lz.unlearn(neo, *sets, method=name, steps=1).call["c"] for name in METHODS}
+    assert weights == {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
+
+
+def test_where_to_stop_is_asked_of_the_whole_set(neo, sets):
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.unlearn(neo, *sets, stop_at=2.0, per_step=2)
+    assert str(caught.value) == (
+        "unlearn: stop_at=2 asks for the exact match of all 3 paragraphs, of which a step sees per_step=2; per_step must be as large, "
+        "or stop_at None."
+    )
+
+
+def test_a_paragraph_is_rewritten_once(neo, rows):
+    twice = lz.Paragraphs(rows.tokens[[0, 0]], 24)
+    with pytest.raises(lz.InputError) as caught:
+        lz.rewrite(neo, (twice, rows[7:9]), rows[3:5])
+    assert str(caught.value) == "rewrite: a paragraph stands twice; each can be taught one new continuation."
 
 
 def test_overlapping_sets_are_refused(neo, rows):
@@ -318,7 +357,9 @@ def test_a_set_that_says_no_more_than_asked_for_needs_no_edit(neo, rows):
     own = rows.with_own_continuation(neo)
     with pytest.raises(lz.LocalizeError) as caught:
         lz.unlearn(neo, own[:3], own[3:7], stop_at=16.0)
-    assert str(caught.value) == "unlearn: none of the 49,152 weights changed; there is no edit."
+    assert str(caught.value) == (
+        "unlearn: the exact match of the forget set is 16 before the first step, at most stop_at=16; there is nothing to do."
+    )
 
 
 def test_a_new_text_that_is_the_old_one_is_refused(neo, sets):
