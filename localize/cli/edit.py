@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -169,7 +169,7 @@ def edit(
     way.check()
     if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
         raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
-    from localize import edit_table, evaluate_edit, load_paragraphs, plots, unseen_paragraphs
+    from localize import evaluate_edit, load_paragraphs, unseen_paragraphs
 
     hooked, read, whole = read_inputs(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
@@ -182,51 +182,82 @@ def edit(
     elif model is None:
         text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
     say_inputs(hooked, read, whole)
-    changes: dict[str, list[Change]] = {}
-    relearned: dict[str, MemorizationSignature] = {}
-    failed: list[str] = []
+    results = Results(out, way.names, {}, {}, [])
     for repeat in range(seed, seed + repeats):
         dealt = _dealt(hooked, read, forget, group, paragraph, repeat)
-        own = [part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep)]
-        jobs = _jobs(hooked, own[0], own[1], way, repeat)
-        for label, job in jobs.items():
+        gone, keep = (part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep))
+        for label, job in _jobs(hooked, gone, keep, way, repeat).items():
             try:
                 made = job()
+                change = evaluate_edit(hooked, made, read, general=text, seed=repeat)
+                runs = _relearned(hooked, made, label, gone, text, relearn) if relearn else {}
             except LocalizeError as error:
-                failed.append(f"seed {repeat}, {label}: {error}")  # the others are still worth having
-                say(failed[-1])
+                results.failed.append(f"seed {repeat}, {label}: {error}")  # the others are still worth having
+                say(results.failed[-1])
                 continue
             say(f"seed {repeat}, {label}: {made!r}")
-            change = evaluate_edit(hooked, made, read, general=text, seed=repeat)
-            _save(
-                out, f"{_slug(label)}-seed{repeat}", made, change
-            )  # each at once, so that a later failure loses nothing
-            changes.setdefault(label, []).append(change)
-            if relearn:
-                runs = _relearned(hooked, made, label, own[0], text, relearn)
-                for of, signature in runs.items():
-                    signature.save(out / f"{_slug(of)}-seed{repeat}-relearned.zarr.zip")
-                relearned |= runs if repeat == seed else {}
+            results.add(label, repeat, made, change, runs)
             if export is not None and repeat == seed and label == way.names[0]:
                 made.export(hooked, export)
-    if not changes:
-        raise LocalizeError(failed[0])
-    with warnings.catch_warnings(record=True) as notes:
-        table = edit_table(changes, seed=seed)
-        _write(out, table, changes, [label for label in changes if label not in way.names])
-    _print(table)
-    for note in dict.fromkeys(str(note.message) for note in notes):
-        say(f"Note: {note}")
-    if relearned:
-        _write_figure(out / "relearning.html", plots.relearning(relearned))
-        for label, signature in relearned.items():
+                say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
+    results.tell(seed)
+
+
+@dataclass
+class Results:
+    """What was made so far; each edit is written at once, so that a later failure loses nothing.
+
+    Attributes:
+        out: The folder.
+        asked: Names of the edits that are not controls.
+        changes: What each edit changed, by its name, a repeat after the other.
+        relearned: How fast what it forgot came back, in the first repeat.
+        failed: What could not be made.
+    """
+
+    out: Path
+    asked: tuple[str, ...]
+    changes: "dict[str, list[Change]]"
+    relearned: "dict[str, MemorizationSignature]"
+    failed: list[str]
+
+    def add(
+        self, label: str, repeat: int, made: "WeightEdit", change: "Change", runs: "dict[str, MemorizationSignature]"
+    ) -> None:
+        """Write one edit and what it did."""
+        name = f"{_slug(label)}-seed{repeat}"
+        made.save(self.out / f"{name}.safetensors")
+        change.before.save(self.out / f"{name}-before.zarr.zip")
+        change.after.save(self.out / f"{name}-after.zarr.zip")
+        for of, signature in runs.items():
+            signature.save(self.out / f"{_slug(of)}-seed{repeat}-relearned.zarr.zip")
+            self.relearned.setdefault(of, signature)
+        self.changes.setdefault(label, []).append(change)
+
+    def tell(self, seed: int) -> None:
+        """Write and print the table, draw it, and raise an error if an edit could not be made."""
+        from localize import edit_table, plots
+        from localize.storage import replacing
+
+        if not self.changes:
+            raise LocalizeError(self.failed[0])
+        controls = [label for label in self.changes if label not in self.asked]
+        with warnings.catch_warnings(record=True) as notes:
+            table = edit_table(self.changes, seed=seed)
+            with replacing(self.out / "changes.csv") as beside:
+                table.to_csv(beside)
+            _write_figure(self.out / "editing.html", plots.editing(self.changes, controls=controls))
+        _print(table)
+        for note in dict.fromkeys(str(note.message) for note in notes):
+            say(f"Note: {note}")
+        if self.relearned:
+            _write_figure(self.out / "relearning.html", plots.relearning(self.relearned))
+        for label, signature in self.relearned.items():
             by_step = signature.where(group="taught")["relearned_exact_match"].mean("paragraph").values
             say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
-    say(f"Wrote {out}: edits, signatures before and after, changes.csv and editing.html")
-    if export is not None:
-        say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
-    if failed:
-        raise LocalizeError(f"{len(failed)} edits could not be made; the first: {failed[0]}")
+        say(f"Wrote {self.out}: edits, signatures before and after, changes.csv and editing.html")
+        if self.failed:
+            raise LocalizeError(f"{len(self.failed)} edits could not be made; the first: {self.failed[0]}")
 
 
 def _dealt(
@@ -303,12 +334,6 @@ def _pairs(model: "HookedModel", forget: "Paragraphs", seed: int) -> "tuple[Para
     return forget[other], said[other]
 
 
-def _save(out: Path, name: str, made: "WeightEdit", change: "Change") -> None:
-    made.save(out / f"{name}.safetensors")
-    change.before.save(out / f"{name}-before.zarr.zip")
-    change.after.save(out / f"{name}-after.zarr.zip")
-
-
 def _slug(label: str) -> str:
     """A file's name: "top 0.1 %" as "top-0.1"."""
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
@@ -325,15 +350,6 @@ def _relearned(
         if text is not None:
             runs[f"{label}, never seen"] = taught(model, text[: len(forget)], steps=steps)
     return runs
-
-
-def _write(out: Path, table: "pd.DataFrame", changes: "dict[str, list[Change]]", controls: list[str]) -> None:
-    from localize import plots
-    from localize.storage import replacing
-
-    with replacing(out / "changes.csv") as beside:
-        table.to_csv(beside)
-    _write_figure(out / "editing.html", plots.editing(changes, controls=controls))
 
 
 def _write_figure(path: Path, figure: "Figure") -> None:

@@ -50,8 +50,8 @@ def evaluate_edit(
     Returns:
         Two signatures, before and after: `exact_match` and `nll` of the true continuation; `token_accuracy`, the true tokens before given:
         what is left where only the first words have gone; `reference_exact_match` and `reference_nll` of the continuation that the
-        unedited model says, whole before; `prompted_recall` behind other prompts; of a rewriting `rewritten_exact_match` and
-        `rewritten_nll`. `.table()` tells the changes.
+        unedited model says, whole before (in half precision nearly: decoding rounds otherwise than reading); `prompted_recall` behind
+        other prompts; of a rewriting `rewritten_exact_match` and `rewritten_nll`. `.table()` tells the changes.
 
     Raises:
         InputError: If none of the paragraphs is of the forget set, one of the general text is a near-duplicate of what the edit saw, or

@@ -118,7 +118,7 @@ def top_weights(
     fraction: float = 0.001,
     *,
     components: str | Sequence[str] = COMPONENTS,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     batch_size: int = 16,
 ) -> WeightMask:
     """The weights on which the gradient of the paragraphs' mean NLL is largest, in one ranking over all matrices chosen from.
@@ -185,7 +185,7 @@ def largest_weights(
 def choose_weights(
     model: HookedModel,
     *,
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     components: str | Sequence[str] = COMPONENTS,
     heads: Collection[tuple[int, int]] | None = None,
 ) -> WeightMask:
@@ -286,10 +286,13 @@ def check_fraction(fraction: float, caller: str) -> None:
 
 
 def _cells(
-    model: HookedModel, layers: Sequence[int] | None, components: str | Sequence[str], caller: str
+    model: HookedModel, layers: int | Sequence[int] | None, components: str | Sequence[str], caller: str
 ) -> list[tuple[int, str]]:
     """Each (layer, component) asked for, in the order of the ranking."""
-    layers = range(model.n_layers) if layers is None else layers
+    if layers is None:
+        layers = range(model.n_layers)
+    elif isinstance(layers, int):
+        layers = (layers,)
     components = (components,) if isinstance(components, str) else components
     if not components or set(components) - set(COMPONENTS):
         raise LocalizeError(f"{caller}: components={list(components)} must be some of {', '.join(COMPONENTS)}.")

@@ -93,9 +93,9 @@ def unlearn(
     how.check("unlearn")
     _check_stop("unlearn", stop_at, per_step, len(forget))
     check_apart(model, forget, keep, "unlearn")
-    if first is not None and not 1 <= first <= forget.continuation_length:
+    if first is not None and (not isinstance(first, int) or not 1 <= first <= forget.continuation_length):
         raise LocalizeError(
-            f"unlearn: first={first} must lie in 1..{forget.continuation_length}, the continuation's tokens."
+            f"unlearn: first={first} must be a whole number in 1..{forget.continuation_length}, the continuation's tokens."
         )
     said = forget if first is None else _begun(forget, first)
     npo, plain = method == "npo", method == "gradient_difference"

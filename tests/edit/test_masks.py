@@ -374,3 +374,10 @@ def test_a_mask_of_another_model_is_refused(make_model, neo, paragraphs):
     assert refusal(lambda: mask.check(neo, "unlearn")) == message.format("unlearn")
     assert refusal(lambda: mask_controls(neo, paragraphs, mask, seed=0)) == message.format("mask_controls")
     hand_mask(neo, {0: 3, 2: 1}).check(neo, "unlearn")
+
+
+def test_one_layer_may_be_given_alone(neo, paragraphs):
+    assert places(choose_weights(neo, layers=1)) == places(choose_weights(neo, layers=[1]))
+    assert places(lz.top_weights(neo, paragraphs, 0.01, layers=2)) == places(
+        lz.top_weights(neo, paragraphs, 0.01, layers=[2])
+    )

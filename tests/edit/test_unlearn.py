@@ -322,7 +322,7 @@ def test_sets_of_other_lengths_are_refused(neo, rows):
         ({"method": "ascent"}, "unlearn: method='ascent' is not one of contrastive, npo, gradient_difference."),
         ({"c": 0.0}, "unlearn: c=0.0 must be finite and above 0."),
         ({"beta": float("nan")}, "unlearn: beta=nan must be finite and above 0."),
-        ({"first": 17}, "unlearn: first=17 must lie in 1..16, the continuation's tokens."),
+        ({"first": 17}, "unlearn: first=17 must be a whole number in 1..16, the continuation's tokens."),
         ({"steps": 0}, "unlearn: steps=0 must be a whole number of at least 1."),
         ({"per_step": 0}, "unlearn: per_step=0 must be a whole number of at least 1."),
         ({"learning_rate": 0.0}, "unlearn: learning_rate=0.0 must be finite and above 0."),
