@@ -206,7 +206,7 @@ def choose_weights(
         indices = {cell: torch.arange(shape[0] * shape[1]) for cell, shape in shapes.items()}
         return WeightMask(indices, shapes, model.weights_hash())
     if layers is not None:
-        raise LocalizeError(f"choose_weights: layers={list(layers)} and heads are both given; heads name their layers.")
+        raise LocalizeError(f"choose_weights: layers={layers} and heads are both given; heads name their layers.")
     in_layer: dict[int, list[int]] = {}
     for layer, head in sorted(heads):
         if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
