@@ -82,7 +82,7 @@ def unlearn(
             or nothing changed.
 
     Source:
-        "contrastive" (c = 0.1): Stoehr et al. 2024, section 7. "gradient_difference" (c = 1): Liu et al. 2022. "npo" (c = 1): Zhang et
+        "contrastive" (c = 0.1): Stoehr et al. 2024. "gradient_difference" (c = 1): Liu et al. 2022. "npo" (c = 1): Zhang et
         al. 2024.
     """
     if method not in METHODS:
@@ -153,7 +153,7 @@ def rewrite(
         LocalizeError: As in `unlearn`.
 
     Source:
-        Stoehr et al. 2024, section 7; there the pairs are shuffled, and new tokens follow the old text.
+        Stoehr et al. 2024; there the pairs are shuffled, and new tokens follow the old text.
     """
     _check_positive("rewrite", c=c)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)

@@ -361,11 +361,11 @@ for _variable in (
     ),
     Variable(
         "rewritten_exact_match", ("paragraph",), "float", "tokens", "exact match of the new continuation",
-        "exact match of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER + ", section 7", low=0,
+        "exact match of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER, low=0,
     ),
     Variable(
         "rewritten_nll", ("paragraph",), "float", "nats per token", "NLL of the new continuation",
-        "mean NLL of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER + ", section 7", low=0,
+        "mean NLL of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER, low=0,
     ),
     Variable(
         "relearned_exact_match", ("paragraph", "step"), "float", "tokens", "exact match while relearning",
