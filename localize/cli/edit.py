@@ -167,7 +167,9 @@ def edit(
         raise InputError(f"--relearn {relearn}: must be at least 0.")
     way = Way(action, method, first, tuple(fraction or (0.01,)), steps, learning_rate, c, beta, stop_at, controls)
     way.check()
-    if export is not None and export.exists() and (not export.is_dir() or any(export.iterdir())):
+    from localize.models.saving import is_free
+
+    if export is not None and not is_free(export):
         raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
     from localize import evaluate_edit, load_paragraphs, unseen_paragraphs
 

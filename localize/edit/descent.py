@@ -1,7 +1,7 @@
 """Steps down an objective on chosen weights alone; the model has its own weights again at the end, whatever happens."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -102,20 +102,19 @@ class ChosenWeights:
 
     def write(self, values: Shaped[Tensor, " chosen"]) -> None:
         """Put values there, in the order of `read`."""
-        sizes = [len(index) for index in self._indices.values()]
-        for (weight, at), part in zip(self._places.values(), values.split(sizes), strict=True):
+        self._put(values.split([len(index) for index in self._indices.values()]))
+
+    def restore(self) -> None:
+        """Put the values back that were there when this was made, one matrix after the other: nothing large is allocated."""
+        self._put(self.before.values())
+
+    def _put(self, parts: Iterable[Shaped[Tensor, " _"]]) -> None:
+        """Each matrix's values."""
+        for (weight, at), part in zip(self._places.values(), parts, strict=True):
             if at is None:
                 weight.copy_(part.view(weight.shape))
             else:
                 weight[at] = part.to(weight.dtype)
-
-    def restore(self) -> None:
-        """Put the values back that were there when this was made, one matrix after the other: nothing large is allocated."""
-        for (weight, at), old in zip(self._places.values(), self.before.values(), strict=True):
-            if at is None:
-                weight.copy_(old.view(weight.shape))
-            else:
-                weight[at] = old
 
     @property
     def cells(self) -> Sequence[Cell]:
@@ -160,8 +159,7 @@ def edited(
     with weights_put_back(model, mask) as chosen:
         descend(model, chosen, terms, how, caller=caller, on_step=on_step)
         after = chosen.by_cell()
-    before = {cell: values.cpu() for cell, values in chosen.before.items()}
-    edit = WeightEdit.of(mask, before, {cell: values.cpu() for cell, values in after.items()}, call | {"log": log})
+    edit = WeightEdit.of(mask, chosen.before, after, call | {"log": log})
     if model.weights_hash() != mask.weights_hash:
         raise LocalizeError(
             f"{caller}: a weight outside the mask changed meanwhile; somebody else trains {model.name}?"

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from localize.edit.descent import ChosenWeights
 from localize.edit.masks import WeightMask, check_fraction, choose_weights
 from localize.edit.sets import check_apart
 from localize.edit.weight_edit import WeightEdit
@@ -54,13 +55,11 @@ def zero_units(
         "batch_size": batch_size,
         "units": [list(unit) for unit in units],
         "masked": len(mask),
-        "of": block_weight_count(model),
+        "of": mask.total,
         "forget": [digest.hex() for digest in forget.hashes],
         "keep": [digest.hex() for digest in keep.hashes],
     }
-    before = {
-        cell: model.weight(*cell).flatten()[chosen.to(model.device)].cpu() for cell, chosen in mask.indices.items()
-    }
+    before = ChosenWeights(model, mask).before
     return WeightEdit.of(mask, before, {cell: torch.zeros_like(values) for cell, values in before.items()}, call)
 
 
