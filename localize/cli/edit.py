@@ -3,9 +3,10 @@
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
@@ -28,8 +29,10 @@ from localize.cli.inputs import (
     read_inputs,
     say_inputs,
 )
+from localize.cli.origin import write_origin
 from localize.cli.words import say
 from localize.errors import InputError, LocalizeError
+from localize.report.folder import EDITS_FILE, SIDES, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +165,7 @@ def edit(
     seed: Annotated[int, typer.Option(help="Seed of the first repeat; the next ones follow.")] = 0,
 ) -> None:
     """Edit some paragraphs out of a model; write the edits, their signatures before and after, a table and a figure."""
+    started = perf_counter()
     check_options(out, forget=forget, steps=steps, repeats=repeats, sample=sample)
     if relearn < 0:
         raise InputError(f"--relearn {relearn}: must be at least 0.")
@@ -184,7 +188,7 @@ def edit(
     elif model is None:
         text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
     say_inputs(hooked, read, whole)
-    results = Results(out, way.names, {}, {}, [])
+    results = Edited(out, way.names)
     for repeat in range(seed, seed + repeats):
         dealt = _dealt(hooked, read, forget, group, paragraph, repeat)
         gone, keep = (part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep))
@@ -202,11 +206,13 @@ def edit(
             if export is not None and repeat == seed and label == way.names[0]:
                 made.export(hooked, export)
                 say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
+    if results.changes:
+        write_origin(out, hooked, perf_counter() - started)
     results.tell(seed)
 
 
 @dataclass
-class Results:
+class Edited:
     """What was made so far; each edit is written at once, so that a later failure loses nothing.
 
     Attributes:
@@ -215,25 +221,34 @@ class Results:
         changes: What each edit changed, by its name, a repeat after the other.
         relearned: How fast what it forgot came back, in the first repeat.
         failed: What could not be made.
+        files: What was written, as `read_results` reads it.
     """
 
     out: Path
     asked: tuple[str, ...]
-    changes: "dict[str, list[Change]]"
-    relearned: "dict[str, MemorizationSignature]"
-    failed: list[str]
+    changes: "dict[str, list[Change]]" = field(default_factory=dict)
+    relearned: "dict[str, MemorizationSignature]" = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    files: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"edits": [], "relearned": []})
 
     def add(
         self, label: str, repeat: int, made: "WeightEdit", change: "Change", runs: "dict[str, MemorizationSignature]"
     ) -> None:
         """Write one edit and what it did."""
         name = f"{_slug(label)}-seed{repeat}"
+        sides = {side: f"{name}-{side}.zarr.zip" for side in SIDES}
         made.save(self.out / f"{name}.safetensors")
-        change.before.save(self.out / f"{name}-before.zarr.zip")
-        change.after.save(self.out / f"{name}-after.zarr.zip")
+        change.before.save(self.out / sides["before"])
+        change.after.save(self.out / sides["after"])
+        about = {"label": label, "seed": repeat, "control": label not in self.asked, "edit": f"{name}.safetensors"}
+        self.files["edits"].append(about | sides)
         for of, signature in runs.items():
-            signature.save(self.out / f"{_slug(of)}-seed{repeat}-relearned.zarr.zip")
-            self.relearned.setdefault(of, signature)
+            file = f"{_slug(of)}-seed{repeat}-relearned.zarr.zip"
+            signature.save(self.out / file)
+            if of not in self.relearned:
+                self.files["relearned"].append({"label": of, "seed": repeat, "file": file})
+                self.relearned[of] = signature
+        write_json(self.out / EDITS_FILE, self.files)  # after each, so that a failure of the next loses nothing
         self.changes.setdefault(label, []).append(change)
 
     def tell(self, seed: int) -> None:

@@ -1,6 +1,7 @@
 """`localize run` and `localize show`."""
 
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,16 +23,19 @@ from localize.cli.inputs import (
     read_inputs,
     say_inputs,
 )
+from localize.cli.origin import write_origin
 from localize.cli.words import print_summary, say, write_page
 from localize.errors import InputError
+from localize.report.folder import SIGNATURE_FILE
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
-MEASUREMENTS = ("gradients", "heads", "ablation", "replacement", "perturbation", "patching")
-ON_OWN = ("ablation", "replacement", "perturbation", "patching")
+MEASUREMENTS = ("gradients", "heads", "attention", "ablation", "replacement", "perturbation", "patching", "noise")
+LONG = ("noise",)
+"""Those that are measured only when they are asked for."""
+ON_OWN = ("ablation", "replacement", "perturbation", "patching", "noise")
 """Those that ask for the continuations that the model says itself."""
-SIGNATURE_FILE = "signature.zarr.zip"
 PAGE_FILE = "signature.html"
 
 
@@ -41,7 +45,8 @@ def run(
     paragraphs: Source = None,
     out: Out = Path("run"),
     measure: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All if left out.")
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All but {', '.join(LONG)} if left out."),
     ] = None,
     prefix: Prefix = 50,
     continuation: Continuation = 50,
@@ -60,15 +65,18 @@ def run(
     ] = None,
 ) -> None:
     """Measure paragraphs in a model; write DIR/signature.zarr.zip and DIR/signature.html."""
-    chosen = measure or list(MEASUREMENTS)
+    started = perf_counter()
+    chosen = measure or [name for name in MEASUREMENTS if name not in LONG]
     if unknown := set(chosen) - set(MEASUREMENTS):
         raise InputError(f"--measure {min(unknown)}: not one of {', '.join(MEASUREMENTS)}.")
     check_options(out, draws=draws, batch_size=batch_size, sample=sample)
     from localize import (
         ablate,
         gradients,
+        noise,
         patch,
         perturb_prefix,
+        prefix_attention,
         rare_token_heads,
         replace_rarest,
     )
@@ -90,12 +98,14 @@ def run(
     jobs = {
         "gradients": lambda: gradients(hooked, read, **size),
         "heads": lambda: rare_token_heads(hooked, read, seed=seed, **size),
+        "attention": lambda: prefix_attention(hooked, read, **size),
         "ablation": lambda: ablate(hooked, own, **size),
         "replacement": lambda: replace_rarest(hooked, own, seed=seed, **size),
         "perturbation": lambda: perturb_prefix(hooked, own, draws=draws, seed=seed, **size),
         "patching": lambda: patch(
             hooked, own, copies=signature if "perturbation" in chosen else None, seed=seed, **size
         ),
+        "noise": lambda: noise(hooked, own, seed=seed, **size),
     }
     for name in MEASUREMENTS:
         if name in chosen:
@@ -103,6 +113,7 @@ def run(
             signature = part if signature is None else signature | part
             # After each, so that a failure of the next loses nothing.
             signature.save(out / SIGNATURE_FILE)
+    write_origin(out, hooked, perf_counter() - started)
     if signature is not None:
         write_page(signature, out / PAGE_FILE)
         print_summary(signature)

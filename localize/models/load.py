@@ -84,7 +84,7 @@ def _from_files(
         where, name = str(path), "embedded" if source is None else str(path)
     hf = _load_weights(where, name, dtype, revision)
     counts = _unigram_counts(path / UNIGRAM_FILE, hf.config.vocab_size)
-    tokenizer = _tokenizer(tokenizer if tokenizer is not None else where, required=tokenizer is not None)
+    tokenizer = load_tokenizer(tokenizer if tokenizer is not None else where, required=tokenizer is not None)
     hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     commit = getattr(hf.config, "_commit_hash", None)
     model = HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
@@ -109,7 +109,7 @@ def _from_memory(
         hf = hf.to(device=device, dtype=dtype)
     model = HookedModel(
         hf,
-        known.tokenizer if tokenizer is None else _tokenizer(tokenizer, required=True),
+        known.tokenizer if tokenizer is None else load_tokenizer(tokenizer),
         name=known.name,
         revision=known.revision,
         unigram_counts=known.unigram_counts,
@@ -229,8 +229,16 @@ def _load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revi
     return hf
 
 
-def _tokenizer(source: Any, *, required: bool) -> Any:
-    """A tokenizer given, or loaded from a folder or hub name."""
+def load_tokenizer(source: Any, *, required: bool = True) -> Any:
+    """A tokenizer given, or loaded from a folder or hub name.
+
+    Args:
+        source: A tokenizer, a folder or a hub name.
+        required: Whether a folder without one is an error, or gives None.
+
+    Raises:
+        ModelError: If there is none, or it cannot be loaded.
+    """
     if not isinstance(source, str | Path):
         return source
     path = Path(source)

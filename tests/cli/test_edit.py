@@ -43,7 +43,7 @@ def test_an_edit_leaves_edits_signatures_a_table_a_figure_and_a_checkpoint(edite
         for seed in (0, 1)
         for end in (".safetensors", "-before.zarr.zip", "-after.zarr.zip")
     }
-    assert {path.name for path in out.iterdir()} == made | {"changes.csv", "editing.html"}
+    assert {path.name for path in out.iterdir()} == made | {"changes.csv", "editing.html", "edits.json", "command.json"}
     table = pd.read_csv(out / "changes.csv", index_col=["edit", "quantity", "group"])
     assert {"top 5 %", "random 5 %", "all", "other layers 5 %"} == set(table.index.unique("edit"))
     edit, model = lz.load_edit(out / "top-5-seed0.safetensors"), lz.load_model(checkpoint)

@@ -29,7 +29,10 @@ def ran(localize, checkpoint, good, tmp_path):
 def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, localize, checkpoint, good):
     out, (code, stdout, stderr) = ran
     assert (code, stderr) == (0, "")
-    assert sorted(path.name for path in out.iterdir()) == ["signature.html", "signature.zarr.zip"]
+    assert sorted(path.name for path in out.iterdir()) == ["command.json", "signature.html", "signature.zarr.zip"]
+    told = json.loads((out / "command.json").read_text(encoding="utf-8"))
+    assert told["command"].startswith(f"localize run {checkpoint} {good} --prefix 16")
+    assert told["seconds"] > 0
     signature = load_signature(out / "signature.zarr.zip")
     on_request = (
         "embedding_",
@@ -43,7 +46,6 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
         "corrupted_exact",
         "corrupted_nll",
         "tokens_to_break",
-        "prefix_attention",
         "token_accuracy",
         "reference_",
         "prompted_",
@@ -59,12 +61,13 @@ def test_a_run_leaves_a_signature_and_a_page_and_prints_what_stands_out(ran, loc
     assert [call["measurement"] for call in calls] == [
         "gradients",
         "rare_token_heads",
+        "prefix_attention",
         "ablate",
         "replace_rarest",
         "perturb_prefix",
         "patch",
     ]
-    assert [call.get("seed") for call in calls] == [None, 3, None, 3, 3, 3]
+    assert [call.get("seed") for call in calls] == [None, 3, None, None, 3, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
     for told in (
@@ -266,11 +269,11 @@ def test_texts_for_a_model_without_tokenizer(run_refused, write):
 def test_an_unknown_measurement(run_refused, good):
     assert (
         run_refused(good, "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation, patching."
+        == "--measure dreams: not one of gradients, heads, attention, ablation, replacement, perturbation, patching, noise."
     )
     assert (
         run_refused(good, "--measure", "heads", "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, ablation, replacement, perturbation, patching."
+        == "--measure dreams: not one of gradients, heads, attention, ablation, replacement, perturbation, patching, noise."
     )
 
 
