@@ -77,7 +77,7 @@ def test_what_is_not_there_or_damaged_is_told_in_one_line(ran, edited, tmp_path)
     (tmp_path / "damaged" / SIGNATURE_FILE).write_bytes((ran / SIGNATURE_FILE).read_bytes()[:99])
     for place, kind, told in (
         (tmp_path / "no", InputError, "{}: no such folder; one that `localize run` or `localize edit` wrote is needed."),
-        (tmp_path / "empty", InputError, 
+        (tmp_path / "empty", InputError,
          "{}: holds neither signature.zarr.zip nor edits.json; a folder that `localize run` or `localize edit` wrote is needed."),
     ):  # fmt: skip
         with pytest.raises(kind) as error:
