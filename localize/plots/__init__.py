@@ -10,6 +10,7 @@ from localize.plots.noise import noise
 from localize.plots.patch_map import patch_map
 from localize.plots.patching import patching
 from localize.plots.perturbation import perturbation
+from localize.plots.recall import recall
 from localize.plots.relearning import relearning
 from localize.plots.signature import signature
 from localize.plots.tokens import TokenView, tokens
@@ -26,6 +27,7 @@ __all__ = [
     "patch_map",
     "patching",
     "perturbation",
+    "recall",
     "relearning",
     "signature",
     "tokens",

@@ -50,6 +50,10 @@ class Panel:
     number: int
     title: str
 
+    def axis(self, letter: str) -> str:
+        """The name of its "x" or "y" axis in the figure's layout."""
+        return f"{letter}axis{self.number if self.number > 1 else ''}"
+
     def add(self, trace: Any, what: str, group: Group | None = None) -> None:
         """Draw a trace; `meta` tells its panel, group and role, so that it can be found again."""
         axis = "" if self.number == 1 else str(self.number)

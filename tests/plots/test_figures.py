@@ -11,7 +11,6 @@ import pytest
 from localize import plots
 from localize.errors import LocalizeError
 from localize.plots.perturbation import concentration
-from localize.plots.recall import by_duplicates
 from localize.plots.theme import NULL, WIDTH, group_style, plain
 from localize.signature.schema import DIMS, REGISTRY
 from localize.signature.signature import MemorizationSignature
@@ -255,18 +254,6 @@ def test_the_continuation_is_told(figures, one_draw):
     assert "<b>(a)</b> Lost exact match, own continuation" in words_on(figures["perturbation"])
     assert "<b>(a)</b> Lost exact match, true continuation" in words_on(plots.perturbation(one_draw))
     assert "<b>(a)</b> memorized: mean of max |gradient|, true continuation" in words_on(figures["gradients"])
-
-
-def test_recall_shows_every_paragraph_and_exact_match_by_copies(signature, figures):
-    for name, panel in (("exact_match", "Exact match, true"), ("nll", "NLL, true")):
-        (bars,) = traces(figures["signature"], "values", panel=panel, group="partial")
-        np.testing.assert_array_equal(bars.x, signature[name].values[members(signature, "partial")])
-    exact, copies = signature["exact_match"].values, signature["duplicates"].values
-    (points,) = traces(figures["signature"], "mean", panel="by copies")
-    np.testing.assert_allclose(points.y, [exact[copies == c].mean() for c in (0, 1, 2)])
-    counts, interval = by_duplicates(exact, copies, signature["cluster"].values, 0)
-    assert counts.tolist() == [0, 1, 2]
-    assert ((interval.low <= interval.estimate) & (interval.estimate <= interval.high)).all()
 
 
 def test_the_whole_figure_holds_what_the_signature_holds(signature, one_draw, figures):
