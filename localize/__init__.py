@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.models.load import load_model
     from localize.models.untrained import untrained
+    from localize.paragraphs.copies import copies_of
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.paragraphs.readers import load_paragraphs
     from localize.paragraphs.unigrams import unigram_counts
     from localize.paragraphs.unseen import unseen_paragraphs
     from localize.signature.change import Change, edit_table
+    from localize.signature.paired import compare_paired
     from localize.signature.signature import MemorizationSignature, load_signature
 
 __version__ = "0.1.0"
@@ -53,7 +55,9 @@ _HOME = {
     "ablation_hooks": "localize.measure.ablation",
     "activation_gradients": "localize.measure.activation_gradients",
     "choose_weights": "localize.edit.masks",
+    "compare_paired": "localize.signature.paired",
     "contrastive_gradients": "localize.measure.contrastive",
+    "copies_of": "localize.paragraphs.copies",
     "copy_similarity": "localize.measure.similarity",
     "corrupt_prefix": "localize.measure.corruption",
     "edit_sets": "localize.edit.sets",
@@ -103,7 +107,9 @@ __all__ = [
     "ablation_hooks",
     "activation_gradients",
     "choose_weights",
+    "compare_paired",
     "contrastive_gradients",
+    "copies_of",
     "copy_similarity",
     "corrupt_prefix",
     "edit_sets",

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int, Shaped
 from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, RECALL_GROUPS
 from localize.errors import SignatureError
 from localize.signature.compare import warn_of_few_clusters
+from localize.signature.comparison import Comparison
+from localize.signature.paired import compare_paired
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters, false_discovery
 
@@ -109,6 +111,27 @@ class Change:
         """
         table = edit_table({"": self}, seed=seed, resamples=resamples)
         return table.droplevel("edit").drop(columns="repetitions")
+
+    def compare(
+        self,
+        variables: str | Sequence[str] | None = None,
+        *,
+        group: str | None = None,
+        seed: int = 0,
+        resamples: int = 2000,
+    ) -> Comparison:
+        """What the edit changed in every cell of what both signatures hold; see `localize.compare_paired`.
+
+        Args:
+            variables: One or several; None takes those whose mean means something and that have at most 3000 cells.
+            group: Only the paragraphs that are this to the edit; None for all.
+            seed: Of bootstrap and sign flips.
+            resamples: Draws of each.
+
+        Raises:
+            SignatureError: If the group or a variable is not there.
+        """
+        return compare_paired(self.after, self.before, variables, group=group, seed=seed, resamples=resamples)
 
     def __repr__(self) -> str:
         group, model = self.before.dataset["group"].values, self.before.dataset.attrs["model"]

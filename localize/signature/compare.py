@@ -1,22 +1,33 @@
 """The difference of two groups, cell by cell, with interval, test and null."""
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from tqdm.auto import tqdm
 
 from localize.errors import SignatureError
 from localize.signature.choice import mean_measured
+from localize.signature.comparison import NUMBERS, Comparison
 from localize.statistics import (
+    auc,
     cluster_bootstrap_difference,
     cluster_permutation_difference,
     effective_clusters,
     false_discovery,
+    rough_difference,
     standardized_difference,
 )
+from localize.statistics.roughness import FEWEST
 
 if TYPE_CHECKING:
     import xarray as xr
+
+Cells = dict[str, Shaped[np.ndarray, " cell"]]
+"""What is told of each cell, by name."""
 
 FEW_CLUSTERS = 30
 """Below so many effective clusters, intervals and tests are told to be rough."""
@@ -24,25 +35,44 @@ FEW_CLUSTERS = 30
 NOT_COMPARED = ("replacement", "replaced_position", "patch_position", "patch_target")
 """What was done to a paragraph, not what came of it."""
 
+DRAWS = ("draw", "corruption_draw", "noise_draw")
+"""Axes that are averaged before paragraphs are compared."""
+
+
+MOST_CELLS = 3000
+"""A variable of more cells is compared only if it is asked for by name: every cell is a test."""
+
+PIECE = 1024
+"""So many cells are compared between two steps of the progress bar."""
+
+SHOW_AFTER = 2.0
+"""Seconds after which a comparison shows a progress bar."""
+
 
 def compared_variables(dataset: "xr.Dataset") -> list[str]:
     """What is compared unless told otherwise: measured per paragraph, with a mean that means something.
 
-    Nulls and untrained models are left out: they stand beside a measurement and are none. So is what has a cell for
-    every position, layer and head: tens of thousands of tests. Asked for by name, these are compared all the same.
+    Nulls and untrained models are left out: they stand beside a measurement and are none. So are ids of tokens, what was done to
+    a paragraph, and what has more than `MOST_CELLS` cells once draws are averaged, such as a map over every position, layer and
+    head. Asked for by name, these are compared all the same.
     """
 
     def meant(name: str) -> bool:
-        dims = dataset[name].dims
+        values = dataset[name]
         return (
-            dims[0] == "paragraph"
-            and "position" not in dims
-            and not {"head", "prefix_position"} <= set(dims)
+            values.dims[0] == "paragraph"
+            and cell_count(values) <= MOST_CELLS
             and name not in NOT_COMPARED
+            and values.attrs.get("unit") != "token id"
             and not name.endswith(("_null", "_untrained"))
         )
 
     return [str(name) for name in dataset.data_vars if meant(str(name))]
+
+
+def cell_count(values: "xr.DataArray") -> int:
+    """How many cells a variable has once its draws are averaged."""
+    return prod(size for dim, size in values.sizes.items() if dim != "paragraph" and dim not in DRAWS)
 
 
 def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
@@ -55,47 +85,103 @@ def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
         raise SignatureError(
             f"{caller}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
         )
-    if draws := [axis for axis in ("draw", "corruption_draw", "noise_draw") if axis in values.dims]:
+    if draws := [axis for axis in DRAWS if axis in values.dims]:
         values = values.mean(draws, keep_attrs=True)
     return values.transpose("paragraph", ...)
 
 
-def compare_groups(values: "xr.DataArray", a: str, b: str, *, seed: int, resamples: int) -> "xr.Dataset":
-    """The comparison of one variable; see `MemorizationSignature.compare`."""
-    import xarray as xr
-
-    values = per_paragraph(values, "compare")
-    array, group, clusters = values.values.astype(float), values["group"].values, values["cluster"].values
+def compare_groups(arrays: "Sequence[xr.DataArray]", a: str, b: str, *, seed: int, resamples: int) -> Comparison:
+    """Two groups held against each other in variables of one signature; see `MemorizationSignature.compare`."""
+    arrays = [per_paragraph(array, "compare") for array in arrays]
+    group, clusters = arrays[0]["group"].values, arrays[0]["cluster"].values
     in_a, in_b = group == a, group == b
     warn_of_few_clusters({a: clusters[in_a], b: clusters[in_b]})
-    interval = cluster_bootstrap_difference(array, in_a, in_b, clusters, seed=seed, resamples=resamples)
-    test = cluster_permutation_difference(array, in_a, in_b, clusters, seed=seed, permutations=resamples)
-    cells = {
-        "difference": test.difference,
-        "low": interval.low,
-        "high": interval.high,
-        "p_value": test.p_value,
-        "q_value": false_discovery(test.p_value),
-        "null_low": test.null_low,
-        "null_high": test.null_high,
-        "effect_size": standardized_difference(array, in_a, in_b),
-        "mean_a": mean_measured(array[in_a]),
-        "mean_b": mean_measured(array[in_b]),
-    }
-    dims = values.dims[1:]
-    coords = {name: c for name, c in values.coords.items() if "paragraph" not in c.dims}
-    attrs = {
-        "variable": str(values.name),
-        "unit": values.attrs.get("unit", ""),
-        "continuation": values.attrs.get("continuation", ""),
+    about = {
         "a": a,
         "b": b,
         "paragraphs": [int(in_a.sum()), int(in_b.sum())],
         "effective_clusters": [effective_clusters(clusters[in_a]), effective_clusters(clusters[in_b])],
         "seed": seed,
         "resamples": resamples,
+        "paired": False,
     }
-    return xr.Dataset({name: (dims, np.asarray(cell)) for name, cell in cells.items()}, coords=coords, attrs=attrs)
+
+    def numbers(values: Float[np.ndarray, "paragraph cell"]) -> Cells:
+        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, seed=seed, resamples=resamples)
+        test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=seed, permutations=resamples)
+        return {
+            "difference": test.difference,
+            "low": interval.low,
+            "high": interval.high,
+            "p_value": test.p_value,
+            "null_low": test.null_low,
+            "null_high": test.null_high,
+            "effect_size": standardized_difference(values, in_a, in_b),
+            "auc": auc(values, in_a, in_b),
+            "mean_a": mean_measured(values[in_a]),
+            "mean_b": mean_measured(values[in_b]),
+        }
+
+    def rough(values: Float[np.ndarray, "paragraph cell"]) -> Bool[np.ndarray, " cell"]:
+        return rough_difference(values, in_a, in_b, clusters)
+
+    return compared(arrays, numbers, rough, about, what="compare")
+
+
+def compared(
+    arrays: "Sequence[xr.DataArray]",
+    numbers: Callable[[Float[np.ndarray, "paragraph cell"]], Cells],
+    rough: Callable[[Float[np.ndarray, "paragraph cell"]], Bool[np.ndarray, " cell"]],
+    about: Mapping[str, Any],
+    *,
+    what: str,
+) -> Comparison:
+    """Every cell of these variables in numbers, a piece at a time, with labels.
+
+    Args:
+        arrays: What is compared, first axis `paragraph`.
+        numbers: From some cells to all that is told of each, but for `q_value` and `rough`.
+        rough: From all cells of a variable to whether their intervals are rough.
+        about: Attributes of every result: `a`, `b`, `paired` among them.
+        what: The public function that the progress bar names.
+    """
+    results = {}
+    total = sum(array[0].size for array in arrays)
+    with tqdm(total=total, desc=what, unit="cell", delay=SHOW_AFTER, leave=False) as bar:
+        for array in arrays:
+            flat = array.values.astype(float).reshape(len(array), -1)
+            pieces = []
+            for start in range(0, flat.shape[1], PIECE):
+                pieces.append(numbers(flat[:, start : start + PIECE]))
+                bar.update(pieces[-1]["difference"].size)
+            cells = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+            cells |= {"q_value": false_discovery(cells["p_value"]), "rough": rough(flat)}
+            results[str(array.name)] = _labelled(array, cells, about)
+    return Comparison(results, about["a"], about["b"], paired=about["paired"])
+
+
+def _labelled(array: "xr.DataArray", cells: Cells, about: Mapping[str, Any]) -> "xr.Dataset":
+    """The numbers of one variable's cells, with its axes and what was compared."""
+    import xarray as xr
+
+    dims, shape = array.dims[1:], array.shape[1:]
+    coords = {name: c for name, c in array.coords.items() if "paragraph" not in c.dims}
+    named = {name: array.attrs.get(name, "") for name in ("unit", "continuation")}
+    attrs = {"variable": str(array.name), **named, **about}
+    return xr.Dataset({name: (dims, cells[name].reshape(shape)) for name in NUMBERS}, coords=coords, attrs=attrs)
+
+
+def warn_of_rough_intervals(comparison: Comparison) -> None:
+    """Say once of how many cells the interval cannot be trusted."""
+    rough = sum(
+        int((comparison[name]["rough"] & comparison[name]["low"].notnull()).sum()) for name in comparison.variables
+    )
+    if rough:
+        warnings.warn(
+            f"rough intervals in {rough} of {len(comparison)} cells: fewer than {FEWEST:.0f} effective clusters, or too skewed "
+            "for their number; `rough` marks them.",
+            stacklevel=3,
+        )
 
 
 def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:

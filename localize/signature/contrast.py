@@ -25,7 +25,7 @@ def contrast_groups(
     _check_has_ratio(str(values.name))
     values = _summed(per_paragraph(values, "contrast"), over)
     values = values.clip(min=0, keep_attrs=True)  # the schema allows for rounding below 0
-    contrast = compare_groups(values, a, b, seed=seed, resamples=resamples)
+    contrast = compare_groups([values], a, b, seed=seed, resamples=resamples)[str(values.name)]
     array, group, clusters = values.values.astype(float), values["group"].values, values["cluster"].values
     in_a, in_b = group == a, group == b
     ratio = cluster_bootstrap_difference(array, in_a, in_b, clusters, seed=seed, resamples=resamples, log=True)
@@ -35,6 +35,7 @@ def contrast_groups(
     contrast = contrast.assign({name: (contrast["difference"].dims, cell) for name, cell in cells.items()})
     ordered = ["profile_a", "profile_b", "difference", "low", "high", "null_low", "null_high", *OF_RATIO, *WITHOUT_UNIT]
     contrast = contrast[ordered]
+    del contrast.attrs["paired"]
     for name in ordered:
         contrast[name].attrs["unit"] = (
             "nats" if name in OF_RATIO else "" if name in WITHOUT_UNIT else contrast.attrs["unit"]

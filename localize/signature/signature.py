@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from localize.signature.comparison import Comparison
+
 SCHEMA_VERSION = 3
 ROUNDING = {"bfloat16": 6e-2, "float16": 1e-2}
 """Relative difference up to which two measurements of one variable agree, in other batch sizes, kernels or on other devices."""
@@ -109,35 +111,40 @@ class MemorizationSignature:
 
     def compare(
         self, a: str, b: str, variables: str | Sequence[str] | None = None, *, seed: int = 0, resamples: int = 2000
-    ) -> Any:
+    ) -> "Comparison":
         """Difference of two groups' means, cell by cell, with what it would be if the labels meant nothing.
 
         Args:
             a: The one group.
             b: The group subtracted from it.
-            variables: A variable for a Dataset; several, or None for all that are measured per paragraph, for a DataTree.
+            variables: One or several, whatever is measured per paragraph; None takes those whose mean means something and that
+                have at most 3000 cells.
             seed: Seed of bootstrap and permutation.
             resamples: Draws of each.
 
         Returns:
-            `difference`, its 95 % interval `low` `high` by bootstrap over clusters, `p_value` by permutation of clusters,
-            `q_value` (Benjamini-Hochberg over the cells), `null_low` `null_high` (central 95 % under permuted labels),
-            `effect_size` (Hedges' g), `mean_a`, `mean_b`. Draws are averaged first. Fewer than 30 effective clusters warn.
+            `comparison[name]` is a Dataset over the variable's cells: `difference`, its 95 % interval `low` `high` by bootstrap
+            over clusters, `p_value` by permutation of clusters, `q_value` (Benjamini-Hochberg over these cells), `null_low`
+            `null_high` (central 95 % under permuted labels), `effect_size` (Hedges' g), `auc` (probability that a paragraph of
+            a has the larger value), `mean_a`, `mean_b`, and `rough`: fewer than 10 effective clusters, or too skewed for their
+            number, so that the interval covers less than it says. `to_dataframe`, `strongest`, `save` tell all cells together.
+            Draws are averaged first. Fewer than 30 effective clusters warn, and so do rough intervals.
 
         Raises:
             SignatureError: If a group or variable is not there.
         """
-        from localize.signature.compare import compare_groups, compared_variables
+        from localize.signature.compare import compare_groups, compared_variables, warn_of_rough_intervals
 
         a, b = self._known(a), self._known(b)
-        if isinstance(variables, str):
-            return compare_groups(self[variables], a, b, seed=seed, resamples=resamples)
-        import xarray as xr
-
+        if a == b:
+            raise SignatureError(f"compare: a and b are both {a!r}; two groups are needed.")
         names = compared_variables(self._dataset) if variables is None else variables
-        return xr.DataTree.from_dict(
-            {name: compare_groups(self[name], a, b, seed=seed, resamples=resamples) for name in names}
-        )
+        names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
+        if not names:
+            raise SignatureError(f"compare: variables is empty; the signature holds {', '.join(self.variables)}.")
+        comparison = compare_groups([self[name] for name in names], a, b, seed=seed, resamples=resamples)
+        warn_of_rough_intervals(comparison)
+        return comparison
 
     def contrast(
         self,

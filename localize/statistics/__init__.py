@@ -8,9 +8,10 @@ from localize.statistics.bootstrap import (
 )
 from localize.statistics.clusters import ClusterSums, cluster_sums, effective_clusters
 from localize.statistics.correction import false_discovery
-from localize.statistics.effects import auc, standardized_difference
+from localize.statistics.effects import auc, paired_difference, share_rising, standardized_difference
 from localize.statistics.matching import Matched, matched_difference
 from localize.statistics.permutation import PermutationTest, cluster_permutation_difference, cluster_sign_flip
+from localize.statistics.roughness import rough_difference, rough_mean
 from localize.statistics.shares import cumulated_share, gini
 
 __all__ = [
@@ -30,5 +31,9 @@ __all__ = [
     "false_discovery",
     "gini",
     "matched_difference",
+    "paired_difference",
+    "rough_difference",
+    "rough_mean",
+    "share_rising",
     "standardized_difference",
 ]
