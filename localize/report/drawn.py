@@ -1,0 +1,45 @@
+"""Figures as JSON that a page draws: floats in five digits, and no links in their texts."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from localize.report.literal import script_json
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+DIGITS = 5
+LINK = re.compile(r"<(?=/?\s*a\b)", re.IGNORECASE)
+"""The beginning of the one tag that would take a reader of plotly's texts elsewhere."""
+
+
+def figure_json(figure: "go.Figure") -> str:
+    """What `Plotly.newPlot` takes, safe inside a script element."""
+    content = figure.to_plotly_json()
+    return script_json({"data": plain_json(content["data"]), "layout": plain_json(content["layout"])})
+
+
+def plain_json(value: Any) -> Any:
+    """The same with arrays as lists, floats rounded to five significant digits, nan and infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain_json(value.item())
+    if isinstance(value, float):
+        return _rounded(value)
+    if isinstance(value, str):
+        return LINK.sub("&lt;", value)
+    return value
+
+
+def _rounded(value: float) -> float | int | None:
+    if not np.isfinite(value):
+        return None
+    short = float(f"{value:.{DIGITS}g}")
+    return int(short) if short.is_integer() and abs(short) < 2**53 else short

@@ -1,0 +1,174 @@
+"""What stands out in a run, as tables: every number with its interval, its null in words, and its p-value."""
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from localize.axes import ordered_groups
+from localize.report.tables import (
+    Column,
+    Table,
+    between,
+    chance,
+    count,
+    csv_of,
+    group_words,
+    number,
+    range_of,
+    rows_of,
+    small,
+    text,
+)
+from localize.signature.causal import NLL_RISE, SCORE
+from localize.signature.html import matching_notes, removal_notes
+from localize.signature.rows import main_pair
+from localize.signature.summary import RESTORED
+
+if TYPE_CHECKING:
+    from localize.report.folder import Results
+    from localize.signature.signature import MemorizationSignature
+
+PERMUTED = "groups dealt out at random to whole clusters"
+NULLS = {
+    "low-layer share": "a profile even over layers (a landmark, not a test)",
+    SCORE.format(""): "the same attention against the rarity of other paragraphs",
+    NLL_RISE.format(""): "the other heads of its layer removed",
+    "NLL rise with the rarest": "as many common tokens at like positions",
+    "perturbation effect": "positions permuted",
+    "share of tokens made wrong, matched": "no null of a single group",
+    "lost exact match": "no null of a single group",
+    RESTORED.format(""): "as large a change in a random direction",
+}
+"""How a quantity of the summary begins, and what a single group's number is held against."""
+
+STRONGEST = 20
+Made = TypeVar("Made")
+
+
+def heard(make: Callable[[], Made]) -> tuple[Made, list[str]]:
+    """What a function gives, and what it warned of, each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = make()
+    return made, list(
+        dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
+    )
+
+
+def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table, list[str]]:
+    """The fingerprint, and what must be known of it."""
+    summary, notes = heard(lambda: signature.summary(seed=seed))
+    notes = notes + removal_notes(signature) + matching_notes(signature)
+    rows = []
+    for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
+        rows.append(
+            [
+                text(quantity), text(group_words(group)), between(row["estimate"], row["low"], row["high"]),
+                between(row["null"], row["null_low"], row["null_high"]), text(null_words(quantity, group)),
+                chance(row["p_value"]), count(row["paragraphs"]), number(row["effective_clusters"], 0),
+            ]
+        )  # fmt: skip
+    columns = (
+        Column("quantity"), Column("group"), Column("estimate [95 % interval]", True), Column("null [95 %]", True),
+        Column("what the null is"), Column("p", True), Column("paragraphs", True), Column("effective clusters", True),
+    )  # fmt: skip
+    caption = "The signature in a few numbers, beside what nothing looks like"
+    return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary)), notes
+
+
+def null_words(quantity: str, group: str) -> str:
+    """What a row of the summary is held against."""
+    if " - " in group:
+        return PERMUTED
+    return next((words for start, words in NULLS.items() if quantity.startswith(start)), "")
+
+
+def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table | None, list[str]]:
+    """The cells of all variables in which the two main groups differ most surely."""
+    pair = main_pair(ordered_groups(signature.groups))
+    if pair is None:
+        return None, []
+    comparison, notes = heard(lambda: signature.compare(*pair, seed=seed))
+    found = comparison.strongest(STRONGEST)
+    a, b = (group_words(name) for name in pair)
+    rows = [
+        [
+            text(row["variable"]), text(row["cell"]), text(row["unit"]), between(row["difference"], row["low"], row["high"], None),
+            range_of(row["null_low"], row["null_high"]), small(row["mean_a"]), small(row["mean_b"]),
+            number(row["effect_size"], 2), number(row["auc"], 2), chance(row["p_value"]), chance(row["q_overall"]),
+        ]
+        for row in found.reset_index(drop=True).to_dict("records")
+    ]  # fmt: skip
+    columns = (
+        Column("variable"), Column("cell"), Column("unit"), Column("difference [95 % interval]", True), Column("null, 95 %", True),
+        Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True), Column("AUC", True),
+        Column("p", True), Column("q, all cells", True),
+    )  # fmt: skip
+    cells = len(comparison.to_dataframe())
+    note = (
+        f"The {len(rows)} cells with the smallest q of the {cells:,} compared, of {len(comparison.variables)} variables. They are "
+        f"chosen among all, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg). Null: {PERMUTED}, "
+        f"95 % of the differences that this gives. AUC: how often a paragraph of {a} has the larger number; 0.5 where nothing differs."
+    )
+    caption = f"Where {a} and {b} differ most surely"
+    return Table(
+        f"{key}-strongest", caption, columns, rows_of(rows), csv_of(comparison.to_dataframe(), index=False), note, 10
+    ), notes
+
+
+def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table | None, list[str]]:
+    """How well the groups are told apart by each part of the signature, alone and on top of the loss."""
+    pair = main_pair(ordered_groups(signature.groups))
+    if pair is None:
+        return None, []
+    found, notes = heard(lambda: signature.distinguish(*pair, seed=seed))
+    rows = [
+        [
+            text(name), between(row["auc"], row["low"], row["high"]), between(row["null"], row["null_low"], row["null_high"]),
+            chance(row["p_value"]), between(row["gain"], row["gain_low"], row["gain_high"]),
+            between(row["gain_null"], row["gain_null_low"], row["gain_null_high"]), chance(row["gain_p_value"]),
+            count(row["features_count"]),
+        ]
+        for name, row in zip(found.index, found.to_dict("records"), strict=True)
+    ]  # fmt: skip
+    columns = (
+        Column("told by"), Column("AUC [95 % interval]", True), Column("null [95 %]", True), Column("p", True),
+        Column("AUC over that of the loss [95 %]", True), Column("null of that [95 %]", True), Column("p of that", True),
+        Column("numbers used", True),
+    )  # fmt: skip
+    a, b = (group_words(name) for name in pair)
+    note = (
+        f"A classifier trained on some clusters tells {a} from {b} on others. AUC 1: always right, 0.5: guessing. Null: the same with "
+        f"{PERMUTED}. The gain is how much more is told with the loss and the part together than with the loss alone."
+    )
+    return Table(
+        f"{key}-distinguish", f"Can {a} be told from {b}, and by what?", columns, rows_of(rows), csv_of(found), note
+    ), notes
+
+
+def edits_table(results: "Results", key: str, seed: int) -> tuple[Table, list[str]]:
+    """What each edit changed in each group, beside the same with signs flipped."""
+    from localize.signature.change import edit_table
+
+    found, notes = heard(lambda: edit_table(results.changes, seed=seed))
+    rows = []
+    for (edit, quantity, group), row in zip(found.index, found.to_dict("records"), strict=True):
+        control = " (control)" if edit in results.controls else ""
+        rows.append(
+            [
+                text(f"{edit}{control}"), text(quantity.replace("_", " ")), text(group_words(group)), small(row["before"]),
+                small(row["after"]), between(row["change"], row["low"], row["high"], None),
+                range_of(row["null_low"], row["null_high"]), chance(row["p_value"]), chance(row["q_value"]),
+                count(row["paragraphs"]), number(row["effective_clusters"], 0), count(row["repetitions"]),
+            ]
+        )  # fmt: skip
+    columns = (
+        Column("edit"), Column("quantity"), Column("group"), Column("before", True), Column("after", True),
+        Column("change [95 % interval]", True), Column("null, 95 %", True), Column("p", True), Column("q", True),
+        Column("paragraphs", True), Column("effective clusters", True), Column("repetitions", True),
+    )  # fmt: skip
+    note = (
+        "Exact match in tokens, NLL in nats per token, recall and tokens right as shares; the change of a perplexity is relative (0.1: "
+        "10 % more). Null: the signs of whole clusters flipped, 95 % of the mean changes that this gives. q corrects p for all rows."
+    )
+    return Table(f"{key}-edits", "What the edits changed", columns, rows_of(rows), csv_of(found), note, 24), notes

@@ -1,0 +1,171 @@
+"""One or several runs as one HTML file that needs no network."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from localize import __version__
+from localize.errors import LocalizeError
+from localize.report.folder import Results, read_results
+from localize.report.literal import cut, readable, script_json
+from localize.report.paragraphs import Asked, palettes
+from localize.report.policy import content_policy
+from localize.report.run import Run, run_of
+from localize.report.together import run_numbers, side_by_side
+from localize.signature.signature import MemorizationSignature
+from localize.storage import replacing
+
+FILE = "report.html"
+SCRIPTS = ("page.js", "tables.js", "figures.js", "list.js", "tokens.js", "start.js")
+MOST = 500
+"""Paragraphs shown one by one if not told otherwise."""
+
+LONGEST_TITLE = 200
+
+Given = Results | MemorizationSignature | str | Path
+"""What a run may be given as: what was read, what was measured, or where it lies."""
+
+
+def report(
+    results: Given | Sequence[Given],
+    path: str | Path | None = None,
+    *,
+    title: str | None = None,
+    max_paragraphs: int = MOST,
+    seed: int = 0,
+) -> Path:
+    """Write one HTML file: what was asked, what stands out, every figure, sortable tables and the paragraphs themselves.
+
+    It opens in any browser without a network, runs no script but its own, and shows every text of others as text.
+
+    Args:
+        results: A folder that `localize run` or `localize edit` wrote, a signature's file, a signature, or a list of these.
+        path: Of the file; None is `report.html` in the first folder, or beside the first file.
+        title: Of the page.
+        max_paragraphs: Shown one by one, of all runs together: of more, as many of each group are drawn. Tables and figures are
+            of all paragraphs.
+        seed: Of bootstraps, permutations and that draw.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        LocalizeError: If there is no result, `max_paragraphs` is below 1, or no path follows from what is given.
+        InputError: If a folder holds no results.
+        SignatureError: If a signature is damaged.
+    """
+    call = f"localize.report(..., max_paragraphs={max_paragraphs}, seed={seed})"
+    return write_report(results, path, title=title, max_paragraphs=max_paragraphs, seed=seed, command=call)
+
+
+def write_report(
+    results: Given | Sequence[Given],
+    path: str | Path | None,
+    *,
+    title: str | None,
+    max_paragraphs: int,
+    seed: int,
+    command: str,
+) -> Path:
+    """As `report`, told which command made the page."""
+    listed = [results] if isinstance(results, Results | MemorizationSignature | str | Path) else list(results)
+    if not listed:
+        raise LocalizeError("report: results is empty; at least one run is needed.")
+    if max_paragraphs < len(listed):
+        raise LocalizeError(
+            f"report: max_paragraphs={max_paragraphs} must be at least {len(listed)}, one for each of the runs."
+        )
+    read = [_read(given, number) for number, given in enumerate(listed)]
+    place = _place(listed, read, path)
+    asked = Asked(max_paragraphs // len(read), seed)
+    runs = [
+        run_of(each, name, f"r{number}", asked)
+        for number, (each, name) in enumerate(zip(read, _names(read), strict=True))
+    ]
+    page = page_of(runs, title or _title(runs), command)
+    with replacing(place) as beside:
+        beside.write_text(page, encoding="utf-8", newline="\n")
+    return place
+
+
+def page_of(runs: Sequence[Run], title: str, command: str) -> str:
+    """The page itself."""
+    from plotly.offline import get_plotlyjs
+
+    together = side_by_side([(run.name, run_numbers((run.groups, *run.evidence))) for run in runs])
+    script, plotly = _script(), get_plotlyjs()
+    tables = [table for run in runs for table in run.tables] + ([together] if together else [])
+    content = {
+        "title": cut(readable(title), LONGEST_TITLE),
+        "made": f"Made on {datetime.now(UTC):%Y-%m-%d} by localize {__version__}.",
+        "command": command,
+        "runs": runs,
+        "together": together,
+        "policy": Markup(content_policy([script, plotly])),
+        "style": Markup(_template_text("style.css")),
+        "script": Markup(script),
+        "plotly": Markup(plotly),
+        "palettes": script_json(palettes()),
+        "csv": script_json({table.name: table.csv for table in tables if table.csv}),
+    }
+    return _environment().get_template("report.html").render(content)
+
+
+def _read(given: Given, number: int) -> Results:
+    if isinstance(given, Results):
+        return given
+    if isinstance(given, MemorizationSignature):
+        name = str(given.dataset.attrs["model"]["name"])
+        return Results(Path(name.replace("/", "-") or f"run {number + 1}"), given)
+    return read_results(given)
+
+
+def _place(listed: Sequence[Given], read: Sequence[Results], path: str | Path | None) -> Path:
+    """Where the file goes."""
+    if path is not None:
+        place = Path(path)
+        if place.is_dir():
+            raise LocalizeError(f"report: {place} is a folder; the name of a file is needed.")
+        return place
+    if isinstance(listed[0], MemorizationSignature):
+        raise LocalizeError("report: path=None needs a folder or a file to lie in; give a signature's report a path.")
+    first = read[0].path
+    return (first if first.is_dir() else first.parent) / FILE
+
+
+def _names(read: Sequence[Results]) -> list[str]:
+    """What each run is called, told apart by its folder where two have one name."""
+    names = [readable(each.name) for each in read]
+    wider = [n if names.count(n) == 1 else readable(str(each.path)) for n, each in zip(names, read, strict=True)]
+    return [cut(n if wider.count(n) == 1 else f"{n} ({number})", 80) for number, n in enumerate(wider, start=1)]
+
+
+def _title(runs: Sequence[Run]) -> str:
+    return f"Memorization report: {runs[0].name}" if len(runs) == 1 else f"Memorization report of {len(runs)} runs"
+
+
+@cache
+def _environment() -> Environment:
+    """Templates that escape all they are given, and show what cannot be seen in it."""
+    return Environment(
+        loader=PackageLoader("localize.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: readable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _script() -> str:
+    return '"use strict";\n' + "\n".join(_template_text(name) for name in SCRIPTS)
+
+
+@cache
+def _template_text(name: str) -> str:
+    return files("localize.report").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,0 +1,2 @@
+start();
+document.addEventListener("DOMContentLoaded", startFigures); // plotly stands below
