@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from localize.report.literal import script_json
 
@@ -15,7 +16,7 @@ LINK = re.compile(r"<(?=/?\s*a\b)", re.IGNORECASE)
 """The beginning of the one tag that would take a reader of plotly's texts elsewhere."""
 
 
-def figure_json(figure: "go.Figure") -> str:
+def figure_json(figure: "go.Figure") -> Markup:
     """What `Plotly.newPlot` takes, safe inside a script element."""
     content = figure.to_plotly_json()
     return script_json({"data": plain_json(content["data"]), "layout": plain_json(content["layout"])})

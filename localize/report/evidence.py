@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from localize.axes import ordered_groups
+from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.report.tables import (
     Column,
     Table,
@@ -28,20 +28,22 @@ if TYPE_CHECKING:
     from localize.report.folder import Results
     from localize.signature.signature import MemorizationSignature
 
-PERMUTED = "groups dealt out at random to whole clusters"
+PERMUTED = "groups dealt out at random"
 NULLS = {
-    "low-layer share": "a profile even over layers (a landmark, not a test)",
-    SCORE.format(""): "the same attention against the rarity of other paragraphs",
-    NLL_RISE.format(""): "the other heads of its layer removed",
-    "NLL rise with the rarest": "as many common tokens at like positions",
+    "low-layer share": "an even profile (a landmark, no test)",
+    SCORE.format(""): "same attention, rarity of other paragraphs",
+    NLL_RISE.format(""): "the layer's other heads removed",
+    "NLL rise with the rarest": "as many common tokens, like positions",
     "perturbation effect": "positions permuted",
-    "share of tokens made wrong, matched": "no null of a single group",
-    "lost exact match": "no null of a single group",
-    RESTORED.format(""): "as large a change in a random direction",
+    "share of tokens made wrong, matched": "",
+    "lost exact match": "",
+    RESTORED.format(""): "as large a random change",
 }
 """How a quantity of the summary begins, and what a single group's number is held against."""
 
-STRONGEST = 20
+SHOWN = 12
+"""Rows of a long table that are shown at first."""
+
 Made = TypeVar("Made")
 
 
@@ -69,11 +71,12 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
             ]
         )  # fmt: skip
     columns = (
-        Column("quantity"), Column("group"), Column("estimate [95 % interval]", True), Column("null [95 %]", True),
-        Column("what the null is"), Column("p", True), Column("paragraphs", True), Column("effective clusters", True),
+        Column("quantity", wide=True), Column("group"), Column("estimate [95 % interval]", True), Column("null [95 %]", True),
+        Column("what the null is", wide=True), Column("p", True), Column("paragraphs", True), Column("effective clusters", True),
     )  # fmt: skip
     caption = "The signature in a few numbers, beside what nothing looks like"
-    return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary)), notes
+    note = "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown."
+    return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary), note), notes
 
 
 def null_words(quantity: str, group: str) -> str:
@@ -89,31 +92,33 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     if pair is None:
         return None, []
     comparison, notes = heard(lambda: signature.compare(*pair, seed=seed))
-    found = comparison.strongest(STRONGEST)
+    found = comparison.strongest(len(comparison)).drop_duplicates("variable")
     a, b = (group_words(name) for name in pair)
     rows = [
         [
             text(row["variable"]), text(row["cell"]), text(row["unit"]), between(row["difference"], row["low"], row["high"], None),
             range_of(row["null_low"], row["null_high"]), small(row["mean_a"]), small(row["mean_b"]),
             number(row["effect_size"], 2), number(row["auc"], 2), chance(row["p_value"]), chance(row["q_overall"]),
+            text("rough" if row["rough"] else ""),
         ]
-        for row in found.reset_index(drop=True).to_dict("records")
+        for row in found.to_dict("records")
     ]  # fmt: skip
     columns = (
-        Column("variable"), Column("cell"), Column("unit"), Column("difference [95 % interval]", True), Column("null, 95 %", True),
-        Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True), Column("AUC", True),
-        Column("p", True), Column("q, all cells", True),
+        Column("variable", wide=True), Column("cell"), Column("unit"), Column("difference [95 % interval]", True),
+        Column("null, 95 %", True), Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True),
+        Column("AUC", True), Column("p", True), Column("q, all cells", True), Column("interval"),
     )  # fmt: skip
-    cells = len(comparison.to_dataframe())
-    note = (
-        f"The {len(rows)} cells with the smallest q of the {cells:,} compared, of {len(comparison.variables)} variables. They are "
-        f"chosen among all, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg). Null: {PERMUTED}, "
-        f"95 % of the differences that this gives. AUC: how often a paragraph of {a} has the larger number; 0.5 where nothing differs."
+    by_recall = (
+        " These groups follow from exact match: it differs by construction." if set(pair) <= set(RECALL_GROUPS) else ""
     )
-    caption = f"Where {a} and {b} differ most surely"
-    return Table(
-        f"{key}-strongest", caption, columns, rows_of(rows), csv_of(comparison.to_dataframe(), index=False), note, 10
-    ), notes
+    note = (
+        f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all). They are chosen "
+        "among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
+        f"{by_recall} Null: {PERMUTED} to whole clusters, 95 % of the differences that this gives. AUC: how often a paragraph of {a} "
+        "has the larger number; 0.5 where nothing differs. Rough: an interval of too few or too uneven clusters."
+    )
+    caption, csv = f"Where {a} and {b} differ most surely", csv_of(comparison.to_dataframe(), index=False)
+    return Table(f"{key}-strongest", caption, columns, rows_of(rows), csv, note, SHOWN), notes
 
 
 def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table | None, list[str]]:

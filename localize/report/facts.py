@@ -119,7 +119,7 @@ def measurements_table(calls: list[dict[str, Any]], key: str) -> Table:
          text(call.get("continuation", "")), text(_options(call))]
         for call in calls
     ]  # fmt: skip
-    columns = (Column("measured"), Column("function"), Column("continuation"), Column("options"))
+    columns = (Column("measured", wide=True), Column("function"), Column("continuation"), Column("options", wide=True))
     return Table(f"{key}-measurements", "Measurements and their options", columns, rows_of(rows))
 
 
@@ -142,7 +142,7 @@ def surroundings_table(calls: list[dict[str, Any]], key: str) -> Table:
         versions = ", ".join(f"{name} {version}" for name, version in call.get("versions", {}).items())
         told = [f"{name} {option_words(call[name])}" for name in SURROUNDINGS[:-1] if name in call]
         rows.append([text(call["measurement"]), text(call.get("seed", "none")), text(", ".join(told)), text(versions)])
-    columns = (Column("measurement"), Column("seed"), Column("computed with"), Column("versions"))
+    columns = (Column("measurement"), Column("seed"), Column("computed with", wide=True), Column("versions", wide=True))
     return Table(f"{key}-provenance", "What computed it", columns, rows_of(rows))
 
 
@@ -155,7 +155,8 @@ def variables_table(signature: "MemorizationSignature", key: str) -> Table:
          text(REGISTRY[name].source)]
         for name in signature.variables
     ]  # fmt: skip
-    columns = tuple(Column(head) for head in ("variable", "axes", "unit", "continuation", "what it is", "source"))
+    heads = ("variable", "axes", "unit", "continuation", "what it is", "source")
+    columns = tuple(Column(head, wide=head not in ("unit", "continuation")) for head in heads)
     return Table(f"{key}-variables", "Variables", columns, rows_of(rows))
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from localize import __version__
 from localize.errors import LocalizeError
+from localize.report.bundle import bundle_for
 from localize.report.folder import Results, read_results
 from localize.report.literal import cut, readable, script_json
 from localize.report.paragraphs import Asked, palettes
@@ -95,10 +96,8 @@ def write_report(
 
 def page_of(runs: Sequence[Run], title: str, command: str) -> str:
     """The page itself."""
-    from plotly.offline import get_plotlyjs
-
     together = side_by_side([(run.name, run_numbers((run.groups, *run.evidence))) for run in runs])
-    script, plotly = _script(), get_plotlyjs()
+    script, plotly = _script(), bundle_for(figure.drawn for run in runs for figure in run.figures)
     tables = [table for run in runs for table in run.tables] + ([together] if together else [])
     content = {
         "title": cut(readable(title), LONGEST_TITLE),

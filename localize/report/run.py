@@ -1,7 +1,7 @@
 """What a page tells of one run: facts, tables, figures and paragraphs."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -28,6 +28,9 @@ from localize.report.tables import Table, group_words
 from localize.signature.change import Change
 from localize.signature.signature import MemorizationSignature
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 
 @dataclass(frozen=True, eq=False)
 class Figure:
@@ -39,7 +42,7 @@ class Figure:
         file: What it is called when saved, without a suffix.
         width: In px.
         height: In px.
-        json: What is drawn.
+        drawn: By plotly.
     """
 
     title: str
@@ -47,14 +50,19 @@ class Figure:
     file: str
     width: int
     height: int
-    json: str
+    drawn: "go.Figure"
 
     @classmethod
     def of(cls, drawn: Drawn) -> "Figure":
         """From the catalogue."""
         layout = drawn.figure.layout
         size = int(np.ceil(layout.width or 700)), int(np.ceil(layout.height or 450))
-        return cls(drawn.title, drawn.caption, drawn.name, *size, figure_json(drawn.figure))
+        return cls(drawn.title, drawn.caption, drawn.name, *size, drawn.figure)
+
+    @property
+    def json(self) -> Markup:
+        """What plotly draws, for the page."""
+        return figure_json(self.drawn)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,10 +38,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A head, with its unit, and whether numbers stand under it."""
+    """A head of a table.
+
+    Attributes:
+        head: Its words, with the unit.
+        number: Whether numbers stand under it.
+        wide: Whether sentences do.
+    """
 
     head: str
     number: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)

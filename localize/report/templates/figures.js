@@ -3,19 +3,30 @@
 const NEAR = "800px";
 
 function startFigures() {
+  const waiting = [];
+  const next = () => {
+    waiting.sort((one, other) => fromWindow(one) - fromWindow(other));
+    const place = waiting.shift();
+    if (place) draw(place);
+    if (waiting.length) setTimeout(next); // the page stays alive between two figures
+  };
   const near = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (entry.isIntersecting) {
-        near.unobserve(entry.target);
-        draw(entry.target);
-      }
-    }
+    const come = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+    come.forEach((place) => near.unobserve(place));
+    if (!waiting.length && come.length) setTimeout(next);
+    waiting.push(...come);
   }, { rootMargin: NEAR });
   document.querySelectorAll(".plot").forEach((place) => near.observe(place));
   document.querySelectorAll("button.svg").forEach((button) => button.addEventListener("click", () => saveFigure(button)));
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll(".run:not([hidden]) .plot").forEach(draw);
   });
+}
+
+// How far a figure is from what is seen: 0 if it is in it.
+function fromWindow(place) {
+  const box = place.getBoundingClientRect();
+  return Math.max(0, -box.bottom, box.top - window.innerHeight);
 }
 
 function draw(place) {

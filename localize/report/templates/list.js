@@ -116,9 +116,10 @@ class Browser {
     const copies = data.duplicates ? ` · ×${data.duplicates[row]}` : "";
     const numbers = `EM ${data.exactMatch[row]}${after} · NLL ${numberWords(data.nll[row])}${copies}`;
     const line = element("span", { class: "line" }, symbolOf(group), element("span", { class: "unseen" }, `${group.words}, `),
-      element("span", { class: "name" }, data.ids[row]), element("span", { class: "numbers" }, numbers));
+      element("span", { class: "name" }, data.ids[row]));
     const words = element("span", { class: "words" }, data.texts[row].slice(0, 160));
-    const link = element("a", { href: this.link(row), "data-row": row, "aria-current": row === this.opened ? "true" : null }, line, words);
+    const link = element("a", { href: this.link(row), "data-row": row, "aria-current": row === this.opened ? "true" : null },
+      line, element("span", { class: "numbers" }, numbers), words);
     link.addEventListener("click", (event) => {
       if (location.hash === link.getAttribute("href") && !event.metaKey && !event.ctrlKey) this.open(row, true);
     });

@@ -39,6 +39,15 @@ function numberWords(value) {
   return told.replace(/^-(?=[0-9])/, "−");
 }
 
+// A column of numbers: as many digits after the point for all as show three of the largest.
+function columnWords(values) {
+  const known = values.filter((value) => value !== null && !Number.isNaN(value));
+  const most = Math.max(...known.map(Math.abs), 0);
+  const whole = known.every(Number.isInteger);
+  const digits = whole || most === 0 ? 0 : Math.min(Math.max(2 - Math.floor(Math.log10(most)), 0), 6);
+  return values.map((value) => (value === null || Number.isNaN(value) ? "·" : value.toFixed(digits).replace(/^-(?=.*[1-9])/, "−")));
+}
+
 function saveFile(name, address) {
   const link = element("a", { href: address, download: name });
   document.body.append(link);

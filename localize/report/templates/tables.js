@@ -70,9 +70,10 @@ function unfold(button) {
 function tableOf(caption, columns, rows) {
   const heads = columns.map(([head, number]) =>
     element("th", { scope: "col", class: number ? "n" : null }, element("button", { type: "button" }, head)));
-  const body = rows.map((row) => element("tr", {}, ...row.map((cell, at) => {
+  const told = columns.map(([, number], at) => (number ? columnWords(rows.map((row) => row[at])) : null));
+  const body = rows.map((row, line) => element("tr", {}, ...row.map((cell, at) => {
     if (!columns[at][1]) return element("td", {}, cell);
-    return element("td", { class: "n", "data-value": cell === null || Number.isNaN(cell) ? "" : String(cell) }, numberWords(cell));
+    return element("td", { class: "n", "data-value": cell === null || Number.isNaN(cell) ? "" : String(cell) }, told[at][line]);
   })));
   const table = element("table", { class: "sortable" }, element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...body));
