@@ -1,6 +1,7 @@
 """Figures: each takes a `MemorizationSignature` and gives a plotly `Figure` that the user can edit; `tokens` gives HTML."""
 
 from localize.plots.ablation import ablation
+from localize.plots.column import column
 from localize.plots.contrast import contrast
 from localize.plots.corruption import corruption
 from localize.plots.editing import editing
@@ -18,6 +19,7 @@ from localize.plots.tokens import TokenView, tokens
 __all__ = [
     "TokenView",
     "ablation",
+    "column",
     "contrast",
     "corruption",
     "editing",

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from localize.plots.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, see_through, variable_words
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 VARIABLES = ("ablated_nll", "ablated_exact_match", "unperturbed_nll", "unperturbed_exact_match")
 LEFT, WIDTH, HEIGHT, ASIDE = 50, 274, 190, 350
-ABOVE, BELOW = TITLE + NOTE, 34 + 2 * NOTE + 14
+ABOVE, BELOW = TITLE + NOTE, 34 + 3 * NOTE + 14
 """Room in px for title and note above a panel, and for axis and verdict below it."""
 
 ACROSS = 2
@@ -266,7 +267,8 @@ def _verdict(sheet: Sheet, box: Box, table: "pd.DataFrame", group: Group) -> Non
     verdict = table.loc[(NLL_RISE.format(heads[0]), group.name), "verdict"]
     below = box.bottom + 34
     sheet.text(f"<b>{heads[0]}</b>, chosen on other clusters:", box.left, below + NOTE)
-    sheet.text(str(verdict), box.left, below + 2 * NOTE)
+    for line, words in enumerate(wrapped(str(verdict), WIDTH + 18, SMALL).split(BREAK), start=2):
+        sheet.text(words, box.left, below + line * NOTE)
 
 
 def _what_is_drawn(signature: "MemorizationSignature", query: str) -> list[str]:

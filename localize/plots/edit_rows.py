@@ -73,6 +73,7 @@ def _rows(sheet: Sheet, box: Box, edits: list[Edit], title: str, variable: str, 
     x = {"title": {"text": variable_words(variable, "exact match after the edit")}, "range": ends, "nticks": 6}
     y: dict[str, Any] = {"range": [rows - 0.5, -0.5], "tickvals": np.arange(rows), "ticks": "", "showticklabels": named}
     y |= {"ticktext": [f'<span style="color:{edit.colour}">{edit.words}</span>' for edit in edits]}
+    y |= {} if named else {"title": {"text": ""}}
     panel = sheet.panel(box, title, note, x=x | {"showgrid": True, "gridcolor": GRID}, y=y, grid=False)
     between = [end for row in range(rows - 1) for end in (row + 0.5, row + 0.5, None)]
     line = {"color": GRID, "width": 1}

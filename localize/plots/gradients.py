@@ -236,7 +236,7 @@ def layer_axis(layers: np.ndarray, height: Px, words: list[str] | None = None) -
 
 def _cell_edges(heads: int) -> Float[np.ndarray, " edge"]:
     """Edges of the cells along x: heads one wide, the MLP's two wide enough for their names."""
-    return np.concatenate([np.arange(4.0 * heads), 4.0 * heads + max(1.0, heads / 3) * np.arange(3)])
+    return np.concatenate([np.arange(4.0 * heads), 4.0 * heads + max(1.0, heads / 2.5) * np.arange(3)])
 
 
 def _cell_names(heads: int) -> list[str]:

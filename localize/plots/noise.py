@@ -84,7 +84,7 @@ def _row(
     places, axis = from_zero(x)
     bottom = top
     for k, (count, box) in enumerate(zip(counts, _boxes(len(counts), top), strict=True)):
-        first = y if k % COLUMNS == 0 else {"range": y["range"]}
+        first = y if k % COLUMNS == 0 else y | {"title": {"text": ""}}
         title = f"{count:,} weight{'s' * (count != 1)} noised"
         panel = sheet.panel(box, title, x={"title": {"text": axis_words("strength")}} | axis, y=first)
         for group, interval in control:

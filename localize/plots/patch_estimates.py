@@ -15,7 +15,7 @@ from localize.signature.patch_agreement import SPEARMAN, agreement_table
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
-HEIGHT = 190
+HEIGHT = 150
 
 
 def draw_estimates(sheet: Sheet, top: Px, view: View, signature: "MemorizationSignature") -> Px:

@@ -165,8 +165,8 @@ def _map(
         "range": [-0.5, cells - 0.5],
     }
     y: dict[str, Any] = {"tickvals": shown, "range": [shown[-1] + 0.5, shown[0] - 0.5], "ticktext": [""] * len(shown)}
+    y |= {} if first else {"title": {"text": ""}}
     if first:
-        y["title"] = {"text": ""}
         changed = int(dataset["patch_position"].values[row])
         y["ticktext"] = [_label(place, texts[place], bold=place == changed) for place in shown.tolist()]
     panel = sheet.panel(box, *words, x=x, y=y, grid=False)

@@ -38,7 +38,7 @@ MOVES = {"denoising": ("restores", "hinders"), "noising": ("helps", "breaks")}
 
 RANDOM_DIRECTION = "as large a change, random direction"
 MAP_WIDTH, GAP = 140, 12
-ROW, LINES = 12.5, 130
+ROW, LINES = 12.5, 110
 
 
 def patching(

@@ -95,7 +95,7 @@ def _histogram(
     import plotly.graph_objects as go
 
     edges = bin_edges(values, whole=name == "exact_match")
-    note = "share of each group" + ("; points: means, 95% intervals; dashed: all paragraphs" if together else "")
+    note = "share of each group" + ("; points: means (95%); dashed: all" if together else "")
     x = {"title": {"text": variable_words(name)}, "nticks": 6}
     y: dict[str, Any] = {"title": {"text": "paragraphs (%)"}, "rangemode": "tozero"}
     panel = sheet.panel(box, f"{title}, {own}", note, x=x, y=y)

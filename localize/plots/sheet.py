@@ -1,6 +1,6 @@
 """A figure put together from panels whose places are given in pixels, so that text fits at the printed size."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
@@ -8,17 +8,21 @@ import numpy as np
 from jaxtyping import Real
 
 from localize.plots.groups import Group
-from localize.plots.theme import GRID, LARGE, NULL, SMALL, WIDTH, see_through, template
+from localize.plots.lettering import line_count, width_of
+from localize.plots.theme import GRID, LARGE, NULL, SMALL, WIDTH, Px, see_through, template
 from localize.statistics import Interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Px = int | float
-"""A length in pixels."""
-
 TITLE, NOTE, LEGEND_ROW = 15, 13, 19
 """Heights in px of a panel's title, of the note under it and of a row of the legend."""
+
+LEGEND_SYMBOL = 45
+"""Px that an entry of the legend is wider than its words."""
+
+USUAL_RANK = 1000
+"""Plotly's `legendrank` where none is given."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ class Sheet:
     figure: Any = field(init=False)
     panels: list[Panel] = field(init=False, default_factory=list)
     _shown: set[str] = field(init=False, default_factory=set)
-    _bars: list[tuple[str, Px, Px]] = field(init=False, default_factory=list)
-    _texts: list[dict[str, Any]] = field(init=False, default_factory=list)
+    _bars: list[tuple[str, Box]] = field(init=False, default_factory=list)
+    _texts: list[tuple[dict[str, Any], str, int]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         import plotly.graph_objects as go
@@ -157,15 +161,18 @@ class Sheet:
         })  # fmt: skip
         letter = ascii_lowercase[(panel.number - 1) % 26] * ((panel.number - 1) // 26 + 1)
         above = box.top - 3 - NOTE * bool(note)
-        self.text(f"<b>({letter})</b> {title}", box.left, above, size=LARGE)
+        self._write(f"<b>({letter})</b> {title}", box.left, above, LARGE, None, "title")
         if note:
-            self.text(note, box.left, box.top - 3, colour=NULL)
+            self._write(note, box.left, box.top - 3, SMALL, NULL, "note")
         return panel
 
     def text(self, words: str, left: Px, bottom: Px, *, size: Px = SMALL, colour: str | None = None) -> None:
-        """Words whose lower left corner is at a place in px."""
+        """Words whose lower left corner is at a place in px; in one column they stand after the panels drawn before them."""
+        self._write(words, left, bottom, size, colour, "text")
+
+    def _write(self, words: str, left: Px, bottom: Px, size: Px, colour: str | None, role: str) -> None:
         font = {"size": size} | ({"color": colour} if colour else {})
-        self._texts.append({"text": words, "x": left, "y": bottom, "font": font})
+        self._texts.append(({"text": words, "x": left, "y": bottom, "font": font}, role, len(self.panels)))
 
     def colour_axis(self, colours: dict[str, Any], bar: dict[str, Any], box: Box) -> str:
         """A colour scale shared by heat maps, its bar lying in `box`; gives its name."""
@@ -177,42 +184,66 @@ class Sheet:
         }  # fmt: skip
         title = {"text": bar.pop("title"), "side": "bottom", "font": {"size": SMALL}}
         self.figure.update_layout({name: {**colours, "colorbar": {**lying, **bar, "title": title}}})
-        self._bars.append((name, box.left, box.top))
+        self._bars.append((name, box))
         return name
 
     def finish(self, bottom: Px) -> "go.Figure":
         """Put the legend above everything and turn pixels into the shares of width and height that plotly places by."""
-        figure = self.figure
-        above = 10.0 + LEGEND_ROW * legend_rows([str(t.name) for t in figure.data if t.showlegend])
-        height = above + bottom
-        for panel in self.panels:
-            number, box = "" if panel.number == 1 else str(panel.number), panel.box
-            figure.layout["xaxis" + number].domain = [box.left / WIDTH, box.right / WIDTH]
-            figure.layout["yaxis" + number].domain = [1 - (above + box.bottom) / height, 1 - (above + box.top) / height]
-        for name, left, top in self._bars:
-            figure.layout[name].colorbar.update(x=left / WIDTH, y=1 - (above + top) / height)
-        paper = {
-            "xref": "paper",
-            "yref": "paper",
-            "xanchor": "left",
-            "yanchor": "bottom",
-            "showarrow": False,
-            "borderpad": 0,
-        }
-        placed = [
-            {**text, **paper, "x": text["x"] / WIDTH, "y": 1 - (above + text["y"]) / height} for text in self._texts
-        ]
-        legend = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top"}
-        figure.update_layout(width=WIDTH, height=height, annotations=placed, legend=legend)
-        return figure
+        above = legend_height(self.figure, WIDTH)
+        size = WIDTH, above + bottom
+        boxes = [replace(panel.box, top=panel.box.top + above) for panel in self.panels]
+        bars = [(name, replace(box, top=box.top + above)) for name, box in self._bars]
+        texts = [{**text, "y": text["y"] + above} for text, _, _ in self._texts]
+        place(self.figure, size, boxes, bars, texts)
+        self.figure.layout.meta = {"sheet": self._known(above)}
+        return self.figure
+
+    def _known(self, above: Px) -> dict[str, Any]:
+        """What `plots.column` must know of the figure to lay it out anew; plain values, which survive JSON."""
+        layout = self.figure.layout
+        return {
+            "width": WIDTH, "above": above,
+            "panels": [asdict(panel.box) for panel in self.panels],
+            # An axis whose title is told to be empty has the labels of the panel on its left.
+            "beside": [layout[panel.axis("y")].title.text == "" for panel in self.panels],
+            "bars": [{"name": name, **asdict(box)} for name, box in self._bars],
+            "texts": [{"role": role, "panel": number} for _, role, number in self._texts],
+        }  # fmt: skip
 
 
-def legend_rows(labels: list[str]) -> int:
-    """How many rows plotly needs for these entries, put one after the other."""
-    rows, left = 0, 0.0
+def place(
+    figure: Any,
+    size: tuple[Px, Px],
+    boxes: list[Box],
+    bars: list[tuple[str, Box]],
+    texts: list[dict[str, Any]],
+) -> None:
+    """Give panels, colour bars and texts their places in px on a figure of a width and a height, the legend its corner."""
+    width, height = size
+    for number, box in enumerate(boxes, start=1):
+        last = str(number) if number > 1 else ""
+        figure.layout["xaxis" + last].domain = [box.left / width, box.right / width]
+        figure.layout["yaxis" + last].domain = [max(1 - box.bottom / height, 0.0), 1 - box.top / height]
+    for name, box in bars:
+        figure.layout[name].colorbar.update(x=box.left / width, y=1 - box.top / height, len=box.width)
+    paper = {"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False}
+    paper |= {"borderpad": 0, "align": "left"}
+    placed = [{**text, **paper, "x": text["x"] / width, "y": 1 - text["y"] / height} for text in texts]
+    legend = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top"}
+    figure.update_layout(width=width, height=height, legend=legend)
+    figure.layout.annotations = placed
+
+
+def legend_height(figure: Any, width: Px) -> Px:
+    """Px that plotly needs for the legend's entries, put one after the other by their rank, and a margin below them."""
+    ranked = sorted(figure.data, key=lambda trace: trace.legendrank or USUAL_RANK)
+    labels = [str(trace.name) for trace in ranked if trace.showlegend]
+    rows: list[Px] = []
+    left = 0.0
     for label in labels:
-        width = 5.2 * len(label) + 45
-        if rows == 0 or left + width > WIDTH:
-            rows, left = rows + 1, 0.0
-        left += width
-    return rows
+        wide = width_of(label, SMALL) + LEGEND_SYMBOL
+        if not rows or left + wide > width:
+            rows, left = [*rows, 0], 0.0
+        rows[-1] = max(rows[-1], LEGEND_ROW + NOTE * (line_count(label) - 1))
+        left += wide
+    return 10.0 + sum(rows)

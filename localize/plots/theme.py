@@ -10,6 +10,9 @@ from localize.signature.schema import DIMS, REGISTRY
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+Px = int | float
+"""A length in pixels."""
+
 WIDTH = 700
 """Pixels across a figure that goes over both columns of a paper: 7 in at 100 px per inch."""
 

@@ -91,7 +91,7 @@ def test_what_the_causal_check_says_stands_at_the_panel(removed, figure):
             "-", "−"
         )
         assert any(words.startswith(told) for words in on)
-        assert table.loc[(f"NLL rise without head {head}", group), "verdict"] in on
+        assert table.loc[(f"NLL rise without head {head}", group), "verdict"] in " ".join(on)
     assert f"<b>{head}</b>, chosen on other clusters:" in on
 
 

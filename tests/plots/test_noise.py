@@ -91,7 +91,7 @@ def test_a_row_of_panels_for_each_group_that_chose_and_a_column_for_each_count(f
 
 def test_axes_have_titles_with_units_and_one_scale_that_holds_all_that_is_drawn(signature, figure):
     assert [axis.title.text for axis in figure.select_xaxes()] == ["noise (std of the weight matrix)"] * 4
-    assert [axis.title.text for axis in figure.select_yaxes()] == ["exact match (tokens)", None] * 2
+    assert [axis.title.text for axis in figure.select_yaxes()] == ["exact match (tokens)", ""] * 2
     (one,) = {axis.range for axis in figure.select_yaxes()}
     assert one[0] == 0
     assert max(max(trace.y) for trace in figure.data if trace.y[0] is not None) < one[1] < 1.1 * 7
