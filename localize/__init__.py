@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from localize.paragraphs.readers import load_paragraphs
     from localize.paragraphs.unigrams import unigram_counts
     from localize.paragraphs.unseen import unseen_paragraphs
+    from localize.report.page import report
     from localize.signature.change import Change, edit_table
     from localize.signature.paired import compare_paired
     from localize.signature.signature import MemorizationSignature, load_signature
@@ -80,6 +81,7 @@ _HOME = {
     "rare_token_heads": "localize.measure.heads",
     "recall": "localize.measure.recall",
     "relearn": "localize.edit.relearning",
+    "report": "localize",
     "replace_rarest": "localize.measure.replacement",
     "rewrite": "localize.edit.unlearn",
     "set_similarity": "localize.measure.similarity",
@@ -133,6 +135,7 @@ __all__ = [
     "recall",
     "relearn",
     "replace_rarest",
+    "report",
     "rewrite",
     "set_similarity",
     "top_weights",
@@ -147,7 +150,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'localize' has no attribute {name!r}")
-    value = import_module("localize.plots") if name == "plots" else getattr(import_module(_HOME[name]), name)
+    value = (
+        import_module(f"localize.{name}") if _HOME[name] == "localize" else getattr(import_module(_HOME[name]), name)
+    )
     globals()[name] = value
     return value
 

@@ -159,7 +159,7 @@ def run_of(results: Results, name: str, key: str, asked: Asked) -> Run:
         groups=groups_table(signature, key, names),
         measurements=measurements_table(calls, key),
         left_out=left_out(calls) if results.signature else "",
-        notes=list(dict.fromkeys(notes + more)),
+        notes=[_sentence(note) for note in dict.fromkeys(notes + more)],
         evidence=evidence,
         figures=[Figure.of(each) for each in drawn],
         sampled=_sampled(content, asked.seed),
@@ -168,6 +168,11 @@ def run_of(results: Results, name: str, key: str, asked: Asked) -> Run:
         provenance=_provenance(results, signature, asked),
         surroundings=surroundings_table(calls, key),
     )
+
+
+def _sentence(note: str) -> str:
+    """A warning as it stands in a text."""
+    return note[:1].upper() + note[1:].replace("`", "")
 
 
 def _first_edit(results: Results) -> Change | None:

@@ -75,8 +75,9 @@ function tableOf(caption, columns, rows) {
     if (!columns[at][1]) return element("td", {}, cell);
     return element("td", { class: "n", "data-value": cell === null || Number.isNaN(cell) ? "" : String(cell) }, told[at][line]);
   })));
-  const table = element("table", { class: "sortable" }, element("caption", {}, caption),
+  const table = element("table", { class: "sortable", "aria-label": caption },
     element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...body));
   makeSortable(table);
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+  return element("div", {}, element("p", { class: "caption" }, caption),
+    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table));
 }
