@@ -85,3 +85,17 @@ def cluster_parts(
         only_a, only_b, both = (np.flatnonzero(m) for m in (has_a & ~has_b, has_b & ~has_a, has_a & has_b))
         order = np.concatenate([only_a, only_b + len(labels), both, both + len(labels)])
         yield ClusterParts(cells, len(only_a), len(only_b), len(both), count[order], sums[np.ix_(order, cells)])
+
+
+def parts_of_rows(
+    clusters: Int[np.ndarray, " row"], a: Bool[np.ndarray, " row"]
+) -> tuple[Int[np.ndarray, " row"], tuple[int, int, int]]:
+    """The part of a cluster that each row is in, in the order of `ClusterParts`, and how many clusters are a, b, both."""
+    labels, cluster = np.unique(clusters, return_inverse=True)
+    has_a, has_b = (np.bincount(cluster[g], minlength=len(labels)) > 0 for g in (a, ~a))
+    kind = np.where(has_a & has_b, 2, np.where(has_b, 1, 0))
+    sizes = tuple(int((kind == which).sum()) for which in range(3))
+    place = np.empty(len(labels), dtype=np.int64)
+    place[np.argsort(kind, kind="stable")] = np.arange(len(labels))
+    part = place[cluster] + np.where(~a & (kind[cluster] == 2), sizes[2], 0)
+    return part, (sizes[0], sizes[1], sizes[2])

@@ -9,9 +9,16 @@ from jaxtyping import Bool, Float, Int, Real
 from localize.errors import LocalizeError
 from localize.statistics.bootstrap import Interval, parts_drawn_again, stretched
 from localize.statistics.clusters import check_paragraphs
-from localize.statistics.groups import ClusterParts
-from localize.statistics.permutation import random_swaps, share_as_extreme
-from localize.statistics.strata import MOMENTS, cells_of, compared_in_strata, overlap, quantile_part, strata_of_cells
+from localize.statistics.groups import ClusterParts, parts_of_rows
+from localize.statistics.permutation import relabelled_among_alike, share_as_extreme
+from localize.statistics.strata import (
+    MOMENTS,
+    cells_of,
+    compared_in_strata,
+    overlap,
+    strata_of_cells,
+    strata_of_clusters,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -137,7 +144,7 @@ class _Rows:
 
         mean = float(y.mean())
         x, y = x - x.mean(), y - mean
-        part, sizes = _parts_of(clusters, a)
+        part, sizes = parts_of_rows(clusters, a)
         cell = cells_of(x)
         moments = np.stack([np.ones(len(x)), x, y, x * x, x * y], axis=1)
         at = (np.repeat(part, MOMENTS), (cell[:, None] * MOMENTS + np.arange(MOMENTS)).ravel())
@@ -150,7 +157,7 @@ class _Rows:
         strata = int(np.clip(fewest // CLUSTERS_IN_A_STRATUM, 1, STRATA))
         alone = sizes[0] + sizes[1]
         means = (np.bincount(part, weights=x, minlength=count) / number)[:alone]
-        stratum = _strata_of_clusters(means, np.arange(alone) < sizes[0], strata)
+        stratum = strata_of_clusters(means, np.arange(alone) < sizes[0], strata)
         return cls(parts, sums, mean, part, cell, strata, stratum)
 
     def compared(
@@ -170,34 +177,6 @@ class _Rows:
         share = np.divide(overlap, in_stratum, out=np.zeros_like(in_stratum), where=in_stratum > 0) / overlap.sum()
         of_row = stratum[self.cell]
         return np.where(of_row >= 0, share[(~a).astype(int), of_row], 0.0)
-
-
-def _parts_of(
-    clusters: Int[np.ndarray, " row"], a: Bool[np.ndarray, " row"]
-) -> tuple[Int[np.ndarray, " row"], tuple[int, int, int]]:
-    """The part of a cluster that each row is in, in the order of `ClusterParts`, and how many clusters are a, b, both."""
-    labels, cluster = np.unique(clusters, return_inverse=True)
-    has_a, has_b = (np.bincount(cluster[g], minlength=len(labels)) > 0 for g in (a, ~a))
-    kind = np.where(has_a & has_b, 2, np.where(has_b, 1, 0))
-    sizes = tuple(int((kind == which).sum()) for which in range(3))
-    place = np.empty(len(labels), dtype=np.int64)
-    place[np.argsort(kind, kind="stable")] = np.arange(len(labels))
-    part = place[cluster] + np.where(~a & (kind[cluster] == 2), sizes[2], 0)
-    return part, (sizes[0], sizes[1], sizes[2])
-
-
-def _strata_of_clusters(
-    means: Float[np.ndarray, " alone"], a: Bool[np.ndarray, " alone"], strata: int
-) -> Int[np.ndarray, " alone"]:
-    """Strata of clusters that are in one group, equally full; outside the range that both groups reach each is its own."""
-    stratum = strata + np.arange(len(means))
-    if a.any() and not a.all():
-        low, high = (
-            end(x) for end, x in ((max, [means[g].min() for g in (a, ~a)]), (min, [means[g].max() for g in (a, ~a)]))
-        )
-        inside = (means >= low) & (means <= high)
-        stratum[inside] = quantile_part(means[inside], strata)
-    return stratum
 
 
 def _intervals(
@@ -226,26 +205,13 @@ def _intervals(
 
 def _permuted(rows: _Rows, found: float, seed: int, permutations: int) -> tuple[float, float, float]:
     """p-value, 2.5 % and 97.5 % quantile of the difference, with labels permuted over clusters that are alike."""
-    labels = _relabelled(np.random.default_rng([seed, 17]), rows, permutations)
+    labels = relabelled_among_alike(np.random.default_rng([seed, 17]), rows.parts, rows.stratum, permutations)
     if (labels == labels[0]).all():
         return np.nan, np.nan, np.nan
     null = np.concatenate([rows.compared(a, 1 - a)[:, 0] for a in _pieces(labels.astype(float))])
     null = np.concatenate([[found], null[1:][~np.isnan(null[1:])]])
     low, high = np.quantile(null, [0.025, 0.975])
     return float(share_as_extreme(null[:, None])[0]), float(low), float(high)
-
-
-def _relabelled(rng: np.random.Generator, rows: _Rows, permutations: int) -> Bool[np.ndarray, "relabelling part"]:
-    """Which parts are called a: the labels as they are first, then permuted among alike clusters; parts of one cluster swap."""
-    alone, both = rows.parts.only_a + rows.parts.only_b, rows.parts.both
-    own = np.arange(alone) < rows.parts.only_a
-    one = np.tile(own, (permutations + 1, 1))
-    # A random number below 1 on top of the stratum: sorting leaves every cluster in its stratum.
-    order = (rows.stratum + rng.random((permutations, alone))).argsort(axis=1)
-    labels = np.broadcast_to(own[np.argsort(rows.stratum, kind="stable")], order.shape)
-    np.put_along_axis(one[1:], order, labels, axis=1)
-    swapped = random_swaps(rng, both, permutations)
-    return np.concatenate([one, ~swapped, swapped], axis=1)
 
 
 def _pieces(weights: Float[np.ndarray, "draw part"]) -> list[Float[np.ndarray, "some part"]]:

@@ -89,7 +89,7 @@ def cluster_permutation_difference(
         difference[cells] = parts.difference()
         if parts.fewest < 2:
             continue
-        labels = _relabellings(np.random.default_rng(seed), parts, permutations)
+        labels = relabellings(np.random.default_rng(seed), parts, permutations)
         sums, scale = _standardized(parts.sums, parts.counts)
         null, error = _differences(labels, parts.counts, sums, parts.both)
         null = np.divide(null, error, out=np.zeros_like(null), where=error > 0)
@@ -149,7 +149,7 @@ def cluster_sign_flip(
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high)))
 
 
-def _relabellings(
+def relabellings(
     rng: np.random.Generator, parts: ClusterParts, permutations: int
 ) -> Bool[np.ndarray, "relabelling part"]:
     """Which parts are called a: the labels as they are first, then all others, or `permutations` random ones."""
@@ -164,6 +164,28 @@ def _relabellings(
         one = np.tile(np.arange(alone) < parts.only_a, (permutations + 1, 1))
         one[1:] = rng.permuted(one[1:], axis=1)
         swapped = random_swaps(rng, parts.both, permutations)
+    return np.concatenate([one, ~swapped, swapped], axis=1)
+
+
+def relabelled_among_alike(
+    rng: np.random.Generator, parts: ClusterParts, stratum: Int[np.ndarray, "alone"], permutations: int
+) -> Bool[np.ndarray, "relabelling part"]:
+    """Which parts are called a: the labels as they are first, then permuted among alike clusters; parts of one cluster swap.
+
+    Args:
+        rng: Of the permutations.
+        parts: The clusters of both groups.
+        stratum: Of each cluster that is in one group only; labels move inside a stratum.
+        permutations: How many.
+    """
+    alone, both = parts.only_a + parts.only_b, parts.both
+    own = np.arange(alone) < parts.only_a
+    one = np.tile(own, (permutations + 1, 1))
+    # A random number below 1 on top of the stratum: sorting leaves every cluster in its stratum.
+    order = (stratum + rng.random((permutations, alone))).argsort(axis=1)
+    labels = np.broadcast_to(own[np.argsort(stratum, kind="stable")], order.shape)
+    np.put_along_axis(one[1:], order, labels, axis=1)
+    swapped = random_swaps(rng, both, permutations)
     return np.concatenate([one, ~swapped, swapped], axis=1)
 
 

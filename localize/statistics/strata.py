@@ -70,3 +70,17 @@ def compared_in_strata(
     there = np.where(total > 0, total, np.nan)
     mean_a, mean_b = ((weight * y).sum(1) / there for y in (y_a - half, y_b + half))
     return np.stack([mean_a - mean_b, mean_a, mean_b], axis=1)
+
+
+def strata_of_clusters(
+    means: Float[np.ndarray, " alone"], a: Bool[np.ndarray, " alone"], strata: int
+) -> Int[np.ndarray, " alone"]:
+    """Strata of clusters that are in one group, equally full; outside the range that both groups reach each is its own."""
+    stratum = strata + np.arange(len(means))
+    if a.any() and not a.all():
+        low, high = (
+            end(x) for end, x in ((max, [means[g].min() for g in (a, ~a)]), (min, [means[g].max() for g in (a, ~a)]))
+        )
+        inside = (means >= low) & (means <= high)
+        stratum[inside] = quantile_part(means[inside], strata)
+    return stratum

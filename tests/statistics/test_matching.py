@@ -5,7 +5,8 @@ import pytest
 
 from localize.errors import LocalizeError
 from localize.statistics import cluster_bootstrap_difference, matched_difference
-from localize.statistics.matching import CLUSTERS_IN_A_STRATUM, STRATA, _relabelled, _Rows
+from localize.statistics.matching import CLUSTERS_IN_A_STRATUM, STRATA, _Rows
+from localize.statistics.permutation import relabelled_among_alike
 from localize.statistics.strata import CELLS, cells_of, quantile_part
 
 
@@ -161,7 +162,7 @@ def test_labels_move_among_alike_clusters_only_and_the_parts_of_one_cluster_swap
     y, x, a, clusters = made(7, of_a=30, of_b=30, apart=1.0)
     clusters[-6:] = clusters[:6]  # in both groups
     rows = _Rows.of(y, x, a, clusters)
-    labels = _relabelled(np.random.default_rng(0), rows, 50)
+    labels = relabelled_among_alike(np.random.default_rng(0), rows.parts, rows.stratum, 50)
     parts, both = rows.parts, rows.parts.both
     assert (both, parts.only_a, parts.only_b) == (6, 24, 24)
     assert (labels[0] == parts.in_a).all()

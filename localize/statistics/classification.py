@@ -1,0 +1,248 @@
+"""How well features tell two groups apart in clusters that were not trained on, for many labellings at once.
+
+The classifier is a linear one with a penalty (ridge regression on labels of -1 and 1) because its whole pipeline is linear in the
+labels: for hundreds of permuted labellings scaling, penalty choice and prediction are run anew at about the price of one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Real
+
+from localize.errors import LocalizeError
+from localize.statistics.bootstrap import Interval, parts_drawn_again, stretched
+from localize.statistics.clusters import effective_clusters
+from localize.statistics.groups import ClusterParts, parts_of_rows
+
+FOLDS = 5
+REPEATS = 5
+FEWEST_FOLDS = 3
+"""One fold is held out, and to choose a penalty another of the rest: two at least must be left to train on."""
+
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+"""Beside the sum of squares of features that are scaled to a mean square of 1 and divided by the root of their number."""
+
+LIGHT = 1.0
+"""Of what a part is added to: some hundred rows of two features hardly feel it."""
+
+INTERCEPT = 100.0
+"""Variance of the constant, so large that it is not pulled to 0."""
+
+DIGITS = 9
+"""Scores that agree in so many decimals are ties."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a classifier says of rows that it was not trained on.
+
+    Attributes:
+        scores: Of the first labelling, larger for a; comparable inside a fold only.
+        auc: Of every labelling: the share of the pairs of an a and a b, held out in one fold, in which a scores higher.
+    """
+
+    scores: Float[np.ndarray, "repeat row"]
+    auc: Float[np.ndarray, " labelling"]
+
+
+def cluster_folds(
+    in_a: Bool[np.ndarray, " row"], clusters: np.ndarray, *, seed: int, folds: int = FOLDS, repeats: int = REPEATS
+) -> Int[np.ndarray, "repeat row"]:
+    """The fold that each row is held out in, whole clusters together and both groups in every fold as far as they reach.
+
+    Args:
+        in_a: Whether a row is in a; the others are in b.
+        clusters: The cluster of each row.
+        seed: Of the first repeat; the next one's is larger by 1.
+        folds: How many, at least 3; fewer are made where a group has fewer clusters.
+        repeats: How often the rows are divided anew.
+
+    Raises:
+        LocalizeError: (a ValueError) If a group has fewer than 3 clusters, or `folds` or `repeats` is too small.
+
+    Source:
+        sklearn.model_selection.StratifiedGroupKFold.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    for name, value, least in (("folds", folds, FEWEST_FOLDS), ("repeats", repeats, 1)):
+        if value < least:
+            raise LocalizeError(f"cluster_folds: {name}={value} must be at least {least}.")
+    fewest = min(len(np.unique(clusters[members])) for members in (in_a, ~in_a))
+    if fewest < FEWEST_FOLDS:
+        raise LocalizeError(f"cluster_folds: a group has {fewest} clusters; at least {FEWEST_FOLDS} are needed in each.")
+    fold = np.empty((repeats, len(in_a)), dtype=np.int64)
+    for repeat in range(repeats):
+        divided = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed + repeat)
+        for number, (_, held_out) in enumerate(divided.split(clusters, in_a, clusters)):
+            fold[repeat, held_out] = number
+    return fold
+
+
+def held_out(
+    parts: Sequence[Real[np.ndarray, "row _"]],
+    labels: Bool[np.ndarray, "labelling row"],
+    fold: Int[np.ndarray, "repeat row"],
+    *,
+    base: Real[np.ndarray, "row _"] | None = None,
+    after_fold: Callable[[], object] = lambda: None,
+) -> HeldOut:
+    """Train on all folds but one, score that one; for every fold, repeat and labelling.
+
+    Features are centred and scaled by the rows trained on; a missing one takes their mean, one that is constant there is left
+    out. Parts count alike, however many features each has. The penalty is chosen for each labelling: the one with the least
+    squared error when each of the folds trained on is predicted from the other ones. With a `base`, leaving the parts out
+    altogether is one of the choices.
+
+    Only pairs held out in one fold are compared. Over folds they are not: a fold with more of a leaves fewer to train on, which
+    lowers the scores there, so that scores from several folds pooled tell less than chance where there is nothing to tell.
+
+    Args:
+        parts: Features; nan where missing.
+        labels: Whether a row is called a, for each labelling.
+        fold: The fold of each row, from `cluster_folds`.
+        base: Features that are always in, with a light penalty only.
+        after_fold: Called after each fold of each repeat, as a progress bar is.
+
+    Returns:
+        nan for a labelling that leaves no pair in any fold.
+    """
+    target = np.where(labels.T, 1.0, -1.0)
+    scores = np.zeros(fold.shape)
+    wins, pairs = np.zeros((2, len(labels)))
+    for repeat, of_row in enumerate(fold):
+        for number in range(of_row.max() + 1):
+            test = of_row == number
+            kernels = _kernels(parts, base, ~test)
+            said = _predicted(kernels, target[~test], test, of_row[~test])
+            scores[repeat, test] = said[:, 0]
+            won, there = _wins(said, labels.T[test])
+            wins, pairs = wins + won, pairs + there
+            after_fold()
+    return HeldOut(scores, np.divide(wins, pairs, out=np.full(len(labels), np.nan), where=pairs > 0))
+
+
+def _kernels(
+    parts: Sequence[Real[np.ndarray, "row _"]], base: Real[np.ndarray, "row _"] | None, train: Bool[np.ndarray, " row"]
+) -> list[Float[np.ndarray, "row row"]]:
+    """Inner products of all rows for each penalty, over that penalty."""
+    constant = np.full((len(train), len(train)), INTERCEPT)
+    if base is not None:
+        constant = constant + _products(base, train) / LIGHT
+    whole = np.mean([_products(part, train) for part in parts], axis=0) if parts else np.zeros_like(constant)
+    kernels = [constant + whole / penalty for penalty in PENALTIES] if parts else []
+    return kernels if base is None else [constant, *kernels]
+
+
+def _products(features: Real[np.ndarray, "row feature"], train: Bool[np.ndarray, " row"]) -> Float[np.ndarray, "row row"]:
+    """Inner products of rows whose features are scaled by the rows trained on, over the number of features that vary there."""
+    features = features.astype(np.float64)
+    there = ~np.isnan(features)
+    known, filled = there[train], np.where(there, features, 0.0)
+    count = np.maximum(known.sum(0), 1)
+    mean = filled[train].sum(0) / count
+    spread = np.sqrt((np.where(known, filled[train] - mean, 0.0) ** 2).sum(0) / count)
+    varies = spread > 1e-9 * np.abs(mean)
+    scaled = np.where(there & varies, (filled - mean) / np.where(varies, spread, 1.0), 0.0)
+    return scaled @ scaled.T / max(int(varies.sum()), 1)
+
+
+def _predicted(
+    kernels: Sequence[Float[np.ndarray, "row row"]],
+    target: Float[np.ndarray, "trained labelling"],
+    test: Bool[np.ndarray, " row"],
+    inner: Int[np.ndarray, " trained"],
+) -> Float[np.ndarray, "tested labelling"]:
+    """Scores of the rows held out, each labelling with the kernel that predicts its folds trained on best.
+
+    With B the inverse of (kernel + 1), the error of fold F when it is left out is B_FF^-1 (B y)_F: no training anew is needed.
+    """
+    least = np.full(target.shape[1], np.inf)
+    best = np.zeros((int(test.sum()), target.shape[1]))
+    for kernel in kernels:
+        inverse = np.linalg.inv(kernel[np.ix_(~test, ~test)] + np.eye(len(target)))
+        weights = inverse @ target
+        error = np.zeros(target.shape[1])
+        for number in np.unique(inner):
+            rows = inner == number
+            error += (np.linalg.solve(inverse[np.ix_(rows, rows)], weights[rows]) ** 2).sum(0)
+        better = error < least * (1 - 1e-9)
+        least = np.where(better, error, least)
+        best[:, better] = (kernel[np.ix_(test, ~test)] @ weights)[:, better]
+    return best.round(DIGITS)
+
+
+def _wins(
+    scores: Float[np.ndarray, "row labelling"], labels: Bool[np.ndarray, "row labelling"]
+) -> tuple[Float[np.ndarray, " labelling"], Float[np.ndarray, " labelling"]]:
+    """In how many pairs of an a and a b the a scores higher, ties half, and how many pairs there are."""
+    from scipy.stats import rankdata
+
+    of_a = labels.sum(0)
+    ranks = np.where(labels, rankdata(scores, axis=0), 0.0).sum(0)
+    return ranks - of_a * (of_a + 1) / 2, of_a * (len(labels) - of_a).astype(np.float64)
+
+
+def pair_wins(
+    scores: Float[np.ndarray, "repeat row"], fold: Int[np.ndarray, "repeat row"], in_a: Bool[np.ndarray, " row"]
+) -> tuple[Float[np.ndarray, "a b"], Float[np.ndarray, "a b"]]:
+    """Of each pair of an a and a b: how often the a scores higher (ties half), and how often both are held out in one fold."""
+    wins, pairs = np.zeros((2, int(in_a.sum()), int((~in_a).sum())))
+    for said, of_row in zip(scores, fold, strict=True):
+        together = of_row[in_a][:, None] == of_row[~in_a]
+        one, other = said[in_a][:, None], said[~in_a]
+        wins += np.where(together, (one > other) + (one == other) / 2, 0.0)
+        pairs += together
+    return wins, pairs
+
+
+def pair_interval(
+    wins: Float[np.ndarray, "a b"],
+    pairs: Float[np.ndarray, "a b"],
+    in_a: Bool[np.ndarray, " row"],
+    clusters: np.ndarray,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of an AUC, or of the difference of two on the same pairs, by a bootstrap over clusters.
+
+    Scores are taken as they are: it is an interval over the paragraphs judged, for classifiers trained on so many others. How
+    classifiers trained on others would differ is in it only as far as the repeats show it. Percentiles are stretched as in
+    `cluster_bootstrap`, with the effective clusters of the group that has fewer.
+
+    Args:
+        wins: From `pair_wins`, or the difference of two of them.
+        pairs: How often each pair is compared.
+        in_a: The rows of a; the others are of b.
+        clusters: The cluster of each row.
+        seed: Of the draws.
+        resamples: How often to draw.
+        level: Share of intervals that should hold the true value.
+
+    Returns:
+        nan for the ends with fewer than two clusters in a group. Of an AUC of exactly 1 it has no width: no pair shows how
+        often one would go wrong.
+    """
+    parts, part = parts_of_groups(in_a, clusters)
+    estimate = np.array([wins.sum() / pairs.sum()])
+    if parts.fewest < 2:
+        return Interval(estimate[0], np.asarray(np.nan), np.asarray(np.nan))
+    weights = parts_drawn_again(np.random.default_rng([seed, 19]), parts, resamples)[:, part]
+    a, b = weights[:, in_a], weights[:, ~in_a]
+    won, there = (((a @ matrix) * b).sum(1) for matrix in (wins, pairs))
+    drawn = (won[there > 0] / there[there > 0])[:, None]
+    freedom = np.array([max(min(effective_clusters(clusters[m]) for m in (in_a, ~in_a)) - 1, 1.0)])
+    low, high = stretched(drawn, estimate, freedom, level)
+    return Interval(estimate[0], low[0], high[0])
+
+
+def parts_of_groups(
+    in_a: Bool[np.ndarray, " row"], clusters: np.ndarray
+) -> tuple[ClusterParts, Int[np.ndarray, " row"]]:
+    """The parts that clusters have in a and in b, and the part of each row."""
+    part, sizes = parts_of_rows(clusters, in_a)
+    count = np.bincount(part, minlength=sizes[0] + sizes[1] + 2 * sizes[2])
+    return ClusterParts(np.zeros(1, np.int64), *sizes, count, np.zeros((len(count), 1))), part
