@@ -1,8 +1,8 @@
-"""The command line: `localize run`, `localize show`, `localize report`, `localize edit`, `localize train`."""
+"""The command line: `localize run`, `localize show`, `localize report`, `localize figures`, `localize edit`, `localize train`."""
 
 import sys
 
-from localize.cli import edit, report, run, train  # noqa: F401  (each adds its commands)
+from localize.cli import edit, figures, report, run, train  # noqa: F401  (each adds its commands)
 from localize.cli.app import app
 from localize.errors import LocalizeError
 

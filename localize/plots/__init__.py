@@ -5,6 +5,7 @@ from localize.plots.column import column
 from localize.plots.contrast import contrast
 from localize.plots.corruption import corruption
 from localize.plots.editing import editing
+from localize.plots.export import save
 from localize.plots.gradients import gradients
 from localize.plots.heads import heads
 from localize.plots.noise import noise
@@ -31,6 +32,7 @@ __all__ = [
     "perturbation",
     "recall",
     "relearning",
+    "save",
     "signature",
     "tokens",
 ]

@@ -18,6 +18,7 @@ from localize.plots.gradients import gradients
 from localize.plots.heads import VARIABLES as HEADS
 from localize.plots.heads import heads
 from localize.plots.noise import noise
+from localize.plots.paragraph import row_of
 from localize.plots.patch_map import patch_map
 from localize.plots.patch_view import HEADS as PATCHED_HEADS
 from localize.plots.patch_view import STREAMS as PATCHED_STREAMS
@@ -109,6 +110,8 @@ def figures_of(
     Raises:
         LocalizeError: If there is no such paragraph, or a figure refuses what the signature holds.
     """
+    if paragraph is not None:
+        row_of(signature.dataset, paragraph, "plots.figures_of")
     asked, found = Asked(tokenizer, paragraph, seed), {}
     for kind in KINDS:
         if kind.measured(signature):
