@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from localize.axes import RECALL_GROUPS, ordered_groups
+from localize.errors import SignatureError
 from localize.report.tables import (
     Column,
     Table,
@@ -126,7 +127,10 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
     pair = main_pair(ordered_groups(signature.groups))
     if pair is None:
         return None, []
-    found, notes = heard(lambda: signature.distinguish(*pair, seed=seed))
+    try:
+        found, notes = heard(lambda: signature.distinguish(*pair, seed=seed))
+    except SignatureError as error:  # too few clusters to hold some out
+        return None, [str(error)]
     rows = [
         [
             text(name), between(row["auc"], row["low"], row["high"]), between(row["null"], row["null_low"], row["null_high"]),
@@ -137,14 +141,15 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
         for name, row in zip(found.index, found.to_dict("records"), strict=True)
     ]  # fmt: skip
     columns = (
-        Column("told by"), Column("AUC [95 % interval]", True), Column("null [95 %]", True), Column("p", True),
-        Column("AUC over that of the loss [95 %]", True), Column("null of that [95 %]", True), Column("p of that", True),
+        Column("told by", wide=True), Column("AUC [95 % interval]", True), Column("null [95 %]", True), Column("p", True),
+        Column("gain in AUC over the loss [95 %]", True), Column("null of the gain [95 %]", True), Column("p of the gain", True),
         Column("numbers used", True),
     )  # fmt: skip
     a, b = (group_words(name) for name in pair)
     note = (
-        f"A classifier trained on some clusters tells {a} from {b} on others. AUC 1: always right, 0.5: guessing. Null: the same with "
-        f"{PERMUTED}. The gain is how much more is told with the loss and the part together than with the loss alone."
+        f"A linear classifier trained on some clusters tells {a} from {b} on others. AUC 1: always right, 0.5: guessing. Null: the same "
+        f"with {PERMUTED} to whole clusters. The gain is what loss and part together tell beyond the loss alone; its null deals the groups "
+        "out among clusters alike in loss. Where the loss alone tells nearly all, there is hardly a gain to be had."
     )
     return Table(
         f"{key}-distinguish", f"Can {a} be told from {b}, and by what?", columns, rows_of(rows), csv_of(found), note

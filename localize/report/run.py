@@ -10,7 +10,7 @@ from localize import __version__
 from localize.errors import InputError
 from localize.plots.catalogue import Drawn, edit_figures_of, figures_of
 from localize.report.drawn import figure_json
-from localize.report.evidence import edits_table, heard, strongest_table, summary_table
+from localize.report.evidence import distinguish_table, edits_table, heard, strongest_table, summary_table
 from localize.report.facts import (
     data_facts,
     groups_table,
@@ -187,7 +187,7 @@ def _evidence(results: Results, signature: MemorizationSignature, key: str, seed
     """Tables of what stands out, and what must be known of them."""
     found: list[tuple[Table | None, list[str]]] = []
     if results.signature is not None:
-        found += [make(signature, key, seed) for make in (summary_table, strongest_table)]
+        found += [make(signature, key, seed) for make in (summary_table, strongest_table, distinguish_table)]
     if results.changes:
         found.append(edits_table(results, key, seed))
     tables = [table for table, _ in found if table is not None and table.rows]

@@ -146,6 +146,61 @@ class MemorizationSignature:
         warn_of_rough_intervals(comparison)
         return comparison
 
+    def distinguish(
+        self,
+        a: str = MEMORIZED,
+        b: str = NOT_MEMORIZED,
+        *,
+        seed: int = 0,
+        permutations: int = 200,
+        folds: int = 5,
+        repeats: int = 5,
+        resamples: int = 2000,
+    ) -> "pd.DataFrame":
+        """Whether two groups can be told apart by how well they are recited, by where, and by where beyond how well.
+
+        A linear classifier (ridge regression) is trained on the clusters of all folds but one and judged on that one.
+
+        Args:
+            a: The one group; its paragraphs should score higher.
+            b: The other.
+            seed: Of folds, permutations and bootstrap.
+            permutations: Labellings of each null.
+            folds: Parts that the clusters are divided into, each held out once; fewer where a group has fewer clusters.
+            repeats: How often they are divided anew.
+            resamples: Draws of the bootstrap.
+
+        Returns:
+            Indexed by `features`: "loss" (NLL and its logarithm); a row per part measured: "gradients" (shares per component
+            and head), "rare-token heads" (score, mass), "attention" (entropy, distance), "ablation", "replacement",
+            "perturbation" (NLL rises per head, choice of tokens, prefix position), "patching" (effect per site);
+            "where (all parts)"; "loss + gradients", ... and "loss + where".
+
+            `auc`: of the pairs of an a and a b held out in one fold, the share in which a scores higher (chance is .5), with
+            its 95 % interval by bootstrap over clusters of the scores; `null` and its central 95 % and `p_value` (one-sided):
+            labels permuted over clusters, scaling, choice of penalty and training run anew each time. `gain`: AUC(loss + part)
+            - AUC(loss), on the same pairs; its null permutes labels among clusters alike in loss (up to 10 strata of the range
+            that both groups reach). `features_count`, `paragraphs`, `effective_clusters`. `attrs` tell every choice made.
+
+            The gain tests whether a part tells the groups apart among paragraphs alike in loss. It is asked only of those that
+            have a counterpart in the other group (`attrs["alike_in_loss"]`); where the AUC of the loss is near 1 there is
+            hardly one and hardly anything left to gain, so that no gain is no sign that where is the same, and an AUC of
+            a part may be nothing but loss seen in another place. This warns. A gain can come from loss that its two features
+            do not hold, such as the NLL of another continuation. A part that only a curved boundary finds is not found.
+            Fewer than 30 effective clusters warn.
+
+        Raises:
+            SignatureError: If a group is not there, or has fewer than 3 clusters.
+        """
+        from localize.signature.distinguish import distinguish_groups
+
+        a, b = self._known(a), self._known(b)
+        if a == b:
+            raise SignatureError(f"distinguish: a and b are both {a!r}; two groups are needed.")
+        return distinguish_groups(
+            self, a, b, seed=seed, permutations=permutations, folds=folds, repeats=repeats, resamples=resamples
+        )
+
     def contrast(
         self,
         a: str,

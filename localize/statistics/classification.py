@@ -71,7 +71,9 @@ def cluster_folds(
             raise LocalizeError(f"cluster_folds: {name}={value} must be at least {least}.")
     fewest = min(len(np.unique(clusters[members])) for members in (in_a, ~in_a))
     if fewest < FEWEST_FOLDS:
-        raise LocalizeError(f"cluster_folds: a group has {fewest} clusters; at least {FEWEST_FOLDS} are needed in each.")
+        raise LocalizeError(
+            f"cluster_folds: a group has {fewest} clusters; at least {FEWEST_FOLDS} are needed in each."
+        )
     fold = np.empty((repeats, len(in_a)), dtype=np.int64)
     for repeat in range(repeats):
         divided = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed + repeat)
@@ -135,7 +137,9 @@ def _kernels(
     return kernels if base is None else [constant, *kernels]
 
 
-def _products(features: Real[np.ndarray, "row feature"], train: Bool[np.ndarray, " row"]) -> Float[np.ndarray, "row row"]:
+def _products(
+    features: Real[np.ndarray, "row feature"], train: Bool[np.ndarray, " row"]
+) -> Float[np.ndarray, "row row"]:
     """Inner products of rows whose features are scaled by the rows trained on, over the number of features that vary there."""
     features = features.astype(np.float64)
     there = ~np.isnan(features)
@@ -228,15 +232,16 @@ def pair_interval(
     """
     parts, part = parts_of_groups(in_a, clusters)
     estimate = np.array([wins.sum() / pairs.sum()])
+    told = np.asarray(estimate[0])
     if parts.fewest < 2:
-        return Interval(estimate[0], np.asarray(np.nan), np.asarray(np.nan))
+        return Interval(told, np.asarray(np.nan), np.asarray(np.nan))
     weights = parts_drawn_again(np.random.default_rng([seed, 19]), parts, resamples)[:, part]
     a, b = weights[:, in_a], weights[:, ~in_a]
     won, there = (((a @ matrix) * b).sum(1) for matrix in (wins, pairs))
     drawn = (won[there > 0] / there[there > 0])[:, None]
     freedom = np.array([max(min(effective_clusters(clusters[m]) for m in (in_a, ~in_a)) - 1, 1.0)])
     low, high = stretched(drawn, estimate, freedom, level)
-    return Interval(estimate[0], low[0], high[0])
+    return Interval(told, np.asarray(low[0]), np.asarray(high[0]))
 
 
 def parts_of_groups(
