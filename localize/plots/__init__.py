@@ -1,9 +1,12 @@
 """Figures: each takes a `MemorizationSignature` and gives a plotly `Figure` that the user can edit; `tokens` gives HTML."""
 
 from localize.plots.ablation import ablation
+from localize.plots.attention import attention
 from localize.plots.column import column
+from localize.plots.comparison import comparison
 from localize.plots.contrast import contrast
 from localize.plots.corruption import corruption
+from localize.plots.distinguish import distinguish
 from localize.plots.editing import editing
 from localize.plots.export import save
 from localize.plots.gradients import gradients
@@ -20,9 +23,12 @@ from localize.plots.tokens import TokenView, tokens
 __all__ = [
     "TokenView",
     "ablation",
+    "attention",
     "column",
+    "comparison",
     "contrast",
     "corruption",
+    "distinguish",
     "editing",
     "gradients",
     "heads",

@@ -9,6 +9,7 @@ import numpy as np
 
 from localize.plots.ablation import VARIABLES as ABLATED
 from localize.plots.ablation import ablation
+from localize.plots.attention import attention
 from localize.plots.contrast import contrast
 from localize.plots.corruption import VARIABLES as CORRUPTED
 from localize.plots.corruption import corruption
@@ -176,6 +177,22 @@ def _patching(signature: "MemorizationSignature", asked: Asked) -> dict[str, "go
     return {name: patching(signature, group=name, seed=asked.seed) for name in there}
 
 
+def _one(signature: "MemorizationSignature", asked: Asked) -> int | str:
+    """The paragraph asked for, or the first of the first group."""
+    if asked.paragraph is not None:
+        return asked.paragraph
+    return int(np.flatnonzero(signature.dataset["group"].values == signature.groups[0])[0])
+
+
+def _paragraph(signature: "MemorizationSignature", asked: Asked) -> dict[str, "go.Figure"]:
+    chosen = _one(signature, asked)
+    return {"": perturbation(signature, paragraph=chosen, tokenizer=asked.tokenizer, seed=asked.seed)}
+
+
+def _attention(signature: "MemorizationSignature", asked: Asked) -> dict[str, "go.Figure"]:
+    return {"": attention(signature, _one(signature, asked), tokenizer=asked.tokenizer)}
+
+
 def _patch_map(signature: "MemorizationSignature", asked: Asked) -> dict[str, "go.Figure"]:
     """Of the paragraph asked for, or of the first that has a map, those of the first group before others."""
     chosen = asked.paragraph
@@ -244,6 +261,19 @@ KINDS = (
         "with most of it, chosen on other draws than those shown; below, how often each token of the continuation is wrong. Dashed: "
         f"positions permuted. {BANDS}",
         alone(perturbation),
+    ),
+    Kind(
+        "perturbation_paragraph", tuple((name,) for name in PERTURBED), "What each prefix token of one paragraph does",
+        "Exact match lost and NLL raised by replacing each prefix token of one paragraph: every random draw a thin line, their mean "
+        "a thick one, the most changed token in bold. Dashed: its mean over positions, which permuting them gives; grey: the mean "
+        "of its group with its 95% interval by bootstrap over clusters.",
+        _paragraph,
+    ),
+    Kind(
+        "attention", (("prefix_attention",),), "What heads look at in one paragraph",
+        "Attention of the last prefix token to each token of the prefix, for the heads that look most at the token whose "
+        "replacement changes the paragraph most (bold, framed). Even attention, the null, is told above; one paragraph has no interval.",
+        _attention,
     ),
     Kind(
         "corruption", tuple((name,) for name in CORRUPTED), "How many prefix tokens it takes to break a recital",

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.errors import LocalizeError
+from localize.plots.paragraph import loss_variable
 from localize.plots.perturbation import KIND_WORDS
 from localize.plots.shades import shade
 from localize.signature.choice import head_name
@@ -112,11 +113,6 @@ def continuation_colourings(dataset: "xr.Dataset", row: int, kind: str | None, c
         null = "none is wrong before" if dataset["perturbed_token_error"].attrs.get("continuation") == "own" else ""
         found.append(Colouring("made wrong by a replacement", "of the replacements", "loss", error, beside=null))
     return found
-
-
-def loss_variable(dataset: "xr.Dataset") -> str:
-    """The token NLL of the continuation that a perturbation compares with, or else of recall."""
-    return "unperturbed_token_nll" if "unperturbed_token_nll" in dataset else "token_nll"
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,9 @@ RIGHT, APART, LOWER = 8, 12, 0.9
 NARROWEST, LINES_OF_TITLE = 100, 2
 """Panels stand side by side if each is so wide in px, and its title takes so many lines."""
 
+TICK_LENGTH = 9
+"""Px that labels stand off an axis, and off the edge."""
+
 TICK, UNDER_TICKS = 17, 5
 """Px below an axis for one line of its labels, and between these and its title."""
 
@@ -159,7 +162,12 @@ class Flow:
         box = self.before[number - 1]
         row = [other for other in self.before if other.top < box.bottom and other.bottom > box.top]
         gap = box.left - max((other.right for other in row if other.right <= box.left), default=0)
-        return min(gap, *(other.left for other in row), box.left)
+        axis = self.axis("y", number)
+        ticks = Ticks.of(axis)
+        longest = max((width_of(text, SMALL) for text in ticks.texts), default=0.0) if ticks.shown else 0.0
+        return max(
+            min(gap, *(other.left for other in row), box.left), longest + TICK_LENGTH + TITLE * bool(axis.title.text)
+        )
 
     def _gap(self, unit: list[int]) -> Px:
         """Px between two panels of a unit."""
@@ -235,7 +243,7 @@ class Flow:
         axis, before = self.axis("y", number), self.before[number - 1].height
         labels = Ticks.of(axis)
         title = width_of(axis.title.text or "", MEDIUM) + 4
-        return max(LOWER * before, min(before, 11.5 * labels.count), min(title, 1.5 * before), 60)
+        return max(LOWER * before, min(before, 11.5 * labels.lines), min(title, 1.5 * before), 60)
 
     def _axes(self, line: Line, following: Line | None) -> None:
         """Labels that have room, titles broken to the width there is, and the room that they take below."""

@@ -32,6 +32,11 @@ def row_of(dataset: "xr.Dataset", paragraph: int | str, caller: str) -> int:
     return paragraph
 
 
+def loss_variable(dataset: "xr.Dataset") -> str:
+    """The token NLL of the continuation that a perturbation compares with, or else of recall."""
+    return "unperturbed_token_nll" if "unperturbed_token_nll" in dataset else "token_nll"
+
+
 def measured_tokens(dataset: "xr.Dataset", row: int, variable: str, caller: str) -> Int[np.ndarray, " position"]:
     """Prefix and the continuation that a variable was measured on; `UNKNOWN` where the signature does not hold the tokens.
 

@@ -1,11 +1,12 @@
 """What one replaced prefix token does: lost exact match, raised NLL, and how few positions do it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import axis_words, plain, variable_words
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 VARIABLES = ("unperturbed_exact_match", "perturbed_exact_match", "unperturbed_nll", "perturbed_nll")
+MEASUREMENT = "localize.perturb_prefix(model, paragraphs)"
 PERMUTED, ALIKE = "positions permuted", "kinds alike"
 LEFT, PANEL_WIDTH, STEP = 44, 176, 236
 KIND_WORDS = {
@@ -30,7 +32,14 @@ KIND_WORDS = {
 """What is put in the place of a token, short enough for the note over a panel."""
 
 
-def perturbation(signature: "MemorizationSignature", *, kind: str | None = None, seed: int = 0) -> "go.Figure":
+def perturbation(
+    signature: "MemorizationSignature",
+    *,
+    kind: str | None = None,
+    paragraph: int | str | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+) -> "go.Figure":
     """Effect of replacing one prefix token, against its position, a line per group; and how concentrated it is.
 
     Lost exact match and raised NLL: draws averaged, then paragraphs, with 95 % bands by bootstrap over clusters.
@@ -41,20 +50,29 @@ def perturbation(signature: "MemorizationSignature", *, kind: str | None = None,
     stands how often each token of the continuation is wrong. Of several kinds of replacement one is drawn, and
     beside the tokens what each of them costs on average, with their mean (dashed).
 
+    Of one paragraph: lost exact match and raised NLL at each of its tokens, every draw a thin line, and their mean; behind it
+    its group's mean with the band; dashed: its own mean over positions. The most changed token is bold.
+
     Args:
         signature: Holds `localize.perturb_prefix`.
         kind: Of replacement: "uniform", "frequency", "second_choice" or "neutral"; None is the first measured.
+        paragraph: Draw this one, by number or id, instead of the groups.
+        tokenizer: Of transformers or tokenizers, or a model with one, for the tokens of one paragraph; None shows token ids.
         seed: Of the bootstrap.
 
     Returns:
         An editable figure, 700 px for 7 in.
 
     Raises:
-        LocalizeError: If the signature lacks the perturbation, or this kind of it.
+        LocalizeError: If the signature lacks the perturbation, or this kind of it, or there is no such paragraph.
 
     Source:
         Stoehr et al. 2024, section 6; draws, kinds, intervals, nulls and concentration are ours.
     """
+    if paragraph is not None:
+        require(signature, "plots.perturbation", VARIABLES, MEASUREMENT)
+        dataset = one_kind(signature.dataset, kind, "plots.perturbation")
+        return draw_paragraph(signature, dataset, paragraph, tokenizer, put_words(signature, dataset), seed)
     sheet = Sheet()
     return sheet.finish(draw_perturbation(signature, sheet, 0, kind=kind, seed=seed))
 
@@ -69,7 +87,7 @@ def draw_perturbation(
     compact: bool = False,
 ) -> Px:
     """Draw on a sheet from `top` px downwards; gives the bottom in px."""
-    require(signature, "plots.perturbation", VARIABLES, "localize.perturb_prefix(model, paragraphs)")
+    require(signature, "plots.perturbation", VARIABLES, MEASUREMENT)
     dataset, groups = one_kind(signature.dataset, kind, "plots.perturbation"), groups_of(signature)
     own = continuation_words(signature, "perturbed_exact_match")
     height = 126 if compact else 170
@@ -86,9 +104,6 @@ def draw_perturbation(
     _below(sheet, boxes[0].bottom + 52 + TITLE + NOTE, signature, dataset, groups, seed)
     return boxes[0].bottom + 52 + TITLE + NOTE + LOW + 38
 
-
-CHANGES = (("exact_match", "Lost exact match", "lost exact match", -1.0), ("nll", "Raised NLL", "NLL rise", 1.0))
-"""Variable, title, words and sign of what a replacement does."""
 
 LOW = 120
 """Height in px of the panels below."""

@@ -143,7 +143,14 @@ class Sheet:
             meta = {"panel": None, "group": None, "what": "key"}
             self.figure.add_trace(
                 go.Scatter(
-                    x=[None], y=[None], name="null: " + name, showlegend=True, legendrank=2000, meta=meta, **style
+                    x=[None],
+                    y=[None],
+                    name="null: " + name,
+                    showlegend=True,
+                    legendrank=2000,
+                    legendgroup="null " + name,
+                    meta=meta,
+                    **style,  # with a group its entry is as wide as its words
                 )
             )
 
@@ -189,6 +196,9 @@ class Sheet:
 
     def finish(self, bottom: Px) -> "go.Figure":
         """Put the legend above everything and turn pixels into the shares of width and height that plotly places by."""
+        if len(self.panels) == 1:  # nothing to be told apart
+            for text, role, _ in self._texts:
+                text["text"] = text["text"].removeprefix("<b>(a)</b> ") if role == "title" else text["text"]
         above = legend_height(self.figure, WIDTH)
         size = WIDTH, above + bottom
         boxes = [replace(panel.box, top=panel.box.top + above) for panel in self.panels]

@@ -47,9 +47,9 @@ class Ticks:
         return any(text and not text.replace(".", "").replace("−", "").isdigit() for text in self.texts)
 
     @property
-    def count(self) -> int:
-        """Labels that are seen."""
-        return sum(map(bool, self.texts)) if self.shown else 0
+    def lines(self) -> int:
+        """Lines of the labels that are seen, one below the other."""
+        return sum(line_count(text) for text in self.texts if text) if self.shown else 0
 
     def depth(self, line: Px) -> Px:
         """Px that they take below an axis."""
@@ -80,7 +80,9 @@ def thinned(axis: Any, before: Px, after: Px, *, across: bool, ends: tuple[float
     step = every(axis, after, across=across, ends=ends)
     if step > 1:
         ticks = Ticks.of(axis)
-        axis.tickvals, axis.ticktext = ticks.places[::step], ticks.texts[::step]
+        marked = next((at for at, text in enumerate(ticks.texts) if text.startswith("<b>")), 0)
+        kept = slice(marked % step, None, step)  # a label that stands out stays
+        axis.tickvals, axis.ticktext = ticks.places[kept], ticks.texts[kept]
 
 
 def every(axis: Any, length: Px, *, across: bool, ends: tuple[float, float] | None = None) -> int:

@@ -14,10 +14,9 @@ from localize.plots.colouring import (
     attention_colourings,
     continuation_colourings,
     looking_heads,
-    loss_variable,
     prefix_colourings,
 )
-from localize.plots.paragraph import UNKNOWN, measured_tokens, row_of
+from localize.plots.paragraph import UNKNOWN, loss_variable, measured_tokens, row_of
 from localize.plots.token_text import LINE, SEEN, token_texts
 from localize.signature.effects import one_kind
 from localize.signature.html import template

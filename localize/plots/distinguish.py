@@ -1,0 +1,89 @@
+"""How well two groups are told apart by how well a paragraph is said, and by where it is kept."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from localize.errors import LocalizeError
+from localize.plots.comparison import null_boxes, with_margin
+from localize.plots.series import whiskers
+from localize.plots.sheet import NOTE, TITLE, Box, Sheet
+from localize.plots.theme import GRID, INK, plain
+from localize.statistics import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+CALLER = "plots.distinguish"
+NEEDED = (
+    "auc",
+    "low",
+    "high",
+    "null_low",
+    "null_high",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "gain_null_low",
+    "gain_null_high",
+)
+PERMUTED = "labels permuted over clusters (95%)"
+CHANCE, NOTHING_ADDED = "chance", "nothing added"
+LEFT, WIDE, GAIN_LEFT, GAIN_WIDE, ROW = 138, 224, 506, 184, 16
+ENDS = ("low", "high", "null_low", "null_high")
+
+
+def distinguish(table: "pd.DataFrame") -> "go.Figure":
+    """How well each part of the signature tells two groups apart, and beside it what it adds to the loss.
+
+    AUC on clusters held out, with 95 % intervals by bootstrap over clusters; grey: 95 % of the AUCs under permuted labels;
+    dashed: chance. Beside it, of what is joined with the loss, its AUC less that of the loss alone, with interval and null.
+
+    Args:
+        table: Of `signature.distinguish`.
+
+    Returns:
+        An editable figure, 700 px for 7 in.
+
+    Raises:
+        LocalizeError: If the table is another, or empty.
+    """
+    if missing := [name for name in NEEDED if name not in table.columns]:
+        raise LocalizeError(
+            f"{CALLER}: the table has no column {missing[0]!r}; give that of signature.distinguish(...)."
+        )
+    if len(table) == 0:
+        raise LocalizeError(f"{CALLER}: the table has no row.")
+    sheet = Sheet()
+    a, b = (plain(str(table.attrs.get(side, ""))) for side in ("a", "b"))
+    above = TITLE + NOTE
+    box = Box(LEFT, above, WIDE, ROW * len(table))
+    _panel(
+        sheet, box, table, f"{a} told from {b}" if a and b else "Groups told apart", "", "AUC on held-out clusters", 0.5
+    )
+    added = table.loc[np.isfinite(table["gain"].to_numpy(dtype=float)), :]
+    if len(added):
+        box = Box(GAIN_LEFT, above, GAIN_WIDE, ROW * len(added))
+        _panel(sheet, box, added, "Added to the loss", "gain_", "gain in AUC", 0.0)
+    return sheet.finish(above + ROW * len(table) + 40)
+
+
+def _panel(sheet: Sheet, box: Box, table: "pd.DataFrame", title: str, prefix: str, words: str, level: float) -> None:
+    """A row per kind of features: estimate with interval, the null's range behind it, and where nothing is found."""
+    import plotly.graph_objects as go
+
+    at, names = np.arange(len(table)), [plain(str(name), 30) for name in table.index]
+    low, high, null_low, null_high = (table[prefix + end].to_numpy(dtype=float) for end in ENDS)
+    estimate = table[prefix.removesuffix("_") or "auc"].to_numpy(dtype=float)
+    x: dict[str, Any] = {"title": {"text": words}, "nticks": 6, "showgrid": True, "gridcolor": GRID}
+    x |= {"range": with_margin(level, *estimate, *low, *high, *null_low, *null_high)}
+    y = {"tickvals": at, "ticktext": names, "range": [len(at) - 0.5, -0.5]}
+    panel = sheet.panel(box, title, "bars: 95% interval; grey: null", x=x, y=y, grid=False)
+    null_boxes(panel, at, null_low, null_high, PERMUTED)
+    panel.null_line([level, level], [-0.5, len(at) - 0.5], NOTHING_ADDED if prefix else CHANCE)
+    points = go.Scatter(
+        x=estimate, y=at, mode="markers", marker={"color": INK, "size": 6}, showlegend=False, name=words, text=names,
+        error_x=whiskers(Interval(estimate, low, high), INK), hovertemplate="%{text}: %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    panel.add(points, "mean")
