@@ -1,6 +1,7 @@
 """Figures as JSON that a page draws: floats in five digits, and no links in their texts."""
 
 import re
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def figure_json(figure: "go.Figure") -> Markup:
 
 def plain_json(value: Any) -> Any:
     """The same with arrays as lists, floats rounded to five significant digits, nan and infinity as null."""
+    if isinstance(value, dict) and "bdata" in value:
+        return plain_json(_array(value))
     if isinstance(value, dict):
         return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
@@ -37,6 +40,12 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, str):
         return LINK.sub("&lt;", value)
     return value
+
+
+def _array(packed: dict[str, Any]) -> np.ndarray:
+    """An array as plotly packs it: a kind of number, base64, and its shape where it has more than one axis."""
+    values = np.frombuffer(b64decode(packed["bdata"]), np.dtype(packed["dtype"]).newbyteorder("<"))
+    return values.reshape([int(size) for size in str(packed["shape"]).split(",")]) if "shape" in packed else values
 
 
 def _rounded(value: float) -> float | int | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.errors import SignatureError
 from localize.report.tables import (
+    Cell,
     Column,
     Table,
     between,
@@ -22,6 +23,7 @@ from localize.report.tables import (
 )
 from localize.signature.causal import NLL_RISE, SCORE
 from localize.signature.html import matching_notes, removal_notes
+from localize.signature.registry import REGISTRY
 from localize.signature.rows import main_pair
 from localize.signature.summary import RESTORED
 
@@ -41,6 +43,8 @@ NULLS = {
     RESTORED.format(""): "as large a random change",
 }
 """How a quantity of the summary begins, and what a single group's number is held against."""
+
+SIZE = "paragraphs (effective clusters)"
 
 SHOWN = 12
 """Rows of a long table that are shown at first."""
@@ -68,16 +72,30 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
             [
                 text(quantity), text(group_words(group)), between(row["estimate"], row["low"], row["high"]),
                 between(row["null"], row["null_low"], row["null_high"]), text(null_words(quantity, group)),
-                chance(row["p_value"]), count(row["paragraphs"]), number(row["effective_clusters"], 0),
+                chance(row["p_value"]), size(int(row["paragraphs"]), float(row["effective_clusters"])),
             ]
         )  # fmt: skip
     columns = (
-        Column("quantity", wide=True), Column("group"), Column("estimate [95 % interval]", True), Column("null [95 %]", True),
-        Column("what the null is", wide=True), Column("p", True), Column("paragraphs", True), Column("effective clusters", True),
+        Column("quantity", wide=True), Column("group"), Column("estimate [95% interval]", True), Column("null [95%]", True),
+        Column("what the null is", wide=True), Column("p", True), Column(SIZE, True),
     )  # fmt: skip
     caption = "The signature in a few numbers, beside what nothing looks like"
     note = "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown."
     return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary), note), notes
+
+
+def size(paragraphs: int, clusters: float) -> Cell:
+    """How many paragraphs a number rests on, and as how many clusters these count."""
+    return Cell(f"{paragraphs:,} ({clusters:.0f})", float(paragraphs))
+
+
+def quantity_words(quantity: str) -> str:
+    """A quantity of the table of edits, with its unit; of a prompt, which one."""
+    name, _, prompt = quantity.partition(", ")
+    if name not in REGISTRY:
+        return quantity
+    variable = REGISTRY[name]
+    return f"{variable.label}{', ' * bool(prompt)}{prompt.replace('_', ' ')} ({variable.unit})"
 
 
 def null_words(quantity: str, group: str) -> str:
@@ -97,25 +115,25 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     a, b = (group_words(name) for name in pair)
     rows = [
         [
-            text(row["variable"]), text(row["cell"]), text(row["unit"]), between(row["difference"], row["low"], row["high"], None),
+            text(f"{row['variable']} ({row['unit']})"), text(row["cell"]), between(row["difference"], row["low"], row["high"], None),
             range_of(row["null_low"], row["null_high"]), small(row["mean_a"]), small(row["mean_b"]),
-            number(row["effect_size"], 2), number(row["auc"], 2), chance(row["p_value"]), chance(row["q_overall"]),
+            number(row["effect_size"], 2), number(row["auc"], 2), chance(row["q_overall"]),
             text("rough" if row["rough"] else ""),
         ]
         for row in found.to_dict("records")
     ]  # fmt: skip
     columns = (
-        Column("variable", wide=True), Column("cell"), Column("unit"), Column("difference [95 % interval]", True),
-        Column("null, 95 %", True), Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True),
-        Column("AUC", True), Column("p", True), Column("q, all cells", True), Column("interval"),
+        Column("variable (unit)", wide=True), Column("cell"), Column("difference [95% interval]", True),
+        Column("null, 95%", True), Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True),
+        Column("AUC", True), Column("q", True), Column("interval"),
     )  # fmt: skip
     by_recall = (
         " These groups follow from exact match: it differs by construction." if set(pair) <= set(RECALL_GROUPS) else ""
     )
     note = (
-        f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all). They are chosen "
-        "among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
-        f"{by_recall} Null: {PERMUTED} to whole clusters, 95 % of the differences that this gives. AUC: how often a paragraph of {a} "
+        f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all, and their p). They "
+        "are chosen among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
+        f"{by_recall} Null: {PERMUTED} to whole clusters, 95% of the differences that this gives. AUC: how often a paragraph of {a} "
         "has the larger number; 0.5 where nothing differs. Rough: an interval of too few or too uneven clusters."
     )
     caption, csv = f"Where {a} and {b} differ most surely", csv_of(comparison.to_dataframe(), index=False)
@@ -141,8 +159,8 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
         for name, row in zip(found.index, found.to_dict("records"), strict=True)
     ]  # fmt: skip
     columns = (
-        Column("told by", wide=True), Column("AUC [95 % interval]", True), Column("null [95 %]", True), Column("p", True),
-        Column("gain in AUC over the loss [95 %]", True), Column("null of the gain [95 %]", True), Column("p of the gain", True),
+        Column("told by", wide=True), Column("AUC [95% interval]", True), Column("null [95%]", True), Column("p", True),
+        Column("gain in AUC over the loss [95%]", True), Column("null of the gain [95%]", True), Column("p of the gain", True),
         Column("numbers used", True),
     )  # fmt: skip
     a, b = (group_words(name) for name in pair)
@@ -166,19 +184,19 @@ def edits_table(results: "Results", key: str, seed: int) -> tuple[Table, list[st
         control = " (control)" if edit in results.controls else ""
         rows.append(
             [
-                text(f"{edit}{control}"), text(quantity.replace("_", " ")), text(group_words(group)), small(row["before"]),
+                text(f"{edit}{control}"), text(quantity_words(quantity)), text(group_words(group)), small(row["before"]),
                 small(row["after"]), between(row["change"], row["low"], row["high"], None),
                 range_of(row["null_low"], row["null_high"]), chance(row["p_value"]), chance(row["q_value"]),
-                count(row["paragraphs"]), number(row["effective_clusters"], 0), count(row["repetitions"]),
+                size(int(row["paragraphs"]), float(row["effective_clusters"])), count(row["repetitions"]),
             ]
         )  # fmt: skip
     columns = (
-        Column("edit"), Column("quantity"), Column("group"), Column("before", True), Column("after", True),
-        Column("change [95 % interval]", True), Column("null, 95 %", True), Column("p", True), Column("q", True),
-        Column("paragraphs", True), Column("effective clusters", True), Column("repetitions", True),
+        Column("edit"), Column("quantity (unit)", wide=True), Column("group"), Column("before", True), Column("after", True),
+        Column("change [95% interval]", True), Column("null, 95%", True), Column("p", True), Column("q", True),
+        Column(SIZE, True), Column("repeats", True),
     )  # fmt: skip
     note = (
-        "Exact match in tokens, NLL in nats per token, recall and tokens right as shares; the change of a perplexity is relative (0.1: "
-        "10 % more). Null: the signs of whole clusters flipped, 95 % of the mean changes that this gives. q corrects p for all rows."
+        "The change of a perplexity is relative (0.1: 10% more). Null: the signs of whole clusters flipped, 95% of the mean changes that "
+        "this gives. q corrects p for all rows."
     )
     return Table(f"{key}-edits", "What the edits changed", columns, rows_of(rows), csv_of(found), note, 24), notes

@@ -26,7 +26,7 @@ def readable(text: object) -> str:
     >>> readable("a\\n b\\u202e")
     'a b⟨U+202E⟩'
     """
-    return " ".join("".join(_shown(letter) for letter in str(text)).split(" ")).strip(" ")
+    return " ".join("".join(_shown(letter) for letter in str(text)).split())
 
 
 def _shown(letter: str) -> str:

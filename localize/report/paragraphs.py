@@ -280,7 +280,7 @@ def _after(edited: "Change", rows: Int[np.ndarray, " chosen"]) -> dict[str, Any]
     after = edited.after.dataset
     return {
         "exactMatch": after["exact_match"].values[rows].tolist(),
-        "nll": [_short(value) for value in after["nll"].values[rows]],
+        "nll": [_short(float(value)) for value in after["nll"].values[rows]],
     }
 
 

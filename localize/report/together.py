@@ -55,7 +55,7 @@ def side_by_side(runs: Sequence[tuple[str, Numbers]]) -> Table | None:
     rows = [[text(key[0]), text(group_words(key[1])), *(n.get(key, missing) for _, n in runs)] for key in shared]
     columns = (Column("quantity"), Column("group"), *(Column(name, True) for name, _ in runs))
     note = (
-        "Estimates with their 95 % intervals; each run's nulls and p-values stand in its own tables. Between runs nothing is tested. "
+        "Estimates with their 95% intervals; each run's nulls and p-values stand in its own tables. Between runs nothing is tested. "
         "A head is the one that the run itself chose, on other clusters than those it is told on."
     )
     frame = pd.DataFrame([[cell.text for cell in row] for row in rows], columns=[column.head for column in columns])

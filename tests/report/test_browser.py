@@ -335,3 +335,32 @@ def test_headings_landmarks_and_labels_are_in_order(page_file, opened):
     assert nameless == 0
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+def test_real_paragraphs_of_the_pile_stay_text(shared_data, tmp_path, opened):
+    """Half of them are web pages, with scripts."""
+    from transformers import GPT2TokenizerFast
+
+    from localize.train.loop import build_model
+    from localize.train.recipe import Shape
+
+    pile = shared_data / "pile-gpt-neo-125M" / "mem_strings.csv"
+    tokenizer = GPT2TokenizerFast.from_pretrained(str(shared_data / "tokenizer-gpt2"))
+    model = lz.HookedModel(build_model(Shape(window=32, d_model=8, heads=2, layers=1), len(tokenizer), 0).hf, tokenizer)
+    paragraphs = lz.load_paragraphs(pile, tokenizer)
+    signature = lz.recall(model, paragraphs)
+    page = opened(lz.report(Results(tmp_path / "pile", signature, tokenizer=tokenizer), tmp_path / "pile.html"))
+    assert page.locator(".found").inner_text() == "430 of 430 paragraphs"
+    page.get_by_label("Search in text and ids").fill("<script")
+    found = len(names(page))
+    assert found == sum("<script" in readable(text).lower() for text in paragraphs.texts) > 0
+    for _ in range(found - 1):
+        before = heading(page)
+        page.get_by_role("button", name="next").click()
+        page.wait_for_function("before => document.querySelector('.opened h4').textContent !== before", arg=before)
+        assert page.locator(".opened script, .opened a").count() == 0
+    shown = (
+        page.locator("[data-part=prefix].text").inner_text()
+        + page.locator("[data-part=continuation].text").inner_text()
+    )
+    assert "<script" in shown.replace("\n", "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from localize.errors import SignatureError
-from localize.statistics.classification import cluster_folds, held_out, pair_wins
+from localize.signature.distinguish import COLUMNS, loss_features, where_features
 
 QUICK = {"permutations": 99, "repeats": 2, "resamples": 200}
 COUNT = 120
@@ -61,63 +61,6 @@ def test_nothing_is_told_by_noise_and_the_null_is_a_coin(told):
     assert all(row["low"] <= row["auc"] <= row["high"] for row in rows)
 
 
-def test_a_cluster_is_never_on_both_sides(told):
-    in_a, clusters = np.arange(COUNT) % 2 == 0, np.arange(COUNT) // 4
-    for fold in cluster_folds(in_a, clusters, seed=3, folds=5, repeats=3):
-        assert len({(cluster, number) for cluster, number in zip(clusters, fold, strict=True)}) == 30
-        assert set(fold) == set(range(5))
-
-
-def test_near_duplicates_tell_nothing_of_one_another():
-    rng = np.random.default_rng(1)
-    clusters = np.repeat(np.arange(40), 5)
-    in_a = np.isin(clusters, rng.permutation(40)[:20])
-    features = rng.normal(size=(40, 30))[clusters]  # the copies of a cluster are alike, and its label is chance
-    apart = held_out([features], in_a[None], cluster_folds(in_a, clusters, seed=0))
-    leaking = held_out([features], in_a[None], cluster_folds(in_a, np.arange(200), seed=0))
-    assert 0.3 < apart.auc[0] < 0.7
-    assert leaking.auc[0] > 0.95
-
-
-def test_the_auc_is_that_of_ridge_regressions_written_out():
-    from sklearn.metrics import roc_auc_score
-
-    from localize.statistics.classification import INTERCEPT, PENALTIES
-
-    rng = np.random.default_rng(2)
-    features, clusters = rng.normal(size=(60, 7)), np.arange(60)
-    in_a = features[:, 0] + rng.normal(size=60) > 0
-    fold = cluster_folds(in_a, clusters, seed=0, folds=4, repeats=1)
-    found = held_out([features], in_a[None], fold)
-    target, wins, pairs = np.where(in_a, 1.0, -1.0), 0.0, 0
-
-    def predicted(train, test, penalty):
-        mean, spread = features[train].mean(0), features[train].std(0)
-        x = np.c_[np.full(60, np.sqrt(INTERCEPT)), (features - mean) / spread / np.sqrt(7 * penalty)]
-        weights = np.linalg.solve(x[train].T @ x[train] + np.eye(8), x[train].T @ target[train])
-        return x[test] @ weights
-
-    for number in range(4):
-        test = fold[0] == number
-        errors = []
-        for penalty in PENALTIES:
-            mean, spread = features[~test].mean(0), features[~test].std(0)
-            x = np.c_[np.full(60, np.sqrt(INTERCEPT)), (features - mean) / spread / np.sqrt(7 * penalty)]
-            error = 0.0
-            for inner in set(range(4)) - {number}:
-                rest, left = ~test & (fold[0] != inner), fold[0] == inner
-                weights = np.linalg.solve(x[rest].T @ x[rest] + np.eye(8), x[rest].T @ target[rest])
-                error += ((x[left] @ weights - target[left]) ** 2).sum()
-            errors.append(error)
-        said = predicted(~test, test, PENALTIES[int(np.argmin(errors))])
-        np.testing.assert_allclose(found.scores[0, test], said, atol=1e-8)
-        count = in_a[test].sum() * (~in_a[test]).sum()
-        wins, pairs = wins + roc_auc_score(in_a[test], said) * count, pairs + count
-    assert found.auc[0] == pytest.approx(wins / pairs)
-    won, compared = pair_wins(found.scores, fold, in_a)
-    assert won.sum() / compared.sum() == pytest.approx(found.auc[0])
-
-
 def test_groups_that_hardly_overlap_in_loss_are_told(make):
     group = ["memorized"] * 40 + ["not_memorized"] * 40
     nll = np.r_[np.linspace(0.1, 0.2, 40), np.linspace(2, 3, 40)]
@@ -133,6 +76,52 @@ def test_the_choices_stand_beside_the_table(told):
     assert (attrs["folds"], attrs["repeats"], attrs["permutations"], attrs["seed"]) == (5, 2, 99, 0)
     assert attrs["variables"] == {"loss": ["nll", "log nll"], "rare-token heads": ["rare_token_score"]}
     assert attrs["continuation"] == {"loss": "true", "rare-token heads": "true"}
+
+
+def test_parts_are_what_tells_where_without_the_level_of_the_loss(make):
+    rng = np.random.default_rng(0)
+    count = 60
+    shapes = {
+        "gradient_share": (2, 6), "head_gradient_share": (2, 4, 2), "gradient_norm": (2, 6), "rare_token_score": (1, 2, 2),
+        "rare_token_mass": (1, 2, 2), "attention_entropy": (1, 2, 2), "ablated_nll": (2, 2), "ablated_exact_match": (2, 2),
+        "replaced_nll": (2,), "perturbed_nll": (2, 6),
+    }  # fmt: skip
+    arrays = {name: rng.uniform(0, 1, (count, *shape)) for name, shape in shapes.items()}
+    arrays["unperturbed_nll"] = rng.uniform(0, 1, count)
+    arrays["ablated_nll"][:, 1, 1] = np.nan
+    signature = make(["memorized", "not_memorized"] * (count // 2), arrays)
+    parts = where_features(signature.dataset)
+    assert {name: part.shape[1] for name, part in parts.items()} == {
+        "gradients": 12 + 16, "rare-token heads": 8, "attention": 4, "ablation": 3, "replacement": 2, "perturbation": 6,
+    }  # fmt: skip
+    before = arrays["unperturbed_nll"][:, None]
+    np.testing.assert_allclose(parts["ablation"], arrays["ablated_nll"].reshape(count, -1)[:, :3] - before)
+    np.testing.assert_allclose(parts["replacement"], arrays["replaced_nll"] - before)
+    np.testing.assert_allclose(parts["perturbation"], arrays["perturbed_nll"].mean(1) - before)
+    np.testing.assert_allclose(parts["rare-token heads"][:, :4], arrays["rare_token_score"].reshape(count, -1))
+    nll = signature["nll"].values
+    np.testing.assert_allclose(loss_features(signature.dataset), np.stack([nll, np.log(nll)], axis=1))
+
+
+def test_the_same_seed_gives_the_same_table_and_another_does_not(told):
+    one, same, other = told(shift=0.1), told(shift=0.1), told(shift=0.1, permutations=98)
+    assert one.equals(same) and one.attrs == same.attrs
+    assert one.attrs["permutations"] == 99 and other.attrs["permutations"] == 98
+    assert one["auc"].equals(other["auc"]) and not one["null_low"].equals(other["null_low"])
+
+
+def test_without_any_part_the_loss_stands_alone(make):
+    table = make(["memorized", "not_memorized"] * 40).distinguish(**QUICK)
+    assert list(table.index) == ["loss"]
+    assert table.index.name == "features" and tuple(table.columns) == COLUMNS
+
+
+@pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:.*hardly overlap")
+def test_few_clusters_make_fewer_folds_and_tell(make):
+    signature = make(["memorized"] * 8 + ["not_memorized"] * 20, cluster=[0, 0, 1, 1, 2, 2, 3, 3, *range(4, 24)])
+    with pytest.warns(UserWarning, match=r"^distinguish: memorized has 4 clusters; 4 folds are made\.$"):
+        table = signature.distinguish(**QUICK)
+    assert table.attrs["folds"] == 4
 
 
 @pytest.mark.filterwarnings("ignore:few effective clusters")
