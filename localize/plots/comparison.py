@@ -1,4 +1,4 @@
-"""What two groups, or two sides, differ in: cells of one variable, or the strongest of all."""
+"""What two groups, or two sides, differ in: cells of one variable, or the strongest of each."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError
 from localize.plots.gradients import layer_axis
 from localize.plots.lettering import width_of, wrapped
@@ -36,17 +37,18 @@ FEW_COLUMNS, SOME, MANY = 16, 48, 100
 
 
 def comparison(comparison: Comparison, variable: str | None = None, *, top: int = 12) -> "go.Figure":
-    """Differences in standard deviations: a heat map of one variable's cells and the strongest of them; or the strongest of all.
+    """Differences in standard deviations: a heat map of one variable's cells and the strongest of them; or the strongest of each.
 
     Red is more in the first group, blue more in the second; a cross marks a cell whose false discovery rate over the
     variable's cells (over all cells, where all variables are drawn) is above 5 %. The list has 95 % intervals by bootstrap over
     clusters, and in grey where a difference lies 95 % of the time if labels are permuted over clusters, or, of pairs, signs
     flipped; its rows are chosen among all cells by what they show, so that their sizes are on average too large. Differences,
     intervals and nulls are those of the comparison, divided by the standard deviation that makes the difference its effect size.
+    Exact match is left out of the list of all variables where the groups are made of it.
 
     Args:
         comparison: Of `signature.compare` or `localize.compare_paired`.
-        variable: Draw the cells of this one; None draws the strongest of all.
+        variable: Draw the cells of this one; None draws each variable's strongest.
         top: How many rows to list.
 
     Returns:
@@ -62,13 +64,13 @@ def comparison(comparison: Comparison, variable: str | None = None, *, top: int 
     sheet = Sheet()
     pair = f"{plain(comparison.a)} − {plain(comparison.b)}"
     if variable is None:
-        table = comparison.strongest(top)
+        table = _of_each_variable(comparison).head(top)
         counts = comparison.counts()
         note = f"{counts['discoveries']} of {counts['tested']} cells of {len(comparison.variables)} variables at q ≤ {LEVEL}"
         names = [_two_lines(row) for row in table.to_dict("records")]
         rows = Rows.of(table, names, "q_overall")
         box = Box(NAMES, TITLE + NOTE, WIDTH - RIGHT - NAMES, TWO_LINES * len(names))
-        _list(sheet, box, rows, f"Strongest differences, {pair}", note, comparison.paired)
+        _list(sheet, box, rows, f"Where each variable differs most, {pair}", note, comparison.paired)
         return sheet.finish(box.bottom + 40)
     return _of_one(sheet, comparison, variable, pair, top)
 
@@ -99,6 +101,14 @@ def _of_one(sheet: Sheet, comparison: Comparison, variable: str, pair: str, top:
     beside = Box(aside, box.top, WIDTH - RIGHT - aside, ONE_LINE * len(rows.names))
     _list(sheet, beside, rows, "Strongest cells", "chosen on what is shown", comparison.paired)
     return sheet.finish(max(box.bottom + 84, beside.bottom + 40))
+
+
+def _of_each_variable(comparison: Comparison) -> "pd.DataFrame":
+    """Of each variable the cell that differs most surely; without exact match where the groups are made of it."""
+    table = comparison.strongest(len(comparison)).drop_duplicates("variable")
+    by_recall = not comparison.paired and {comparison.a, comparison.b} <= set(RECALL_GROUPS)
+    others = table.loc[table["variable"] != "exact_match"]
+    return (others if by_recall and len(others) else table).reset_index(drop=True)
 
 
 def _which(dataset: "xr.Dataset") -> str:
