@@ -24,7 +24,7 @@ from localize.cli.inputs import (
     say_inputs,
 )
 from localize.cli.origin import write_origin
-from localize.cli.words import print_summary, say, write_page
+from localize.cli.words import print_summary, say
 from localize.errors import InputError
 from localize.report.folder import SIGNATURE_FILE
 
@@ -36,7 +36,6 @@ LONG = ("noise",)
 """Those that are measured only when they are asked for."""
 ON_OWN = ("ablation", "replacement", "perturbation", "patching", "noise")
 """Those that ask for the continuations that the model says itself."""
-PAGE_FILE = "signature.html"
 
 
 @app.command()
@@ -64,7 +63,7 @@ def run(
         int | None, typer.Option(help="Paragraphs a pass; each measurement's own default if left out.")
     ] = None,
 ) -> None:
-    """Measure paragraphs in a model; write DIR/signature.zarr.zip and DIR/signature.html."""
+    """Measure paragraphs in a model; write DIR/signature.zarr.zip, which `localize report DIR` and `localize figures DIR` read."""
     started = perf_counter()
     chosen = measure or [name for name in MEASUREMENTS if name not in LONG]
     if unknown := set(chosen) - set(MEASUREMENTS):
@@ -115,9 +114,8 @@ def run(
             signature.save(out / SIGNATURE_FILE)
     write_origin(out, hooked, perf_counter() - started)
     if signature is not None:
-        write_page(signature, out / PAGE_FILE)
         print_summary(signature)
-        say(f"Wrote {out / SIGNATURE_FILE} and {out / PAGE_FILE}")
+        say(f"Wrote {out / SIGNATURE_FILE}; next: localize report {out}")
 
 
 @app.command()

@@ -1,6 +1,5 @@
-"""What commands say: lines, tables, and one offline page."""
+"""What commands say: lines and tables."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,21 +24,6 @@ def say(text: str) -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
-
-
-def write_page(signature: "MemorizationSignature", path: Path) -> None:
-    """The figure and the tables as one offline page."""
-    from localize import plots
-    from localize.signature.html import signature_page
-    from localize.storage import replacing
-
-    figure = plots.signature(signature).to_html(
-        full_html=False,
-        include_plotlyjs=True,
-        config={"displayModeBar": False},  # its buttons would lie on the legend
-    )
-    with replacing(path) as beside:
-        beside.write_text(signature_page(signature, figure), encoding="utf-8")
 
 
 def print_summary(signature: "MemorizationSignature") -> None:

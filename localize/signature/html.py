@@ -1,4 +1,4 @@
-"""A signature as a table, in Jupyter and in the file that a run leaves; every text in it escaped."""
+"""A signature as a table, for Jupyter; every text in it escaped."""
 
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,6 @@ def signature_html(signature: "MemorizationSignature") -> str:
     return template("localize.signature", "signature.html").render(signature_content(signature))
 
 
-def signature_page(signature: "MemorizationSignature", figure_html: str) -> str:
-    """One offline page: the figure, what stands out, what is held and what made it."""
-    return template("localize.signature", "page.html").render(signature_content(signature), figure=figure_html)
-
-
 def template(package: str, name: str) -> Any:
     """One of a package's templates; what is put into it is escaped."""
     environment = Environment(
@@ -41,7 +36,7 @@ def template(package: str, name: str) -> Any:
 
 
 def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
-    """What both the page and the terminal tell, as plain text."""
+    """What both Jupyter and the terminal show, as plain text."""
     from localize.statistics import effective_clusters
 
     dataset = signature.dataset
