@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import config
 
 from localize.models.hooks import HookedModel
 
@@ -91,6 +92,14 @@ def tokenizer():
     from localize.train.planting import train_tokenizer
 
     return train_tokenizer([WORDS] * 5, 280)
+
+
+@pytest.fixture
+def types_unchecked():
+    """Axes and types of arguments are not checked: for files of thousands of calls, whose types other files check."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

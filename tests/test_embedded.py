@@ -24,6 +24,7 @@ def test_the_model_is_the_one_that_the_recipe_made(recalled):
     assert read_recipe(embedded("recipe.toml")).data_hash == log["data_hash"]
 
 
+@pytest.mark.slow
 def test_the_generator_still_makes_the_data_that_the_recipe_names(recalled):
     data = training_data(read_recipe(embedded("recipe.toml")))  # which compares the hashes
     assert data.background_passes == 1.0

@@ -142,13 +142,19 @@ def measure_tokens(
     right = np.zeros(nll.shape, bool)
 
     def work(rows: slice) -> None:
-        batch = tokens[rows].to(model.device)
-        states = model.final_states(batch[:, :-1], read=slice(prefix_length - 1, None))
-        found, of_token = token_scores(model, states, batch[:, prefix_length:])
+        found, of_token = score_tokens(model, tokens[rows].to(model.device), prefix_length)
         right[rows], nll[rows] = found.cpu().numpy(), of_token.cpu().numpy()
 
     in_batches(work, len(tokens), batch_size, what="recall", show=show)
     return right, nll
+
+
+def score_tokens(
+    model: HookedModel, batch: Int[Tensor, "paragraph position"], prefix_length: int
+) -> tuple[Bool[Tensor, "paragraph continuation_position"], Float[Tensor, "paragraph continuation_position"]]:
+    """The same of one batch, on its device."""
+    states = model.final_states(batch[:, :-1], read=slice(prefix_length - 1, None))
+    return token_scores(model, states, batch[:, prefix_length:])
 
 
 def _unmeasured(model: HookedModel, tokens: Int[Tensor, "paragraph position"], prefix_length: int) -> Recall:

@@ -5,6 +5,8 @@ from jaxtyping import Int
 
 NGRAM = 5
 THRESHOLD = 0.3
+ROWS_AT_ONCE = 4096
+"""Paragraphs whose shared n-grams with all others are counted together."""
 
 
 def near_duplicate_clusters(
@@ -26,20 +28,51 @@ def near_duplicate_clusters(
     Source:
         Stoehr et al. 2024 leave duplicates in; at this threshold 405 of their 442 memorized paragraphs have one.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
-    count, length = tokens.shape
-    width = min(ngram, length)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, width, axis=1)
-    _, gram = np.unique(windows.reshape(-1, width), axis=0, return_inverse=True)
-    paragraph = np.repeat(np.arange(count), windows.shape[1])
-    distinct = np.unique(np.stack([paragraph, gram.ravel()], axis=1), axis=0)
-    incidence = csr_array((np.ones(len(distinct), np.int32), distinct.T), shape=(count, int(gram.max()) + 1))
-    shared = (incidence @ incidence.T).tocoo()
-    size = np.bincount(distinct[:, 0], minlength=count)
-    near = shared.data >= threshold * np.minimum(size[shared.row], size[shared.col])
-    links = csr_array((np.ones(near.sum(), np.int8), (shared.row[near], shared.col[near])), shape=(count, count))
-    component = connected_components(links, directed=False)[1]
+    distinct, inverse = np.unique(tokens, axis=0, return_inverse=True)
+    component = _linked(distinct, min(ngram, tokens.shape[1]), threshold)[inverse.ravel()]
     _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def _linked(
+    tokens: Int[np.ndarray, "paragraph position"], ngram: int, threshold: float
+) -> Int[np.ndarray, " paragraph"]:
+    """The component of each paragraph, all of them different, in the graph of those that share enough."""
+    from scipy.sparse import coo_array, csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(tokens)
+    gram = _ngram_numbers(tokens, ngram)
+    kinds = int(gram.max()) + 1
+    pairs = np.unique(np.arange(count)[:, None] * kinds + gram)  # a paragraph with each of its distinct n-grams
+    paragraph, gram = np.divmod(pairs, kinds)
+    size = np.bincount(paragraph, minlength=count)
+    # An n-gram of one paragraph alone links nothing.
+    shared = np.bincount(gram, minlength=kinds)[gram] > 1
+    paragraph, gram = paragraph[shared], gram[shared]
+    incidence = csr_array((np.ones(len(gram), np.int32), (paragraph, gram)), shape=(count, kinds))
+    transposed, label = incidence.T.tocsr(), np.arange(count)
+    for start in range(0, count, ROWS_AT_ONCE):
+        common = coo_array(incidence[start : start + ROWS_AT_ONCE] @ transposed)
+        row, column = common.row + start, common.col
+        near = (common.data >= threshold * np.minimum(size[row], size[column])) & (label[row] != label[column])
+        if near.any():
+            links = csr_array(
+                (np.ones(near.sum(), np.int8), (label[row[near]], label[column[near]])), shape=(count, count)
+            )
+            label = connected_components(links, directed=False)[1][label]
+    return label
+
+
+def _ngram_numbers(tokens: Int[np.ndarray, "paragraph position"], ngram: int) -> Int[np.ndarray, "paragraph start"]:
+    """A number for every n-gram, the same for equal ones: that of its first n - 1 tokens with the last, numbered anew."""
+    from pandas import factorize
+
+    values = int(tokens.max()) - min(0, int(tokens.min())) + 1
+    shifted = tokens - min(0, int(tokens.min()))
+    starts = tokens.shape[1] - ngram + 1
+    number = np.zeros((len(tokens), starts), np.int64)
+    for place in range(ngram):
+        joined = number * values + shifted[:, place : place + starts]
+        number = factorize(joined.ravel())[0].reshape(joined.shape)
+    return number

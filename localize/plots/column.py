@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from localize.errors import LocalizeError
 from localize.plots.lettering import line_count, width_of, wrapped
+from localize.plots.point_names import place_names
 from localize.plots.sheet import LEGEND_SYMBOL, NOTE, TITLE, Box, Px, legend_height, place
 from localize.plots.theme import LARGE, MEDIUM, SMALL, WIDTH
 from localize.plots.ticks import Ticks, every, thinned
@@ -59,6 +60,8 @@ def column(figure: "go.Figure") -> "go.Figure":
     flow.lay()
     others = [note.to_plotly_json() for note in narrow.layout.annotations[len(known["texts"]) :]]
     place(narrow, (COLUMN, flow.bottom), flow.boxes, flow.bars, flow.texts)
+    for number, box in enumerate(flow.boxes, start=1):
+        place_names(narrow, number, box)
     narrow.layout.annotations = [*narrow.layout.annotations, *others]
     boxes = [{"left": b.left, "top": b.top - above, "width": b.width, "height": b.height} for b in flow.boxes]
     narrow.layout.meta = {**narrow.layout.meta, "sheet": {**known, "width": COLUMN, "above": above, "panels": boxes}}

@@ -12,10 +12,10 @@ from localize.errors import LocalizeError
 from localize.plots.edit_rows import draw_rows
 from localize.plots.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
 from localize.plots.groups import require
+from localize.plots.point_names import name_points
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
-from localize.plots.spots import around, free_spots, nearest
-from localize.plots.theme import INK, LONGEST_NAME, NULL, SMALL, WIDTH, see_through, variable_words
+from localize.plots.theme import INK, NULL, WIDTH, see_through, variable_words
 from localize.signature.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.statistics import Interval
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 UNEDITED, CONTROL, SINGLE, UNCHANGED = "unedited", "control", "one repetition", "no change"
 LEFT, HEIGHT, BELOW = 66, 210, 42
 """Px left of the upper panel, of its height, and below it."""
-
-FAR = 14
-"""Px from which on a line leads from a point to its name."""
 
 
 def editing(changes: Changes, *, controls: Sequence[str] = (), seed: int = 0) -> "go.Figure":
@@ -117,7 +114,7 @@ def _against(sheet: Sheet, edits: list[Edit], table: Table, seed: int) -> Px:
     cross = {"symbol": "cross-thin", "size": 11, "line": {"width": 2, "color": INK}}
     unedited = go.Scatter(x=before, y=0 * before, mode="markers", marker=cross, name=UNEDITED, legendgroup=UNEDITED)
     panel.add(unedited.update(showlegend=True, legendrank=900), "before")
-    _names(panel, edits, left, lost, singles, before, ends)
+    _names(panel, edits, left, lost, singles, before, ends[0])
     return box.bottom
 
 
@@ -196,40 +193,12 @@ def _names(
     lost: list[Interval],
     singles: list[np.ndarray],
     before: Float[np.ndarray, " cross"],
-    ends: list[list[float]],
+    ends: list[float],
 ) -> None:
-    """The edits' names where they meet nothing, with a line from the point where that is not beside it."""
-    import plotly.graph_objects as go
-
-    size = panel.box.width, panel.box.height
-    scale = np.array([px / (high - low) for px, (low, high) in zip(size, ends, strict=True)])
-    corner, down = np.array([ends[0][0], ends[1][1]]), np.array([1, -1])
-
-    def in_px(x: Any, y: Any) -> np.ndarray:
-        """Places from the upper left corner."""
-        return (np.stack(np.broadcast_arrays(x, y), axis=-1).reshape(-1, 2) - corner) * scale * down
-
-    at, taken = in_px([i.estimate for i in left], [i.estimate for i in lost]), []
-    for point, x, y, single in zip(at, map(_known, left), map(_known, lost), singles, strict=True):
-        ((west, north),), ((east, south),) = in_px(x[0], y[1]), in_px(x[1], y[0])
-        bars = (west, point[1] - 2, east, point[1] + 2), (point[0] - 2, north, point[0] + 2, south)
-        taken += [*np.array(bars), around(point, 6)]
-        taken += [around(each, 2) for each in in_px(*single.T) if np.isfinite(each).all()]
-    ((_, zero),) = in_px(0, 0)
-    taken += [*(around(cross, 6) for cross in in_px(before, 0)), np.array([0, zero - 1, size[0], zero + 1])]
-    letters = [min(len(edit.name), LONGEST_NAME) for edit in edits]
-    spots = free_spots(at, taken, letters, size)
-    for edit, point, spot, count in zip(edits, at, spots, letters, strict=True):
-        led = nearest(point, spot, count)
-        if np.hypot(*(led - point)) > FAR:
-            x, y = (np.array([point, led]) / scale * down + corner).T
-            line = {"color": edit.colour, "width": 0.7}
-            way = go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False, name=edit.words)
-            panel.add(way, "leaders")
-    x, y = (spots / scale * down + corner).T
-    fonts = {"size": SMALL, "color": [edit.colour for edit in edits]}
-    names = go.Scatter(
-        x=x, y=y, mode="text", text=[edit.words for edit in edits], textposition="middle center", textfont=fonts,
-        hoverinfo="skip", showlegend=False, name="names",
-    )  # fmt: skip
-    panel.add(names, "names")
+    """The edits' names, off points, intervals, repetitions, the unedited model and the line of no change."""
+    points = np.array([[i.estimate for i in left], [i.estimate for i in lost]], dtype=float).T
+    obstacles: list[tuple] = [(ends[0], 0, ends[1], 0, 1), *((cross, 0, cross, 0, 6) for cross in before)]
+    for (x, y), across, along, single in zip(points, map(_known, left), map(_known, lost), singles, strict=True):
+        obstacles += [(across[0], y, across[1], y, 2), (x, along[1], x, along[0], 2), (x, y, x, y, 6)]
+        obstacles += [(*each, *each, 2) for each in single.tolist() if np.isfinite(each).all()]
+    name_points(panel, points, [edit.words for edit in edits], [edit.colour for edit in edits], obstacles)

@@ -10,6 +10,8 @@ from localize.axes import COMPONENTS
 from localize.edit.evaluation import one_changed
 from localize.edit.units import unit_effects
 
+pytestmark = pytest.mark.usefixtures("types_unchecked")
+
 PREFIX, LENGTH = 24, 40
 
 

@@ -12,6 +12,8 @@ from localize.edit.objectives import nll
 from localize.edit.unlearn import METHODS
 from localize.models.parameters import weight_view
 
+pytestmark = pytest.mark.usefixtures("types_unchecked")
+
 RATE = 3e-3
 
 

@@ -15,6 +15,8 @@ from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.signature.signature import MemorizationSignature
 
+pytestmark = pytest.mark.usefixtures("types_unchecked")
+
 PREFIX, CONTINUATION = 24, 16
 EXACT = 1e-10
 NUMBERS = (1, 3, 8, 24)

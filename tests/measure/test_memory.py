@@ -20,10 +20,10 @@ def peak(measurement, paragraphs):
     ("measurement", "counts"),
     [
         ("gradients", (32, 320)),
-        ("rare_token_heads", (32, 320)),
-        ("perturb_prefix", (8, 48)),
-        ("perturb_prefix, draws", (8, 48)),
-        ("patch", (8, 48)),
+        pytest.param("rare_token_heads", (32, 320), marks=pytest.mark.slow),
+        pytest.param("perturb_prefix", (8, 48), marks=pytest.mark.slow),
+        pytest.param("perturb_prefix, draws", (8, 48), marks=pytest.mark.slow),
+        pytest.param("patch", (8, 48), marks=pytest.mark.slow),
     ],
 )
 def test_peak_memory_beyond_the_result_does_not_grow_with_paragraphs_or_draws(measurement, counts):

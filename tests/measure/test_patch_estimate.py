@@ -10,6 +10,8 @@ from localize.measure.patch_estimate import estimated_effect
 from localize.measure.patch_runs import Patching, activation_name, patched_nll, two_runs, units
 from localize.measure.patching import patch
 
+pytestmark = pytest.mark.usefixtures("types_unchecked")
+
 PREFIX, CONTINUATION = 24, 16
 LENGTH = PREFIX + CONTINUATION
 POSITION, TARGET = 20, 29

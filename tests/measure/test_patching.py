@@ -12,6 +12,8 @@ from localize.measure.patch_runs import Patching, patched_nll, two_runs, units
 from localize.measure.patching import patch, patch_hooks
 from localize.models.hooks import HookedModel
 
+pytestmark = pytest.mark.usefixtures("types_unchecked")
+
 PREFIX, CONTINUATION = 24, 16
 LENGTH = PREFIX + CONTINUATION
 EXACT = 1e-10
@@ -215,10 +217,11 @@ def test_attention_output_is_what_all_heads_write_together_so_one_heads_model_ha
 def test_the_numbers_do_not_depend_on_how_many_tokens_are_carried_on_together(
     hooked, paragraphs, copies, at, monkeypatch
 ):
-    some = {"sites": ("v", "z"), "streams": ("resid", "mlp_out"), "at": at, "layers": [0, 1, hooked.n_layers - 1]}
+    layers = [0, hooked.n_layers - 1] if at == "each" else [0, 1, hooked.n_layers - 1]
+    some = {"sites": ("v",), "streams": ("resid", "mlp_out"), "at": at, "layers": layers}
     pair = paragraphs[[1]], copies[[1]]
     whole = true(hooked, *pair, **some)
-    for tokens in (1, 60, 400):
+    for tokens in (1, 400) if at == "each" else (1, 60, 400):
         monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": tokens})
         less = true(hooked, *pair, **some)
         for name in whole.variables:

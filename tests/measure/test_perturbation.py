@@ -11,6 +11,8 @@ from localize.measure.copies import most_changed
 from localize.measure.perturbation import perturbed_recall
 from localize.measure.recall import measure_recall
 
+pytestmark = pytest.mark.usefixtures("types_unchecked")
+
 PREFIX, CONTINUATION = 24, 16
 
 
@@ -46,22 +48,22 @@ def test_perturbed_exact_match_is_that_of_a_decoded_run_at_every_position(hooked
     signature = lz.perturb_prefix(hooked, paragraphs, draws=2, continuation=continuation, seed=3)
     tokens = paragraphs.with_own_continuation(hooked).tokens if continuation == "own" else paragraphs.tokens
     matched = signature["perturbed_exact_match"].sel(kind="uniform").values
-    for draw in range(2):
-        for position in range(PREFIX):
-            changed, _ = changed_rows(signature, tokens, "uniform", draw, position)
-            said = decoded(hooked, changed[:, :PREFIX], CONTINUATION)
-            for row in range(len(paragraphs)):
-                assert matched[row, draw, position] == match(said[row, PREFIX:], tokens[row, PREFIX:])
+    cells = [(draw, position) for draw in range(2) for position in range(PREFIX)]
+    changed = torch.cat([changed_rows(signature, tokens, "uniform", *cell)[0] for cell in cells])
+    said = decoded(hooked, changed[:, :PREFIX], CONTINUATION).view(len(cells), len(paragraphs), -1)
+    for (draw, position), of_cell in zip(cells, said, strict=True):
+        for row in range(len(paragraphs)):
+            assert matched[row, draw, position] == match(of_cell[row, PREFIX:], tokens[row, PREFIX:])
 
 
 @pytest.mark.parametrize("span", [1, 3])
 def test_every_kind_and_span_is_that_of_a_rerun_without_cache(hooked, paragraphs, span):
-    signature = lz.perturb_prefix(hooked, paragraphs, kinds=KINDS, draws=3, span=span, seed=1, batch_size=5)
+    signature = lz.perturb_prefix(hooked, paragraphs, kinds=KINDS, draws=2, span=span, seed=1, batch_size=5)
     own = paragraphs.with_own_continuation(hooked).tokens
     for kind in KINDS:
         part = signature.dataset.sel(kind=kind)
         wrong, count = np.zeros((len(paragraphs), CONTINUATION)), 0
-        for draw in range(3):
+        for draw in range(2):
             for position in range(PREFIX - span + 1):
                 changed, there = changed_rows(signature, own, kind, draw, position, span)
                 there = there.numpy()

@@ -10,7 +10,10 @@ import localize as lz
 from localize.report.folder import Results
 from localize.report.literal import cut, link_name, readable
 
-pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals"),
+    pytest.mark.usefixtures("types_unchecked"),
+]
 FIRST_FIGURE = ".plot .main-svg"
 
 
@@ -283,7 +286,9 @@ def test_all_numbers_stand_in_a_table_made_when_asked(page_file, run, opened):
     np.testing.assert_array_equal(np.float32(shown), nll)
 
 
-def test_several_runs_stand_side_by_side_and_one_is_shown_at_a_time(run, signature, tmp_path, opened):
+def test_several_runs_stand_side_by_side_and_one_is_shown_at_a_time(small_model, make_paragraphs, tmp_path, opened):
+    signature = lz.recall(small_model, make_paragraphs())
+    run = Results(tmp_path / "a run", signature, tokenizer=small_model.tokenizer)
     other = Results(tmp_path / "other", signature)
     page = opened(lz.report([run, other], tmp_path / "both.html"))
     assert page.locator(".runs a").all_inner_texts() == ["a run", "other"]
