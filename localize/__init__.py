@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from localize.paragraphs.unigrams import unigram_counts
     from localize.paragraphs.unseen import unseen_paragraphs
     from localize.report.page import report
+    from localize.scan.scan import scan_corpus
     from localize.signature.change import Change, edit_table
     from localize.signature.paired import compare_paired
     from localize.signature.signature import MemorizationSignature, load_signature
+    from localize.sweep.results import open_sweep
+    from localize.sweep.run import run_sweep
 
 __version__ = "0.1.0"
 
@@ -73,6 +76,7 @@ _HOME = {
     "load_signature": "localize.signature.signature",
     "mask_controls": "localize.edit.masks",
     "noise": "localize.edit.noise",
+    "open_sweep": "localize.sweep.results",
     "patch": "localize.measure.patching",
     "patch_hooks": "localize.measure.patching",
     "perturb_prefix": "localize.measure.perturbation",
@@ -84,6 +88,8 @@ _HOME = {
     "report": "localize",
     "replace_rarest": "localize.measure.replacement",
     "rewrite": "localize.edit.unlearn",
+    "run_sweep": "localize.sweep.run",
+    "scan_corpus": "localize.scan.scan",
     "set_similarity": "localize.measure.similarity",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
@@ -126,6 +132,7 @@ __all__ = [
     "load_signature",
     "mask_controls",
     "noise",
+    "open_sweep",
     "patch",
     "patch_hooks",
     "perturb_prefix",
@@ -137,6 +144,8 @@ __all__ = [
     "replace_rarest",
     "report",
     "rewrite",
+    "run_sweep",
+    "scan_corpus",
     "set_similarity",
     "top_weights",
     "unigram_counts",

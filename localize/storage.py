@@ -1,10 +1,14 @@
 """Writing files so that a reader finds the old one or the new one, never a half."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from localize.errors import LocalizeError
 
 
 @contextmanager
@@ -25,6 +29,46 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             beside.unlink()
         raise
+
+
+@contextmanager
+def only_writer(path: Path, what: str) -> Iterator[None]:
+    """Nobody else writes to `path` meanwhile: a lock beside it, which the operating system drops with the process.
+
+    Args:
+        path: A file or folder.
+        what: What it is, for the error.
+
+    Raises:
+        LocalizeError: If another process holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LocalizeError(
+            f"{what} {path}: another process is writing to it; wait for it, or choose another --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def told_of_full_disk(what: str, path: Any) -> Iterator[None]:
+    """A full disk is told in one line; what is finished stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise LocalizeError(
+            f"{what} {path}: no space left on the device; what is finished is kept. Make room and run the same command again."
+        ) from error
 
 
 def is_unicode(text: str) -> bool:

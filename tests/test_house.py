@@ -19,7 +19,7 @@ FLOORS = [
     {"signature", "models"},
     {"paragraphs"},
     {"measure"},
-    {"edit", "train", "localizers", "plots"},
+    {"edit", "train", "localizers", "plots", "scan"},
     {"sweep", "report"},
     {"cli"},
 ]

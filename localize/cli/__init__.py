@@ -1,8 +1,9 @@
-"""The command line: `localize run`, `localize show`, `localize report`, `localize figures`, `localize edit`, `localize train`."""
+"""The command line: `localize run`, `localize show`, `localize report`, `localize figures`, `localize edit`, `localize train`,
+`localize sweep`, `localize scan`."""
 
 import sys
 
-from localize.cli import edit, figures, report, run, train  # noqa: F401  (each adds its commands)
+from localize.cli import edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
 from localize.cli.app import app
 from localize.errors import LocalizeError
 

@@ -120,9 +120,15 @@ def run(
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, or a .zarr.zip file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, a .zarr.zip file, or the store of a sweep.")],
 ) -> None:
-    """Print the summary of a run."""
+    """Print the summary of a run, or the cells of a sweep."""
+    if (folder / "zarr.json").is_file():
+        from localize.cli.sweep import print_cells
+        from localize.sweep.results import open_sweep
+
+        print_cells(open_sweep(folder))
+        return
     from localize.signature.signature import load_signature
 
     print_summary(load_signature(folder / SIGNATURE_FILE if folder.is_dir() else folder))

@@ -18,6 +18,7 @@ from localize.plots.perturbation import perturbation
 from localize.plots.recall import recall
 from localize.plots.relearning import relearning
 from localize.plots.signature import signature
+from localize.plots.sweep import sweep
 from localize.plots.tokens import TokenView, tokens
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "relearning",
     "save",
     "signature",
+    "sweep",
     "tokens",
 ]

@@ -60,7 +60,15 @@ def localize(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "200")
         # Whether a progress bar shows depends on how busy the machine is; what is told must not.
-        for place in ("measure.batches", "edit.descent", "edit.noise", "signature.compare", "signature.distinguish"):
+        for place in (
+            "measure.batches",
+            "edit.descent",
+            "edit.noise",
+            "signature.compare",
+            "signature.distinguish",
+            "sweep.run",
+            "scan.scan",
+        ):
             monkeypatch.setattr(f"localize.{place}.SHOW_AFTER", float("inf"))
         capfd.readouterr()
         try:

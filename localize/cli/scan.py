@@ -1,0 +1,111 @@
+"""`localize scan`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from localize.cli.app import app
+from localize.cli.inputs import Continuation, Device, Dtype, Prefix, Tokenizer
+from localize.cli.words import quiet_libraries, say
+from localize.errors import InputError
+
+if TYPE_CHECKING:
+    from localize.scan.found import Found
+
+
+@app.command()
+def scan(
+    model: Annotated[str, typer.Argument(help='Hub name or checkpoint folder; "embedded" for the embedded model.')],
+    corpus: Annotated[
+        str, typer.Argument(help=".txt .md .jsonl .npy, a folder of them, or a dataset's name, which is streamed.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results; a killed scan goes on in it.")] = Path("found"),
+    prefix: Prefix = 50,
+    continuation: Continuation = 50,
+    stride: Annotated[int | None, typer.Option(help="Tokens between windows; the continuation if left out.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Least exact match; the whole continuation if left out.")
+    ] = None,
+    min_distinct: Annotated[
+        float, typer.Option(help="Set aside windows with a smaller share of distinct tokens.")
+    ] = 0.3,
+    max_repeated: Annotated[
+        float, typer.Option(help="Set aside windows with a larger share of repeated tokens.")
+    ] = 0.8,
+    keyword: Annotated[
+        list[str] | None, typer.Option(help="Set aside windows with this word; may be repeated.")
+    ] = None,
+    matched: Annotated[
+        bool, typer.Option("--matched", help="Also find a match that is not memorized for each.")
+    ] = False,
+    count: Annotated[bool, typer.Option(help="Count each window found at any place; a second reading.")] = True,
+    split: Annotated[str, typer.Option(help="Of a dataset.")] = "train",
+    text_field: Annotated[str | None, typer.Option(help="Of records; text, paragraph or content if left out.")] = None,
+    tokenizer: Tokenizer = None,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    batch_size: Annotated[int | None, typer.Option(help="Windows a pass; as many as fit, if left out.")] = None,
+) -> None:
+    """Find what a model recites in a corpus of any size; writes DIR/paragraphs.jsonl, which `localize run` takes."""
+    from localize import load_model
+    from localize.scan.scan import scan_corpus
+
+    quiet_libraries()
+    hooked = load_model(None if model == "embedded" else model, tokenizer=tokenizer, device=device, dtype=dtype)
+    say(str(hooked))
+    found = scan_corpus(
+        hooked, _corpus(corpus, split), out, prefix_length=prefix, continuation_length=continuation, stride=stride,
+        threshold=threshold, min_distinct=min_distinct, max_repeated=max_repeated, keywords=keyword or (), matched=matched,
+        count=count, text_field=text_field, batch_size=batch_size,
+    )  # fmt: skip
+    _print_found(found)
+    say(f"Wrote {out / 'paragraphs.jsonl'}; next: localize run {model} {out / 'paragraphs.jsonl'}")
+
+
+def _corpus(given: str, split: str) -> Any:
+    """A path, or a dataset that is streamed."""
+    if Path(given).exists() or Path(given).suffix:
+        return given
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(given, split=split, streaming=True)
+    except Exception as error:  # whatever the library says of a name or a connection, in one line
+        from localize.errors import first_line
+
+        raise InputError(
+            f"corpus {given}: no such file, and no dataset that can be streamed ({first_line(error)})."
+        ) from None
+
+
+def _print_found(found: "Found") -> None:
+    """Counts, and the first paragraphs."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    s, length = found.summary, found.summary["asked"]["continuation"]
+    counts = Table("", "count", title=f"Scan of {s['corpus']}")
+    cells = s["exact_match"]
+    for words, value in (
+        ("windows scanned", s["windows"]),
+        (f"  exact match 0 to {length // 5}", sum(cells[: length // 5 + 1])),
+        (f"  exact match {length} (the whole continuation)", cells[length]),
+        ("windows over the threshold", s["found"]),
+        ("  distinct", s["distinct"] + s["not_reproduced"]),
+        ("  not reproduced by a greedy decode (left out)", s["not_reproduced"]),
+        ("  set aside by the filters", s["set_aside"]),
+        ("paragraphs found", s["distinct"] - s["set_aside"]),
+        ("  clusters of near-duplicates", s["clusters"]),
+        *([("matches that are not memorized", s["matched"])] if "matched" in s else []),
+        ("lines or records that could not be read", s["skipped"]),
+        ("calls of the model, one after the other", s["model_calls"]),
+        ("  had every window been decoded", s["model_calls_decoding_all"]),
+    ):
+        counts.add_row(Text(words), Text(f"{value:,}"))
+    Console(highlight=False).print(counts)
+    for line in s["skipped_first"][:5]:
+        say(f"  skipped {line}")
+    if s["skipped"] > 5:
+        say(f"  ... and {s['skipped'] - 5} more, in {found.folder / 'scan.json'}")

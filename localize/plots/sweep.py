@@ -1,0 +1,298 @@
+"""One measurement over a sweep: against the models' size, layer, head, or copies in training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from localize.axes import ordered_groups
+from localize.errors import LocalizeError
+from localize.plots.groups import Group
+from localize.plots.recall import by_duplicates
+from localize.plots.series import Series
+from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
+from localize.plots.theme import MAGNITUDE, SCORE, WIDTH, group_style, plain, variable_words
+from localize.signature.schema import REGISTRY
+from localize.statistics import Interval
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    import xarray as xr
+
+    from localize.sweep.results import Sweep
+
+AGAINST = ("size", "layer", "head", "duplicates")
+AVERAGED = ("draw", "null", "prefix_position", "position", "continuation_position", "noise_draw", "corruption_draw")
+SUMMED = ("component", "attention_component")
+"""Axes that shares are summed over; other variables are averaged over them, as over layers and heads."""
+
+NULLS = {"rare_token_score": "rare_token_null", "rare_token_mass": "rare_token_mass_null"}
+"""Variables that are measured beside others as what nothing looks like."""
+
+LEFT, GAP, HEIGHT, UNDER, BAR = 54, 26, 190, 46, 10
+TOGETHER, EVEN, PAIRED = "all paragraphs together", "the same share in every layer", "its null"
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One cell's values of the variable.
+
+    Attributes:
+        words: What tells it from the others.
+        values: `(paragraph, ...)`, what is not looked at averaged away.
+        null: The same of its null, or None.
+        groups: Label of each paragraph.
+        clusters: Of near-duplicates.
+        duplicates: Copies in training, where known.
+        size: Parameters of the model.
+    """
+
+    words: str
+    values: Float[np.ndarray, "paragraph ..."]
+    null: np.ndarray | None
+    groups: np.ndarray
+    clusters: np.ndarray
+    duplicates: np.ndarray | None
+    size: int
+
+
+def sweep(
+    done: "Sweep",
+    variable: str,
+    against: str = "layer",
+    *,
+    paragraphs: str | None = None,
+    group: str | None = None,
+    select: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> "go.Figure":
+    """One variable over the finished cells of a sweep.
+
+    Args:
+        done: From `localize.open_sweep`.
+        variable: One that is measured per paragraph.
+        against: "size": the models' parameters, a line per group, dashed: all paragraphs together. "layer": a panel per group, a line
+            per cell; as a share of the depth where models differ in it. "head": a map of layers and heads per cell. "duplicates": a
+            line per cell.
+        paragraphs: Which set, where there are several.
+        group: For "head": whose mean; the first group if left out.
+        select: Labels on other axes, `{"query": "continuation"}`; the first label if left out, which the note tells.
+        seed: Of the bootstrap.
+
+    Returns:
+        An editable figure, 700 px for 7 in. Means over paragraphs with 95 % intervals by bootstrap over clusters. Shares are summed over
+        components, other variables averaged over what is not shown.
+
+    Raises:
+        LocalizeError: If `against` is none of these, or no finished cell holds the variable along it.
+    """
+    if against not in AGAINST:
+        raise LocalizeError(f"plots.sweep: against={against!r} is not one of {', '.join(AGAINST)}.")
+    if variable not in REGISTRY or "paragraph" not in REGISTRY[variable].dims:
+        raise LocalizeError(f"plots.sweep: {variable!r} is no variable that is measured per paragraph.")
+    kept = {"layer": ("layer",), "head": ("layer", "head")}.get(against, ())
+    if missing := [dim for dim in kept if dim not in REGISTRY[variable].dims]:
+        raise LocalizeError(
+            f"plots.sweep: {variable} has no axis {missing[0]!r}; it has {', '.join(REGISTRY[variable].dims)}."
+        )
+    lines, note = _lines(done, variable, kept, paragraphs, select or {})
+    sheet = Sheet()
+    draw = {"size": _by_size, "layer": _by_layer, "duplicates": _by_duplicates}
+    if against == "head":
+        return sheet.finish(_by_head(sheet, lines, variable, group, note))
+    return sheet.finish(draw[against](sheet, lines, variable, note, seed))
+
+
+def _lines(
+    done: "Sweep", variable: str, kept: Sequence[str], paragraphs: str | None, select: Mapping[str, Any]
+) -> tuple[list[Line], str]:
+    """The finished cells that hold the variable, and what was chosen on other axes."""
+    cells = [row for _, row in done.cells().iterrows() if row["status"] == "finished"]
+    sets = list(dict.fromkeys(row["paragraphs"] for row in cells))
+    if paragraphs is None and len(sets) > 1:
+        raise LocalizeError(f"plots.sweep: several paragraph sets; choose paragraphs= one of {', '.join(sets)}.")
+    cells = [row for row in cells if paragraphs in (None, row["paragraphs"])]
+    opened = []
+    for row in cells:
+        dataset = done.dataset(row["model"], row["paragraphs"], row["measure"])
+        recalled = variable in ("exact_match", "nll", "token_nll")
+        if variable in dataset and recalled == (row["measure"] == "recall"):
+            opened.append((row, dataset))
+    if not opened:
+        raise LocalizeError(f"plots.sweep: no finished cell of {done.path} holds {variable!r}.")
+    several = {key: len({row[key] for row, _ in opened}) > 1 for key in ("model", "measure")}
+    told: dict[str, str] = {}
+    lines = []
+    for row, dataset in opened:
+        words = ", ".join(str(row[key]) for key in ("model", "measure") if several[key]) or str(row["model"])
+        array = _reduced(dataset[variable], kept, select, told)
+        null = dataset[NULLS[variable]] if NULLS.get(variable) in dataset else None
+        lines.append(
+            Line(
+                plain(words, 48),
+                array,
+                None if null is None else _reduced(null, kept, select, {}),
+                dataset["group"].values,
+                dataset["cluster"].values,
+                dataset["duplicates"].values if "duplicates" in dataset.coords else None,
+                int(dataset.attrs["model"]["parameters"]),
+            )
+        )
+    return lines, "; ".join(f"{dim}: {plain(str(label))}" for dim, label in told.items())
+
+
+def _reduced(
+    array: "xr.DataArray", kept: Sequence[str], select: Mapping[str, Any], told: dict[str, str]
+) -> Float[np.ndarray, "paragraph ..."]:
+    """Along paragraphs and the axes kept; `told` gets what was chosen on others."""
+    share = array.attrs.get("unit") == "share"
+    for dim in [str(d) for d in array.dims if d != "paragraph" and d not in kept]:
+        if dim in select:
+            array = array.sel({dim: select[dim]})
+            told[dim] = str(select[dim])
+        elif share and dim in (*SUMMED, "layer", "head"):
+            array = array.sum(dim)
+        elif dim in (*AVERAGED, *SUMMED, "layer", "head"):
+            array = array.mean(dim)
+        else:
+            told[dim] = str(array[dim].values[0])
+            array = array.isel({dim: 0})
+    return array.transpose("paragraph", *kept).values.astype(np.float64)
+
+
+def _groups(line: Line) -> list[Group]:
+    """A line's groups, as figures show them."""
+    names = ordered_groups(line.groups.tolist())
+    styles = {name: group_style(name, names) for name in names}
+    return [Group(n, plain(n), *styles[n], line.groups == n, line.clusters[line.groups == n]) for n in names]
+
+
+def _by_size(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: int) -> Px:
+    lines = sorted(lines, key=lambda line: line.size)
+    sizes = np.array([line.size for line in lines], dtype=np.float64)
+    box = Box(LEFT, TITLE + NOTE, WIDTH - LEFT - 10, HEIGHT)
+    x: dict[str, Any] = {"title": {"text": "parameters"}}
+    if sizes.max() >= 2 * sizes.min():
+        x |= {"type": "log", "dtick": "D2"}
+    panel = sheet.panel(
+        box, f"{REGISTRY[variable].label} by size of the model", _told("mean of each group", note), x=x,
+        y={"title": {"text": variable_words(variable)}},
+    )  # fmt: skip
+    together = [float(np.nanmean(line.values)) for line in lines]
+    panel.null_line(sizes, together, TOGETHER)
+    for name in ordered_groups([g for line in lines for g in line.groups.tolist()]):
+        there = [(line, group) for line in lines for group in _groups(line) if group.name == name]
+        interval = _stacked([group.interval(line.values, seed) for line, group in there])
+        panel.curve(np.array([line.size for line, _ in there], np.float64), interval, there[-1][1], markers=True)
+    return box.bottom + UNDER
+
+
+def _by_layer(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: int) -> Px:
+    names = ordered_groups([g for line in lines for g in line.groups.tolist()])[:3]
+    depths = {line.values.shape[1] for line in lines}
+    relative = len(depths) > 1
+    wide = (WIDTH - LEFT - 10 - GAP * (len(names) - 1)) / len(names)
+    share = REGISTRY[variable].unit == "share"
+    highest = 0.0
+    for number, name in enumerate(names):
+        box = Box(LEFT + number * (wide + GAP), TITLE + NOTE, wide, HEIGHT)
+        title = {"text": variable_words(variable) if number == 0 else ""}
+        x = {"title": {"text": "depth (% of layers below)" if relative else "layer"}, "nticks": 7}
+        panel = sheet.panel(
+            box, plain(name), note if number == 0 else "", x=x, y={"title": title, "rangemode": "tozero"}
+        )
+        if share and not relative:
+            depth = depths.copy().pop()
+            panel.null_line([0, depth - 1], [np.nansum(lines[0].values[0]) / depth] * 2, EVEN)
+        for place, line in enumerate(lines):
+            own = next((group for group in _groups(line) if group.name == name), None)
+            if own is None:
+                continue
+            layers = np.arange(line.values.shape[1], dtype=np.float64)
+            at = 100 * layers / line.values.shape[1] if relative else layers
+            interval = own.interval(line.values, seed)
+            highest = max(highest, float(np.nanmax(interval.high)))
+            Series.of(line.words, place).draw(panel, at, interval, own)
+            if line.null is not None:
+                panel.null_line(at, own.mean(line.null), PAIRED, own)
+    for panel in sheet.panels if not _signed(variable) else []:
+        sheet.figure.layout[panel.axis("y")].update(range=[0, 1.05 * highest], showticklabels=panel.number == 1)
+    return TITLE + NOTE + HEIGHT + UNDER
+
+
+def _by_head(sheet: Sheet, lines: list[Line], variable: str, group: str | None, note: str) -> Px:
+    import plotly.graph_objects as go
+
+    names = ordered_groups([g for line in lines for g in line.groups.tolist()])
+    if group is not None and group not in names:
+        raise LocalizeError(f"plots.sweep: group={group!r} is not one of {', '.join(names)}.")
+    name = group or names[0]
+    maps = [line.values[line.groups == name] for line in lines]
+    means = [np.nanmean(values, axis=0) if len(values) else np.full(values.shape[1:], np.nan) for values in maps]
+    limit = float(np.nanmax(np.abs(np.concatenate([m.ravel() for m in means]))))
+    columns = min(3, len(lines))
+    wide = (WIDTH - LEFT - 10 - GAP * (columns - 1)) / columns
+    colours = (
+        {"colorscale": SCORE, "cmin": -limit, "cmax": limit}
+        if _signed(variable)
+        else {"colorscale": MAGNITUDE, "cmin": 0, "cmax": limit}
+    )
+    top: Px = 0
+    bottom: Px = 0
+    for number, (line, mean) in enumerate(zip(lines, means, strict=True)):
+        row, column = divmod(number, columns)
+        top = row * (TITLE + NOTE + HEIGHT + UNDER)
+        box = Box(LEFT + column * (wide + GAP), top + TITLE + NOTE, wide, HEIGHT)
+        x = {"title": {"text": "head"}, "dtick": max(1, mean.shape[1] // 8)}
+        y = {"title": {"text": "layer" if column == 0 else ""}, "dtick": max(1, mean.shape[0] // 12)}
+        panel = sheet.panel(
+            box, line.words, _told(f"mean of {plain(name)}", note) if number == 0 else "", x=x, y=y, grid=False
+        )
+        heat = go.Heatmap(z=mean, coloraxis="coloraxis", hovertemplate="L%{y}.H%{x}: %{z:.3g}<extra></extra>")
+        panel.add(heat, "mean")
+        bottom = box.bottom + UNDER
+    bar = {"title": variable_words(variable), "nticks": 6}
+    sheet.colour_axis(colours, bar, Box(LEFT, bottom, 220, BAR))
+    return bottom + BAR + 34
+
+
+def _by_duplicates(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: int) -> Px:
+    lines = [line for line in lines if line.duplicates is not None]
+    if not lines:
+        raise LocalizeError(
+            "plots.sweep: the paragraphs do not tell how often they stand in training; duplicates are needed."
+        )
+    copies = np.unique(np.concatenate([line.duplicates for line in lines if line.duplicates is not None]))
+    box = Box(LEFT, TITLE + NOTE, WIDTH - LEFT - 10, HEIGHT)
+    rank = np.arange(len(copies))
+    every = max(1, int(np.ceil(len(copies) * 26 / box.width)))
+    x = {
+        "title": {"text": "copies in training"}, "tickvals": rank[::every], "ticktext": [str(c) for c in copies[::every]],
+        "range": [-0.5, len(copies) - 0.5],
+    }  # fmt: skip
+    panel = sheet.panel(
+        box, f"{REGISTRY[variable].label} by copies in training", _told("mean of the paragraphs with as many copies", note), x=x,
+        y={"title": {"text": variable_words(variable)}},
+    )  # fmt: skip
+    everyone = np.concatenate([line.values for line in lines])
+    panel.null_line([-0.5, len(copies) - 0.5], [float(np.nanmean(everyone))] * 2, TOGETHER)
+    for place, line in enumerate(lines):
+        assert line.duplicates is not None
+        counts, interval = by_duplicates(line.values, line.duplicates, line.clusters, seed)
+        Series.of(line.words, place).draw(panel, np.searchsorted(copies, counts), interval, _groups(line)[0])
+    return box.bottom + UNDER
+
+
+def _stacked(intervals: list[Interval]) -> Interval:
+    return Interval(*(np.array([float(getattr(i, end)) for i in intervals]) for end in ("estimate", "low", "high")))
+
+
+def _signed(variable: str) -> bool:
+    low = REGISTRY[variable].low
+    return low is None or low < 0
+
+
+def _told(first: str, note: str) -> str:
+    return f"{first}; {note}" if note else first

@@ -1,0 +1,323 @@
+"""Scan a corpus for what a model recites; goes on where it stopped."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from tqdm.auto import tqdm
+
+from localize.errors import InputError, LocalizeError
+from localize.measure.batches import SHOW_AFTER
+from localize.measure.recall import score_tokens
+from localize.scan.corpus import NOTHING, Corpus, Place
+from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
+from localize.scan.found import Found, gather
+from localize.scan.occurrences import Occurrences, joined_pieces
+from localize.scan.parts import Arrays, Parts
+from localize.scan.windows import State, Unit, units
+from localize.storage import only_writer, replacing, told_of_full_disk
+
+if TYPE_CHECKING:
+    from localize.models.hooks import HookedModel
+
+UNIT = 4096
+"""Windows that are done and recorded together, at least."""
+
+BATCH = {"cpu": 64, "cuda": 4096}
+"""Windows a pass to start with; halved where they do not fit."""
+
+DECODED = 256
+"""Windows that are decoded and recorded together."""
+
+COUNTED = 2**22
+"""Tokens in which found windows are counted and recorded together, at least."""
+
+CANDIDATES = 64
+"""Windows of each unit and source among which matches are looked for: those of smallest hash, which is a random choice."""
+
+LOW_SHARE = 0.2
+"""Largest share of the continuation that a window counted as not memorized gets right."""
+
+PLAN_FILE = "scan.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a scan is asked for; see `scan_corpus`."""
+
+    prefix: int
+    continuation: int
+    stride: int
+    threshold: int
+    min_distinct: float
+    max_repeated: float
+    keywords: tuple[str, ...]
+    matched: bool
+    count: bool
+
+    @property
+    def length(self) -> int:
+        """Tokens of a window."""
+        return self.prefix + self.continuation
+
+
+def scan_corpus(
+    model: "HookedModel",
+    corpus: Any,
+    out: str | Path,
+    *,
+    prefix_length: int = 50,
+    continuation_length: int = 50,
+    stride: int | None = None,
+    threshold: int | None = None,
+    min_distinct: float = MIN_DISTINCT,
+    max_repeated: float = MAX_REPEATED,
+    keywords: Sequence[str] = (),
+    matched: bool = False,
+    count: bool = True,
+    text_field: str | None = None,
+    batch_size: int | None = None,
+) -> Found:
+    """Find what a model recites in a corpus of any size: one teacher-forced pass per window, and a decode of what is found.
+
+    Args:
+        model: A hooked model.
+        corpus: A file, a folder, or an iterable that can be started again; see `localize.scan.corpus.Corpus`.
+        out: Folder for the results. A killed scan of the same model, corpus and options goes on in it where it stopped.
+        prefix_length: Tokens that are given.
+        continuation_length: Tokens that are asked for.
+        stride: Tokens between the starts of two windows of a document; None takes the continuation's length, so that every token
+            past the first prefix is asked for once.
+        threshold: Least exact match of what is kept; None asks for the whole continuation.
+        min_distinct: Windows with a smaller share of distinct tokens are set aside.
+        max_repeated: Windows with a larger share of tokens that repeat those a period before are set aside.
+        keywords: Windows with one of these words are set aside.
+        matched: Also find a window that is not memorized for each that is: of the same source, as rare in its tokens.
+        count: Also count how often each found window stands in the corpus, at any place of it; reads the corpus a second time.
+        text_field: Of records; None takes `text`, `paragraph` or `content`.
+        batch_size: Windows a pass; None starts with 64 on a CPU and 4096 on a GPU. Halved where memory runs out.
+
+    Returns:
+        What was found, also in `out`: `paragraphs.jsonl`, which `load_paragraphs` and `localize run` take (tokens, text, duplicates,
+        exact match, NLL, place, cluster), `set_aside.jsonl` with the reasons, `matched.jsonl`, and `scan.json` with the counts.
+        Every exact match told is that of a real greedy decode; where it is another than the teacher-forced one (a tie of two
+        logits), the window is left out and counted.
+
+    Raises:
+        InputError: If the corpus cannot be read, or holds no window.
+        LocalizeError: If an option is out of range, `out` holds another scan, another process writes to it, or the disk is full.
+    """
+    options = Options(
+        prefix_length, continuation_length, continuation_length if stride is None else stride,
+        continuation_length if threshold is None else threshold, min_distinct, max_repeated, tuple(keywords), matched, count,
+    )  # fmt: skip
+    _check(options, model, batch_size)
+    read, folder = Corpus(corpus, model.tokenizer, text_field=text_field), Path(out)
+    with only_writer(folder, "scan"), told_of_full_disk("scan", folder):
+        _claim(folder, model, read, options)
+        scan = _Scan(model, read, options, folder, batch_size or BATCH[model.device.type])
+        scan.pass_windows()
+        scan.decode()
+        if count:
+            scan.count_occurrences()
+        return gather(model, read.name, options, folder, scan.windows, scan.decoded, scan.counted)
+
+
+def _check(options: Options, model: "HookedModel", batch_size: int | None) -> None:
+    for name in ("prefix", "continuation", "stride"):
+        if getattr(options, name) < 1:
+            raise LocalizeError(f"scan: {name}={getattr(options, name)} must be at least 1.")
+    if batch_size is not None and batch_size < 1:
+        raise LocalizeError(f"scan: batch_size={batch_size} must be at least 1.")
+    if not 1 <= options.threshold <= options.continuation:
+        raise LocalizeError(
+            f"scan: threshold={options.threshold} must lie in 1..{options.continuation}, the continuation's length."
+        )
+    if options.length > model.n_ctx:
+        raise LocalizeError(
+            f"scan: windows of {options.length} tokens exceed the context of {model.name}, which is {model.n_ctx}."
+        )
+
+
+def _claim(folder: Path, model: "HookedModel", corpus: Corpus, options: Options) -> None:
+    """Write what is scanned into a new folder; in one with results, see that it is the same."""
+    asked = {
+        "weights_hash": model.weights_hash(),
+        "dtype": str(model.dtype),
+        "corpus": corpus.fingerprint(),
+        **asdict(options),
+    }
+    mine = json.loads(json.dumps(asked))
+    path = folder / PLAN_FILE
+    if path.is_file():
+        there = json.loads(path.read_text(encoding="utf-8")).get("asked", {})
+        if there != mine:
+            key = next(key for key in [*mine, *there] if there.get(key) != mine.get(key))
+            raise LocalizeError(
+                f"scan {folder}: holds a scan with {key} = {_short(there.get(key))}, and {_short(mine.get(key))} is asked for; choose "
+                "another --out, or remove it."
+            )
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise LocalizeError(f"scan {folder}: something else is there; a new or a scan's folder is needed.")
+    with replacing(path) as beside:
+        beside.write_text(json.dumps({"asked": mine}, indent=1) + "\n", encoding="utf-8")
+
+
+def _short(value: Any) -> str:
+    told = json.dumps(value)
+    return told if len(told) <= 60 else told[:57] + "..."
+
+
+class _Scan:
+    """The three passes, each in parts that are recorded when they are finished."""
+
+    def __init__(self, model: "HookedModel", corpus: Corpus, options: Options, folder: Path, batch: int):
+        self.model, self.corpus, self.options, self.batch = model, corpus, options, batch
+        self.windows, self.decoded, self.counted = (Parts(folder / name) for name in ("windows", "decoded", "counted"))
+
+    def pass_windows(self) -> None:
+        """Exact match and NLL of every window; keeps those over the threshold, and a few that are far below it."""
+        number, state = len(self.windows), State()
+        if number:
+            _, facts = self.windows.read(number - 1)
+            if facts["after"] is None:
+                return
+            state = State(
+                Place(*facts["after"]["place"]),
+                np.array(facts["after"]["carry"], np.int64),
+                facts["after"]["offset"],
+                facts["after"]["skip"],
+            )
+        stream = units(
+            self.corpus, length=self.options.length, stride=self.options.stride, size=UNIT, vocab_size=self.model.vocab_size,
+            state=state,
+        )  # fmt: skip
+        done = sum(facts["windows"] for _, facts in self.windows)
+        with tqdm(initial=done, desc="windows", unit="window", unit_scale=True, delay=SHOW_AFTER) as bar:
+            for unit in stream:
+                self.windows.write(number, *self._measured(unit))
+                number += 1
+                bar.update(len(unit.tokens))
+        if not any(facts["windows"] for _, facts in self.windows):
+            told = [line for _, facts in self.windows for line in facts["skipped"]]
+            raise InputError(
+                f"corpus {self.corpus.name}: no window of {self.options.length} tokens in it{f' ({told[0]})' if told else ''}."
+            )
+
+    def _measured(self, unit: Unit) -> tuple[Arrays, dict[str, Any]]:
+        """What is recorded of a unit."""
+        right, nll, calls = self._forced(unit.tokens)
+        match = right.cumprod(1).sum(1)
+        mean_nll = nll.mean(1, dtype=np.float64)
+        kept = np.flatnonzero(match >= self.options.threshold)
+        low = self._candidates(unit, match) if self.options.matched else NOTHING
+        token, occurrences = np.unique(unit.tokens[:, : self.options.stride], return_counts=True)
+        arrays: Arrays = {"token": token.astype(np.int32), "occurrences": occurrences}
+        facts: dict[str, Any] = {
+            "windows": len(unit.tokens),
+            "calls": calls,
+            "exact_match": np.bincount(match, minlength=self.options.continuation + 1).tolist(),
+            "nll_sum": float(mean_nll.sum()),
+            "skipped": list(unit.skipped),
+            "after": None if unit.after is None else {**vars(unit.after), "carry": unit.after.carry.tolist()},
+        }
+        for name, rows in (("kept", kept), ("low", low)):
+            arrays |= {
+                f"{name}_tokens": unit.tokens[rows].astype(np.int32),
+                f"{name}_document": unit.document[rows],
+                f"{name}_offset": unit.offset[rows],
+                f"{name}_exact_match": match[rows],
+                f"{name}_nll": mean_nll[rows],
+            }
+            facts[f"{name}_source"] = [unit.source[row] for row in rows]
+        return arrays, facts
+
+    def _forced(
+        self, tokens: Int[np.ndarray, "window position"]
+    ) -> tuple[Int[np.ndarray, "window continuation_position"], Float[np.ndarray, "window continuation_position"], int]:
+        """Which continuation tokens are right, their NLL, and how many calls it took; a batch that does not fit is halved for good."""
+        right, nll, start, calls = [], [], 0, 0
+        given = torch.from_numpy(tokens)
+        while start < len(given):
+            try:
+                batch = given[start : start + self.batch]
+                one, other = score_tokens(self.model, batch.to(self.model.device), self.options.prefix)
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch //= 2
+                torch.cuda.empty_cache()
+                continue
+            right.append(one.cpu().numpy())
+            nll.append(other.cpu().numpy())
+            start += len(batch)
+            calls += 1
+        length = self.options.continuation
+        empty = np.zeros((0, length))
+        return np.concatenate([empty.astype(np.int64), *right]), np.concatenate([empty, *nll]), calls
+
+    def _candidates(self, unit: Unit, match: Int[np.ndarray, " window"]) -> Int[np.ndarray, " candidate"]:
+        """Windows that are not memorized, of each source those of smallest hash."""
+        low = np.flatnonzero(match <= LOW_SHARE * self.options.continuation)
+        drawn = {row: hashlib.blake2b(unit.tokens[row].tobytes(), digest_size=8).digest() for row in low.tolist()}
+        chosen: list[int] = []
+        for source in dict.fromkeys(unit.source[row] for row in low):
+            ours = sorted((row for row in low.tolist() if unit.source[row] == source), key=drawn.__getitem__)
+            chosen += ours[:CANDIDATES]
+        return np.array(sorted(chosen), dtype=np.int64)
+
+    def distinct(self) -> Int[np.ndarray, "window position"]:
+        """The windows kept, each once, in the order of the corpus."""
+        tokens = np.concatenate([arrays["kept_tokens"] for arrays, _ in self.windows])
+        _, first = np.unique(tokens, axis=0, return_index=True)
+        return tokens[np.sort(first)].astype(np.int64)
+
+    def decode(self) -> None:
+        """Decode every window kept from its prefix: what is reported is what is recited."""
+        tokens = self.distinct()
+        prefix = self.options.prefix
+        starts = range(0, len(tokens), DECODED)
+        with tqdm(total=len(starts), initial=len(self.decoded), desc="decoding", unit="batch", delay=SHOW_AFTER) as bar:
+            for number in range(len(self.decoded), len(starts)):
+                rows = torch.from_numpy(tokens[starts[number] : starts[number] + DECODED]).to(self.model.device)
+                said = self.model.continue_greedily(rows[:, :prefix], self.options.continuation)
+                match = (said == rows[:, prefix:]).cumprod(1).sum(1).cpu().numpy()
+                self.decoded.write(number, {"exact_match": match}, {"calls": self.options.continuation})
+                bar.update()
+
+    def count_occurrences(self) -> None:
+        """How often each window kept stands in the corpus, wherever it starts."""
+        number, place, carry = len(self.counted), Place(0, 0), NOTHING
+        if number:
+            arrays, facts = self.counted.read(number - 1)
+            if facts["after"] is None:
+                return
+            place, carry = Place(*facts["after"]), arrays["carry"]
+        tokens = self.distinct()
+        occurrences, length = Occurrences(tokens), self.options.length
+        read, last = 0, None
+        with tqdm(desc="counting", unit="token", unit_scale=True, delay=SHOW_AFTER) as bar:
+            for at, piece, following in joined_pieces(self.corpus, length, place, carry):
+                if last is not None and read >= COUNTED:
+                    self._record_counts(number, occurrences, list(at), last)
+                    number, read = number + 1, 0
+                    occurrences.counts[:] = 0
+                occurrences.add(piece)
+                read += len(piece)
+                last = following
+                bar.update(len(piece))
+        self._record_counts(number, occurrences, None, NOTHING)
+
+    def _record_counts(
+        self, number: int, occurrences: Occurrences, after: list[int] | None, carry: Int[np.ndarray, " token"]
+    ) -> None:
+        there = np.flatnonzero(occurrences.counts)
+        arrays = {"window": there, "count": occurrences.counts[there], "carry": carry}
+        self.counted.write(number, arrays, {"after": after})

@@ -1,0 +1,75 @@
+"""Which of this package's code a number depends on, as a hash: what was measured by other code is measured again."""
+
+import ast
+import hashlib
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+HOUSE = Path(__file__).parents[1]
+
+
+@cache
+def code_hash(module: str) -> str:
+    """SHA-256 of a module and of every module of this package that it imports, directly or not.
+
+    Comments, docstrings and layout do not count: they change no number.
+
+    Args:
+        module: Its full name, "localize.measure.gradients".
+    """
+    digest, waiting, seen = hashlib.sha256(), [module], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += _imported(_tree(name))
+    for name in sorted(seen):
+        digest.update(f"{name}\n{ast.dump(_tree(name))}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    """A module's syntax, without docstrings."""
+    path = HOUSE.parent / Path(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """The modules of this package that a file imports, inside functions too."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{name.name}" for name in node.names]
+        else:
+            continue
+        found += [home for name in names if (home := _home(name)) is not None]
+    return found
+
+
+def _home(name: str) -> str | None:
+    """The module that an imported name of this package lives in: `localize.models.hooks.HookedModel` in `localize.models.hooks`."""
+    parts = name.split(".")
+    if parts[0] != "localize" or len(parts) == 1:
+        return None
+    public = import_module("localize")._HOME.get(parts[1])
+    if public not in (None, "localize"):
+        return public
+    for count in range(len(parts), 1, -1):
+        place = HOUSE.parent / Path(*parts[:count])
+        if place.is_dir() or place.with_suffix(".py").is_file():
+            return ".".join(parts[:count])
+    return None
+
+
+def module_of(function: str) -> str:
+    """Where a public function of the package lives."""
+    return getattr(import_module("localize"), function).__module__

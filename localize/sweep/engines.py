@@ -1,0 +1,161 @@
+"""Who does the units of a sweep: this process, several on this machine, or a dask scheduler's workers wherever they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from localize.errors import LocalizeError, first_line
+from localize.sweep.bench import Bench, Outcome, Unit
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PATIENCE = 10.0
+"""Seconds to wait for a scheduler's first answer."""
+
+AHEAD = 2
+"""Units that each worker's thread has waiting, so that results not yet written stay few."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Does units in about their order, and gives each outcome as it comes."""
+
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Every unit's outcome, once."""
+        ...
+
+
+class InProcess:
+    """One unit after another, here."""
+
+    def __init__(self, bench: Bench):
+        self.bench = bench
+
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Every unit's outcome, once."""
+        return map(self.bench.outcome, units)
+
+
+class OnCluster:
+    """The workers of a dask client; a unit whose worker dies is done by another."""
+
+    def __init__(self, client: "Client", resources: Mapping[str, float] | None = None):
+        self.client, self.resources = client, dict(resources or {})
+
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Every unit's outcome, once."""
+        from distributed import KilledWorker, as_completed
+
+        waiting, running = iter(enumerate(units)), {}
+        done = as_completed()
+
+        def send() -> None:
+            # earlier units first, so that all workers are at the same model
+            for number, unit in waiting:
+                future = self.client.submit(
+                    work, unit, key=f"localize-{unit.hash[:16]}-{unit.rows[0]}-{number}", priority=-number,
+                    resources=self.resources or None, pure=False,
+                )  # fmt: skip
+                running[future] = unit
+                done.add(future)
+                return
+
+        for _ in range(self._room()):
+            send()
+        for future in done:
+            unit = running.pop(future)
+            try:
+                yield future.result()
+            except KilledWorker as error:
+                yield Outcome(unit, None, 0.0, "", error=f"KilledWorker: {first_line(error)}", trace=str(error))
+            future.release()
+            while len(running) < self._room():
+                before = len(running)
+                send()
+                if len(running) == before:
+                    break
+
+    def _room(self) -> int:
+        """How many units may be on their way; workers can come and go."""
+        threads = sum(worker["nthreads"] for worker in self.client.scheduler_info(n_workers=-1)["workers"].values())
+        return AHEAD * max(1, threads)
+
+
+_BENCH = Bench()
+"""Of a worker's process."""
+
+
+def work(unit: Unit) -> Outcome:
+    """What a worker runs."""
+    return _BENCH.outcome(unit)
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute with so many threads in this process."""
+    import torch
+
+    torch.set_num_threads(count)
+
+
+@contextmanager
+def local_pool(workers: int, threads: int | None = None) -> Iterator["Client"]:
+    """So many processes on this machine, each with its share of the cores.
+
+    Args:
+        workers: Processes.
+        threads: Of torch in each; None divides the cores.
+
+    Raises:
+        LocalizeError: If dask.distributed is not installed.
+    """
+    import os
+
+    distributed = _distributed()
+    each = threads or max(1, (os.cpu_count() or 1) // workers)
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        client.run(use_threads, each)
+        yield client
+
+
+@contextmanager
+def scheduler_at(address: str) -> Iterator["Client"]:
+    """A scheduler that is running somewhere: "tcp://host:8786".
+
+    Raises:
+        LocalizeError: If dask.distributed is not installed, the address is none, or nobody answers in time.
+    """
+    import asyncio
+
+    distributed, patience = _distributed(), PATIENCE
+    try:
+        # a client waits for ever for one that takes the call and says nothing
+        asyncio.run(asyncio.wait_for(_greeted(address, patience), patience))
+    except (OSError, ValueError, TimeoutError) as error:
+        raise LocalizeError(
+            f"scheduler {address}: no answer within {patience:g} s ({first_line(error)}); is `dask scheduler` running there?"
+        ) from None
+    with distributed.Client(address, timeout=patience) as client:
+        yield client
+
+
+async def _greeted(address: str, patience: float) -> None:
+    """Exchange greetings and hang up."""
+    from distributed.comm import connect
+
+    (await connect(address, timeout=patience)).abort()
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise LocalizeError(
+            "several workers need dask.distributed: pip install 'localize[cluster]'; or leave out --workers and --scheduler."
+        ) from None
+    return distributed

@@ -1,0 +1,254 @@
+"""What a sweep is asked for: models x checkpoints x paragraph sets x measurements x their options, from a TOML file or a mapping."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from localize.axes import RAW
+from localize.errors import InputError
+from localize.sweep.measurements import MEASUREMENTS, Measurement, check_keys
+
+SECTIONS = ("model", "paragraphs", "measure")
+MODEL_KEYS = ("source", "name", "checkpoints", "tokenizer", "device", "dtype", "weights", "over")
+SET_KEYS = ("source", "name", "prefix", "continuation", "limit", "sample", "em_bins", "over")
+MEASURE_KEYS = ("measurement", "name", "block", "options", "over")
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class ModelAsked:
+    """A model as `load_model` takes it, `revision` a hub's or None.
+
+    Attributes:
+        name: As results call it, unique in the grid.
+        axes: What distinguishes it from others of one entry: `checkpoint`, `dtype`, ....
+    """
+
+    name: str
+    source: str | None
+    revision: str | None = None
+    tokenizer: str | None = None
+    device: str | None = None
+    dtype: str = "float32"
+    weights: str = RAW
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SetAsked:
+    """Paragraphs as `load_paragraphs` takes them."""
+
+    name: str
+    source: str | None
+    prefix: int = 50
+    continuation: int = 50
+    limit: int | None = None
+    sample: int | None = None
+    em_bins: tuple[tuple[int, int], ...] | None = None
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeasureAsked:
+    """A measurement with all of its options.
+
+    Attributes:
+        name: As results call it, unique in the grid.
+        options: Every option of the function, given or default.
+        block: Paragraphs a unit of work; None measures the whole set at once.
+        axes: The options that distinguish it from others of one entry.
+    """
+
+    name: str
+    measurement: Measurement
+    options: Mapping[str, Any]
+    block: int | None = None
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that a sweep measures: each measurement of each model on each paragraph set."""
+
+    models: tuple[ModelAsked, ...]
+    sets: tuple[SetAsked, ...]
+    measures: tuple[MeasureAsked, ...]
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
+    """Read a grid.
+
+    ```toml
+    [[model]]                       # left out: the embedded one
+    source = "EleutherAI/gpt-neo-125M"
+    checkpoints = ["step1000", "step2000"]   # sub-folders of a folder, revisions of a hub name
+    over = { dtype = ["float32", "float64"] }
+
+    [[paragraphs]]                  # left out: the embedded ones
+    source = "pile.csv"
+
+    [[measure]]
+    measurement = "ablation"
+    options = { to = "zero" }
+    over = { layers = [0, 1, 2] }   # one cell for each
+    ```
+
+    Args:
+        source: A TOML file, whose relative paths are taken from its folder; or the same as a mapping, whose paths are taken from
+            where the process runs.
+
+    Raises:
+        InputError: If the file is missing or is no TOML, the grid is empty, or a key or measurement is unknown (it names the
+            nearest), or two entries have one name.
+    """
+    where, folder, document = "grid", None, source
+    if not isinstance(source, Mapping):
+        path = Path(source)
+        where, folder = f"grid {path}", path.resolve().parent
+        if not path.is_file():
+            raise InputError(f"{where}: no such file.")
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{where}: not TOML ({error}).") from None
+    assert isinstance(document, Mapping)
+    check_keys(document, dict.fromkeys(SECTIONS), where)
+    if not document.get("measure"):
+        raise InputError(f"{where}: empty; at least one [[measure]] is needed, of {', '.join(MEASUREMENTS)}.")
+    models = _unique(_read(_models, document, "model", where, folder), where)
+    sets = _unique(_read(_sets, document, "paragraphs", where, folder), where)
+    measures = _unique(_read(_measures, document, "measure", where, folder), where)
+    return Grid(models, sets, measures, dict(document))
+
+
+def _read(reader: Any, document: Mapping[str, Any], section: str, where: str, folder: Path | None) -> list[Any]:
+    """All that the entries of a section ask for; one empty entry where there is none."""
+    entries = document.get(section, [{}])
+    if isinstance(entries, Mapping):
+        entries = [entries]
+    if not isinstance(entries, Sequence) or not entries or not all(isinstance(entry, Mapping) for entry in entries):
+        raise InputError(f"{where}: {section} must be one or several tables, [[{section}]].")
+    return [
+        asked
+        for number, entry in enumerate(entries, start=1)
+        for asked in reader(entry, f"{where}: [[{section}]] {number}", folder)
+    ]
+
+
+def _models(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iterator[ModelAsked]:
+    check_keys(entry, dict.fromkeys(MODEL_KEYS), where)
+    fixed = {key: entry[key] for key in ("tokenizer", "device", "dtype", "weights") if key in entry}
+    if "tokenizer" in fixed:
+        fixed["tokenizer"] = _path(fixed["tokenizer"], folder)
+    source = _source(entry, where, folder)
+    base = entry.get("name") or _short(source)
+    for axes in _crossed(entry, ("tokenizer", "device", "dtype", "weights"), where):
+        for checkpoint in _list_of(entry.get("checkpoints"), "checkpoints", where) or [None]:
+            at, revision = source, None
+            if checkpoint is not None and source is not None and Path(source).is_dir():
+                at = str(Path(source) / str(checkpoint))
+            elif checkpoint is not None:
+                revision = str(checkpoint)
+            named = ({} if checkpoint is None else {"checkpoint": checkpoint}) | axes
+            yield ModelAsked(_named(base, named), at, revision, **(fixed | axes), axes=named)
+
+
+def _sets(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iterator[SetAsked]:
+    check_keys(entry, dict.fromkeys(SET_KEYS), where)
+    plain = ("prefix", "continuation", "limit", "sample")
+    fixed = {key: entry[key] for key in plain if key in entry}
+    if "em_bins" in entry:
+        try:
+            fixed["em_bins"] = tuple((int(low), int(high)) for low, high in entry["em_bins"])
+        except (TypeError, ValueError):
+            raise InputError(
+                f"{where}: em_bins = {entry['em_bins']!r} must be pairs of whole numbers, [[0, 10], [11, 50]]."
+            ) from None
+    source = _source(entry, where, folder)
+    base = entry.get("name") or _short(source)
+    for axes in _crossed(entry, plain, where):
+        for key, value in (fixed | axes).items():
+            if key in plain and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InputError(f"{where}: {key} = {value!r} must be a whole number of at least 1.")
+        yield SetAsked(_named(base, axes), source, **(fixed | axes), axes=axes)
+
+
+def _measures(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iterator[MeasureAsked]:
+    check_keys(entry, dict.fromkeys(MEASURE_KEYS), where)
+    name = entry.get("measurement")
+    if name is None:
+        raise InputError(f"{where} names no measurement; one of {', '.join(MEASUREMENTS)} is needed.")
+    check_keys({name: None}, MEASUREMENTS, f"{where}: measurement")
+    measurement, options, block = MEASUREMENTS[name], entry.get("options", {}), entry.get("block")
+    if not isinstance(options, Mapping):
+        raise InputError(f"{where}: options = {options!r} must be a table.")
+    if block is not None and (not isinstance(block, int) or isinstance(block, bool) or block < 1):
+        raise InputError(f"{where}: block = {block!r} must be a whole number of at least 1.")
+    for axes in _crossed(entry, tuple(measurement.defaults()), where):
+        asked = measurement.checked({**options, **axes}, where)
+        yield MeasureAsked(_named(entry.get("name") or name, axes), measurement, asked, block, axes)
+
+
+def _source(entry: Mapping[str, Any], where: str, folder: Path | None) -> str | None:
+    """What to load, None for what is embedded."""
+    source = entry.get("source", EMBEDDED)
+    if not isinstance(source, str) or not source:
+        raise InputError(f"{where}: source = {source!r} must be a name or a path.")
+    return None if source == EMBEDDED else _path(source, folder)
+
+
+def _path(source: str, folder: Path | None) -> str:
+    """A path taken from the grid's folder, if something is there; else what was written, such as a hub name."""
+    beside = (folder or Path()) / source
+    return str(beside) if beside.exists() else source
+
+
+def _short(source: str | None) -> str:
+    return EMBEDDED if source is None else Path(source).name.split(".")[0] or source
+
+
+def _crossed(entry: Mapping[str, Any], allowed: Sequence[str], where: str) -> Iterator[dict[str, Any]]:
+    """Every combination of the values in `over`."""
+    over = entry.get("over", {})
+    if not isinstance(over, Mapping):
+        raise InputError(f"{where}: over = {over!r} must be a table of lists.")
+    check_keys(over, dict.fromkeys(allowed), f"{where}: over")
+    lists = [_list_of(values, f"over.{key}", where) for key, values in over.items()]
+    if empty := next((key for key, values in zip(over, lists, strict=True) if not values), None):
+        raise InputError(f"{where}: over.{empty} is empty; at least one value is needed.")
+    for values in product(*lists):
+        yield dict(zip(over, values, strict=True))
+
+
+def _list_of(values: Any, key: str, where: str) -> list[Any]:
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple):
+        raise InputError(f"{where}: {key} = {values!r} must be a list.")
+    return list(values)
+
+
+def _named(base: str, axes: Mapping[str, Any]) -> str:
+    """A name with what distinguishes it: "ablation, layers=0"."""
+    return ", ".join([str(base), *(f"{key}={_told(value)}" for key, value in axes.items())])
+
+
+def _told(value: Any) -> str:
+    return "+".join(map(_told, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _unique(entries: list[Any], where: str) -> tuple[Any, ...]:
+    names = [entry.name for entry in entries]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{where}: two entries are called {twice!r}; give one of them another `name`.")
+    return tuple(entries)
+
+
+def key_of(name: str, digest: str) -> str:
+    """What a group of the store is called: a name that every file system takes, and the first 12 digits of a hash."""
+    return f"{re.sub(r'[^A-Za-z0-9=+.-]+', '_', name)[:80].strip('._') or 'x'}~{digest[:12]}"

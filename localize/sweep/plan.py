@@ -1,0 +1,196 @@
+"""From a grid to cells and units of work, each with the hash of all that its numbers depend on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from localize.errors import InputError
+from localize.paragraphs.unigrams import counts_hash
+from localize.sweep.bench import Bench, Unit, set_hash
+from localize.sweep.code import code_hash, module_of
+from localize.sweep.cost import forward_passes
+from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
+from localize.sweep.measurements import MEASUREMENTS, has_counts
+
+if TYPE_CHECKING:
+    from localize.models.hooks import HookedModel
+    from localize.paragraphs.paragraphs import Paragraphs
+
+RECALL_BLOCK = 4096
+"""Paragraphs a unit of recall, which every pair of model and paragraph set starts with."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model and a paragraph set of it: one group of the store.
+
+    Attributes:
+        model: As asked.
+        paragraphs: As asked.
+        facts: What the model is: hash of its weights, layers, heads, parameters, ....
+        data_hash: See `set_hash`.
+        count: Number of paragraphs.
+        counted: Whether the model tells how often each token stood in its corpus.
+    """
+
+    model: ModelAsked
+    paragraphs: SetAsked
+    facts: dict[str, Any]
+    data_hash: str
+    count: int
+    counted: bool
+
+    @property
+    def path(self) -> str:
+        """Its group in the store."""
+        weights = self.facts["weights_hash"] + self.facts["dtype"] + self.facts["weights"]
+        digest = hashlib.sha256(weights.encode()).hexdigest()
+        return f"{key_of(self.model.name, digest)}/{key_of(self.paragraphs.name, self.data_hash)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One measurement of one pair."""
+
+    pair: Pair
+    measure: MeasureAsked
+
+    @property
+    def is_recall(self) -> bool:
+        """Whether it is the one that the pair starts with."""
+        return self.measure.measurement.name == "recall"
+
+    @property
+    def code(self) -> str:
+        """Hash of the code that its numbers depend on."""
+        return code_hash(module_of(self.measure.measurement.function))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of weights, data, measurement, options and code."""
+        facts = self.pair.facts
+        about = {
+            "weights": [facts[key] for key in ("weights_hash", "weights", "dtype", "counts_hash")],
+            "paragraphs": self.pair.data_hash,
+            "measurement": self.measure.measurement.name,
+            "options": self.measure.options,
+            "code": self.code,
+        }
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def path(self) -> str:
+        """Its group in the store; recall's is the pair's."""
+        return self.pair.path if self.is_recall else f"{self.pair.path}/{key_of(self.measure.name, self.hash)}"
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"{self.pair.model.name} / {self.pair.paragraphs.name} / {self.measure.name}"
+
+    @property
+    def passes(self) -> float:
+        """About how many forward passes of a paragraph it takes in all."""
+        set_ = self.pair.paragraphs
+        return self.pair.count * forward_passes(
+            self.measure.measurement.name, self.measure.options, self.pair.facts, set_.prefix, set_.continuation
+        )
+
+    @property
+    def block(self) -> int:
+        """Paragraphs a unit of work."""
+        return min(self.measure.block or (RECALL_BLOCK if self.is_recall else self.pair.count), self.pair.count)
+
+    def units(self) -> Iterator[Unit]:
+        """Its units of work, in order."""
+        pair, count = self.pair, self.pair.count
+        for start in range(0, count, self.block):
+            yield Unit(
+                pair.model, pair.paragraphs, self.measure, (start, min(start + self.block, count)), count, self.hash,
+                pair.facts["weights_hash"], pair.data_hash, self.code,
+            )  # fmt: skip
+
+    def about(self) -> dict[str, Any]:
+        """What the store tells of it."""
+        return {
+            "model": self.pair.model.name,
+            "paragraphs": self.pair.paragraphs.name,
+            "measure": self.measure.name,
+            "measurement": self.measure.measurement.name,
+            "options": dict(self.measure.options),
+            "axes": {
+                "model": dict(self.pair.model.axes),
+                "paragraphs": dict(self.pair.paragraphs.axes),
+                "measure": dict(self.measure.axes),
+            },
+            "hash": self.hash,
+            "path": self.path,
+        }
+
+
+@dataclass
+class Plan:
+    """All cells, the pairs they belong to, and how long a paragraph's forward pass took in each pair, where it was timed."""
+
+    cells: list[Cell] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+
+
+def make_plan(
+    grid: Grid, bench: Bench, on_pair: "Callable[[Pair, HookedModel, Paragraphs], None] | None" = None
+) -> Plan:
+    """Load each model and paragraph set once, hash them, and list what is to be measured.
+
+    Args:
+        grid: What is asked for.
+        bench: Loads models and paragraphs.
+        on_pair: Called with each pair, its model and its paragraphs while these are in memory.
+
+    Raises:
+        InputError: If a paragraph set cannot be read, or blocks are asked of a measurement that looks at the whole set.
+        ModelError: If a model cannot be loaded.
+    """
+    plan = Plan()
+    recall = MeasureAsked("recall", MEASUREMENTS["recall"], MEASUREMENTS["recall"].defaults())
+    for asked in grid.models:
+        model, weights_hash = bench.model(asked)
+        facts = _facts(model, weights_hash)
+        for set_ in grid.sets:
+            paragraphs = bench.paragraphs(set_)
+            pair = Pair(asked, set_, facts, set_hash(paragraphs), len(paragraphs), has_counts(model))
+            for measure in grid.measures:
+                _check_block(pair, measure)
+            if on_pair is not None:
+                on_pair(pair, model, paragraphs)
+            plan.pairs.append(pair)
+            asked_recall = [m for m in grid.measures if m.measurement.name == "recall"]
+            plan.cells.append(Cell(pair, asked_recall[0] if asked_recall else recall))
+            plan.cells += [Cell(pair, m) for m in grid.measures if m.measurement.name != "recall"]
+    return plan
+
+
+def _facts(model: "HookedModel", weights_hash: str) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "family": model.family,
+        "revision": model.revision,
+        "weights_hash": weights_hash,
+        "weights": model.weights,
+        "layers": model.n_layers,
+        "heads": model.n_heads,
+        "d_model": model.d_model,
+        "parameters": sum(p.numel() for p in model.hf.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "counts_hash": None if model.unigram_counts is None else counts_hash(model.unigram_counts),
+    }
+
+
+def _check_block(pair: Pair, measure: MeasureAsked) -> None:
+    if measure.block is not None and not measure.measurement.alone(measure.options, pair.counted):
+        raise InputError(
+            f"grid: {measure.name} of {pair.model.name}: block = {measure.block}, but a paragraph's numbers depend on the other "
+            f"paragraphs; blocks are allowed if: {measure.measurement.alone_if}."
+        )

@@ -1,0 +1,310 @@
+"""A sweep opened for reading: its cells, labelled arrays over the grid, signatures, tables."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from localize.errors import LocalizeError
+from localize.sweep.store import SweepStore, read_node
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+FINISHED, PARTLY, FAILED, MISSING = "finished", "partly", "failed", "missing"
+COLUMNS = ["model", "paragraphs", "measure", "status", "done", "of", "seconds", "error"]
+PAIR_COORDS = ("paragraph", "group", "cluster", "tokens", "text", "duplicates")
+
+
+def open_sweep(path: str | Path) -> "Sweep":
+    """Open a sweep's store, also while it is being written; values are read when they are asked for.
+
+    Args:
+        path: A folder or a URL that fsspec opens.
+
+    Raises:
+        LocalizeError: If no sweep is there, or one of another version.
+    """
+    return Sweep(SweepStore(path))
+
+
+class Sweep:
+    """What a sweep has measured so far.
+
+    Attributes:
+        path: The store.
+    """
+
+    def __init__(self, store: SweepStore):
+        self.path, self._store = store.path, store
+        self._cells: list[dict[str, Any]] = list(store.root.attrs.get("cells", []))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in the grid's order."""
+        return tuple(dict.fromkeys(cell["model"] for cell in self._cells))
+
+    @property
+    def paragraph_sets(self) -> tuple[str, ...]:
+        """Names of the paragraph sets."""
+        return tuple(dict.fromkeys(cell["paragraphs"] for cell in self._cells))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measurements, recall first."""
+        return tuple(dict.fromkeys(cell["measure"] for cell in self._cells))
+
+    def cells(self) -> "pd.DataFrame":
+        """One row per cell: model, paragraphs, measure, its options in the grid, `status`, paragraphs done and in all, seconds, error."""
+        import pandas as pd
+
+        rows = [self._row(cell) for cell in self._cells]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS)
+
+    def _row(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        group = self._store.group(cell["path"])
+        attrs = dict(group.attrs) if group is not None else {}
+        count = self._count(cell)
+        done, failed = attrs.get("done", []), attrs.get("failed", [])
+        rows = sum(last - first for first, last, *_ in done)
+        status = FINISHED if count and rows == count else FAILED if failed else PARTLY if done else MISSING
+        axes = {key: value for part in cell["axes"].values() for key, value in part.items()}
+        told = {"model": cell["model"], "paragraphs": cell["paragraphs"], "measure": cell["measure"]}
+        error = "; ".join(dict.fromkeys(failure["error"] for failure in failed))
+        return told | axes | {
+            "status": status, "done": rows, "of": count, "seconds": round(sum(unit[2] for unit in done), 2), "error": error,
+        }  # fmt: skip
+
+    def _count(self, cell: Mapping[str, Any]) -> int:
+        pair = self._store.group(_pair_path(cell))
+        array = None if pair is None else pair.get("paragraph")
+        return 0 if array is None else int(array.shape[0])
+
+    def dataset(
+        self, model: str | None = None, paragraphs: str | None = None, measure: str | None = None
+    ) -> "xr.Dataset":
+        """What one measurement has of one model and paragraph set so far, recall and labels beside it; lazy.
+
+        Paragraphs whose unit is not finished hold nan (exact match: -1).
+
+        Args:
+            model: A name, or None where there is one only.
+            paragraphs: Likewise.
+            measure: Likewise; "recall" alone where nothing else was measured.
+
+        Raises:
+            LocalizeError: If there is no such cell, several fit, or it has not begun.
+        """
+        model = self._one("model", model, self.models)
+        paragraphs = self._one("paragraphs", paragraphs, self.paragraph_sets)
+        others = tuple(name for name in self.measures if name != "recall") or ("recall",)
+        measure = self._one("measure", measure, others if measure is None else self.measures)
+        return self._open(self._cell(model, paragraphs, measure))
+
+    def _open(self, cell: Mapping[str, Any]) -> "xr.Dataset":
+        group = self._store.group(cell["path"])
+        if group is None or not group.attrs.get("done"):
+            raise LocalizeError(
+                f"sweep {self.path}: {cell['model']} / {cell['paragraphs']} / {cell['measure']} has no finished unit yet; see cells()."
+            )
+        chunks = {} if find_spec("dask") else None
+        pair = read_node(self._store, _pair_path(cell), chunks)
+        pair = _fixed_width(pair.set_coords([name for name in PAIR_COORDS if name in pair]), ("paragraph", "group"))
+        found = pair
+        if cell["path"] != _pair_path(cell):
+            own = read_node(self._store, cell["path"], chunks)
+            own = own.set_coords([name for name in own.attrs["coords"] if name in own])
+            found = pair.assign({name: own[name] for name in own.data_vars}).assign_coords(own.coords)
+        kept = ("model", "paragraphs")
+        found.attrs = {name: pair.attrs[name] for name in kept} | {"calls": group.attrs["calls"]}
+        return found
+
+    def signature(
+        self, model: str | None = None, paragraphs: str | None = None, measures: Sequence[str] | None = None
+    ) -> "MemorizationSignature":
+        """The finished measurements of one model and paragraph set in one signature, in memory: for every figure, table and report.
+
+        Args:
+            model: A name, or None where there is one only.
+            paragraphs: Likewise.
+            measures: Names; None takes all that are finished.
+
+        Raises:
+            LocalizeError: If a cell is not finished, or two hold one variable with other options: name one of them.
+        """
+        from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
+
+        model = self._one("model", model, self.models)
+        paragraphs = self._one("paragraphs", paragraphs, self.paragraph_sets)
+        states = {row["measure"]: row["status"] for row in map(self._row, self._of(model, paragraphs))}
+        wanted = [name for name, status in states.items() if status == FINISHED] if measures is None else list(measures)
+        for name in wanted:
+            if states.get(name) != FINISHED:
+                raise LocalizeError(
+                    f"sweep {self.path}: {name!r} of {model} / {paragraphs} is {states.get(name, 'not asked for')}; finished: "
+                    f"{', '.join(n for n, s in states.items() if s == FINISHED) or 'none'}."
+                )
+        signature: MemorizationSignature | None = None
+        for name in dict.fromkeys(["recall", *wanted]):
+            dataset = _fixed_width(self._open(self._cell(model, paragraphs, name)).load())
+            dataset.attrs = {"schema": SCHEMA_VERSION, **dataset.attrs}
+            part = MemorizationSignature(dataset)
+            signature = part if signature is None else signature | part
+        assert signature is not None
+        return signature
+
+    def __getitem__(self, variable: str) -> "xr.DataArray":
+        """One variable over the grid; lazy where dask is installed.
+
+        Axes: `model`, `paragraphs` and every option that the grid varies, each only if there are several, then the variable's own.
+        Models of fewer layers, and what is not measured, hold nan.
+
+        Raises:
+            LocalizeError: If no cell holds the variable.
+        """
+        import xarray as xr
+
+        parts, seen = [], set[str]()
+        for cell in self._cells:
+            group = self._store.group(cell["path"])
+            if group is None or not group.attrs.get("done"):
+                continue
+            dataset = self._open(cell) if variable in group else None
+            seen |= {str(name) for name in group}
+            if dataset is not None:
+                place = {"model": cell["model"], "paragraphs": cell["paragraphs"], **cell["axes"]["measure"]}
+                parts.append((place, dataset[variable]))
+        if not parts:
+            near = get_close_matches(variable, sorted(seen), n=1, cutoff=0.0)
+            raise LocalizeError(
+                f"sweep {self.path}: no cell holds {variable!r}{f'; did you mean {near[0]!r}?' if near else '.'}"
+            )
+        names = list(dict.fromkeys(key for place, _ in parts for key in place))
+        varied = [key for key in names if len({_label(place.get(key)) for place, _ in parts}) > 1]
+        arrays = []
+        for place, array in parts:
+            bare = array.reset_coords(drop=True) if len(parts) > 1 else array
+            arrays.append(bare.expand_dims({key: [_label(place.get(key))] for key in varied}))
+        joined = xr.combine_by_coords(arrays, join="outer") if len(arrays) > 1 else arrays[0]
+        found = joined[variable] if isinstance(joined, xr.Dataset) else joined
+        order = {key: list(dict.fromkeys(_label(place.get(key)) for place, _ in parts)) for key in varied}
+        return found.reindex(order).rename(variable).assign_attrs(parts[0][1].attrs)
+
+    def to_parquet(self, folder: str | Path, variables: Sequence[str] | None = None, *, rows: int = 4096) -> list[Path]:
+        """Write each variable as one long table, `rows` paragraphs at a time, with a column per axis, label and option of the grid.
+
+        Args:
+            folder: Where `VARIABLE.parquet` is written.
+            variables: Names; None takes all that the finished cells hold.
+            rows: Paragraphs in memory at once.
+
+        Returns:
+            The files.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from localize.storage import replacing
+
+        place, files = Path(folder), []
+        finished = [cell for cell in self._cells if self._row(cell)["status"] == FINISHED]
+        opened = [(cell, self._open(cell)) for cell in finished]
+        own = {cell["path"]: set(map(str, self._store.group(cell["path"]) or ())) for cell in finished}
+        held = dict.fromkeys(
+            str(name) for cell, dataset in opened for name in dataset.data_vars if name in own[cell["path"]]
+        )
+        for variable in variables or held:
+            if variable not in held:
+                raise LocalizeError(
+                    f"sweep {self.path}: no finished cell holds {variable!r}; there are {', '.join(held)}."
+                )
+            with replacing(place / f"{variable}.parquet") as beside:
+                writer: Any = None
+                holders = [(cell, dataset) for cell, dataset in opened if variable in own[cell["path"]]]
+                blank = {key: "" for cell, _ in holders for part in cell["axes"].values() for key in part}
+                for cell, dataset in holders:
+                    axes = blank | {k: str(_label(v)) for part in cell["axes"].values() for k, v in part.items()}
+                    for table in _tables(dataset, variable, rows):
+                        told = {
+                            "model": cell["model"],
+                            "paragraphs": cell["paragraphs"],
+                            "measure": cell["measure"],
+                        } | axes
+                        frame = table.assign(**told)
+                        batch = pa.Table.from_pandas(frame[[*told, *table.columns]], preserve_index=False)
+                        if writer is None:
+                            writer = pq.ParquetWriter(beside, batch.schema)
+                        writer.write_table(batch.cast(writer.schema))
+                writer.close()
+            files.append(place / f"{variable}.parquet")
+        return files
+
+    def _of(self, model: str, paragraphs: str) -> list[dict[str, Any]]:
+        return [cell for cell in self._cells if (cell["model"], cell["paragraphs"]) == (model, paragraphs)]
+
+    def _cell(self, model: str, paragraphs: str, measure: str) -> dict[str, Any]:
+        return next(cell for cell in self._of(model, paragraphs) if cell["measure"] == measure)
+
+    def _one(self, what: str, name: str | None, names: tuple[str, ...]) -> str:
+        if name is None and len(names) == 1:
+            return names[0]
+        if name not in names:
+            raise LocalizeError(f"sweep {self.path}: {what}={name!r} is not one of {', '.join(names)}.")
+        return name
+
+    def __repr__(self) -> str:
+        counts = self.cells()["status"].value_counts()
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        return (
+            f"Sweep({self.path}: {len(self.models)} models x {len(self.paragraph_sets)} paragraph sets x "
+            f"{len(self.measures)} measurements; cells: {told})"
+        )
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p>{html.escape(repr(self))}</p>{self.cells().to_html(index=False)}"
+
+
+def _pair_path(cell: Mapping[str, Any]) -> str:
+    """The group of a cell's model and paragraph set."""
+    return "/".join(cell["path"].split("/")[:2])
+
+
+def _fixed_width(dataset: "xr.Dataset", names: Sequence[str] | None = None) -> "xr.Dataset":
+    """Texts as NumPy's plain strings, which everything takes; loads them."""
+    for name in dataset.variables if names is None else names:
+        variable = dataset.variables[name]
+        if variable.dtype.kind in "TO":
+            dataset[name] = (variable.dims, np.array(variable.values.tolist(), dtype=str), variable.attrs)
+    return dataset
+
+
+def _label(value: Any) -> Any:
+    """A value of an option as the label of an axis."""
+    if value is None:
+        return "default"
+    return "+".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _tables(dataset: "xr.Dataset", variable: str, rows: int) -> Any:
+    """Long tables of a variable, a block of paragraphs each."""
+    array = dataset[variable]
+    if "paragraph" not in array.dims:
+        yield array.to_dataframe(name=variable).reset_index()
+        return
+    labels = [name for name in ("group", "cluster", "duplicates") if name in dataset.coords]
+    array = array.reset_coords(drop=True).assign_coords({name: dataset[name] for name in labels})
+    for start in itertools.count(0, rows):
+        if start >= array.sizes["paragraph"]:
+            return
+        part = array.isel(paragraph=slice(start, start + rows)).load()
+        frame = part.to_dataframe(name=variable).reset_index()
+        yield frame[[*map(str, array.dims), *labels, variable]]

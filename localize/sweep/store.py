@@ -1,0 +1,294 @@
+"""The Zarr store of a sweep: a group for each model and paragraph set, in it one for each measurement; who may write to it, and when.
+
+A unit's numbers are written first and the unit is recorded last, by replacing one small file, so that the store can be read at
+every moment and holds nothing that is called finished and is not.
+"""
+
+import json
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from localize.errors import LocalizeError, first_line
+from localize.storage import only_writer, told_of_full_disk
+from localize.sweep.bench import RECALL
+
+if TYPE_CHECKING:
+    import xarray as xr
+    import zarr
+
+    from localize.paragraphs.paragraphs import Paragraphs
+    from localize.sweep.bench import Outcome
+    from localize.sweep.plan import Cell, Pair, Plan
+
+FORMAT = 1
+MARK = "localize_sweep"
+CHUNK_BYTES = 2**25
+"""At most so many bytes a chunk, where a unit's rows can be divided."""
+
+BEAT, STALE = 20.0, 120.0
+"""Seconds after which a lease on an object store is renewed, and after which it counts as left behind."""
+
+
+def is_remote(path: str) -> bool:
+    """Whether it is a URL that fsspec opens: "s3://bucket/sweep.zarr"."""
+    return "://" in path
+
+
+class SweepStore:
+    """A store opened for reading or, by `writing`, for writing.
+
+    Args:
+        path: A folder or a URL.
+
+    Raises:
+        LocalizeError: If there is no sweep, or one that another version of the format wrote.
+    """
+
+    def __init__(self, path: str | Path, *, make: bool = False):
+        import zarr
+
+        self.path = str(path)
+        try:
+            self.root = zarr.open_group(self.path, mode="r+" if make else "r", zarr_format=3)
+        except FileNotFoundError:
+            self.root = self._made() if make else self._absent()
+        except (ValueError, KeyError, json.JSONDecodeError) as error:
+            raise LocalizeError(f"sweep {self.path}: not readable as a Zarr group ({first_line(error)}).") from None
+        made = self.root.attrs.get(MARK)
+        if not isinstance(made, Mapping):
+            raise LocalizeError(f"sweep {self.path}: a Zarr group, but not of a sweep; choose another --out.")
+        if made.get("format") != FORMAT:
+            raise LocalizeError(
+                f"sweep {self.path}: made by localize {made.get('version')} in format {made.get('format')}; this version reads and "
+                f"writes format {FORMAT}. Choose another --out, or read it with that version."
+            )
+
+    def _made(self) -> "zarr.Group":
+        import zarr
+
+        from localize import __version__
+
+        if not is_remote(self.path):
+            place = Path(self.path)
+            if place.is_file() or (place.is_dir() and any(place.iterdir())):
+                raise LocalizeError(f"sweep {self.path}: something else is there; a new or a sweep's folder is needed.")
+        mark = {MARK: {"format": FORMAT, "version": __version__}}
+        with told_of_full_disk("sweep", self.path):
+            return zarr.create_group(self.path, zarr_format=3, attributes=mark)
+
+    def _absent(self) -> "zarr.Group":
+        raise LocalizeError(f"sweep {self.path}: no sweep is there.")
+
+    def group(self, path: str) -> "zarr.Group | None":
+        """A group of the store, if it is there."""
+        import zarr
+
+        try:
+            found = self.root[path]
+        except KeyError:
+            return None
+        return found if isinstance(found, zarr.Group) else None
+
+    def done(self, cell: "Cell") -> set[tuple[int, int]]:
+        """The rows of a cell's finished units."""
+        group = self.group(cell.path)
+        return {(first, last) for first, last, *_ in group.attrs.get("done", [])} if group is not None else set()
+
+    def failed(self, cell: "Cell") -> set[tuple[int, int]]:
+        """The rows of a cell's units that raised."""
+        group = self.group(cell.path)
+        told = group.attrs.get("failed", []) if group is not None else []
+        return {(failure["rows"][0], failure["rows"][1]) for failure in told}
+
+    def describe(self, plan: "Plan", document: Mapping[str, Any]) -> None:
+        """Tell what this sweep is asked for: the cells that `open_sweep` shows, and the grid."""
+        self.root.attrs.update(
+            {"cells": [cell.about() for cell in plan.cells], "grid": json.dumps(document, default=str)}
+        )
+
+    def prepare(self, pair: "Pair", paragraphs: "Paragraphs") -> None:
+        """Write who the paragraphs are; recall is filled in by its units."""
+        there = self.group(pair.path)
+        if there is not None and there.attrs.get("prepared"):
+            return
+        about = {
+            "model": pair.facts,
+            "paragraphs": {
+                "source": paragraphs.source,
+                "data_hash": paragraphs.data_hash,
+                "prefix_length": paragraphs.prefix_length,
+                "continuation_length": paragraphs.continuation_length,
+                "continuation": paragraphs.continuation,
+                "skipped": list(paragraphs.skipped),
+            },
+            "prepared": False,
+        }
+        model_path, _ = pair.path.split("/")
+        self.root.require_group(model_path)
+        group = self.root.create_group(pair.path, overwrite=True, attributes=about)
+        for name, (dims, values) in _identity(paragraphs).items():
+            _write(group, name, dims, values, {}, len(paragraphs), slice(None), len(paragraphs))
+        group.attrs.update({"prepared": True})
+
+    def write(self, cell: "Cell", outcome: "Outcome") -> None:
+        """Write what a unit measured, then record that it is finished; or record what it raised."""
+        rows = outcome.unit.rows
+        group = self.root.require_group(cell.path)
+        attrs = dict(group.attrs)
+        failed = [failure for failure in attrs.get("failed", []) if tuple(failure["rows"]) != rows]
+        if outcome.dataset is None:
+            failed.append({"rows": list(rows), "error": outcome.error, "trace": outcome.trace, "where": outcome.where})
+            group.attrs.update({"cell": cell.about(), "failed": failed})
+            return
+        dataset, count = outcome.dataset, outcome.unit.count
+        inherited = {
+            "paragraph",
+            "group",
+            "cluster",
+            "tokens",
+            "text",
+            "duplicates",
+            "position",
+            "continuation_position",
+        }
+        names = [str(name) for name in dataset.variables if cell.is_recall or name not in inherited]
+        if cell.is_recall:
+            names = [*RECALL, "group"]
+        for name in names:
+            variable = dataset[name].variable
+            dims = tuple(map(str, variable.dims))
+            at = slice(*rows) if "paragraph" in dims else slice(None)
+            _write(group, name, dims, variable.values, variable.attrs, count, at, rows[1] - rows[0])
+        done = sorted([*attrs.get("done", []), [*rows, round(outcome.seconds, 3), outcome.where]])
+        calls = attrs.get("calls") or dataset.attrs["calls"]
+        coords = sorted(name for name in names if name in dataset.coords)
+        told = {"cell": cell.about(), "calls": calls, "coords": coords, "failed": failed, "done": done}
+        group.attrs.update(told)
+
+
+def _identity(paragraphs: "Paragraphs") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Coordinates that the paragraphs bring; their groups follow from recall."""
+    length = paragraphs.tokens.shape[1]
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        "paragraph": (("paragraph",), np.array(paragraphs.ids)),
+        "cluster": (("paragraph",), paragraphs.clusters),
+        "tokens": (("paragraph", "position"), paragraphs.recall_tokens.numpy()),
+        "position": (("position",), np.arange(length)),
+        "continuation_position": (("continuation_position",), np.arange(paragraphs.prefix_length, length)),
+    }
+    if paragraphs.texts is not None:
+        found["text"] = (("paragraph",), np.array(paragraphs.texts))
+    if paragraphs.duplicates is not None:
+        found["duplicates"] = (("paragraph",), np.array(paragraphs.duplicates))
+    return found
+
+
+def _write(
+    group: "zarr.Group",
+    name: str,
+    dims: tuple[str, ...],
+    values: np.ndarray,
+    attrs: Mapping[str, Any],
+    count: int,
+    rows: slice,
+    block: int,
+) -> None:
+    """Write rows of an array, which is made first where it is not there."""
+    text = values.dtype.kind in "UT"
+    array = group.get(name)
+    if array is None:
+        along = [count if dim == "paragraph" else size for dim, size in zip(dims, values.shape, strict=True)]
+        kind = np.dtypes.StringDType() if text else values.dtype
+        fill: Any = "" if text else np.nan if values.dtype.kind == "f" else -1 if values.dtype.kind == "i" else 0
+        array = group.create_array(
+            name, shape=tuple(along), dtype=kind, chunks=_chunks(dims, values, block, text), fill_value=fill,
+            dimension_names=list(dims), attributes=dict(attrs),
+        )  # fmt: skip
+    array[rows] = values.astype(np.dtypes.StringDType()) if text else values  # type: ignore[index]
+
+
+def _chunks(dims: tuple[str, ...], values: np.ndarray, block: int, text: bool) -> tuple[int, ...]:
+    """Whole rows, as many of a unit's as fit; a unit's rows end where a chunk ends."""
+    sizes = [max(1, size) for size in values.shape]
+    if "paragraph" in dims:
+        row = (2**9 if text else values.itemsize) * int(np.prod(sizes)) / max(1, values.shape[dims.index("paragraph")])
+        parts = next((p for p in range(1, block + 1) if block % p == 0 and block / p * row <= CHUNK_BYTES), block)
+        sizes[dims.index("paragraph")] = max(1, block // parts)
+    return tuple(sizes)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[SweepStore]:
+    """The store, made where it is not there, with nobody else writing to it.
+
+    On a file system a lock that the operating system drops with the process; on an object store a lease that is renewed while
+    the process lives and counts as left behind after two minutes.
+
+    Raises:
+        LocalizeError: If another process writes to it, the disk is full, or what is there is no sweep of this version.
+    """
+    place = str(path)
+    with _lease(place) if is_remote(place) else only_writer(Path(place), "sweep"), told_of_full_disk("sweep", place):
+        if not is_remote(place) and Path(place).is_dir():
+            for left in Path(place).rglob("*.partial"):
+                left.unlink()  # by a killed process
+        yield SweepStore(place, make=True)
+
+
+@contextmanager
+def _lease(url: str) -> Iterator[None]:
+    import fsspec
+
+    files, key = fsspec.core.url_to_fs(url.rstrip("/") + ".lease")
+    mine, over = uuid4().hex, threading.Event()
+
+    def told() -> bytes:
+        return json.dumps({"holder": mine, "renewed": time()}).encode()
+
+    try:
+        files.pipe_file(key, told(), mode="create")
+    except FileExistsError:
+        held = json.loads(files.cat_file(key))
+        if time() - held["renewed"] < STALE:
+            raise LocalizeError(
+                f"sweep {url}: another process is writing to it; wait for it, or {STALE:.0f} s after it was killed."
+            ) from None
+        files.rm_file(key)
+        files.pipe_file(key, told(), mode="create")
+
+    def renew() -> None:
+        while not over.wait(BEAT):
+            files.pipe_file(key, told())
+
+    beat = threading.Thread(target=renew, daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beat.join()
+        files.rm_file(key)
+
+
+@contextmanager
+def quiet_about_partial_files() -> Iterator[None]:
+    """A file that is being written beside its place is no part of a Zarr hierarchy, and no news."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
+        yield
+
+
+def read_node(store: SweepStore, path: str, chunks: Any) -> "xr.Dataset":
+    """One group as a dataset that reads its values when they are asked for."""
+    import xarray as xr
+
+    with quiet_about_partial_files():
+        return xr.open_zarr(store.root.store, group=path, consolidated=False, chunks=chunks)

@@ -1,0 +1,100 @@
+"""What a sweep costs beside the bare calls, and how much faster two workers are than one.
+
+    python tests/benchmarks/sweep.py [--cells 60] [--units 24] [--only overhead | workers]
+
+Overhead: milliseconds a cell over a loop of the same calls on the same model and paragraphs, in one process; the store is on disk.
+Workers: the same units by one and by two processes of one thread each, both started before the clock.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import localize as lz
+from localize.sweep.engines import local_pool
+from localize.train.loop import build_model
+from localize.train.recipe import Shape
+
+
+def make_files(folder, paragraphs, shape):
+    """A checkpoint with random weights and a file of random rows."""
+    build_model(shape, 2048, 0).hf.save_pretrained(folder / "model")
+    np.save(
+        folder / "rows.npy",
+        torch.randint(0, 2048, (paragraphs, 100), generator=torch.Generator().manual_seed(0)).numpy(),
+    )
+    return {"model": [{"source": str(folder / "model")}], "paragraphs": [{"source": str(folder / "rows.npy")}]}
+
+
+def overhead(folder, cells):
+    """Seconds of a loop of calls, of the sweep that makes the same calls, and the difference per cell in ms."""
+    torch.set_num_threads(1)
+    grid = make_files(folder, 4, Shape())
+    grid["measure"] = [{"measurement": "perturbation", "over": {"seed": list(range(cells))}}]
+    model = lz.load_model(folder / "model")
+    paragraphs = lz.load_paragraphs(folder / "rows.npy")
+    lz.recall(model, paragraphs)
+    own = paragraphs.with_own_continuation(model)
+    lz.perturb_prefix(model, own)
+    started = time.perf_counter()
+    lz.recall(model, paragraphs)
+    own = paragraphs.with_own_continuation(model)
+    for seed in range(cells):
+        lz.perturb_prefix(model, own, seed=seed)
+    bare = time.perf_counter() - started
+    started = time.perf_counter()
+    lz.run_sweep(grid, folder / "overhead.zarr")
+    swept = time.perf_counter() - started
+    started = time.perf_counter()
+    lz.run_sweep(grid, folder / "overhead.zarr")
+    again = time.perf_counter() - started
+    print(
+        f"bare loop of {cells} calls: {bare:.2f} s; sweep: {swept:.2f} s, the same again with nothing to do: {again:.2f} s"
+    )
+    print(f"over the bare loop: {1000 * (swept - bare) / (cells + 1):.1f} ms a cell, planning and loading among it")
+
+
+def workers(folder, units):
+    """Seconds with one and with two workers."""
+    grid = make_files(folder, 8 * units, Shape())
+    grid["measure"] = [{"measurement": "gradients", "block": 8, "options": {"sets": False}}]
+    grid["measure"] += [{"measurement": "activation_gradients", "block": 8}]
+    taken = {}
+    for count in (1, 2):
+        with local_pool(count, threads=1) as client:
+            warm = {**grid, "measure": [{"measurement": "recall"}]}
+            for _ in range(3):  # every worker has imported everything and loaded the model
+                lz.run_sweep(warm, folder / f"warm-{count}-{_}.zarr", scheduler=client)
+            client.run(_loaded, str(folder / "model"))
+            started = time.perf_counter()
+            lz.run_sweep(grid, folder / f"workers-{count}.zarr", scheduler=client)
+            taken[count] = time.perf_counter() - started
+            print(f"{count} worker{'s' * (count > 1)}: {taken[count]:.2f} s for {2 * units + 1} units")
+    print(f"two workers: {taken[1] / taken[2]:.2f} times one")
+
+
+def _loaded(path):
+    import localize as loaded
+
+    loaded.recall(loaded.load_model(path), loaded.load_paragraphs(torch.zeros(1, 100, dtype=torch.int64)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=60)
+    parser.add_argument("--units", type=int, default=24)
+    parser.add_argument("--only", choices=["overhead", "workers"])
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if asked.only in (None, "overhead"):
+            overhead(Path(folder), asked.cells)
+        if asked.only in (None, "workers"):
+            workers(Path(folder), asked.units)
+
+
+if __name__ == "__main__":
+    main()

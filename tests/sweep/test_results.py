@@ -1,0 +1,118 @@
+"""A sweep opened for reading: labelled over the grid, lazy, exported, drawn."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import localize as lz
+from localize import plots
+from localize.errors import LocalizeError
+
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
+
+
+@pytest.fixture
+def done(grid, files):
+    return lz.run_sweep(grid, files / "s.zarr")
+
+
+def test_a_variable_is_labelled_by_all_that_the_grid_varies(done):
+    shares = done["gradient_share"]
+    assert shares.dims == ("model", "paragraph", "layer", "component")
+    assert shares["model"].values.tolist() == ["deep", "flat"]
+    assert shares.sizes["layer"] == 4 and np.isnan(shares.sel(model="flat", layer=3)).all()
+    assert np.allclose(shares.sum(["layer", "component"]), 1)
+    ablated = done["ablated_nll"]
+    assert set(ablated.dims) == {"model", "layers", "paragraph", "layer", "head"}
+    assert np.isfinite(ablated.sel(model="deep", layers=1, layer=1)).all()
+    assert np.isnan(ablated.sel(model="deep", layers=1, layer=0)).all()
+    exact = done.dataset("flat", measure="ablation, layers=1")["ablated_nll"]
+    assert np.array_equal(
+        ablated.sel(model="flat", layers=1).isel(layer=slice(3)).transpose(*exact.dims), exact, equal_nan=True
+    )
+
+
+def test_values_are_read_when_they_are_asked_for(done):
+    pytest.importorskip("dask")
+    assert done["gradient_norm"].chunks is not None
+    assert done.dataset("deep", measure="gradients")["gradient_norm"].chunks[0] == (4, 2)
+
+
+def test_names_that_are_not_there_are_told_with_those_that_are(done):
+    with pytest.raises(LocalizeError, match=r"no cell holds 'gradient_nrm'; did you mean 'gradient_norm'\?$"):
+        done["gradient_nrm"]
+    with pytest.raises(LocalizeError, match=r"model=None is not one of deep, flat\.$"):
+        done.dataset(measure="gradients")
+    with pytest.raises(
+        LocalizeError, match=r"measure='x' is not one of recall, gradients, ablation, layers=0, ablation, layers=1\.$"
+    ):
+        done.dataset("deep", measure="x")
+    with pytest.raises(LocalizeError, match=r"'x' of deep / rows is not asked for; finished: recall, gradients"):
+        done.signature("deep", measures=["x"])
+
+
+def test_a_signature_of_a_sweep_is_one_like_any_other(done, files):
+    signature = done.signature("deep")
+    assert {"exact_match", "gradient_norm", "ablated_nll"} <= set(signature.variables)
+    assert np.isfinite(signature["ablated_nll"].sel(layer=[0, 1])).all()  # of two cells
+    signature.save(files / "one.zarr.zip")
+    assert lz.load_signature(files / "one.zarr.zip").variables == signature.variables
+
+
+def test_parquet_holds_every_number_beside_its_labels(done, files):
+    written = done.to_parquet(files / "tables", rows=4)
+    names = {path.name for path in written}
+    assert {"exact_match.parquet", "gradient_share.parquet", "ablated_nll.parquet"} <= names
+    table = pd.read_parquet(files / "tables" / "ablated_nll.parquet")
+    assert list(table.columns[:4]) == ["model", "paragraphs", "measure", "layers"]
+    wanted = done.dataset("flat", measure="ablation, layers=1")["ablated_nll"]
+    part = table[(table["model"] == "flat") & (table["layers"] == "1") & (table["layer"] == 1)]
+    assert len(part) == 6 * 4
+    for row in part.to_dict("records"):
+        assert row["ablated_nll"] == float(wanted.sel(paragraph=row["paragraph"], layer=1, head=row["head"]))
+    assert len(pd.read_parquet(files / "tables" / "exact_match.parquet")) == 2 * 6
+    with pytest.raises(LocalizeError, match="no finished cell holds 'x'"):
+        done.to_parquet(files / "tables", ["x"])
+
+
+def test_it_shows_itself(done):
+    assert repr(done).endswith("2 models x 1 paragraph sets x 4 measurements; cells: 8 finished)")
+    assert "<table" in done._repr_html_()
+
+
+def test_figures_show_the_means_of_the_cells(done):
+    figure = plots.sweep(done, "gradient_share", "layer")
+    means = [t for t in figure.data if t.meta["what"] == "mean"]
+    values = done.dataset("deep", measure="gradients")["gradient_share"].sum("component")
+    (deep,) = [t for t in means if t.name == "deep"]
+    assert np.allclose(deep.y, values.mean("paragraph"))
+    assert np.allclose(deep.x, [0, 25, 50, 75])  # the models differ in depth
+    sizes = plots.sweep(done, "nll", "size")
+    (line,) = [t for t in sizes.data if t.meta["what"] == "mean"]
+    assert sorted(line.y) == pytest.approx(
+        sorted(float(done.dataset(m, measure="recall")["nll"].mean()) for m in ("deep", "flat"))
+    )
+    (null,) = [t for t in sizes.data if t.meta["what"] == "null"]
+    assert np.allclose(null.y, line.y)  # there is one group
+    heads = plots.sweep(done, "head_gradient_share", "head")
+    maps = [t for t in heads.data if t.type == "heatmap"]
+    assert [np.shape(t.z) for t in maps] == [(4, 4), (3, 4)]
+    assert np.allclose(
+        maps[1].z,
+        done.dataset("flat", measure="gradients")["head_gradient_share"].sum("attention_component").mean("paragraph"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nll", "depth"), "plots.sweep: against='depth' is not one of size, layer, head, duplicates."),
+        (("nll", "layer"), "plots.sweep: nll has no axis 'layer'; it has paragraph."),
+        (("set_gradient_max", "layer"), "plots.sweep: 'set_gradient_max' is no variable that is measured per paragraph."),
+        (("nll", "duplicates"), "plots.sweep: the paragraphs do not tell how often they stand in training; duplicates are needed."),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_told(done, arguments, message):
+    with pytest.raises(LocalizeError) as error:
+        plots.sweep(done, *arguments)
+    assert str(error.value) == message
