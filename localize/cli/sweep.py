@@ -41,7 +41,7 @@ def sweep(
         grid, out, workers=workers, threads=threads, scheduler=scheduler, resources=_amounts(resource), retry=retry, on_line=say
     )  # fmt: skip
     print_cells(done)
-    if failed := [cell for _, cell in done.cells().iterrows() if cell["status"] == "failed"]:
+    if failed := [cell for cell in done.cells().to_dict("records") if cell["status"] == "failed"]:
         first = failed[0]
         raise LocalizeError(
             f"{len(failed)} of {len(done.cells())} cells failed; the first, {first['model']} / {first['paragraphs']} / "
@@ -57,7 +57,7 @@ def print_cells(done: "Sweep") -> None:
 
     table = Table("model", "paragraphs", "measurement", "status", "done", "seconds", title=f"Sweep {done.path}")
     last = None
-    for _, cell in done.cells().iterrows():
+    for cell in done.cells().to_dict("records"):
         pair = (cell["model"], cell["paragraphs"])
         named, last = pair if pair != last else ("", ""), pair
         count = f"{cell['done']} of {cell['of']}"

@@ -28,8 +28,10 @@ def near_duplicate_clusters(
     Source:
         Stoehr et al. 2024 leave duplicates in; at this threshold 405 of their 442 memorized paragraphs have one.
     """
-    distinct, inverse = np.unique(tokens, axis=0, return_inverse=True)
-    component = _linked(distinct, min(ngram, tokens.shape[1]), threshold)[inverse.ravel()]
+    seen: dict[bytes, int] = {}
+    inverse = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in tokens])
+    _, first = np.unique(inverse, return_index=True)
+    component = _linked(tokens[first], min(ngram, tokens.shape[1]), threshold)[inverse]
     _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
 
@@ -44,8 +46,9 @@ def _linked(
     count = len(tokens)
     gram = _ngram_numbers(tokens, ngram)
     kinds = int(gram.max()) + 1
-    pairs = np.unique(np.arange(count)[:, None] * kinds + gram)  # a paragraph with each of its distinct n-grams
-    paragraph, gram = np.divmod(pairs, kinds)
+    gram = np.sort(gram, axis=1)
+    new = np.concatenate([np.ones((count, 1), bool), np.diff(gram, axis=1) != 0], axis=1)
+    paragraph, gram = np.nonzero(new)[0], gram[new]  # a paragraph with each of its distinct n-grams
     size = np.bincount(paragraph, minlength=count)
     # An n-gram of one paragraph alone links nothing.
     shared = np.bincount(gram, minlength=kinds)[gram] > 1
@@ -65,14 +68,17 @@ def _linked(
 
 
 def _ngram_numbers(tokens: Int[np.ndarray, "paragraph position"], ngram: int) -> Int[np.ndarray, "paragraph start"]:
-    """A number for every n-gram, the same for equal ones: that of its first n - 1 tokens with the last, numbered anew."""
+    """A number for every n-gram, the same for equal ones: digits to the base of the vocabulary, numbered anew before they overflow."""
     from pandas import factorize
 
     values = int(tokens.max()) - min(0, int(tokens.min())) + 1
     shifted = tokens - min(0, int(tokens.min()))
     starts = tokens.shape[1] - ngram + 1
-    number = np.zeros((len(tokens), starts), np.int64)
-    for place in range(ngram):
-        joined = number * values + shifted[:, place : place + starts]
-        number = factorize(joined.ravel())[0].reshape(joined.shape)
-    return number
+    number, bound = shifted[:, :starts].astype(np.int64), values
+    for place in range(1, ngram):
+        if bound * values >= 2**62:
+            number = factorize(number.ravel())[0].reshape(number.shape)
+            bound = int(number.max()) + 1
+        number = number * values + shifted[:, place : place + starts]
+        bound *= values
+    return factorize(number.ravel())[0].reshape(number.shape)

@@ -109,7 +109,7 @@ def _lines(
     done: "Sweep", variable: str, kept: Sequence[str], paragraphs: str | None, select: Mapping[str, Any]
 ) -> tuple[list[Line], str]:
     """The finished cells that hold the variable, and what was chosen on other axes."""
-    cells = [row for _, row in done.cells().iterrows() if row["status"] == "finished"]
+    cells = [row for row in done.cells().to_dict("records") if row["status"] == "finished"]
     sets = list(dict.fromkeys(row["paragraphs"] for row in cells))
     if paragraphs is None and len(sets) > 1:
         raise LocalizeError(f"plots.sweep: several paragraph sets; choose paragraphs= one of {', '.join(sets)}.")
@@ -230,7 +230,7 @@ def _by_head(sheet: Sheet, lines: list[Line], variable: str, group: str | None, 
         raise LocalizeError(f"plots.sweep: group={group!r} is not one of {', '.join(names)}.")
     name = group or names[0]
     maps = [line.values[line.groups == name] for line in lines]
-    means = [np.nanmean(values, axis=0) if len(values) else np.full(values.shape[1:], np.nan) for values in maps]
+    means: list[Any] = [np.nanmean(v, axis=0) if len(v) else np.full(v.shape[1:], np.nan) for v in maps]
     limit = float(np.nanmax(np.abs(np.concatenate([m.ravel() for m in means]))))
     columns = min(3, len(lines))
     wide = (WIDTH - LEFT - 10 - GAP * (columns - 1)) / columns

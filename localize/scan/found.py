@@ -105,8 +105,9 @@ def gather(
     if texts is not None:
         table["text"] = texts
     aside = np.array([bool(reason) for reason in why], dtype=bool)
-    _write(folder / PARAGRAPHS_FILE, table[~aside].drop(columns="set_aside"), tokens[~aside])
-    _write(folder / SET_ASIDE_FILE, table[aside], tokens[aside])
+    passed, held = table.loc[~aside], table.loc[aside]
+    _write(folder / PARAGRAPHS_FILE, passed.drop(columns="set_aside"), tokens[~aside])
+    _write(folder / SET_ASIDE_FILE, held, tokens[aside])
     summary = _summary(corpus, options, parts, decoded) | {
         "found": len(kept["tokens"]),
         "distinct": len(table),
@@ -116,7 +117,7 @@ def gather(
     }
     if options.matched:
         counts = _token_counts(parts, model.vocab_size)
-        chosen = _matched(table[~aside], tokens[~aside], parts, counts, model)
+        chosen = _matched(passed, tokens[~aside], parts, counts, model)
         _write(folder / MATCHED_FILE, *chosen)
         summary["matched"] = len(chosen[0])
     plan = folder / "scan.json"
@@ -181,7 +182,7 @@ def _matched(
     first = first[once[once >= len(tokens)] - len(tokens)]
     candidates = low["tokens"][first].astype(np.int64)
     heads = table.drop_duplicates("cluster")
-    places = [table.index.get_loc(index) for index in heads.index]
+    places = np.flatnonzero(~table["cluster"].duplicated().to_numpy())
     chosen = matches(
         rarity(tokens[places], counts),
         heads["source"].tolist(),

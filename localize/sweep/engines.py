@@ -146,7 +146,7 @@ def scheduler_at(address: str) -> Iterator["Client"]:
 
 async def _greeted(address: str, patience: float) -> None:
     """Exchange greetings and hang up."""
-    from distributed.comm import connect
+    from distributed.comm.core import connect
 
     (await connect(address, timeout=patience)).abort()
 

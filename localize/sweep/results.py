@@ -44,7 +44,7 @@ class Sweep:
 
     def __init__(self, store: SweepStore):
         self.path, self._store = store.path, store
-        self._cells: list[dict[str, Any]] = list(store.root.attrs.get("cells", []))
+        self._cells: list[dict[str, Any]] = store.told("").get("cells", [])
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -69,8 +69,7 @@ class Sweep:
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS)
 
     def _row(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        group = self._store.group(cell["path"])
-        attrs = dict(group.attrs) if group is not None else {}
+        attrs = self._store.told(cell["path"])
         count = self._count(cell)
         done, failed = attrs.get("done", []), attrs.get("failed", [])
         rows = sum(last - first for first, last, *_ in done)
@@ -83,9 +82,11 @@ class Sweep:
         }  # fmt: skip
 
     def _count(self, cell: Mapping[str, Any]) -> int:
+        import zarr
+
         pair = self._store.group(_pair_path(cell))
         array = None if pair is None else pair.get("paragraph")
-        return 0 if array is None else int(array.shape[0])
+        return int(array.shape[0]) if isinstance(array, zarr.Array) else 0
 
     def dataset(
         self, model: str | None = None, paragraphs: str | None = None, measure: str | None = None

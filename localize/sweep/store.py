@@ -97,16 +97,18 @@ class SweepStore:
             return None
         return found if isinstance(found, zarr.Group) else None
 
+    def told(self, path: str) -> dict[str, Any]:
+        """What is recorded of a group, "" for the whole; nothing where it is not there."""
+        group = self.group(path) if path else self.root
+        return dict(group.attrs) if group is not None else {}
+
     def done(self, cell: "Cell") -> set[tuple[int, int]]:
         """The rows of a cell's finished units."""
-        group = self.group(cell.path)
-        return {(first, last) for first, last, *_ in group.attrs.get("done", [])} if group is not None else set()
+        return {(first, last) for first, last, *_ in self.told(cell.path).get("done", [])}
 
     def failed(self, cell: "Cell") -> set[tuple[int, int]]:
         """The rows of a cell's units that raised."""
-        group = self.group(cell.path)
-        told = group.attrs.get("failed", []) if group is not None else []
-        return {(failure["rows"][0], failure["rows"][1]) for failure in told}
+        return {(failure["rows"][0], failure["rows"][1]) for failure in self.told(cell.path).get("failed", [])}
 
     def describe(self, plan: "Plan", document: Mapping[str, Any]) -> None:
         """Tell what this sweep is asked for: the cells that `open_sweep` shows, and the grid."""
@@ -142,7 +144,7 @@ class SweepStore:
         """Write what a unit measured, then record that it is finished; or record what it raised."""
         rows = outcome.unit.rows
         group = self.root.require_group(cell.path)
-        attrs = dict(group.attrs)
+        attrs: dict[str, Any] = dict(group.attrs)
         failed = [failure for failure in attrs.get("failed", []) if tuple(failure["rows"]) != rows]
         if outcome.dataset is None:
             failed.append({"rows": list(rows), "error": outcome.error, "trace": outcome.trace, "where": outcome.where})

@@ -54,6 +54,7 @@ def test_one_width_and_one_paragraph(localize, run, tmp_path):
     assert "Paragraph p3" in figure["layout"]["annotations"][0]["text"]
 
 
+@pytest.mark.slow
 def test_several_runs_have_a_folder_each(localize, run, tmp_path):
     code, _, _ = localize("figures", run, run, "--out", tmp_path, "--format", "none", "--width", "page")
     assert code == 0

@@ -17,6 +17,13 @@ from localize.signature.signature import MemorizationSignature
 
 pytestmark = pytest.mark.usefixtures("types_unchecked")
 
+
+@pytest.fixture(params=["neo", pytest.param("gpt2", marks=pytest.mark.slow)])
+def hooked(request):
+    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
+    return request.getfixturevalue(request.param)
+
+
 PREFIX, CONTINUATION = 24, 16
 EXACT = 1e-10
 NUMBERS = (1, 3, 8, 24)

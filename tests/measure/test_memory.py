@@ -16,14 +16,15 @@ def peak(measurement, paragraphs):
     return float(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("measurement", "counts"),
     [
         ("gradients", (32, 320)),
-        pytest.param("rare_token_heads", (32, 320), marks=pytest.mark.slow),
-        pytest.param("perturb_prefix", (8, 48), marks=pytest.mark.slow),
-        pytest.param("perturb_prefix, draws", (8, 48), marks=pytest.mark.slow),
-        pytest.param("patch", (8, 48), marks=pytest.mark.slow),
+        ("rare_token_heads", (32, 320)),
+        ("perturb_prefix", (8, 48)),
+        ("perturb_prefix, draws", (8, 48)),
+        ("patch", (8, 48)),
     ],
 )
 def test_peak_memory_beyond_the_result_does_not_grow_with_paragraphs_or_draws(measurement, counts):

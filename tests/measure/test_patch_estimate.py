@@ -12,6 +12,13 @@ from localize.measure.patching import patch
 
 pytestmark = pytest.mark.usefixtures("types_unchecked")
 
+
+@pytest.fixture(params=["neo", pytest.param("gpt2", marks=pytest.mark.slow)])
+def hooked(request):
+    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
+    return request.getfixturevalue(request.param)
+
+
 PREFIX, CONTINUATION = 24, 16
 LENGTH = PREFIX + CONTINUATION
 POSITION, TARGET = 20, 29

@@ -30,7 +30,7 @@ MEASUREMENTS = (
 )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float64, marks=pytest.mark.slow), torch.bfloat16])
 def test_everything_joins_in_every_precision(make_model, paragraphs, dtype, tmp_path):
     model = make_model("gpt-neo", dtype=dtype)
     signature = lz.recall(model, paragraphs)

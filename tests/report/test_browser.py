@@ -47,7 +47,7 @@ def test_hostile_texts_stay_text_in_every_view(hostile_file, hostile, opened):
     draw_all(page)
     for box in page.locator("summary").all():
         box.click()
-    for row in range(len(hostile.signature)):
+    for row in range(10):  # every hostile text, and the first one again in another group
         page.evaluate("row => browserOf(runs()[0]).open(row, true)", row)
         for radio in page.locator(".opened input[type=radio]").all():
             radio.check()
@@ -320,7 +320,7 @@ def test_a_sampled_run_says_so_and_a_long_list_grows(small_model, make_paragraph
     assert len(names(page)) == 150
 
 
-@pytest.mark.parametrize("width", [400, 800, 1400])
+@pytest.mark.parametrize("width", [400, 1400])
 def test_nothing_is_wider_than_the_window(page_file, opened, width):
     page = opened(page_file, width=width)
     draw_all(page)

@@ -25,7 +25,10 @@ from localize.report.tables import csv_of
 from localize.report.together import shared_name
 from localize.signature.change import Change
 
-pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals"),
+    pytest.mark.usefixtures("types_unchecked"),
+]
 
 
 class Page(HTMLParser):
@@ -122,8 +125,10 @@ def test_hostile_texts_leave_no_markup_in_the_file(hostile, tmp_path):
             assert not set("<>&") & set(script), attrs
 
 
-def test_a_text_that_no_file_can_hold_is_still_shown(tmp_path, run):
-    page = Page(lz.report(run, tmp_path / "half.html", title="half \ud800 a pair"))
+def test_a_text_that_no_file_can_hold_is_still_shown(tmp_path, small_model, make_paragraphs):
+    page = Page(
+        lz.report(lz.recall(small_model, make_paragraphs()), tmp_path / "half.html", title="half \ud800 a pair")
+    )
     assert "half ⟨U+D800⟩ a pair" in (tmp_path / "half.html").read_text(encoding="utf-8")
     assert page.tables
 
@@ -346,9 +351,11 @@ def test_recall_alone_makes_a_page(small_model, make_paragraphs, tmp_path):
     assert len(page.tables["r0-groups"]) == 3
 
 
-def test_the_file_goes_into_the_first_folder_and_old_ones_are_kept_on_failure(run, tmp_path, monkeypatch):
+def test_the_file_goes_into_the_first_folder_and_old_ones_are_kept_on_failure(
+    small_model, make_paragraphs, tmp_path, monkeypatch
+):
     folder = tmp_path / "results"
-    run.signature.where(group="memorized").save(folder / SIGNATURE_FILE)
+    lz.recall(small_model, make_paragraphs()).save(folder / SIGNATURE_FILE)
     assert lz.report(folder) == folder / "report.html"
     assert lz.report(folder / SIGNATURE_FILE, tmp_path / "deep" / "page.html") == tmp_path / "deep" / "page.html"
     old = (folder / "report.html").read_bytes()

@@ -179,8 +179,8 @@ MEASURES = {
     [
         ("first half", lambda seed: (noise(seed), np.arange(60))),
         ("first half", clustered_noise),
-        ("top", lambda seed: (noise(seed), np.arange(60))),
-        ("Gini", lambda seed: (noise(seed), np.arange(60))),
+        pytest.param("top", lambda seed: (noise(seed), np.arange(60)), marks=pytest.mark.slow),
+        pytest.param("Gini", lambda seed: (noise(seed), np.arange(60)), marks=pytest.mark.slow),
         ("Gini", lambda seed: (noise(seed).repeat(2, axis=0), np.repeat(np.arange(60), 2))),
     ],
     ids=["first half", "first half, clusters", "top", "Gini", "Gini, copies"],

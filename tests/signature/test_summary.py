@@ -213,7 +213,11 @@ def test_with_a_single_draw_the_top_share_is_nan_and_the_half_is_not(make):
     assert table.loc[(HALF, "memorized"), "estimate"] == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize(("clusters", "copies"), [(40, 1), (10, 4)], ids=["no near-duplicates", "clusters of four"])
+@pytest.mark.parametrize(
+    ("clusters", "copies"),
+    [pytest.param(40, 1, marks=pytest.mark.slow), (10, 4)],
+    ids=["no near-duplicates", "clusters of four"],
+)
 def test_where_early_and_late_positions_matter_alike_the_first_half_is_seldom_significant(make, clusters, copies):
     # What a position matters to a paragraph it matters in every draw and to every near-duplicate of the paragraph.
     p_values = []
