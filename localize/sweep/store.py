@@ -4,11 +4,13 @@ A unit's numbers are written first and the unit is recorded last, by replacing o
 every moment and holds nothing that is called finished and is not.
 """
 
+import asyncio
 import json
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -136,14 +138,16 @@ class SweepStore:
         model_path, _ = pair.path.split("/")
         self.root.require_group(model_path)
         group = self.root.create_group(pair.path, overwrite=True, attributes=about)
-        for name, (dims, values) in _identity(paragraphs).items():
-            _write(group, name, dims, values, {}, len(paragraphs), slice(None), len(paragraphs))
+        count = len(paragraphs)
+        parts = [Part(name, *pair, {}, count, slice(None), count) for name, pair in _identity(paragraphs).items()]
+        _write(group, parts, fresh=True)
         group.attrs.update({"prepared": True})
 
     def write(self, cell: "Cell", outcome: "Outcome") -> None:
         """Write what a unit measured, then record that it is finished; or record what it raised."""
         rows = outcome.unit.rows
-        group = self.root.require_group(cell.path)
+        known = self.group(cell.path)
+        group, fresh = (self.root.create_group(cell.path), True) if known is None else (known, False)
         attrs: dict[str, Any] = dict(group.attrs)
         failed = [failure for failure in attrs.get("failed", []) if tuple(failure["rows"]) != rows]
         if outcome.dataset is None:
@@ -164,11 +168,13 @@ class SweepStore:
         names = [str(name) for name in dataset.variables if cell.is_recall or name not in inherited]
         if cell.is_recall:
             names = [*RECALL, "group"]
+        parts = []
         for name in names:
             variable = dataset[name].variable
             dims = tuple(map(str, variable.dims))
             at = slice(*rows) if "paragraph" in dims else slice(None)
-            _write(group, name, dims, variable.values, variable.attrs, count, at, rows[1] - rows[0])
+            parts.append(Part(name, dims, variable.values, variable.attrs, count, at, rows[1] - rows[0]))
+        _write(group, parts, fresh=fresh)
         done = sorted([*attrs.get("done", []), [*rows, round(outcome.seconds, 3), outcome.where]])
         calls = attrs.get("calls") or dataset.attrs["calls"]
         coords = sorted(name for name in names if name in dataset.coords)
@@ -193,28 +199,56 @@ def _identity(paragraphs: "Paragraphs") -> dict[str, tuple[tuple[str, ...], np.n
     return found
 
 
-def _write(
-    group: "zarr.Group",
-    name: str,
-    dims: tuple[str, ...],
-    values: np.ndarray,
-    attrs: Mapping[str, Any],
-    count: int,
-    rows: slice,
-    block: int,
-) -> None:
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of an array that are to be written.
+
+    Attributes:
+        name: Of the array.
+        dims: Its axes.
+        values: Of the rows.
+        attrs: Of the array, where it is made.
+        count: Paragraphs of the whole set.
+        rows: Where they go.
+        block: Paragraphs of a unit.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    values: np.ndarray
+    attrs: Mapping[str, Any]
+    count: int
+    rows: slice
+    block: int
+
+
+def _write(group: "zarr.Group", parts: Sequence[Part], *, fresh: bool) -> None:
+    """Write parts of several arrays at once; where none of them can be there, none is looked for."""
+    from zarr.core.sync import sync
+
+    async def all_parts() -> None:
+        await asyncio.gather(*(_write_part(group._async_group, part, fresh=fresh) for part in parts))
+
+    sync(all_parts())
+
+
+async def _write_part(group: Any, part: Part, *, fresh: bool) -> None:
     """Write rows of an array, which is made first where it is not there."""
+    values, dims = part.values, part.dims
     text = values.dtype.kind in "UT"
-    array = group.get(name)
+    array = None
+    if not fresh:
+        with suppress(KeyError):
+            array = await group.getitem(part.name)
     if array is None:
-        along = [count if dim == "paragraph" else size for dim, size in zip(dims, values.shape, strict=True)]
+        along = [part.count if dim == "paragraph" else size for dim, size in zip(dims, values.shape, strict=True)]
         kind = np.dtypes.StringDType() if text else values.dtype
         fill: Any = "" if text else np.nan if values.dtype.kind == "f" else -1 if values.dtype.kind == "i" else 0
-        array = group.create_array(
-            name, shape=tuple(along), dtype=kind, chunks=_chunks(dims, values, block, text), fill_value=fill,
-            dimension_names=list(dims), attributes=dict(attrs),
+        array = await group.create_array(
+            part.name, shape=tuple(along), dtype=kind, chunks=_chunks(dims, values, part.block, text), fill_value=fill,
+            dimension_names=list(dims), attributes=dict(part.attrs),
         )  # fmt: skip
-    array[rows] = values.astype(np.dtypes.StringDType()) if text else values  # type: ignore[index]
+    await array.setitem(part.rows, values.astype(np.dtypes.StringDType()) if text else values)
 
 
 def _chunks(dims: tuple[str, ...], values: np.ndarray, block: int, text: bool) -> tuple[int, ...]:
