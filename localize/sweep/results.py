@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localize.errors import LocalizeError
-from localize.sweep.store import SweepStore, read_node
+from localize.sweep.store import OF_THE_PAIR, SweepStore, read_node
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FINISHED, PARTLY, FAILED, MISSING = "finished", "partly", "failed", "missing"
 COLUMNS = ["model", "paragraphs", "measure", "status", "done", "of", "seconds", "error"]
-PAIR_COORDS = ("paragraph", "group", "cluster", "tokens", "text", "duplicates")
 
 
 def open_sweep(path: str | Path) -> "Sweep":
@@ -117,12 +116,14 @@ class Sweep:
             )
         chunks = {} if find_spec("dask") else None
         pair = read_node(self._store, _pair_path(cell), chunks)
-        pair = _fixed_width(pair.set_coords([name for name in PAIR_COORDS if name in pair]), ("paragraph", "group"))
+        pair = _fixed_width(pair.set_coords([name for name in OF_THE_PAIR if name in pair]), ("paragraph", "group"))
         found = pair
         if cell["path"] != _pair_path(cell):
             own = read_node(self._store, cell["path"], chunks)
             own = own.set_coords([name for name in own.attrs["coords"] if name in own])
             found = pair.assign({name: own[name] for name in own.data_vars}).assign_coords(own.coords)
+        used = {"paragraph", "position"} | {dim for name in found.data_vars for dim in found[name].dims}
+        found = found.drop_vars([name for name in found.coords if not set(found[name].dims) <= used])
         kept = ("model", "paragraphs")
         found.attrs = {name: pair.attrs[name] for name in kept} | {"calls": group.attrs["calls"]}
         return found

@@ -62,7 +62,7 @@ def run_sweep(
     say = on_line or (lambda line: None)
     bench = Bench()
     with writing(out) as store:
-        plan = make_plan(asked, bench, lambda pair, model, paragraphs: store.prepare(pair, paragraphs))
+        plan = make_plan(asked, bench, store.prepare)
         store.describe(plan, asked.document)
         missing = missing_units(store, plan, retry=retry)
         total = sum(1 for cell in plan.cells for _ in cell.units())

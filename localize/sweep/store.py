@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
 from localize.errors import LocalizeError, first_line
 from localize.storage import only_writer, told_of_full_disk
 from localize.sweep.bench import RECALL
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import xarray as xr
     import zarr
 
+    from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.sweep.bench import Outcome
     from localize.sweep.plan import Cell, Pair, Plan
@@ -34,6 +36,12 @@ FORMAT = 1
 MARK = "localize_sweep"
 CHUNK_BYTES = 2**25
 """At most so many bytes a chunk, where a unit's rows can be divided."""
+
+OF_THE_PAIR = (
+    "paragraph", "group", "cluster", "tokens", "text", "duplicates", "position", "continuation_position", "layer", "head", "window",
+    "component", "attention_component", "prefix_position",
+)  # fmt: skip
+"""Coordinates that the cells of a pair have in common; they stand in its group."""
 
 BEAT, STALE = 20.0, 120.0
 """Seconds after which a lease on an object store is renewed, and after which it counts as left behind."""
@@ -118,8 +126,8 @@ class SweepStore:
             {"cells": [cell.about() for cell in plan.cells], "grid": json.dumps(document, default=str)}
         )
 
-    def prepare(self, pair: "Pair", paragraphs: "Paragraphs") -> None:
-        """Write who the paragraphs are; recall is filled in by its units."""
+    def prepare(self, pair: "Pair", model: "HookedModel", paragraphs: "Paragraphs") -> None:
+        """Write who the paragraphs are, and the axes that all cells share; recall is filled in by its units."""
         there = self.group(pair.path)
         if there is not None and there.attrs.get("prepared"):
             return
@@ -139,7 +147,8 @@ class SweepStore:
         self.root.require_group(model_path)
         group = self.root.create_group(pair.path, overwrite=True, attributes=about)
         count = len(paragraphs)
-        parts = [Part(name, *pair, {}, count, slice(None), count) for name, pair in _identity(paragraphs).items()]
+        coords = _identity(paragraphs) | _axes(model, paragraphs)
+        parts = [Part(name, *held, {}, count, slice(None), count) for name, held in coords.items()]
         _write(group, parts, fresh=True)
         group.attrs.update({"prepared": True})
 
@@ -155,19 +164,9 @@ class SweepStore:
             group.attrs.update({"cell": cell.about(), "failed": failed})
             return
         dataset, count = outcome.dataset, outcome.unit.count
-        inherited = {
-            "paragraph",
-            "group",
-            "cluster",
-            "tokens",
-            "text",
-            "duplicates",
-            "position",
-            "continuation_position",
-        }
-        names = [str(name) for name in dataset.variables if cell.is_recall or name not in inherited]
-        if cell.is_recall:
-            names = [*RECALL, "group"]
+        names = [*RECALL, "group"]
+        if not cell.is_recall:
+            names = [str(name) for name in dataset.variables if name not in OF_THE_PAIR]
         parts = []
         for name in names:
             variable = dataset[name].variable
@@ -180,6 +179,17 @@ class SweepStore:
         coords = sorted(name for name in names if name in dataset.coords)
         told = {"cell": cell.about(), "calls": calls, "coords": coords, "failed": failed, "done": done}
         group.attrs.update(told)
+
+
+def _axes(model: "HookedModel", paragraphs: "Paragraphs") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Coordinates of a model that are the same in every cell."""
+    layers = range(model.n_layers)
+    along = {
+        "layer": np.array(layers), "head": np.arange(model.n_heads), "component": np.array(COMPONENTS),
+        "attention_component": np.array(ATTENTION_COMPONENTS), "prefix_position": np.arange(paragraphs.prefix_length),
+    }  # fmt: skip
+    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {name: ((name,), values) for name, values in along.items()}
+    return found | {"window": (("layer",), np.array([model.window(layer) or 0 for layer in layers]))}
 
 
 def _identity(paragraphs: "Paragraphs") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
