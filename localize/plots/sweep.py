@@ -77,7 +77,7 @@ def sweep(
             per cell; as a share of the depth where models differ in it. "head": a map of layers and heads per cell. "duplicates": a
             line per cell.
         paragraphs: Which set, where there are several.
-        group: For "head": whose mean; the first group if left out.
+        group: For "head": whose mean; that of all paragraphs if left out.
         select: Labels on other axes, `{"query": "continuation"}`; the first label if left out, which the note tells.
         seed: Of the bootstrap.
 
@@ -170,22 +170,31 @@ def _groups(line: Line) -> list[Group]:
 
 
 def _by_size(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: int) -> Px:
-    lines = sorted(lines, key=lambda line: line.size)
-    sizes = np.array([line.size for line in lines], dtype=np.float64)
+    sizes = [line.size for line in lines]
+    apart = len(set(sizes)) == len(sizes)
+    lines = sorted(lines, key=lambda line: line.size) if apart else lines
+    at = np.array([line.size for line in lines] if apart else range(len(lines)), dtype=np.float64)
     box = Box(LEFT, TITLE + NOTE, WIDTH - LEFT - 10, HEIGHT)
     x: dict[str, Any] = {"title": {"text": "parameters"}}
-    if sizes.max() >= 2 * sizes.min():
+    if not apart:
+        x = {
+            "title": {"text": "model"},
+            "tickvals": at,
+            "ticktext": [line.words for line in lines],
+            "range": [-0.5, len(lines) - 0.5],
+        }
+    elif at.max() >= 2 * at.min():
         x |= {"type": "log", "dtick": "D2"}
-    panel = sheet.panel(
-        box, f"{REGISTRY[variable].label} by size of the model", _told("mean of each group", note), x=x,
-        y={"title": {"text": variable_words(variable)}},
-    )  # fmt: skip
-    together = [float(np.nanmean(line.values)) for line in lines]
-    panel.null_line(sizes, together, TOGETHER)
+    title = f"{_capital(variable)} by {'size of the model' if apart else 'model'}"
+    y = {"title": {"text": variable_words(variable)}}
+    panel = sheet.panel(box, title, _told("mean of each group", note), x=x, y=y)
+    panel.null_line(at, [float(np.nanmean(line.values)) for line in lines], TOGETHER)
     for name in ordered_groups([g for line in lines for g in line.groups.tolist()]):
-        there = [(line, group) for line in lines for group in _groups(line) if group.name == name]
-        interval = _stacked([group.interval(line.values, seed) for line, group in there])
-        panel.curve(np.array([line.size for line, _ in there], np.float64), interval, there[-1][1], markers=True)
+        there = [
+            (place, line, g) for place, line in zip(at, lines, strict=True) for g in _groups(line) if g.name == name
+        ]
+        interval = _stacked([group.interval(line.values, seed) for _, line, group in there])
+        panel.curve(np.array([place for place, *_ in there]), interval, there[-1][2], markers=True)
     return box.bottom + UNDER
 
 
@@ -199,7 +208,10 @@ def _by_layer(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: i
     for number, name in enumerate(names):
         box = Box(LEFT + number * (wide + GAP), TITLE + NOTE, wide, HEIGHT)
         title = {"text": variable_words(variable) if number == 0 else ""}
-        x = {"title": {"text": "depth (% of layers below)" if relative else "layer"}, "nticks": 7}
+        x = {
+            "title": {"text": "depth (% of layers below)" if relative else "layer"},
+            "dtick": 25 if relative else max(1, max(depths) // 8),
+        }
         panel = sheet.panel(
             box, plain(name), note if number == 0 else "", x=x, y={"title": title, "rangemode": "tozero"}
         )
@@ -228,10 +240,10 @@ def _by_head(sheet: Sheet, lines: list[Line], variable: str, group: str | None, 
     names = ordered_groups([g for line in lines for g in line.groups.tolist()])
     if group is not None and group not in names:
         raise LocalizeError(f"plots.sweep: group={group!r} is not one of {', '.join(names)}.")
-    name = group or names[0]
-    maps = [line.values[line.groups == name] for line in lines]
+    maps = [line.values if group is None else line.values[line.groups == group] for line in lines]
     means: list[Any] = [np.nanmean(v, axis=0) if len(v) else np.full(v.shape[1:], np.nan) for v in maps]
     limit = float(np.nanmax(np.abs(np.concatenate([m.ravel() for m in means]))))
+    whose = _told("mean of all paragraphs" if group is None else f"mean of {plain(group)}", note)
     columns = min(3, len(lines))
     wide = (WIDTH - LEFT - 10 - GAP * (columns - 1)) / columns
     colours = (
@@ -245,11 +257,11 @@ def _by_head(sheet: Sheet, lines: list[Line], variable: str, group: str | None, 
         row, column = divmod(number, columns)
         top = row * (TITLE + NOTE + HEIGHT + UNDER)
         box = Box(LEFT + column * (wide + GAP), top + TITLE + NOTE, wide, HEIGHT)
-        x = {"title": {"text": "head"}, "dtick": max(1, mean.shape[1] // 8)}
-        y = {"title": {"text": "layer" if column == 0 else ""}, "dtick": max(1, mean.shape[0] // 12)}
-        panel = sheet.panel(
-            box, line.words, _told(f"mean of {plain(name)}", note) if number == 0 else "", x=x, y=y, grid=False
-        )
+        shape, none = mean.shape, np.isnan(mean).all()
+        x: dict[str, Any] = {"title": {"text": "head"}, "dtick": max(1, shape[1] // 8), "range": [-0.5, shape[1] - 0.5]}
+        y: dict[str, Any] = {"title": {"text": "layer" if column == 0 else ""}, "dtick": max(1, shape[0] // 12)}
+        told = "no paragraphs of this group" if none else whose if number == 0 else ""
+        panel = sheet.panel(box, line.words, told, x=x, y=y | {"range": [-0.5, shape[0] - 0.5]}, grid=False)
         heat = go.Heatmap(z=mean, coloraxis="coloraxis", hovertemplate="L%{y}.H%{x}: %{z:.3g}<extra></extra>")
         panel.add(heat, "mean")
         bottom = box.bottom + UNDER
@@ -273,7 +285,7 @@ def _by_duplicates(sheet: Sheet, lines: list[Line], variable: str, note: str, se
         "range": [-0.5, len(copies) - 0.5],
     }  # fmt: skip
     panel = sheet.panel(
-        box, f"{REGISTRY[variable].label} by copies in training", _told("mean of the paragraphs with as many copies", note), x=x,
+        box, f"{_capital(variable)} by copies in training", _told("mean of the paragraphs with as many copies", note), x=x,
         y={"title": {"text": variable_words(variable)}},
     )  # fmt: skip
     everyone = np.concatenate([line.values for line in lines])
@@ -292,6 +304,12 @@ def _stacked(intervals: list[Interval]) -> Interval:
 def _signed(variable: str) -> bool:
     low = REGISTRY[variable].low
     return low is None or low < 0
+
+
+def _capital(variable: str) -> str:
+    """Its label as a title starts."""
+    label = REGISTRY[variable].label
+    return label[0].upper() + label[1:]
 
 
 def _told(first: str, note: str) -> str:

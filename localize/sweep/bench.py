@@ -76,7 +76,7 @@ class Bench:
         self._asked: ModelAsked | None = None
         self._model: HookedModel | None = None
         self._weights_hash = ""
-        self._sets: dict[str, Paragraphs] = {}
+        self._sets: dict[str, tuple[Paragraphs, str]] = {}
         self._own: tuple[str, Paragraphs] | None = None
 
     def model(self, asked: "ModelAsked") -> "tuple[HookedModel, str]":
@@ -92,8 +92,8 @@ class Bench:
             self._asked, self._weights_hash = asked, self._model.weights_hash()
         return self._model, self._weights_hash
 
-    def paragraphs(self, asked: "SetAsked") -> "Paragraphs":
-        """The paragraphs, read with the tokenizer of the model that is loaded."""
+    def paragraphs(self, asked: "SetAsked") -> "tuple[Paragraphs, str]":
+        """The paragraphs, read with the tokenizer of the model that is loaded, and their hash; see `set_hash`."""
         from localize.paragraphs.readers import load_paragraphs
 
         if (key := repr(asked)) not in self._sets:
@@ -104,7 +104,8 @@ class Bench:
             if asked.sample is not None and asked.sample < len(read):
                 read = read[[place * len(read) // asked.sample for place in range(asked.sample)]]
             read.check_fits(self._model)
-            self._sets[key] = read.with_em_bins(asked.em_bins) if asked.em_bins else read
+            read = read.with_em_bins(asked.em_bins) if asked.em_bins else read
+            self._sets[key] = read, set_hash(read)
         return self._sets[key]
 
     def measure(self, unit: Unit) -> "xr.Dataset":
@@ -118,8 +119,8 @@ class Bench:
             self._asked = None  # a worker that outlives a sweep meets files that have changed since
         model, weights_hash = self.model(unit.model)
         self._check("weights", weights_hash, unit.weights_hash)
-        paragraphs = self.paragraphs(unit.paragraphs)
-        self._check("paragraphs", set_hash(paragraphs), unit.data_hash)
+        paragraphs, data_hash = self.paragraphs(unit.paragraphs)
+        self._check("paragraphs", data_hash, unit.data_hash)
         if unit.rows != (0, unit.count):
             paragraphs = paragraphs[slice(*unit.rows)]
         elif unit.measure.options.get("continuation") == OWN:
@@ -133,7 +134,7 @@ class Bench:
         if self._asked != unit.model:
             return False
         known = self._sets.get(repr(unit.paragraphs))
-        return self._weights_hash != unit.weights_hash or (known is not None and set_hash(known) != unit.data_hash)
+        return self._weights_hash != unit.weights_hash or (known is not None and known[1] != unit.data_hash)
 
     def _continued(self, asked: "SetAsked", paragraphs: "Paragraphs") -> "Paragraphs":
         """With the model's own continuations, decoded once for all measurements that ask for them."""

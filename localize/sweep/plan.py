@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from localize.errors import InputError
 from localize.paragraphs.unigrams import counts_hash
-from localize.sweep.bench import Bench, Unit, set_hash
+from localize.sweep.bench import Bench, Unit
 from localize.sweep.code import code_hash, module_of
 from localize.sweep.cost import forward_passes
 from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
@@ -159,8 +159,8 @@ def make_plan(
         model, weights_hash = bench.model(asked)
         facts = _facts(model, weights_hash)
         for set_ in grid.sets:
-            paragraphs = bench.paragraphs(set_)
-            pair = Pair(asked, set_, facts, set_hash(paragraphs), len(paragraphs), has_counts(model))
+            paragraphs, data_hash = bench.paragraphs(set_)
+            pair = Pair(asked, set_, facts, data_hash, len(paragraphs), has_counts(model))
             for measure in grid.measures:
                 _check_block(pair, measure)
             if on_pair is not None:
