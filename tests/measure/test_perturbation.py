@@ -63,7 +63,7 @@ def test_perturbed_exact_match_is_that_of_a_decoded_run_at_every_position(hooked
             assert matched[row, draw, position] == match(of_cell[row, PREFIX:], tokens[row, PREFIX:])
 
 
-@pytest.mark.parametrize("span", [1, 3])
+@pytest.mark.parametrize("span", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_every_kind_and_span_is_that_of_a_rerun_without_cache(hooked, paragraphs, span):
     signature = lz.perturb_prefix(hooked, paragraphs, kinds=KINDS, draws=2, span=span, seed=1, batch_size=5)
     own = paragraphs.with_own_continuation(hooked).tokens

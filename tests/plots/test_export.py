@@ -97,6 +97,7 @@ def test_the_words_of_an_svg_are_text_and_nothing_comes_from_the_network(drawn):
 
 
 @needs_chrome
+@pytest.mark.slow
 def test_an_image_that_cannot_be_drawn_is_named_and_the_old_file_stays(tmp_path, recall, monkeypatch):
     (tmp_path / "recall.svg").write_text("old")
 

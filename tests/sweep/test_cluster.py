@@ -26,6 +26,7 @@ def units(grid):
     return grid
 
 
+@pytest.mark.slow
 def test_with_one_worker_killed_all_units_are_there_and_each_was_recorded_once(units, files, monkeypatch):
     from localize.sweep.engines import local_pool
     from localize.sweep.store import SweepStore
