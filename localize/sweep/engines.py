@@ -1,6 +1,8 @@
 """Who does the units of a sweep: this process, several on this machine, or a dask scheduler's workers wherever they are."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -130,12 +132,11 @@ def scheduler_at(address: str) -> Iterator["Client"]:
     Raises:
         LocalizeError: If dask.distributed is not installed, the address is none, or nobody answers in time.
     """
-    import asyncio
-
     distributed, patience = _distributed(), PATIENCE
     try:
-        # a client waits for ever for one that takes the call and says nothing
-        asyncio.run(asyncio.wait_for(_greeted(address, patience), patience))
+        # A client waits for ever for one that takes the call and says nothing. In a thread, as notebooks have a loop of their own.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _greeted(address, patience)).result()
     except (OSError, ValueError, TimeoutError) as error:
         raise LocalizeError(
             f"scheduler {address}: no answer within {patience:g} s ({first_line(error)}); is `dask scheduler` running there?"
@@ -148,7 +149,7 @@ async def _greeted(address: str, patience: float) -> None:
     """Exchange greetings and hang up."""
     from distributed.comm.core import connect
 
-    (await connect(address, timeout=patience)).abort()
+    (await asyncio.wait_for(connect(address, timeout=patience), patience)).abort()
 
 
 def _distributed() -> Any:

@@ -12,6 +12,7 @@ from localize.edit.units import unit_effects
 
 pytestmark = pytest.mark.usefixtures("types_unchecked")
 
+
 @pytest.fixture(params=["gpt-neo", pytest.param("gpt2", marks=pytest.mark.slow)])
 def family(request):
     """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""

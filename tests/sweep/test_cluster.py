@@ -1,5 +1,6 @@
 """Workers of a real scheduler: the same numbers, each unit once, also when a worker dies; a clear line when nobody answers."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -59,6 +60,12 @@ def test_a_scheduler_that_does_not_answer_is_told(units, files, monkeypatch):
         silent.listen()
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
         started = time.monotonic()
+
+        async def from_a_notebook():
+            with pytest.raises(LocalizeError, match="no answer within 0.5 s"):
+                lz.run_sweep(units, files / "s.zarr", scheduler=address)
+
+        asyncio.run(from_a_notebook())  # which has a running loop
         with pytest.raises(LocalizeError, match=rf"^scheduler {address}: no answer within 0.5 s"):
             lz.run_sweep(units, files / "s.zarr", scheduler=address)
         assert time.monotonic() - started < 60
