@@ -62,7 +62,7 @@ def test_a_scheduler_that_does_not_answer_is_told(units, files, monkeypatch):
         started = time.monotonic()
 
         async def from_a_notebook():
-            with pytest.raises(LocalizeError, match="no answer within 0.5 s"):
+            with pytest.raises(LocalizeError, match="no answer within"):
                 lz.run_sweep(units, files / "s.zarr", scheduler=address)
 
         asyncio.run(from_a_notebook())  # which has a running loop
