@@ -1,7 +1,6 @@
 """Run a sweep: plan it, do what is missing, write as it comes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,21 +83,17 @@ def missing_units(store: SweepStore, plan: Plan, *, retry: bool) -> list[tuple[U
 
 
 def _do(store: SweepStore, engine: Engine, missing: list[tuple[Unit, Cell]], say: Callable[[str], None]) -> None:
-    """Write every outcome as it comes, each while the next one is measured."""
+    """Write every outcome as it comes."""
     cell_of = {unit.words: cell for unit, cell in missing}
-    failed, last = 0, None
-    with tqdm(total=len(missing), desc="sweep", unit="unit", delay=SHOW_AFTER) as bar, ThreadPoolExecutor(1) as writer:
+    failed = 0
+    with tqdm(total=len(missing), desc="sweep", unit="unit", delay=SHOW_AFTER) as bar:
         for outcome in engine.outcomes([unit for unit, _ in missing]):
-            if last is not None:
-                last.result()  # one at a time, and what it raises is raised here
-            last = writer.submit(store.write, cell_of[outcome.unit.words], outcome)
+            store.write(cell_of[outcome.unit.words], outcome)
             if outcome.error:
                 failed += 1
                 bar.set_postfix_str(f"{failed} failed", refresh=False)
                 say(f"failed: {outcome.unit.words}: {outcome.error}")
             bar.update()
-        if last is not None:
-            last.result()
 
 
 @contextmanager
