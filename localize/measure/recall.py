@@ -128,7 +128,6 @@ def measure_recall(
     return Recall(right.cumprod(1).sum(1), nll)
 
 
-@torch.no_grad()
 def measure_tokens(
     model: HookedModel,
     tokens: Int[Tensor, "paragraph position"],
@@ -149,6 +148,7 @@ def measure_tokens(
     return right, nll
 
 
+@torch.no_grad()
 def score_tokens(
     model: HookedModel, batch: Int[Tensor, "paragraph position"], prefix_length: int
 ) -> tuple[Bool[Tensor, "paragraph continuation_position"], Float[Tensor, "paragraph continuation_position"]]:
