@@ -8,7 +8,8 @@ import typer
 from localize.cli.app import app
 from localize.cli.inputs import Continuation, Device, Dtype, Prefix, Tokenizer
 from localize.cli.words import quiet_libraries, say
-from localize.errors import InputError
+from localize.errors import InputError, first_line
+from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
 
 if TYPE_CHECKING:
     from localize.scan.found import Found
@@ -29,10 +30,10 @@ def scan(
     ] = None,
     min_distinct: Annotated[
         float, typer.Option(help="Set aside windows with a smaller share of distinct tokens.")
-    ] = 0.3,
+    ] = MIN_DISTINCT,
     max_repeated: Annotated[
         float, typer.Option(help="Set aside windows with a larger share of repeated tokens.")
-    ] = 0.8,
+    ] = MAX_REPEATED,
     keyword: Annotated[
         list[str] | None, typer.Option(help="Set aside windows with this word; may be repeated.")
     ] = None,
@@ -49,6 +50,7 @@ def scan(
 ) -> None:
     """Find what a model recites in a corpus of any size; writes DIR/paragraphs.jsonl, which `localize run` takes."""
     from localize import load_model
+    from localize.scan.found import PARAGRAPHS_FILE
     from localize.scan.scan import scan_corpus
 
     quiet_libraries()
@@ -60,7 +62,7 @@ def scan(
         count=count, text_field=text_field, batch_size=batch_size,
     )  # fmt: skip
     _print_found(found)
-    say(f"Wrote {out / 'paragraphs.jsonl'}; next: localize run {model} {out / 'paragraphs.jsonl'}")
+    say(f"Wrote {out / PARAGRAPHS_FILE}; next: localize run {model} {out / PARAGRAPHS_FILE}")
 
 
 def _corpus(given: str, split: str) -> Any:
@@ -72,8 +74,6 @@ def _corpus(given: str, split: str) -> Any:
     try:
         return load_dataset(given, split=split, streaming=True)
     except Exception as error:  # whatever the library says of a name or a connection, in one line
-        from localize.errors import first_line
-
         raise InputError(
             f"corpus {given}: no such file, and no dataset that can be streamed ({first_line(error)})."
         ) from None
@@ -84,6 +84,8 @@ def _print_found(found: "Found") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from localize.scan.found import PLAN_FILE
 
     s, length = found.summary, found.summary["asked"]["continuation"]
     counts = Table("", "count", title=f"Scan of {s['corpus']}")
@@ -108,4 +110,4 @@ def _print_found(found: "Found") -> None:
     for line in s["skipped_first"][:5]:
         say(f"  skipped {line}")
     if s["skipped"] > 5:
-        say(f"  ... and {s['skipped'] - 5} more, in {found.folder / 'scan.json'}")
+        say(f"  ... and {s['skipped'] - 5} more, in {found.folder / PLAN_FILE}")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from localize.errors import InputError, first_line
+from localize.paragraphs.readers import TEXT_FIELDS
 
 TEXT_PIECE = 2**18
 """Characters of running text that are turned into tokens together; a piece ends with a line."""
@@ -18,7 +19,6 @@ TOKEN_PIECE = 2**18
 """Tokens of a long array that are read together."""
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".npy")
-TEXT_FIELDS = ("text", "paragraph", "content")
 NOTHING = np.zeros(0, np.int64)
 
 

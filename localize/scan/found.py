@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from localize.scan.scan import Options
 
 PARAGRAPHS_FILE, SET_ASIDE_FILE, MATCHED_FILE = "paragraphs.jsonl", "set_aside.jsonl", "matched.jsonl"
+PLAN_FILE = "scan.json"
 TOLD_SKIPS = 100
 """So many lines that could not be read are told one by one; all are counted."""
 
@@ -120,7 +121,7 @@ def gather(
         chosen = _matched(passed, tokens[~aside], parts, counts, model)
         _write(folder / MATCHED_FILE, *chosen)
         summary["matched"] = len(chosen[0])
-    plan = folder / "scan.json"
+    plan = folder / PLAN_FILE
     asked = json.loads(plan.read_text(encoding="utf-8"))["asked"]
     with replacing(plan) as beside:
         beside.write_text(

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ from tqdm.auto import tqdm
 
 from localize.errors import InputError, LocalizeError
 from localize.measure.batches import SHOW_AFTER
+from localize.measure.labels import NOT_MEMORIZED_SHARE
 from localize.measure.recall import score_tokens
-from localize.scan.corpus import NOTHING, Corpus, Place
+from localize.scan.corpus import NOTHING, START, Corpus, Place
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
-from localize.scan.found import Found, gather
+from localize.scan.found import PLAN_FILE, Found, gather
 from localize.scan.occurrences import Occurrences, joined_pieces
 from localize.scan.parts import Arrays, Parts
 from localize.scan.windows import State, Unit, units
@@ -40,11 +42,6 @@ COUNTED = 2**22
 
 CANDIDATES = 64
 """Windows of each unit and source among which matches are looked for: those of smallest hash, which is a random choice."""
-
-LOW_SHARE = 0.2
-"""Largest share of the continuation that a window counted as not memorized gets right."""
-
-PLAN_FILE = "scan.json"
 
 
 @dataclass(frozen=True)
@@ -199,13 +196,14 @@ class _Scan:
             self.corpus, length=self.options.length, stride=self.options.stride, size=UNIT, vocab_size=self.model.vocab_size,
             state=state,
         )  # fmt: skip
-        done = sum(facts["windows"] for _, facts in self.windows)
-        with tqdm(initial=done, desc="windows", unit="window", unit_scale=True, delay=SHOW_AFTER) as bar:
+        count = sum(facts["windows"] for _, facts in self.windows)
+        with tqdm(initial=count, desc="windows", unit="window", unit_scale=True, delay=SHOW_AFTER) as bar:
             for unit in stream:
                 self.windows.write(number, *self._measured(unit))
                 number += 1
+                count += len(unit.tokens)
                 bar.update(len(unit.tokens))
-        if not any(facts["windows"] for _, facts in self.windows):
+        if not count:
             told = [line for _, facts in self.windows for line in facts["skipped"]]
             raise InputError(
                 f"corpus {self.corpus.name}: no window of {self.options.length} tokens in it{f' ({told[0]})' if told else ''}."
@@ -265,7 +263,7 @@ class _Scan:
 
     def _candidates(self, unit: Unit, match: Int[np.ndarray, " window"]) -> Int[np.ndarray, " candidate"]:
         """Windows that are not memorized, of each source those of smallest hash."""
-        low = np.flatnonzero(match <= LOW_SHARE * self.options.continuation)
+        low = np.flatnonzero(match <= NOT_MEMORIZED_SHARE * self.options.continuation)
         drawn = {row: hashlib.blake2b(unit.tokens[row].tobytes(), digest_size=8).digest() for row in low.tolist()}
         chosen: list[int] = []
         for source in dict.fromkeys(unit.source[row] for row in low):
@@ -273,6 +271,7 @@ class _Scan:
             chosen += ours[:CANDIDATES]
         return np.array(sorted(chosen), dtype=np.int64)
 
+    @cached_property
     def distinct(self) -> Int[np.ndarray, "window position"]:
         """The windows kept, each once, in the order of the corpus."""
         tokens = np.concatenate([arrays["kept_tokens"] for arrays, _ in self.windows])
@@ -281,7 +280,7 @@ class _Scan:
 
     def decode(self) -> None:
         """Decode every window kept from its prefix: what is reported is what is recited."""
-        tokens = self.distinct()
+        tokens = self.distinct
         prefix = self.options.prefix
         starts = range(0, len(tokens), DECODED)
         with tqdm(total=len(starts), initial=len(self.decoded), desc="decoding", unit="batch", delay=SHOW_AFTER) as bar:
@@ -294,13 +293,13 @@ class _Scan:
 
     def count_occurrences(self) -> None:
         """How often each window kept stands in the corpus, wherever it starts."""
-        number, place, carry = len(self.counted), Place(0, 0), NOTHING
+        number, place, carry = len(self.counted), START, NOTHING
         if number:
             arrays, facts = self.counted.read(number - 1)
             if facts["after"] is None:
                 return
             place, carry = Place(*facts["after"]), arrays["carry"]
-        tokens = self.distinct()
+        tokens = self.distinct
         occurrences, length = Occurrences(tokens), self.options.length
         read, last = 0, None
         with tqdm(desc="counting", unit="token", unit_scale=True, delay=SHOW_AFTER) as bar:
