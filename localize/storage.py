@@ -1,14 +1,15 @@
-"""Writing files so that a reader finds the old one or the new one, never a half."""
+"""Files: written so that a reader finds the old one or the new one, never a half; by one process at a time; read with one-line errors."""
 
 import errno
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from localize.errors import LocalizeError
+from localize.errors import InputError, LocalizeError
 
 
 @contextmanager
@@ -69,6 +70,24 @@ def told_of_full_disk(what: str, path: Any) -> Iterator[None]:
         raise LocalizeError(
             f"{what} {path}: no space left on the device; what is finished is kept. Make room and run the same command again."
         ) from error
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """A TOML document.
+
+    Args:
+        path: Its file.
+        what: What it is, for the error.
+
+    Raises:
+        InputError: If the file is missing or is no TOML.
+    """
+    if not path.is_file():
+        raise InputError(f"{what} {path}: no such file.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path}: not TOML ({error}).") from None
 
 
 def is_unicode(text: str) -> bool:

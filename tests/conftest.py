@@ -94,6 +94,15 @@ def tokenizer():
     return train_tokenizer([WORDS] * 5, 280)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Make GPT-2's half slow where a file says so: what differs between the families is tested in tests/models."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if any(params.get(mark.args[0]) == "gpt2" for mark in item.iter_markers("gpt2_is_slow")):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def types_unchecked():
     """Axes and types of arguments are not checked: for files of thousands of calls, whose types other files check."""

@@ -62,7 +62,7 @@ def read_inputs(
         sample = EMBEDDED_SAMPLE
     whole = len(read)
     if sample is not None and sample < whole:
-        read = read[[position * whole // sample for position in range(sample)]]
+        read = read.spaced(sample)
     read.check_fits(hooked)
     return hooked, read, whole
 

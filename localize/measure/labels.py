@@ -73,7 +73,6 @@ def labelled(
     """
     import xarray as xr
 
-    prefix, length = paragraphs.prefix_length, paragraphs.tokens.shape[1]
     recalled = {"exact_match": recall.exact_match, "nll": recall.token_nll.mean(1), "token_nll": recall.token_nll}
     variables = {}
     for name, values in {**recalled, **arrays}.items():
@@ -85,25 +84,10 @@ def labelled(
                 {key: plain_value(value) for key, value in call.items() if key not in CHOOSES_CELLS}
             )
         variables[name] = (schema.dims, _numpy(values), attrs)
-    coords: dict[str, Any] = {
-        "paragraph": ("paragraph", np.array(paragraphs.ids)),
-        "group": ("paragraph", groups_of(paragraphs, recall)),
-        "cluster": ("paragraph", paragraphs.clusters),
-        "tokens": (("paragraph", "position"), paragraphs.recall_tokens.numpy()),
-        "position": np.arange(length),
-        "continuation_position": np.arange(prefix, length),
-    }
-    if paragraphs.texts is not None:
-        coords["text"] = ("paragraph", np.array(paragraphs.texts))
-    if paragraphs.duplicates is not None:
-        coords["duplicates"] = ("paragraph", np.array(paragraphs.duplicates))
+    coords: dict[str, Any] = {"group": ("paragraph", groups_of(paragraphs, recall)), **paragraph_coords(paragraphs)}
     dims = {dim for dims, _, _ in variables.values() for dim in dims}
     along = {
-        "layer": np.arange(model.n_layers),
-        "head": np.arange(model.n_heads),
-        "component": np.array(COMPONENTS),
-        "attention_component": np.array(ATTENTION_COMPONENTS),
-        "prefix_position": np.arange(prefix),
+        **model_axes(model, paragraphs),
         "embedding": np.array(EMBEDDINGS),
         "bias": np.array(BIASES),
         "site": np.array(SITES),
@@ -117,9 +101,67 @@ def labelled(
     along |= {dim: np.array(labels) for dim, labels in (axes or {}).items()}
     coords |= {dim: values for dim, values in along.items() if dim in dims}
     if "layer" in dims:
-        # 0 stands for "sees everything before it", so that the axis stays whole numbers.
-        coords["window"] = ("layer", np.array([model.window(layer) or 0 for layer in range(model.n_layers)]))
+        coords["window"] = ("layer", windows(model))
     return MemorizationSignature(xr.Dataset(variables, coords, _provenance(model, paragraphs, call, continuation)))
+
+
+def paragraph_coords(paragraphs: Paragraphs) -> dict[str, tuple[str | tuple[str, ...], np.ndarray]]:
+    """Coordinates that the paragraphs bring, each with its axes; their groups follow from recall."""
+    length = paragraphs.tokens.shape[1]
+    coords: dict[str, tuple[str | tuple[str, ...], np.ndarray]] = {
+        "paragraph": ("paragraph", np.array(paragraphs.ids)),
+        "cluster": ("paragraph", paragraphs.clusters),
+        "tokens": (("paragraph", "position"), paragraphs.recall_tokens.numpy()),
+        "position": ("position", np.arange(length)),
+        "continuation_position": ("continuation_position", np.arange(paragraphs.prefix_length, length)),
+    }
+    if paragraphs.texts is not None:
+        coords["text"] = ("paragraph", np.array(paragraphs.texts))
+    if paragraphs.duplicates is not None:
+        coords["duplicates"] = ("paragraph", np.array(paragraphs.duplicates))
+    return coords
+
+
+def model_axes(model: HookedModel, paragraphs: Paragraphs) -> dict[str, np.ndarray]:
+    """Labels along the axes that a model and the split of its paragraphs determine."""
+    return {
+        "layer": np.arange(model.n_layers),
+        "head": np.arange(model.n_heads),
+        "component": np.array(COMPONENTS),
+        "attention_component": np.array(ATTENTION_COMPONENTS),
+        "prefix_position": np.arange(paragraphs.prefix_length),
+    }
+
+
+def windows(model: HookedModel) -> np.ndarray:
+    """How far each layer sees; 0 stands for "everything before it", so that the axis stays whole numbers."""
+    return np.array([model.window(layer) or 0 for layer in range(model.n_layers)])
+
+
+def model_facts(model: HookedModel, weights_hash: str) -> dict[str, Any]:
+    """What a model is, for the provenance."""
+    return {
+        "name": model.name,
+        "family": model.family,
+        "revision": model.revision,
+        "weights_hash": weights_hash,
+        "weights": model.weights,
+        "layers": model.n_layers,
+        "heads": model.n_heads,
+        "d_model": model.d_model,
+    }
+
+
+def paragraph_facts(paragraphs: Paragraphs) -> dict[str, Any]:
+    """What paragraphs are, for the provenance."""
+    return {
+        "source": paragraphs.source,
+        "data_hash": paragraphs.data_hash,
+        "prefix_length": paragraphs.prefix_length,
+        "continuation_length": paragraphs.continuation_length,
+        "continuation": paragraphs.continuation,
+        "skipped": list(paragraphs.skipped),
+    }
 
 
 def _numpy(values: Any) -> np.ndarray:
@@ -141,24 +183,8 @@ def _provenance(
 
     return {
         "schema": SCHEMA_VERSION,
-        "model": {
-            "name": model.name,
-            "family": model.family,
-            "revision": model.revision,
-            "weights_hash": model.weights_hash(),
-            "weights": model.weights,
-            "layers": model.n_layers,
-            "heads": model.n_heads,
-            "d_model": model.d_model,
-        },
-        "paragraphs": {
-            "source": paragraphs.source,
-            "data_hash": paragraphs.data_hash,
-            "prefix_length": paragraphs.prefix_length,
-            "continuation_length": paragraphs.continuation_length,
-            "continuation": paragraphs.continuation,
-            "skipped": list(paragraphs.skipped),
-        },
+        "model": model_facts(model, model.weights_hash()),
+        "paragraphs": paragraph_facts(paragraphs),
         "calls": [
             {
                 "continuation": continuation or paragraphs.continuation,

@@ -114,6 +114,10 @@ class Paragraphs:
         chosen.__dict__["clusters"] = self.clusters[rows]
         return chosen
 
+    def spaced(self, count: int) -> "Paragraphs":
+        """So many of them, evenly spaced."""
+        return self[[place * len(self) // count for place in range(count)]]
+
     @property
     def continuation_length(self) -> int:
         """How many of the positions are the continuation."""

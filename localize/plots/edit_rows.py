@@ -6,10 +6,9 @@ import numpy as np
 
 from localize.axes import FORGET, GENERAL, KEPT, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED, PARTIAL
 from localize.plots.edit_view import OWN_MATCH, RECITED, TRUE_MATCH, Edit, Table
-from localize.plots.series import whiskers
+from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, NULL, WIDTH, plain, see_through, variable_words
-from localize.statistics import Interval
 
 WORDS = {
     FORGET: "to forget", NEAR_DUPLICATE: "near duplicates of these", f"{KEPT}_{MEMORIZED}": "kept, memorized",
@@ -112,8 +111,7 @@ def _lane(
     earlier = [float(group.mean(values)) for group, values in zip(groups, before, strict=True)]
     shown = {"legendgroup": BEFORE, "legendrank": 1500, "showlegend": panel.sheet.first(BEFORE)}
     panel.add(go.Scatter(x=earlier, y=middle, mode="markers", marker=tick, name=BEFORE, **shown), "before", one)
-    found = [group.interval(values, seed) for group, values in zip(groups, after, strict=True)]
-    interval = Interval(*(np.array([float(getattr(i, end)) for i in found]) for end in ("estimate", "low", "high")))
+    interval = stacked([group.interval(values, seed) for group, values in zip(groups, after, strict=True)])
     rim = {"width": 1.8, "color": one.colour} if one.symbol.endswith("-open") else {"width": 1, "color": "white"}
     means = go.Scatter(
         x=interval.estimate, y=middle, mode="markers", error_x=whiskers(interval, one.colour), showlegend=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
+from localize.axes import ordered_groups
 from localize.errors import LocalizeError
 from localize.plots.theme import LONGEST_NAME, group_style, plain
 from localize.statistics import Interval, cluster_bootstrap, effective_clusters
@@ -59,8 +60,13 @@ class Group:
 
 def groups_of(signature: "MemorizationSignature") -> list[Group]:
     """The signature's groups in its order."""
-    dataset, names = signature.dataset, signature.groups
-    labels, clusters = dataset["group"].values.astype(str), dataset["cluster"].values
+    dataset = signature.dataset
+    return labelled_groups(dataset["group"].values.astype(str), dataset["cluster"].values)
+
+
+def labelled_groups(labels: np.ndarray, clusters: Int[np.ndarray, " paragraph"]) -> list[Group]:
+    """The groups of paragraphs with these labels, those of recall first."""
+    names = ordered_groups(labels.tolist())
     styles = {name: group_style(name, names) for name in names}
     return [Group(n, plain(n), *styles[n], labels == n, clusters[labels == n]) for n in names]
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from localize.plots.groups import Group, continuation_words, groups_of, require
-from localize.plots.series import whiskers
+from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, variable_words
 from localize.statistics import Interval, cluster_bootstrap
@@ -144,7 +144,7 @@ def by_duplicates(
     parts = [
         cluster_bootstrap(values[copies == c].astype(np.float64), clusters[copies == c], seed=seed) for c in counts
     ]
-    return counts, Interval(*(np.array([float(getattr(p, end)) for p in parts]) for end in ("estimate", "low", "high")))
+    return counts, stacked(parts)
 
 
 def _by_duplicates(

@@ -1,5 +1,6 @@
 """Lines that are not groups of paragraphs: orders of replacement, streams of a layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,11 @@ def whiskers(interval: Interval, colour: str) -> dict[str, Any]:
         "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
         "arrayminus": interval.estimate - interval.low, "color": colour, "thickness": 1.2, "width": 2,
     }  # fmt: skip
+
+
+def stacked(intervals: Sequence[Interval]) -> Interval:
+    """Several single estimates as one of arrays."""
+    return Interval(*(np.array([float(getattr(i, end)) for i in intervals]) for end in ("estimate", "low", "high")))
 
 
 def from_zero(values: Float[np.ndarray, " point"]) -> tuple[Float[np.ndarray, " point"], dict[str, Any]]:

@@ -9,13 +9,12 @@ from jaxtyping import Float
 
 from localize.axes import ordered_groups
 from localize.errors import LocalizeError
-from localize.plots.groups import Group
+from localize.plots.groups import labelled_groups
 from localize.plots.recall import by_duplicates
-from localize.plots.series import Series
+from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
-from localize.plots.theme import MAGNITUDE, SCORE, WIDTH, group_style, plain, variable_words
+from localize.plots.theme import MAGNITUDE, SCORE, WIDTH, plain, variable_words
 from localize.signature.schema import REGISTRY
-from localize.statistics import Interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -162,13 +161,6 @@ def _reduced(
     return array.transpose("paragraph", *kept).values.astype(np.float64)
 
 
-def _groups(line: Line) -> list[Group]:
-    """A line's groups, as figures show them."""
-    names = ordered_groups(line.groups.tolist())
-    styles = {name: group_style(name, names) for name in names}
-    return [Group(n, plain(n), *styles[n], line.groups == n, line.clusters[line.groups == n]) for n in names]
-
-
 def _by_size(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: int) -> Px:
     sizes = [line.size for line in lines]
     apart = len(set(sizes)) == len(sizes)
@@ -189,11 +181,14 @@ def _by_size(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: in
     y = {"title": {"text": variable_words(variable)}}
     panel = sheet.panel(box, title, _told("mean of each group", note), x=x, y=y)
     panel.null_line(at, [float(np.nanmean(line.values)) for line in lines], TOGETHER)
-    for name in ordered_groups([g for line in lines for g in line.groups.tolist()]):
-        there = [
-            (place, line, g) for place, line in zip(at, lines, strict=True) for g in _groups(line) if g.name == name
-        ]
-        interval = _stacked([group.interval(line.values, seed) for _, line, group in there])
+    parted = [
+        (place, line, group)
+        for place, line in zip(at, lines, strict=True)
+        for group in labelled_groups(line.groups, line.clusters)
+    ]
+    for name in ordered_groups(group.name for *_, group in parted):
+        there = [part for part in parted if part[2].name == name]
+        interval = stacked([group.interval(line.values, seed) for _, line, group in there])
         panel.curve(np.array([place for place, *_ in there]), interval, there[-1][2], markers=True)
     return box.bottom + UNDER
 
@@ -219,7 +214,7 @@ def _by_layer(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: i
             depth = depths.copy().pop()
             panel.null_line([0, depth - 1], [np.nansum(lines[0].values[0]) / depth] * 2, EVEN)
         for place, line in enumerate(lines):
-            own = next((group for group in _groups(line) if group.name == name), None)
+            own = next((group for group in labelled_groups(line.groups, line.clusters) if group.name == name), None)
             if own is None:
                 continue
             layers = np.arange(line.values.shape[1], dtype=np.float64)
@@ -293,12 +288,10 @@ def _by_duplicates(sheet: Sheet, lines: list[Line], variable: str, note: str, se
     for place, line in enumerate(lines):
         assert line.duplicates is not None
         counts, interval = by_duplicates(line.values, line.duplicates, line.clusters, seed)
-        Series.of(line.words, place).draw(panel, np.searchsorted(copies, counts), interval, _groups(line)[0])
+        Series.of(line.words, place).draw(
+            panel, np.searchsorted(copies, counts), interval, labelled_groups(line.groups, line.clusters)[0]
+        )
     return box.bottom + UNDER
-
-
-def _stacked(intervals: list[Interval]) -> Interval:
-    return Interval(*(np.array([float(getattr(i, end)) for i in intervals]) for end in ("estimate", "low", "high")))
 
 
 def _signed(variable: str) -> bool:

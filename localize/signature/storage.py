@@ -1,6 +1,7 @@
 """A dataset as one zipped Zarr file."""
 
 import zipfile
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,6 @@ def load(path: Path) -> "xr.Dataset":
     """
     if not path.is_file():
         raise SignatureError(f"signature {path}: no such file.")
-    import numpy as np
     import xarray as xr
     from zarr.storage import ZipStore
 
@@ -53,11 +53,19 @@ def load(path: Path) -> "xr.Dataset":
             dataset = xr.open_zarr(store, consolidated=False, chunks=None).load()
         finally:
             store.close()
-        for name, variable in dataset.variables.items():
-            if variable.dtype.kind == "T":
-                dataset[name] = (variable.dims, np.array(variable.values.tolist(), dtype=str), variable.attrs)
-        return dataset
+        return fixed_width(dataset)
     except SignatureError:
         raise
     except Exception as error:  # a damaged store raises whatever its innermost reader does
         raise SignatureError(f"signature {path}: not a readable .zarr.zip ({first_line(error)}).") from error
+
+
+def fixed_width(dataset: "xr.Dataset", names: Sequence[Hashable] | None = None) -> "xr.Dataset":
+    """The dataset with its texts (those of some variables) as NumPy's plain strings, which everything takes; loads them."""
+    import numpy as np
+
+    for name in list(dataset.variables) if names is None else names:
+        variable = dataset.variables[name]
+        if variable.dtype.kind == "T":
+            dataset[name] = (variable.dims, np.array(variable.values.tolist(), dtype=str), variable.attrs)
+    return dataset

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from localize.axes import OWN
 from localize.errors import LocalizeError, first_line
 from localize.sweep.code import code_hash, module_of
 
@@ -102,7 +101,7 @@ class Bench:
                 asked.source, self._model, prefix_length=asked.prefix, continuation_length=asked.continuation, limit=asked.limit
             )  # fmt: skip
             if asked.sample is not None and asked.sample < len(read):
-                read = read[[place * len(read) // asked.sample for place in range(asked.sample)]]
+                read = read.spaced(asked.sample)
             read.check_fits(self._model)
             read = read.with_em_bins(asked.em_bins) if asked.em_bins else read
             self._sets[key] = read, set_hash(read)
@@ -123,7 +122,7 @@ class Bench:
         self._check("paragraphs", data_hash, unit.data_hash)
         if unit.rows != (0, unit.count):
             paragraphs = paragraphs[slice(*unit.rows)]
-        elif unit.measure.options.get("continuation") == OWN:
+        elif unit.measure.measurement.of_own(unit.measure.options):
             paragraphs = self._continued(unit.paragraphs, paragraphs)
         signature = unit.measure.measurement.call()(model, paragraphs, **unit.measure.options)
         dataset = signature.dataset

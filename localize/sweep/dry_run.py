@@ -64,10 +64,10 @@ def dry_run(grid: str | Path | Mapping[str, Any] | Grid, out: str | Path) -> lis
             measure_recall(model, few, paragraphs.prefix_length, show=False)
         rates[pair.path] = (perf_counter() - started) / len(few)
 
-    plan = make_plan(grid if isinstance(grid, Grid) else read_grid(grid), Bench(), time_pass)
+    cells = make_plan(grid if isinstance(grid, Grid) else read_grid(grid), Bench(), time_pass)
     store = _store(out)
     rows = []
-    for cell in plan.cells:
+    for cell in cells:
         units = list(cell.units())
         done = store.done(cell) if store is not None else set()
         missing = [unit for unit in units if unit.rows not in done]

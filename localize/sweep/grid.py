@@ -1,7 +1,6 @@
 """What a sweep is asked for: models x checkpoints x paragraph sets x measurements x their options, from a TOML file or a mapping."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -10,6 +9,7 @@ from typing import Any
 
 from localize.axes import RAW
 from localize.errors import InputError
+from localize.storage import read_toml
 from localize.sweep.measurements import MEASUREMENTS, Measurement, check_keys
 
 SECTIONS = ("model", "paragraphs", "measure")
@@ -106,17 +106,11 @@ def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
         InputError: If the file is missing or is no TOML, the grid is empty, or a key or measurement is unknown (it names the
             nearest), or two entries have one name.
     """
-    where, folder, document = "grid", None, source
-    if not isinstance(source, Mapping):
+    if isinstance(source, Mapping):
+        where, folder, document = "grid", None, source
+    else:
         path = Path(source)
-        where, folder = f"grid {path}", path.resolve().parent
-        if not path.is_file():
-            raise InputError(f"{where}: no such file.")
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{where}: not TOML ({error}).") from None
-    assert isinstance(document, Mapping)
+        where, folder, document = f"grid {path}", path.resolve().parent, read_toml(path, "grid")
     check_keys(document, dict.fromkeys(SECTIONS), where)
     if not document.get("measure"):
         raise InputError(f"{where}: empty; at least one [[measure]] is needed, of {', '.join(MEASUREMENTS)}.")

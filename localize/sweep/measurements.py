@@ -5,13 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localize.axes import OWN
 from localize.errors import InputError
-
-if TYPE_CHECKING:
-    from localize.models.hooks import HookedModel
+from localize.measure.labels import plain_value
 
 
 def _always(options: Mapping[str, Any], has_counts: bool) -> bool:
@@ -58,7 +56,9 @@ class Measurement:
     def defaults(self) -> dict[str, Any]:
         """Its options and their defaults; those that a file cannot hold are left out."""
         parameters = inspect.signature(self.call()).parameters.values()
-        return {p.name: _plain(p.default) for p in parameters if p.default is not p.empty and p.name not in OBJECTS}
+        return {
+            p.name: plain_value(p.default) for p in parameters if p.default is not p.empty and p.name not in OBJECTS
+        }
 
     def checked(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All options, those given in place of the defaults.
@@ -68,7 +68,7 @@ class Measurement:
         """
         known = self.defaults()
         check_keys(given, known, f"{where}: {self.name}")
-        return known | {name: _plain(value) for name, value in given.items()}
+        return known | {name: plain_value(value) for name, value in given.items()}
 
     def of_own(self, options: Mapping[str, Any]) -> bool:
         """Whether it asks for the continuation that the model says itself."""
@@ -106,13 +106,3 @@ def check_keys(given: Mapping[str, Any], known: Mapping[str, Any], where: str) -
             near = get_close_matches(str(key), [str(k) for k in known], n=1, cutoff=0.0)
             meant = f"; did you mean {near[0]!r}? " if near else "; "
             raise InputError(f"{where} has no {key!r}{meant}Allowed: {', '.join(map(str, known)) or 'nothing'}.")
-
-
-def has_counts(model: "HookedModel") -> bool:
-    """Whether the checkpoint tells how often each token stood in its training corpus."""
-    return model.unigram_counts is not None
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as the lists that files hold."""
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

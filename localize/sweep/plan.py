@@ -3,17 +3,18 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from localize.errors import InputError
+from localize.measure.labels import model_facts
 from localize.paragraphs.unigrams import counts_hash
 from localize.sweep.bench import Bench, Unit
 from localize.sweep.code import code_hash, module_of
 from localize.sweep.cost import forward_passes
 from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
-from localize.sweep.measurements import MEASUREMENTS, has_counts
+from localize.sweep.measurements import MEASUREMENTS
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -33,7 +34,6 @@ class Pair:
         facts: What the model is: hash of its weights, layers, heads, parameters, ....
         data_hash: See `set_hash`.
         count: Number of paragraphs.
-        counted: Whether the model tells how often each token stood in its corpus.
     """
 
     model: ModelAsked
@@ -41,7 +41,6 @@ class Pair:
     facts: dict[str, Any]
     data_hash: str
     count: int
-    counted: bool
 
     @property
     def path(self) -> str:
@@ -131,17 +130,9 @@ class Cell:
         }
 
 
-@dataclass
-class Plan:
-    """All cells, the pairs they belong to, and how long a paragraph's forward pass took in each pair, where it was timed."""
-
-    cells: list[Cell] = field(default_factory=list)
-    pairs: list[Pair] = field(default_factory=list)
-
-
 def make_plan(
     grid: Grid, bench: Bench, on_pair: "Callable[[Pair, HookedModel, Paragraphs], None] | None" = None
-) -> Plan:
+) -> list[Cell]:
     """Load each model and paragraph set once, hash them, and list what is to be measured.
 
     Args:
@@ -153,35 +144,26 @@ def make_plan(
         InputError: If a paragraph set cannot be read, or blocks are asked of a measurement that looks at the whole set.
         ModelError: If a model cannot be loaded.
     """
-    plan = Plan()
+    cells: list[Cell] = []
     recall = MeasureAsked("recall", MEASUREMENTS["recall"], MEASUREMENTS["recall"].defaults())
     for asked in grid.models:
         model, weights_hash = bench.model(asked)
         facts = _facts(model, weights_hash)
         for set_ in grid.sets:
             paragraphs, data_hash = bench.paragraphs(set_)
-            pair = Pair(asked, set_, facts, data_hash, len(paragraphs), has_counts(model))
+            pair = Pair(asked, set_, facts, data_hash, len(paragraphs))
             for measure in grid.measures:
                 _check_block(pair, measure)
             if on_pair is not None:
                 on_pair(pair, model, paragraphs)
-            plan.pairs.append(pair)
             asked_recall = [m for m in grid.measures if m.measurement.name == "recall"]
-            plan.cells.append(Cell(pair, asked_recall[0] if asked_recall else recall))
-            plan.cells += [Cell(pair, m) for m in grid.measures if m.measurement.name != "recall"]
-    return plan
+            cells.append(Cell(pair, asked_recall[0] if asked_recall else recall))
+            cells += [Cell(pair, m) for m in grid.measures if m.measurement.name != "recall"]
+    return cells
 
 
 def _facts(model: "HookedModel", weights_hash: str) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "family": model.family,
-        "revision": model.revision,
-        "weights_hash": weights_hash,
-        "weights": model.weights,
-        "layers": model.n_layers,
-        "heads": model.n_heads,
-        "d_model": model.d_model,
+    return model_facts(model, weights_hash) | {
         "parameters": sum(p.numel() for p in model.hf.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "counts_hash": None if model.unigram_counts is None else counts_hash(model.unigram_counts),
@@ -189,7 +171,9 @@ def _facts(model: "HookedModel", weights_hash: str) -> dict[str, Any]:
 
 
 def _check_block(pair: Pair, measure: MeasureAsked) -> None:
-    if measure.block is not None and not measure.measurement.alone(measure.options, pair.counted):
+    if measure.block is not None and not measure.measurement.alone(
+        measure.options, pair.facts["counts_hash"] is not None
+    ):
         raise InputError(
             f"grid: {measure.name} of {pair.model.name}: block = {measure.block}, but a paragraph's numbers depend on the other "
             f"paragraphs; blocks are allowed if: {measure.measurement.alone_if}."

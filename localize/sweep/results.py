@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from localize.errors import LocalizeError
+from localize.signature.storage import fixed_width
 from localize.sweep.store import OF_THE_PAIR, SweepStore, read_node
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class Sweep:
             )
         chunks = {} if find_spec("dask") else None
         pair = read_node(self._store, _pair_path(cell), chunks)
-        pair = _fixed_width(pair.set_coords([name for name in OF_THE_PAIR if name in pair]), ("paragraph", "group"))
+        pair = fixed_width(pair.set_coords([name for name in OF_THE_PAIR if name in pair]), ("paragraph", "group"))
         found = pair
         if cell["path"] != _pair_path(cell):
             own = read_node(self._store, cell["path"], chunks)
@@ -155,7 +154,7 @@ class Sweep:
                 )
         signature: MemorizationSignature | None = None
         for name in dict.fromkeys(["recall", *wanted]):
-            dataset = _fixed_width(self._open(self._cell(model, paragraphs, name)).load())
+            dataset = fixed_width(self._open(self._cell(model, paragraphs, name)).load())
             dataset.attrs = {"schema": SCHEMA_VERSION, **dataset.attrs}
             part = MemorizationSignature(dataset)
             signature = part if signature is None else signature | part
@@ -278,15 +277,6 @@ class Sweep:
 def _pair_path(cell: Mapping[str, Any]) -> str:
     """The group of a cell's model and paragraph set."""
     return "/".join(cell["path"].split("/")[:2])
-
-
-def _fixed_width(dataset: "xr.Dataset", names: Sequence[str] | None = None) -> "xr.Dataset":
-    """Texts as NumPy's plain strings, which everything takes; loads them."""
-    for name in dataset.variables if names is None else names:
-        variable = dataset.variables[name]
-        if variable.dtype.kind in "TO":
-            dataset[name] = (variable.dims, np.array(variable.values.tolist(), dtype=str), variable.attrs)
-    return dataset
 
 
 def _label(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Run a sweep: plan it, do what is missing, write as it comes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from localize.measure.batches import SHOW_AFTER
 from localize.sweep.bench import Bench, Unit
 from localize.sweep.engines import Engine, InProcess, OnCluster, local_pool, scheduler_at
 from localize.sweep.grid import Grid, read_grid
-from localize.sweep.plan import Cell, Plan, make_plan
+from localize.sweep.plan import Cell, make_plan
 from localize.sweep.results import Sweep, open_sweep
 from localize.sweep.store import SweepStore, writing
 
@@ -62,10 +62,10 @@ def run_sweep(
     say = on_line or (lambda line: None)
     bench = Bench()
     with writing(out) as store:
-        plan = make_plan(asked, bench, store.prepare)
-        store.describe(plan, asked.document)
-        missing = missing_units(store, plan, retry=retry)
-        total = sum(1 for cell in plan.cells for _ in cell.units())
+        cells = make_plan(asked, bench, store.prepare)
+        store.describe(cells, asked.document)
+        missing = missing_units(store, cells, retry=retry)
+        total = sum(1 for cell in cells for _ in cell.units())
         say(f"{total - len(missing)} of {total} units are there; {len(missing)} to do.")
         if missing:
             with _engine(bench, workers, threads, scheduler, resources) as engine:
@@ -73,10 +73,10 @@ def run_sweep(
     return open_sweep(out)
 
 
-def missing_units(store: SweepStore, plan: Plan, *, retry: bool) -> list[tuple[Unit, Cell]]:
+def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> list[tuple[Unit, Cell]]:
     """What is not finished, in the plan's order; what failed only on request."""
     missing = []
-    for cell in plan.cells:
+    for cell in cells:
         there = store.done(cell) | (set() if retry else store.failed(cell))
         missing += [(unit, cell) for unit in cell.units() if unit.rows not in there]
     return missing

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
 from localize.errors import LocalizeError, first_line
+from localize.measure.labels import model_axes, paragraph_coords, paragraph_facts, windows
 from localize.storage import only_writer, told_of_full_disk
 from localize.sweep.bench import RECALL
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.sweep.bench import Outcome
-    from localize.sweep.plan import Cell, Pair, Plan
+    from localize.sweep.plan import Cell, Pair
 
 FORMAT = 1
 MARK = "localize_sweep"
@@ -91,8 +91,7 @@ class SweepStore:
             if place.is_file() or (place.is_dir() and any(place.iterdir())):
                 raise LocalizeError(f"sweep {self.path}: something else is there; a new or a sweep's folder is needed.")
         mark = {MARK: {"format": FORMAT, "version": __version__}}
-        with told_of_full_disk("sweep", self.path):
-            return zarr.create_group(self.path, zarr_format=3, attributes=mark)
+        return zarr.create_group(self.path, zarr_format=3, attributes=mark)
 
     def _absent(self) -> "zarr.Group":
         raise LocalizeError(f"sweep {self.path}: no sweep is there.")
@@ -120,11 +119,9 @@ class SweepStore:
         """The rows of a cell's units that raised."""
         return {(failure["rows"][0], failure["rows"][1]) for failure in self.told(cell.path).get("failed", [])}
 
-    def describe(self, plan: "Plan", document: Mapping[str, Any]) -> None:
+    def describe(self, cells: "Sequence[Cell]", document: Mapping[str, Any]) -> None:
         """Tell what this sweep is asked for: the cells that `open_sweep` shows, and the grid."""
-        self.root.attrs.update(
-            {"cells": [cell.about() for cell in plan.cells], "grid": json.dumps(document, default=str)}
-        )
+        self.root.attrs.update({"cells": [cell.about() for cell in cells], "grid": json.dumps(document, default=str)})
 
     def prepare(self, pair: "Pair", model: "HookedModel", paragraphs: "Paragraphs") -> None:
         """Write who the paragraphs are, and the axes that all cells share; recall is filled in by its units."""
@@ -133,22 +130,19 @@ class SweepStore:
             return
         about = {
             "model": pair.facts,
-            "paragraphs": {
-                "source": paragraphs.source,
-                "data_hash": paragraphs.data_hash,
-                "prefix_length": paragraphs.prefix_length,
-                "continuation_length": paragraphs.continuation_length,
-                "continuation": paragraphs.continuation,
-                "skipped": list(paragraphs.skipped),
-            },
+            "paragraphs": paragraph_facts(paragraphs),
             "prepared": False,
         }
         model_path, _ = pair.path.split("/")
         self.root.require_group(model_path)
         group = self.root.create_group(pair.path, overwrite=True, attributes=about)
         count = len(paragraphs)
-        coords = _identity(paragraphs) | _axes(model, paragraphs)
-        parts = [Part(name, *held, {}, count, slice(None), count) for name, held in coords.items()]
+        axes = {name: (name, values) for name, values in model_axes(model, paragraphs).items()}
+        coords = {**paragraph_coords(paragraphs), **axes, "window": ("layer", windows(model))}
+        parts = [
+            Part(name, (dims,) if isinstance(dims, str) else dims, values, {}, count, slice(None), count)
+            for name, (dims, values) in coords.items()
+        ]
         _write(group, parts, fresh=True)
         group.attrs.update({"prepared": True})
 
@@ -179,34 +173,6 @@ class SweepStore:
         coords = sorted(name for name in names if name in dataset.coords)
         told = {"cell": cell.about(), "calls": calls, "coords": coords, "failed": failed, "done": done}
         group.attrs.update(told)
-
-
-def _axes(model: "HookedModel", paragraphs: "Paragraphs") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Coordinates of a model that are the same in every cell."""
-    layers = range(model.n_layers)
-    along = {
-        "layer": np.array(layers), "head": np.arange(model.n_heads), "component": np.array(COMPONENTS),
-        "attention_component": np.array(ATTENTION_COMPONENTS), "prefix_position": np.arange(paragraphs.prefix_length),
-    }  # fmt: skip
-    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {name: ((name,), values) for name, values in along.items()}
-    return found | {"window": (("layer",), np.array([model.window(layer) or 0 for layer in layers]))}
-
-
-def _identity(paragraphs: "Paragraphs") -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Coordinates that the paragraphs bring; their groups follow from recall."""
-    length = paragraphs.tokens.shape[1]
-    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        "paragraph": (("paragraph",), np.array(paragraphs.ids)),
-        "cluster": (("paragraph",), paragraphs.clusters),
-        "tokens": (("paragraph", "position"), paragraphs.recall_tokens.numpy()),
-        "position": (("position",), np.arange(length)),
-        "continuation_position": (("continuation_position",), np.arange(paragraphs.prefix_length, length)),
-    }
-    if paragraphs.texts is not None:
-        found["text"] = (("paragraph",), np.array(paragraphs.texts))
-    if paragraphs.duplicates is not None:
-        found["duplicates"] = (("paragraph",), np.array(paragraphs.duplicates))
-    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,17 +290,11 @@ def _lease(url: str) -> Iterator[None]:
         files.rm_file(key)
 
 
-@contextmanager
-def quiet_about_partial_files() -> Iterator[None]:
-    """A file that is being written beside its place is no part of a Zarr hierarchy, and no news."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
-        yield
-
-
 def read_node(store: SweepStore, path: str, chunks: Any) -> "xr.Dataset":
     """One group as a dataset that reads its values when they are asked for."""
     import xarray as xr
 
-    with quiet_about_partial_files():
+    with warnings.catch_warnings():
+        # A file that is being written beside its place is no part of the hierarchy, and no news.
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
         return xr.open_zarr(store.root.store, group=path, consolidated=False, chunks=chunks)

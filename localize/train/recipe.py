@@ -1,11 +1,11 @@
 """What a training run is made of, as a TOML file."""
 
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from localize.errors import InputError
+from localize.storage import read_toml
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,7 @@ def read_recipe(path: str | Path) -> Recipe:
         InputError: If the file is missing, is not TOML, or holds a section, key or type that a recipe has not.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"recipe {path}: no such file.")
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path}: not TOML ({error}).") from None
+    document = read_toml(path, "recipe")
     sections = {"model": Shape, "corpus": Corpus, "planted": Planting, "training": Training}
     if unknown := document.keys() - sections.keys() - {"data_hash"}:
         raise InputError(f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(sections)} and data_hash.")

@@ -10,13 +10,7 @@ from localize.axes import COMPONENTS
 from localize.edit.evaluation import one_changed
 from localize.edit.units import unit_effects
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
-
-@pytest.fixture(params=["gpt-neo", pytest.param("gpt2", marks=pytest.mark.slow)])
-def family(request):
-    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
-    return request.param
+pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("family")]
 
 
 PREFIX, LENGTH = 24, 40

@@ -12,13 +12,7 @@ from localize.edit.objectives import nll
 from localize.edit.unlearn import METHODS
 from localize.models.parameters import weight_view
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
-
-@pytest.fixture(params=["gpt-neo", pytest.param("gpt2", marks=pytest.mark.slow)])
-def family(request):
-    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
-    return request.param
+pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("family")]
 
 
 RATE = 3e-3

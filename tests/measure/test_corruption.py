@@ -15,13 +15,7 @@ from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.signature.signature import MemorizationSignature
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
-
-@pytest.fixture(params=["neo", pytest.param("gpt2", marks=pytest.mark.slow)])
-def hooked(request):
-    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
-    return request.getfixturevalue(request.param)
+pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
 
 
 PREFIX, CONTINUATION = 24, 16

@@ -10,13 +10,7 @@ from localize.measure.patch_estimate import estimated_effect
 from localize.measure.patch_runs import Patching, activation_name, patched_nll, two_runs, units
 from localize.measure.patching import patch
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
-
-@pytest.fixture(params=["neo", pytest.param("gpt2", marks=pytest.mark.slow)])
-def hooked(request):
-    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
-    return request.getfixturevalue(request.param)
+pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
 
 
 PREFIX, CONTINUATION = 24, 16

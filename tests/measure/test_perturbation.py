@@ -11,13 +11,7 @@ from localize.measure.copies import most_changed
 from localize.measure.perturbation import perturbed_recall
 from localize.measure.recall import measure_recall
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
-
-@pytest.fixture(params=["neo", pytest.param("gpt2", marks=pytest.mark.slow)])
-def hooked(request):
-    """GPT-Neo; GPT-2 too where there is time, because what differs between them is tested in tests/models."""
-    return request.getfixturevalue(request.param)
+pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
 
 
 PREFIX, CONTINUATION = 24, 16
