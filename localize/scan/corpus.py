@@ -13,10 +13,13 @@ from localize.errors import InputError, first_line
 from localize.paragraphs.readers import TEXT_FIELDS
 
 TEXT_PIECE = 2**18
-"""Characters of running text that are turned into tokens together; a piece ends with a line."""
+"""Bytes of running text that are turned into tokens together, at least."""
 
 TOKEN_PIECE = 2**18
 """Tokens of a long array that are read together."""
+
+WHITESPACE = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace() and not "\x1c" <= sign <= "\x1f")
+"""What the tokenizers take for whitespace: Unicode's property, which Python's `isspace` widens by four separators."""
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".npy")
 NOTHING = np.zeros(0, np.int64)
@@ -117,25 +120,25 @@ class Corpus:
                     yield from self._record(row, document, first)
 
     def _text(self, path: Path, document: int, first: int) -> Iterator[Piece]:
-        """A text file, some lines at a time."""
+        """A text file, some lines at a time. Whitespace at a piece's end goes to the next piece, so that tokens are the whole file's.
+
+        GPT-2's tokenizer begins a word where whitespace begins, but divides whitespace by what comes after it.
+        """
+        part, text, skipped = 0, "", list[str]()
         with path.open("rb") as file:
-            part, lines, length, skipped = 0, list[str](), 0, list[str]()
-            for number, line in enumerate(file, start=1):
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    text = ""
-                    skipped.append(f"{path.name}, line {number}: not UTF-8 ({error.reason} at byte {error.start})")
-                lines.append(text)
-                length += len(text)
-                if length >= TEXT_PIECE:
-                    if part >= first:
-                        tokens = self._tokens("".join(lines), path.name)
-                        yield Piece(Place(document, part), tokens, path.name, False, tuple(skipped))
-                    part, lines, length, skipped = part + 1, [], 0, []
+            for lines in _bundles(file):
+                for number, line in lines:
+                    try:
+                        text += line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    except UnicodeDecodeError as error:
+                        skipped.append(f"{path.name}, line {number}: not UTF-8 ({error.reason} at byte {error.start})")
+                end = len(text.rstrip(WHITESPACE))
+                if part >= first:
+                    tokens = self._tokens(text[:end], path.name)
+                    yield Piece(Place(document, part), tokens, path.name, False, tuple(skipped))
+                part, text, skipped = part + 1, text[end:], []
         if part >= first:
-            tokens = self._tokens("".join(lines), path.name)
-            yield Piece(Place(document, part), tokens, path.name, True, tuple(skipped))
+            yield Piece(Place(document, part), self._tokens(text, path.name), path.name)
 
     def _line(self, line: bytes, document: int, path: Path) -> Piece:
         """A line of JSON; one that cannot be read is left out, and told."""
@@ -191,6 +194,18 @@ def _files(path: Path) -> list[Path]:
             f"corpus {path}: {path.suffix or 'no suffix'} is not a format scanned here; {', '.join(SUFFIXES)} are."
         )
     return [path]
+
+
+def _bundles(file: Iterable[bytes]) -> Iterator[list[tuple[int, bytes]]]:
+    """A file's lines, numbered from 1, as many together as make a piece."""
+    lines, size = list[tuple[int, bytes]](), 0
+    for number, line in enumerate(file, start=1):
+        lines.append((number, line))
+        size += len(line)
+        if size >= TEXT_PIECE:
+            yield lines
+            lines, size = [], 0
+    yield lines
 
 
 def _array(path: Path) -> np.ndarray:

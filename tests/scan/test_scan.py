@@ -15,6 +15,7 @@ import torch
 import localize as lz
 from localize.errors import InputError, LocalizeError
 from localize.models.hooks import HookedModel
+from localize.scan import corpus as reading
 from localize.scan import scan as module
 
 
@@ -96,8 +97,6 @@ def test_every_form_of_a_corpus_gives_the_same_windows(form, neo, asked, tmp_pat
 
 
 def test_text_is_cut_as_one_document_however_it_is_read(make_model, tokenizer, asked, tmp_path, monkeypatch):
-    from localize.scan import corpus as reading
-
     model = make_model("gpt-neo", tokenizer, vocab_size=280)
     text = "the cat sat on the mat, and the dog sat on the log; nobody saw them leave\n" * 40
     (tmp_path / "a.txt").write_text(text)
@@ -107,6 +106,19 @@ def test_text_is_cut_as_one_document_however_it_is_read(make_model, tokenizer, a
     monkeypatch.setattr(reading, "TEXT_PIECE", 200)
     again = lz.scan_corpus(model, tmp_path / "a.txt", tmp_path / "two", threshold=1, **asked)
     assert again.table.equals(found.table)
+
+
+def test_a_streamed_dataset_is_scanned_like_a_list(neo, corpus, asked, tmp_path):
+    from datasets import Dataset, load_dataset
+
+    rows = [{"tokens": corpus[start : start + 500].tolist(), "source": f"s{start}"} for start in (0, 500, 1000)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked["threshold"] = 3
+    calm = lz.scan_corpus(neo, rows, tmp_path / "rows", **asked)
+    streamed = load_dataset("json", data_files=str(tmp_path / "c.jsonl"), split="train", streaming=True)
+    for name, dataset in (("file", streamed), ("memory", Dataset.from_list(rows).to_iterable_dataset())):
+        found = lz.scan_corpus(neo, dataset, tmp_path / name, **asked)
+        assert found.table.equals(calm.table) and len(calm.table) > 3
 
 
 def test_lines_that_cannot_be_read_are_left_out_counted_and_told(neo, asked, tmp_path):
