@@ -8,12 +8,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch or nump
 
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
-from jaxtyping import config
 
-from localize.models.hooks import HookedModel
+_checked = jaxtyping.jaxtyped
+
+
+def _checked_outside_functions(fn=None, *, typechecker):
+    """A function made inside a function is made anew at every call; to build its type checks each time took half of the tests' time."""
+    if fn is None:
+        return lambda made: _checked_outside_functions(made, typechecker=typechecker)
+    return fn if "<locals>" in getattr(fn, "__qualname__", "") else _checked(fn, typechecker=typechecker)
+
+
+jaxtyping.jaxtyped = _checked_outside_functions  # before anything imports localize
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -26,6 +36,8 @@ WORDS = "the cat sat on the mat, and the dog sat on the log; nobody saw them lea
 def small_model(family, tokenizer=None, seed=0, dtype=torch.float64, **settings):
     """A random model whose attention and predictions are far from even, and whose biases and norms are not trivial."""
     from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
+
+    from localize.models.hooks import HookedModel
 
     common = {"vocab_size": VOCAB, "bos_token_id": None, "eos_token_id": None}
     if family == "gpt2":
@@ -106,9 +118,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def types_unchecked():
     """Axes and types of arguments are not checked: for files of thousands of calls, whose types other files check."""
-    config.update("jaxtyping_disable", True)
+    jaxtyping.config.update("jaxtyping_disable", True)
     yield
-    config.update("jaxtyping_disable", False)
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +130,12 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no {folder}: the real data is not part of the project")
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    """Torch computes in one thread, as the processes do that a test kills: sums of several differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

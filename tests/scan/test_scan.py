@@ -17,19 +17,19 @@ from localize.errors import InputError, LocalizeError
 from localize.models.hooks import HookedModel
 from localize.scan import corpus as reading
 from localize.scan import scan as module
+from localize.scan.parts import Parts
 
 
 def decoded(model, tokens, prefix, continuation, stride):
-    """Exact match of every window of a stream, by decoding each token with a whole pass."""
-    found = {}
-    for start in range(0, len(tokens) - prefix - continuation + 1, stride):
-        text = torch.from_numpy(tokens[start : start + prefix])[None]
-        for _ in range(continuation):
-            with torch.no_grad():
-                text = torch.cat([text, model(text)[:, -1].argmax(-1, keepdim=True)], 1)
-        right = text[0, prefix:].numpy() == tokens[start + prefix : start + prefix + continuation]
-        found[start] = int(right.cumprod().sum())
-    return found
+    """Exact match of every window of a stream, by decoding: each token by a whole pass."""
+    starts = range(0, len(tokens) - prefix - continuation + 1, stride)
+    windows = torch.stack([torch.from_numpy(tokens[start : start + prefix + continuation]) for start in starts])
+    text = windows[:, :prefix]
+    for _ in range(continuation):
+        with torch.no_grad():
+            text = torch.cat([text, model(text)[:, -1].argmax(-1, keepdim=True)], 1)
+    right = text[:, prefix:] == windows[:, prefix:]
+    return dict(zip(starts, right.cumprod(1).sum(1).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("threshold", [8, 3])
@@ -224,9 +224,9 @@ def test_another_scan_in_the_same_folder_is_refused(neo, corpus, asked, tmp_path
 RUN = """
 import sys
 import torch
-torch.set_num_threads(1)
 import localize as lz
 from localize.scan import parts, scan
+torch.set_num_threads(1)
 scan.UNIT, scan.COUNTED, scan.DECODED = 40, 300, 2
 write = parts.Parts.write
 def told(self, number, arrays, facts):
@@ -242,31 +242,47 @@ lz.scan_corpus(model, sys.argv[2], sys.argv[3], prefix_length=12, continuation_l
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_ends_as_undisturbed(kills, neo, corpus, tmp_path):
+def test_killed_at_random_moments_it_ends_as_undisturbed(kills, neo, corpus, asked, tmp_path, one_thread, monkeypatch):
     neo.hf.save_pretrained(tmp_path / "model")
-    rng = np.random.default_rng(3)
-    np.save(tmp_path / "c.npy", np.concatenate([corpus, rng.integers(0, 97, 6000), corpus]))
-    draw = random.Random(kills)
-    command = [sys.executable, "-c", RUN, str(tmp_path / "model"), str(tmp_path / "c.npy")]
-    started = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "calm"), str(tmp_path / "calm.txt")], check=True, capture_output=True)
-    whole = time.monotonic() - started
-    for _ in range(kills):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "killed"), str(tmp_path / "log.txt")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+    np.save(tmp_path / "c.npy", np.concatenate([corpus, np.random.default_rng(3).integers(0, 97, 6000), corpus]))
+    draw, log, recorded, write = random.Random(kills), tmp_path / "log.txt", [], Parts.write
+    for name, size in (("UNIT", 40), ("COUNTED", 300), ("DECODED", 2)):
+        monkeypatch.setattr(module, name, size)
+
+    def told(parts, number, arrays, facts):
+        write(parts, number, arrays, facts)
+        recorded.append(f"{parts.folder.name} {number}")
+
+    def scanned(folder):
+        model = lz.load_model(tmp_path / "model", dtype="float64")
+        lz.scan_corpus(
+            model, tmp_path / "c.npy", folder, **(asked | {"threshold": 3, "batch_size": 8, "matched": True})
         )
+
+    monkeypatch.setattr(Parts, "write", told)
+    started = time.monotonic()
+    scanned(tmp_path / "calm")
+    whole, every = time.monotonic() - started, set(recorded)
+    for _ in range(kills):
+        command = [
+            sys.executable,
+            "-c",
+            RUN,
+            *map(str, (tmp_path / "model", tmp_path / "c.npy", tmp_path / "killed", log)),
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(draw.uniform(0, 0.4 * whole))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    subprocess.run([*command, str(tmp_path / "killed"), str(tmp_path / "log.txt")], check=True, capture_output=True)
+    recorded.clear()
+    scanned(tmp_path / "killed")
     files = [
         {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
         for folder in (tmp_path / "killed", tmp_path / "calm")
     ]
     assert files[0] == files[1] and len(files[0]) > 6
-    lines = (tmp_path / "log.txt").read_text().splitlines()
+    lines = [*(log.read_text().splitlines() if log.is_file() else []), *recorded]
     assert len(lines) == len(set(lines))
+    assert set(lines) <= every

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_a_scheduler_that_does_not_answer_is_told(units, files, monkeypatch):
             with pytest.raises(LocalizeError, match="no answer within"):
                 lz.run_sweep(units, files / "s.zarr", scheduler=address)
 
-        asyncio.run(from_a_notebook())  # which has a running loop
+        with ThreadPoolExecutor() as thread:  # of its own: this one's loop may be a browser's
+            thread.submit(asyncio.run, from_a_notebook()).result()
         with pytest.raises(LocalizeError, match=rf"^scheduler {address}: no answer within 0.5 s"):
             lz.run_sweep(units, files / "s.zarr", scheduler=address)
         assert time.monotonic() - started < 60
