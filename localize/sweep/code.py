@@ -18,27 +18,25 @@ def code_hash(module: str) -> str:
     Args:
         module: Its full name, "localize.measure.gradients".
     """
-    digest, waiting, seen = hashlib.sha256(), [module], set[str]()
+    waiting, seen = [module], set[str]()
     while waiting:
         name = waiting.pop()
         if name not in seen:
             seen.add(name)
-            waiting += _imported(_tree(name))
-    for name in sorted(seen):
-        digest.update(f"{name}\n{ast.dump(_tree(name))}\n".encode())
-    return digest.hexdigest()
+            waiting += _read(name)[1]
+    return hashlib.sha256("".join(f"{name} {_read(name)[0]}\n" for name in sorted(seen)).encode()).hexdigest()
 
 
 @cache
-def _tree(module: str) -> ast.Module:
-    """A module's syntax, without docstrings."""
+def _read(module: str) -> tuple[str, list[str]]:
+    """SHA-256 of a module's syntax without docstrings, and the modules of this package that it imports."""
     path = HOUSE.parent / Path(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return tree
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), _imported(tree)
 
 
 def _imported(tree: ast.Module) -> list[str]:

@@ -72,7 +72,8 @@ class OnCluster:
             except KilledWorker as error:
                 yield Outcome(unit, None, 0.0, "", error=f"KilledWorker: {first_line(error)}", trace=str(error))
             future.release()
-            while len(running) < self._room():
+            room = self._room()
+            while len(running) < room:
                 before = len(running)
                 send()
                 if len(running) == before:
@@ -93,13 +94,6 @@ def work(unit: Unit) -> Outcome:
     return _BENCH.outcome(unit)
 
 
-def use_threads(count: int) -> None:
-    """Let torch compute with so many threads in this process."""
-    import torch
-
-    torch.set_num_threads(count)
-
-
 @contextmanager
 def local_pool(workers: int, threads: int | None = None) -> Iterator["Client"]:
     """So many processes on this machine, each with its share of the cores.
@@ -114,14 +108,22 @@ def local_pool(workers: int, threads: int | None = None) -> Iterator["Client"]:
     import os
 
     distributed = _distributed()
+    from dask import config as dask_config
+
     each = threads or max(1, (os.cpu_count() or 1) // workers)
+    # Dask's own choices make the same calls take twice as long: memory given back after every call, a profiler in every worker.
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    choices = {
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, str(each)),
+        "distributed.worker.profile.enabled": False,
+    }
     with (
+        dask_config.set(choices),
         distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        client.run(use_threads, each)
         yield client
 
 

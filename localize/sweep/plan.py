@@ -69,13 +69,14 @@ class Cell:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of weights, data, measurement, options and code."""
+        """SHA-256 of weights, data, measurement, options, code, and of the block, which the files are divided by."""
         facts = self.pair.facts
         about = {
             "weights": [facts[key] for key in ("weights_hash", "weights", "dtype", "counts_hash")],
             "paragraphs": self.pair.data_hash,
             "measurement": self.measure.measurement.name,
             "options": self.measure.options,
+            "block": self.measure.block,
             "code": self.code,
         }
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

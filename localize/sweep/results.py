@@ -174,21 +174,20 @@ class Sweep:
 
         parts, seen = [], set[str]()
         for cell in self._cells:
-            group = self._store.group(cell["path"])
-            if group is None or not group.attrs.get("done"):
+            if not self._store.told(cell["path"]).get("done"):
                 continue
-            dataset = self._open(cell) if variable in group else None
-            seen |= {str(name) for name in group}
-            if dataset is not None:
+            names = self._store.names(cell["path"])
+            seen |= names
+            if variable in names:
                 place = {"model": cell["model"], "paragraphs": cell["paragraphs"], **cell["axes"]["measure"]}
-                parts.append((place, dataset[variable]))
+                parts.append((place, self._open(cell)[variable]))
         if not parts:
             near = get_close_matches(variable, sorted(seen), n=1, cutoff=0.0)
             raise LocalizeError(
                 f"sweep {self.path}: no cell holds {variable!r}{f'; did you mean {near[0]!r}?' if near else '.'}"
             )
-        names = list(dict.fromkeys(key for place, _ in parts for key in place))
-        varied = [key for key in names if len({_label(place.get(key)) for place, _ in parts}) > 1]
+        keys = dict.fromkeys(key for place, _ in parts for key in place)
+        varied = [key for key in keys if len({_label(place.get(key)) for place, _ in parts}) > 1]
         arrays = []
         for place, array in parts:
             bare = array.reset_coords(drop=True) if len(parts) > 1 else array
@@ -217,7 +216,7 @@ class Sweep:
         place, files = Path(folder), []
         finished = [cell for cell in self._cells if self._row(cell)["status"] == FINISHED]
         opened = [(cell, self._open(cell)) for cell in finished]
-        own = {cell["path"]: set(map(str, self._store.group(cell["path"]) or ())) for cell in finished}
+        own = {cell["path"]: self._store.names(cell["path"]) for cell in finished}
         held = dict.fromkeys(
             str(name) for cell, dataset in opened for name in dataset.data_vars if name in own[cell["path"]]
         )

@@ -9,7 +9,7 @@ import json
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -111,6 +111,12 @@ class SweepStore:
         group = self.group(path) if path else self.root
         return dict(group.attrs) if group is not None else {}
 
+    def names(self, path: str) -> set[str]:
+        """What a group holds, arrays and groups; nothing where it is not there."""
+        group = self.group(path)
+        with _unfinished_is_no_news():
+            return set(map(str, group)) if group is not None else set()
+
     def done(self, cell: "Cell") -> set[tuple[int, int]]:
         """The rows of a cell's finished units."""
         return {(first, last) for first, last, *_ in self.told(cell.path).get("done", [])}
@@ -121,21 +127,16 @@ class SweepStore:
 
     def describe(self, cells: "Sequence[Cell]", document: Mapping[str, Any]) -> None:
         """Tell what this sweep is asked for: the cells that `open_sweep` shows, and the grid."""
-        self.root.attrs.update({"cells": [cell.about() for cell in cells], "grid": json.dumps(document, default=str)})
+        self.root.update_attributes(
+            {"cells": [cell.about() for cell in cells], "grid": json.dumps(document, default=str)}
+        )
 
     def prepare(self, pair: "Pair", model: "HookedModel", paragraphs: "Paragraphs") -> None:
         """Write who the paragraphs are, and the axes that all cells share; recall is filled in by its units."""
-        there = self.group(pair.path)
-        if there is not None and there.attrs.get("prepared"):
+        if self.told(pair.path):
             return
-        about = {
-            "model": pair.facts,
-            "paragraphs": paragraph_facts(paragraphs),
-            "prepared": False,
-        }
         model_path, _ = pair.path.split("/")
         self.root.require_group(model_path)
-        group = self.root.create_group(pair.path, overwrite=True, attributes=about)
         count = len(paragraphs)
         axes = {name: (name, values) for name, values in model_axes(model, paragraphs).items()}
         coords = {**paragraph_coords(paragraphs), **axes, "window": ("layer", windows(model))}
@@ -143,19 +144,19 @@ class SweepStore:
             Part(name, (dims,) if isinstance(dims, str) else dims, values, {}, count, slice(None), count)
             for name, (dims, values) in coords.items()
         ]
-        _write(group, parts, fresh=True)
-        group.attrs.update({"prepared": True})
+        _write(self.root, pair.path, parts, {"model": pair.facts, "paragraphs": paragraph_facts(paragraphs)})
 
     def write(self, cell: "Cell", outcome: "Outcome") -> None:
         """Write what a unit measured, then record that it is finished; or record what it raised."""
         rows = outcome.unit.rows
-        known = self.group(cell.path)
-        group, fresh = (self.root.create_group(cell.path), True) if known is None else (known, False)
-        attrs: dict[str, Any] = dict(group.attrs)
-        failed = [failure for failure in attrs.get("failed", []) if tuple(failure["rows"]) != rows]
+        before = self.told(cell.path)
+        attrs = before | {
+            "cell": cell.about(),
+            "failed": [failure for failure in before.get("failed", []) if tuple(failure["rows"]) != rows],
+        }
         if outcome.dataset is None:
-            failed.append({"rows": list(rows), "error": outcome.error, "trace": outcome.trace, "where": outcome.where})
-            group.attrs.update({"cell": cell.about(), "failed": failed})
+            failure = {"rows": list(rows), "error": outcome.error, "trace": outcome.trace, "where": outcome.where}
+            _write(self.root, cell.path, [], attrs | {"failed": [*attrs["failed"], failure]})
             return
         dataset, count = outcome.dataset, outcome.unit.count
         names = [*RECALL, "group"]
@@ -166,13 +167,13 @@ class SweepStore:
             variable = dataset[name].variable
             dims = tuple(map(str, variable.dims))
             at = slice(*rows) if "paragraph" in dims else slice(None)
-            parts.append(Part(name, dims, variable.values, variable.attrs, count, at, rows[1] - rows[0]))
-        _write(group, parts, fresh=fresh)
-        done = sorted([*attrs.get("done", []), [*rows, round(outcome.seconds, 3), outcome.where]])
-        calls = attrs.get("calls") or dataset.attrs["calls"]
-        coords = sorted(name for name in names if name in dataset.coords)
-        told = {"cell": cell.about(), "calls": calls, "coords": coords, "failed": failed, "done": done}
-        group.attrs.update(told)
+            parts.append(Part(name, dims, variable.values, variable.attrs, count, at, cell.block))
+        attrs |= {
+            "calls": before.get("calls") or dataset.attrs["calls"],
+            "coords": sorted(name for name in names if name in dataset.coords),
+            "done": sorted([*before.get("done", []), [*rows, round(outcome.seconds, 3), outcome.where]]),
+        }
+        _write(self.root, cell.path, parts, attrs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,33 +199,41 @@ class Part:
     block: int
 
 
-def _write(group: "zarr.Group", parts: Sequence[Part], *, fresh: bool) -> None:
-    """Write parts of several arrays at once; where none of them can be there, none is looked for."""
+def _write(root: "zarr.Group", path: str, parts: Sequence[Part], attrs: Mapping[str, Any]) -> None:
+    """Write parts of several arrays, and then what is recorded of their group.
+
+    All is made in memory, and the files are written side by side: what is made in place looks at every group above it first.
+    """
+    from zarr.api.asynchronous import create_group
     from zarr.core.sync import sync
+    from zarr.storage import MemoryStore
 
     async def all_parts() -> None:
-        await asyncio.gather(*(_write_part(group._async_group, part, fresh=fresh) for part in parts))
+        held: dict[str, Any] = {}
+        memory = MemoryStore(held)
+        await create_group(store=memory, zarr_format=3, attributes=dict(attrs))
+        await asyncio.gather(*(_make(memory, part) for part in parts))
+        record = held.pop("zarr.json")
+        await asyncio.gather(*(root.store.set(f"{path}/{key}", value) for key, value in held.items()))
+        await root.store.set(f"{path}/zarr.json", record)
 
     sync(all_parts())
 
 
-async def _write_part(group: Any, part: Part, *, fresh: bool) -> None:
-    """Write rows of an array, which is made first where it is not there."""
+async def _make(store: Any, part: Part) -> None:
+    """Make an array of which only some rows are there."""
+    from zarr.api.asynchronous import create_array
+
     values, dims = part.values, part.dims
     text = values.dtype.kind in "UT"
-    array = None
-    if not fresh:
-        with suppress(KeyError):
-            array = await group.getitem(part.name)
-    if array is None:
-        along = [part.count if dim == "paragraph" else size for dim, size in zip(dims, values.shape, strict=True)]
-        kind = np.dtypes.StringDType() if text else values.dtype
-        fill: Any = "" if text else np.nan if values.dtype.kind == "f" else -1 if values.dtype.kind == "i" else 0
-        array = await group.create_array(
-            part.name, shape=tuple(along), dtype=kind, chunks=_chunks(dims, values, part.block, text), fill_value=fill,
-            dimension_names=list(dims), attributes=dict(part.attrs),
-        )  # fmt: skip
-    await array.setitem(part.rows, values.astype(np.dtypes.StringDType()) if text else values)
+    kind = np.dtypes.StringDType() if text else values.dtype
+    fill: Any = "" if text else np.nan if values.dtype.kind == "f" else -1 if values.dtype.kind == "i" else 0
+    along = [part.count if dim == "paragraph" else size for dim, size in zip(dims, values.shape, strict=True)]
+    array = await create_array(
+        store, name=part.name, shape=tuple(along), dtype=kind, chunks=_chunks(dims, values, part.block, text), fill_value=fill,
+        dimension_names=list(dims), attributes=dict(part.attrs),
+    )  # fmt: skip
+    await array.setitem(part.rows, values.astype(kind))
 
 
 def _chunks(dims: tuple[str, ...], values: np.ndarray, block: int, text: bool) -> tuple[int, ...]:
@@ -294,7 +303,13 @@ def read_node(store: SweepStore, path: str, chunks: Any) -> "xr.Dataset":
     """One group as a dataset that reads its values when they are asked for."""
     import xarray as xr
 
-    with warnings.catch_warnings():
-        # A file that is being written beside its place is no part of the hierarchy, and no news.
-        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
+    with _unfinished_is_no_news():
         return xr.open_zarr(store.root.store, group=path, consolidated=False, chunks=chunks)
+
+
+@contextmanager
+def _unfinished_is_no_news() -> Iterator[None]:
+    """A file that is being written beside its place, or a group that is not recorded yet, is no part of the hierarchy."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized as a component of a Zarr hierarchy")
+        yield

@@ -1,6 +1,6 @@
 """What a sweep costs beside the bare calls, and how much faster two workers are than one.
 
-    python tests/benchmarks/sweep.py [--cells 60] [--units 24] [--only overhead | workers]
+    python tests/benchmarks/sweep.py [--cells 60] [--units 32 --size 48] [--only overhead | workers]
 
 Overhead: milliseconds a cell over a loop of the same calls on the same model and paragraphs, in one process; the store is on disk.
 Workers: the same units by one and by two processes of one thread each, both started before the clock.
@@ -65,42 +65,37 @@ def overhead(folder, cells):
     )
 
 
-def workers(folder, units):
-    """Seconds with one and with two workers."""
-    grid = make_files(folder, 8 * units, Shape())
-    grid["measure"] = [{"measurement": "gradients", "block": 8, "options": {"sets": False}}]
-    grid["measure"] += [{"measurement": "activation_gradients", "block": 8}]
+def workers(folder, units, size):
+    """Seconds with one and with two workers, for units of so many paragraphs."""
+    grid = make_files(folder, size * units, Shape())
+    grid["measure"] = [{"measurement": "gradients", "block": size, "options": {"sets": False}}]
+    grid["measure"] += [{"measurement": "activation_gradients", "block": size}]
     taken = {}
     for count in (1, 2):
         with local_pool(count, threads=1) as client:
-            warm = {**grid, "measure": [{"measurement": "recall"}]}
-            for _ in range(3):  # every worker has imported everything and loaded the model
-                lz.run_sweep(warm, folder / f"warm-{count}-{_}.zarr", scheduler=client)
-            client.run(_loaded, str(folder / "model"))
+            # every worker has imported everything and loaded the model
+            warm = {**grid, "measure": [{"measurement": "attention", "block": size}]}
+            lz.run_sweep(warm, folder / f"workers-{count}.zarr", scheduler=client)
             started = time.perf_counter()
-            lz.run_sweep(grid, folder / f"workers-{count}.zarr", scheduler=client)
+            sweep = lz.run_sweep(grid, folder / f"workers-{count}.zarr", scheduler=client)
             taken[count] = time.perf_counter() - started
-            print(f"{count} worker{'s' * (count > 1)}: {taken[count]:.2f} s for {2 * units + 1} units")
+            each = sweep.cells()["seconds"][-2:].sum() / (2 * units)
+            print(f"{count} worker{'s' * (count > 1)}: {taken[count]:.2f} s for {2 * units} units of {each:.2f} s")
     print(f"two workers: {taken[1] / taken[2]:.2f} times one")
-
-
-def _loaded(path):
-    import localize as loaded
-
-    loaded.recall(loaded.load_model(path), loaded.load_paragraphs(torch.zeros(1, 100, dtype=torch.int64)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=60)
-    parser.add_argument("--units", type=int, default=24)
+    parser.add_argument("--units", type=int, default=32)
+    parser.add_argument("--size", type=int, default=48, help="paragraphs of a unit")
     parser.add_argument("--only", choices=["overhead", "workers"])
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if asked.only in (None, "overhead"):
             overhead(Path(folder), asked.cells)
         if asked.only in (None, "workers"):
-            workers(Path(folder), asked.units)
+            workers(Path(folder), asked.units, asked.size)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,15 @@ def test_the_same_again_measures_nothing_and_a_changed_option_only_what_it_chang
     assert set(again.cells()["status"]) == {"finished"}
 
 
+def test_with_another_block_a_measurement_is_done_anew_and_finished(grid, files):
+    grid["measure"] = [{"measurement": "attention"}]
+    whole = lz.run_sweep(grid, files / "s.zarr")["prefix_attention"].load()
+    grid["measure"] = [{"measurement": "attention", "block": 4}]  # the last one has 2
+    done = lz.run_sweep(grid, files / "s.zarr")
+    assert set(done.cells()["status"]) == {"finished"}
+    np.testing.assert_allclose(done["prefix_attention"], whole, rtol=1e-9)
+
+
 @pytest.mark.parametrize("what", ["weights", "paragraphs", "code"])
 def test_other_weights_paragraphs_or_code_are_measured_anew(what, grid, files, measured, monkeypatch):
     lz.run_sweep(grid, files / "s.zarr")
@@ -99,7 +108,7 @@ def test_comments_and_docstrings_are_no_other_code(monkeypatch, tmp_path):
         (package / "measure" / "one.py").write_text(text)
         (package / "measure" / "other.py").write_text(other)
         code.code_hash.cache_clear()
-        code._tree.cache_clear()
+        code._read.cache_clear()
         return code.code_hash("localize.measure.one")
 
     try:
@@ -108,7 +117,7 @@ def test_comments_and_docstrings_are_no_other_code(monkeypatch, tmp_path):
         assert hashed(texts[0]) != hashed(texts[0], "A = 2\n")
     finally:
         code.code_hash.cache_clear()
-        code._tree.cache_clear()
+        code._read.cache_clear()
 
 
 def test_the_code_of_a_measurement_is_all_that_it_imports():
@@ -117,7 +126,7 @@ def test_the_code_of_a_measurement_is_all_that_it_imports():
         name = waiting.pop()
         if name not in seen:
             seen.add(name)
-            waiting += code._imported(code._tree(name))
+            waiting += code._read(name)[1]
     assert {"localize.models.blocks", "localize.measure.recall", "localize.paragraphs.clusters"} <= seen
     assert not any(
         name.startswith(("localize.plots", "localize.cli", "localize.report", "localize.sweep")) for name in seen
