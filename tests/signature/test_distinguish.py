@@ -56,9 +56,9 @@ def test_where_that_follows_from_the_loss_is_no_gain(told):
 
 
 def test_nothing_is_told_by_noise_and_the_null_is_a_coin(told):
-    rows = [told(seed).loc["rare-token heads"] for seed in range(20)]
+    rows = [told(seed).loc["rare-token heads"] for seed in range(12)]
     p_values = np.array([row["p_value"] for row in rows])
-    assert (p_values < 0.05).sum() <= 4  # binomial: P(more than 4 of 20) < .003
+    assert (p_values < 0.05).sum() <= 3  # binomial: P(more than 3 of 12) < .003
     assert np.mean([row["null"] for row in rows]) == pytest.approx(0.5, abs=0.02)
     assert all(row["low"] <= row["auc"] <= row["high"] for row in rows)
 
