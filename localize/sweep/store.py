@@ -6,15 +6,12 @@ every moment and holds nothing that is called finished and is not.
 
 import asyncio
 import json
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -22,6 +19,7 @@ from localize.errors import LocalizeError, first_line
 from localize.measure.labels import model_axes, paragraph_coords, paragraph_facts, windows
 from localize.storage import only_writer, told_of_full_disk
 from localize.sweep.bench import RECALL
+from localize.sweep.lease import Lease
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,9 +41,6 @@ OF_THE_PAIR = (
 )  # fmt: skip
 """Coordinates that the cells of a pair have in common; they stand in its group."""
 
-BEAT, STALE = 20.0, 120.0
-"""Seconds after which a lease on an object store is renewed, and after which it counts as left behind."""
-
 
 def is_remote(path: str) -> bool:
     """Whether it is a URL that fsspec opens: "s3://bucket/sweep.zarr"."""
@@ -62,10 +57,10 @@ class SweepStore:
         LocalizeError: If there is no sweep, or one that another version of the format wrote.
     """
 
-    def __init__(self, path: str | Path, *, make: bool = False):
+    def __init__(self, path: str | Path, *, make: bool = False, lease: Lease | None = None):
         import zarr
 
-        self.path = str(path)
+        self.path, self._lease = str(path), lease
         try:
             self.root = zarr.open_group(self.path, mode="r+" if make else "r", zarr_format=3)
         except FileNotFoundError:
@@ -148,6 +143,8 @@ class SweepStore:
 
     def write(self, cell: "Cell", outcome: "Outcome") -> None:
         """Write what a unit measured, then record that it is finished; or record what it raised."""
+        if self._lease is not None:
+            self._lease.check()
         rows = outcome.unit.rows
         before = self.told(cell.path)
         attrs = before | {
@@ -257,46 +254,15 @@ def writing(path: str | Path) -> Iterator[SweepStore]:
         LocalizeError: If another process writes to it, the disk is full, or what is there is no sweep of this version.
     """
     place = str(path)
-    with _lease(place) if is_remote(place) else only_writer(Path(place), "sweep"), told_of_full_disk("sweep", place):
-        if not is_remote(place) and Path(place).is_dir():
+    if is_remote(place):
+        with Lease(place) as lease:
+            yield SweepStore(place, make=True, lease=lease)
+        return
+    with only_writer(Path(place), "sweep"), told_of_full_disk("sweep", place):
+        if Path(place).is_dir():
             for left in Path(place).rglob("*.partial"):
                 left.unlink()  # by a killed process
         yield SweepStore(place, make=True)
-
-
-@contextmanager
-def _lease(url: str) -> Iterator[None]:
-    import fsspec
-
-    files, key = fsspec.core.url_to_fs(url.rstrip("/") + ".lease")
-    mine, over = uuid4().hex, threading.Event()
-
-    def told() -> bytes:
-        return json.dumps({"holder": mine, "renewed": time()}).encode()
-
-    try:
-        files.pipe_file(key, told(), mode="create")
-    except FileExistsError:
-        held = json.loads(files.cat_file(key))
-        if time() - held["renewed"] < STALE:
-            raise LocalizeError(
-                f"sweep {url}: another process is writing to it; wait for it, or {STALE:.0f} s after it was killed."
-            ) from None
-        files.rm_file(key)
-        files.pipe_file(key, told(), mode="create")
-
-    def renew() -> None:
-        while not over.wait(BEAT):
-            files.pipe_file(key, told())
-
-    beat = threading.Thread(target=renew, daemon=True)
-    beat.start()
-    try:
-        yield
-    finally:
-        over.set()
-        beat.join()
-        files.rm_file(key)
 
 
 def read_node(store: SweepStore, path: str, chunks: Any) -> "xr.Dataset":

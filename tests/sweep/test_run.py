@@ -230,6 +230,30 @@ def test_an_object_store_holds_the_same_and_its_lease_is_given_back(grid, files)
         )
 
 
+def test_a_lease_is_taken_over_once_it_is_stale_and_its_holder_then_writes_no_more(monkeypatch):
+    import fsspec
+
+    from localize.sweep import lease as module
+    from localize.sweep.lease import Lease
+
+    url, now = "memory://bucket/other.zarr", [1000.0]
+    monkeypatch.setattr(module, "time", lambda: now[0])
+    with Lease(url) as first:
+        now[0] += module.STALE - 1
+        with pytest.raises(LocalizeError, match="another process is writing to it"):
+            Lease(url).__enter__()
+        now[0] += 2
+        with Lease(url) as second:
+            second.check()
+            with pytest.raises(LocalizeError, match="another process took over while this one stood still"):
+                first.check()
+        assert not fsspec.filesystem("memory").exists("/bucket/other.zarr.lease")
+    with Lease(url) as third:
+        now[0] += module.STALE
+        third.check()
+        assert json.loads(fsspec.filesystem("memory").cat_file("/bucket/other.zarr.lease"))["renewed"] == now[0]
+
+
 def test_bad_arguments_are_told(grid, files):
     with pytest.raises(LocalizeError, match=r"^run_sweep: workers=0 must be at least 1\.$"):
         lz.run_sweep(grid, files / "s.zarr", workers=0)
