@@ -62,7 +62,7 @@ def small_model(family, tokenizer=None, seed=0, dtype=torch.float64, **settings)
     return HookedModel(hf.to(dtype), tokenizer, name=f"small {family}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     """`make_model(family, tokenizer=None, seed=0, dtype=torch.float64, **config)`: a small random model, a new one each time."""
     return small_model

@@ -11,9 +11,9 @@ from localize.errors import LocalizeError
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 
-@pytest.fixture
-def done(grid, files):
-    return lz.run_sweep(grid, files / "s.zarr")
+@pytest.fixture(scope="module")
+def done(made, make_grid, tmp_path_factory):
+    return lz.run_sweep(make_grid(made), tmp_path_factory.mktemp("sweep") / "s.zarr")
 
 
 def test_a_variable_is_labelled_by_all_that_the_grid_varies(done):
