@@ -9,7 +9,6 @@ from localize.cli.app import app
 from localize.cli.inputs import Continuation, Device, Dtype, Prefix, Tokenizer
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, first_line
-from localize.scan.corpus import SUFFIXES
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ def scan(
 
 def _corpus(given: str, split: str) -> Any:
     """A path, or a dataset that is streamed."""
+    from localize.scan.corpus import SUFFIXES
+
     if Path(given).exists() or Path(given).suffix in SUFFIXES:
         return given
     from datasets import load_dataset

@@ -69,7 +69,7 @@ def dry_run(grid: str | Path | Mapping[str, Any] | Grid, out: str | Path) -> lis
     rows = []
     for cell in cells:
         units = list(cell.units())
-        done = store.done(cell) if store is not None else set()
+        done = store.recorded(cell, failed=False) if store is not None else set()
         missing = [unit for unit in units if unit.rows not in done]
         passes = cell.passes * sum(last - first for first, last in (unit.rows for unit in missing)) / cell.pair.count
         set_ = cell.pair.paragraphs

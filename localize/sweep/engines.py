@@ -52,7 +52,7 @@ class OnCluster:
         waiting, running = iter(enumerate(units)), {}
         done = as_completed()
 
-        def send() -> None:
+        def send() -> bool:
             # earlier units first, so that all workers are at the same model
             for number, unit in waiting:
                 future = self.client.submit(
@@ -61,7 +61,8 @@ class OnCluster:
                 )  # fmt: skip
                 running[future] = unit
                 done.add(future)
-                return
+                return True
+            return False
 
         for _ in range(self._room()):
             send()
@@ -73,11 +74,8 @@ class OnCluster:
                 yield Outcome(unit, None, 0.0, "", error=f"KilledWorker: {first_line(error)}", trace=str(error))
             future.release()
             room = self._room()
-            while len(running) < room:
-                before = len(running)
-                send()
-                if len(running) == before:
-                    break
+            while len(running) < room and send():
+                pass
 
     def _room(self) -> int:
         """How many units may be on their way; workers can come and go."""

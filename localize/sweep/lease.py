@@ -32,16 +32,15 @@ class Lease:
         self._beat = threading.Thread(target=self._keep, daemon=True)
 
     def __enter__(self) -> "Lease":
+        if time() - self._held().get("renewed", 0.0) >= STALE:
+            with suppress(FileNotFoundError):
+                self._files.rm_file(self._key)
         try:
             self._say("create")
         except FileExistsError:
-            if time() - self._held().get("renewed", 0.0) < STALE:
-                raise LocalizeError(
-                    f"sweep {self.url}: another process is writing to it; wait for it, or {STALE:.0f} s after it was killed."
-                ) from None
-            with suppress(FileNotFoundError):
-                self._files.rm_file(self._key)
-            self._say("create")
+            raise LocalizeError(
+                f"sweep {self.url}: another process is writing to it; wait for it, or {STALE:.0f} s after it was killed."
+            ) from None
         self._beat.start()
         return self
 
@@ -70,11 +69,12 @@ class Lease:
     def _keep(self) -> None:
         """Renew it until it is over; one that was lost is told by `check`."""
         while not self._over.wait(BEAT):
-            with suppress(OSError):  # a connection that fails now may be there at the next beat
-                try:
-                    self._renew()
-                except LocalizeError:
-                    return
+            try:
+                self._renew()
+            except LocalizeError:
+                return
+            except OSError:
+                continue  # a connection that fails now may be there at the next beat
 
     def _say(self, mode: str) -> None:
         now = time()

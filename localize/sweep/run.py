@@ -77,7 +77,7 @@ def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> l
     """What is not finished, in the plan's order; what failed only on request."""
     missing = []
     for cell in cells:
-        there = store.done(cell) | (set() if retry else store.failed(cell))
+        there = store.recorded(cell, failed=not retry)
         missing += [(unit, cell) for unit in cell.units() if unit.rows not in there]
     return missing
 

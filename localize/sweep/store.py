@@ -112,13 +112,12 @@ class SweepStore:
         with _unfinished_is_no_news():
             return set(map(str, group)) if group is not None else set()
 
-    def done(self, cell: "Cell") -> set[tuple[int, int]]:
-        """The rows of a cell's finished units."""
-        return {(first, last) for first, last, *_ in self.told(cell.path).get("done", [])}
-
-    def failed(self, cell: "Cell") -> set[tuple[int, int]]:
-        """The rows of a cell's units that raised."""
-        return {(failure["rows"][0], failure["rows"][1]) for failure in self.told(cell.path).get("failed", [])}
+    def recorded(self, cell: "Cell", *, failed: bool) -> set[tuple[int, int]]:
+        """The rows of a cell's finished units, and on request of those that raised."""
+        told = self.told(cell.path)
+        rows = [unit[:2] for unit in told.get("done", [])]
+        rows += [failure["rows"] for failure in told.get("failed", [])] if failed else []
+        return {(first, last) for first, last in rows}
 
     def describe(self, cells: "Sequence[Cell]", document: Mapping[str, Any]) -> None:
         """Tell what this sweep is asked for: the cells that `open_sweep` shows, and the grid."""
@@ -230,7 +229,7 @@ async def _make(store: Any, part: Part) -> None:
         store, name=part.name, shape=tuple(along), dtype=kind, chunks=_chunks(dims, values, part.block, text), fill_value=fill,
         dimension_names=list(dims), attributes=dict(part.attrs),
     )  # fmt: skip
-    await array.setitem(part.rows, values.astype(kind))
+    await array.setitem(part.rows, values.astype(kind, copy=False))
 
 
 def _chunks(dims: tuple[str, ...], values: np.ndarray, block: int, text: bool) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def measured(count):
     """A run of so many embedded paragraphs by all that a page shows."""
     model = lz.load_model()
     read = lz.load_paragraphs(None, model)
-    read = read[[position * len(read) // count for position in range(count)]]
+    read = read.spaced(count)
     own = read.with_own_continuation(model)
     signature = lz.gradients(model, read) | lz.rare_token_heads(model, read) | lz.ablate(model, own)
     signature = signature | lz.perturb_prefix(model, own) | lz.prefix_attention(model, read)
