@@ -1,6 +1,9 @@
 """What all tests share: small models of both families, in float64, and the data beside the project."""
 
 import os
+import subprocess
+import sys
+import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch or numpy: several workers share the cores
@@ -139,3 +142,18 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def start_and_kill():
+    """`start_and_kill(script, *arguments, after)`: SIGKILL for a Python process, `after` seconds after it has told a first line."""
+
+    def killed(script, *arguments, after):
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline()
+        time.sleep(after)
+        process.kill()
+        process.communicate()
+
+    return killed

@@ -1,11 +1,7 @@
 """What a scan reports is what a decode of every window gives; killed, it goes on and ends the same."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -242,9 +238,11 @@ lz.scan_corpus(model, sys.argv[2], sys.argv[3], prefix_length=12, continuation_l
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_ends_as_undisturbed(kills, neo, corpus, asked, tmp_path, one_thread, monkeypatch):
+def test_killed_at_random_moments_it_ends_as_undisturbed(
+    kills, neo, corpus, asked, tmp_path, one_thread, start_and_kill, monkeypatch
+):
     neo.hf.save_pretrained(tmp_path / "model")
-    np.save(tmp_path / "c.npy", np.concatenate([corpus, np.random.default_rng(3).integers(0, 97, 6000), corpus]))
+    np.save(tmp_path / "c.npy", np.concatenate([corpus, np.random.default_rng(3).integers(0, 97, 2000), corpus]))
     draw, log, recorded, write = random.Random(kills), tmp_path / "log.txt", [], Parts.write
     for name, size in (("UNIT", 40), ("COUNTED", 300), ("DECODED", 2)):
         monkeypatch.setattr(module, name, size)
@@ -264,18 +262,8 @@ def test_killed_at_random_moments_it_ends_as_undisturbed(kills, neo, corpus, ask
     scanned(tmp_path / "calm")
     whole, every = time.monotonic() - started, set(recorded)
     for _ in range(kills):
-        command = [
-            sys.executable,
-            "-c",
-            RUN,
-            *map(str, (tmp_path / "model", tmp_path / "c.npy", tmp_path / "killed", log)),
-        ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(draw.uniform(0, 0.4 * whole))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        paths = (tmp_path / "model", tmp_path / "c.npy", tmp_path / "killed", log)
+        start_and_kill(RUN, *paths, after=draw.uniform(0, 0.4 * whole))
     recorded.clear()
     scanned(tmp_path / "killed")
     files = [

@@ -1,11 +1,7 @@
 """Killed at any moment, a sweep opens, goes on, and ends as if nothing had happened."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -59,7 +55,7 @@ def small(grid):
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_ends_as_undisturbed(small, files, kills, one_thread, monkeypatch):
+def test_killed_at_random_moments_it_ends_as_undisturbed(small, files, kills, one_thread, start_and_kill, monkeypatch):
     rng, path, log, write = random.Random(kills), files / "killed.zarr", files / "log.txt", SweepStore.write
     recorded = []
 
@@ -72,13 +68,7 @@ def test_killed_at_random_moments_it_ends_as_undisturbed(small, files, kills, on
     lz.run_sweep(small, files / "calm.zarr")
     whole, every = time.monotonic() - started, set(recorded)
     for _ in range(kills):
-        command = [sys.executable, "-c", RUN, json.dumps(small), str(path), str(log)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, whole))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        start_and_kill(RUN, json.dumps(small), path, log, after=rng.uniform(0, whole))
         if (path / "zarr.json").is_file():
             seen = lz.open_sweep(path)
             for _, cell in seen.cells().iterrows():
