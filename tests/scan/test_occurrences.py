@@ -1,14 +1,27 @@
 """Windows and occurrences against slow and obvious implementations."""
 
+from contextlib import contextmanager
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localize.scan import corpus as reading
+from localize.scan import occurrences as module
 from localize.scan.corpus import Corpus
 from localize.scan.filters import distinct_share, repeated_share
 from localize.scan.matched import matches, rarity
 from localize.scan.occurrences import Occurrences, joined_pieces, rolling_hashes
 from localize.scan.windows import State, units
+
+
+@contextmanager
+def pieces_of(tokens):
+    """Documents are read in pieces of so many tokens: unlike pytest's patches, for one example alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "TOKEN_PIECE", tokens)
+        yield
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 6))
@@ -22,13 +35,18 @@ def test_equal_windows_have_equal_hashes_and_others_do_not(tokens, length):
             assert (hashes[i] == hashes[j]) == (one == other)
 
 
-@given(st.lists(st.lists(st.integers(0, 2), max_size=30), min_size=1, max_size=4), st.integers(1, 5))
-def test_every_occurrence_is_counted_once_and_none_across_documents(documents, length):
+@given(
+    st.lists(st.lists(st.integers(0, 2), max_size=30), min_size=1, max_size=4), st.integers(1, 5), st.integers(1, 9), st.booleans()
+)  # fmt: skip
+def test_every_occurrence_is_counted_once_and_none_across_documents(documents, length, piece, collide):
     windows = {tuple(d[i : i + length]) for d in documents for i in range(len(d) - length + 1)} | {(9,) * length}
     sequences = np.array(sorted(windows), dtype=np.int64)
-    found = Occurrences(sequences)
-    for _, piece, _ in joined_pieces(Corpus(documents), length):
-        found.add(piece)
+    with pieces_of(piece), pytest.MonkeyPatch.context() as patch:
+        if collide:  # all have one hash: the tokens decide
+            patch.setattr(module, "rolling_hashes", lambda tokens, length: 0 * rolling_hashes(tokens, length))
+        found = Occurrences(sequences)
+        for _, tokens, _ in joined_pieces(Corpus(documents), length):
+            found.add(tokens)
     for row, count in zip(sequences.tolist(), found.counts, strict=True):
         assert count == sum(d[i : i + length] == row for d in documents for i in range(len(d) - length + 1))
 
@@ -37,10 +55,7 @@ def test_every_occurrence_is_counted_once_and_none_across_documents(documents, l
     st.lists(st.integers(0, 25), min_size=1, max_size=6), st.integers(1, 6), st.integers(1, 5), st.integers(1, 7), st.integers(1, 9),
 )  # fmt: skip
 def test_units_hold_every_window_once_wherever_they_are_entered(lengths, length, stride, size, piece):
-    from localize.scan import corpus as reading
-
-    usual, reading.TOKEN_PIECE = reading.TOKEN_PIECE, piece
-    try:
+    with pieces_of(piece):
         documents = [np.arange(count) + 100 * number for number, count in enumerate(lengths)]
         wanted = [
             (number, start, documents[number][start : start + length].tolist())
@@ -59,8 +74,6 @@ def test_units_hold_every_window_once_wherever_they_are_entered(lengths, length,
         assert found == wanted
         together = units(Corpus(documents), length=length, stride=stride, size=size, vocab_size=10**6, state=State())
         assert [row for unit in together for row in unit.tokens.tolist()] == [row for *_, row in wanted]
-    finally:
-        reading.TOKEN_PIECE = usual
 
 
 def test_shares_by_hand():
