@@ -1,7 +1,7 @@
 """What a scan found: clustered, filtered, matched, written where `localize run` reads it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,8 +71,7 @@ def gather(
     """Put the parts together and write what came out."""
     import pandas as pd
 
-    parts = list(windows)
-    kept, sources = _columns(parts, "kept")
+    kept, sources = _columns(windows, "kept")
     _, first, copies = np.unique(kept["tokens"], axis=0, return_index=True, return_counts=True)
     order = np.argsort(first)
     rows = first[order]  # each distinct window where it stands first
@@ -109,7 +108,7 @@ def gather(
     passed, held = table.loc[~aside], table.loc[aside]
     _write(folder / PARAGRAPHS_FILE, passed.drop(columns="set_aside"), tokens[~aside])
     _write(folder / SET_ASIDE_FILE, held, tokens[aside])
-    summary = _summary(corpus, options, parts, decoded) | {
+    summary = _summary(corpus, options, windows, decoded) | {
         "found": len(kept["tokens"]),
         "distinct": len(table),
         "not_reproduced": int((~verified).sum()),
@@ -117,8 +116,8 @@ def gather(
         "set_aside": int(aside.sum()),
     }
     if options.matched:
-        counts = _token_counts(parts, model.vocab_size)
-        chosen = _matched(passed, tokens[~aside], parts, counts, model)
+        counts = _token_counts(windows, model.vocab_size)
+        chosen = _matched(passed, tokens[~aside], windows, counts, model)
         _write(folder / MATCHED_FILE, *chosen)
         summary["matched"] = len(chosen[0])
     plan = folder / PLAN_FILE
@@ -130,25 +129,30 @@ def gather(
     return Found(folder, table, {"asked": asked, **summary})
 
 
-def _columns(parts: Sequence[Any], name: str) -> tuple[dict[str, np.ndarray], list[str]]:
+def _columns(windows: Parts, name: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """One kind of windows of all parts, and their sources."""
-    keys = ("tokens", "document", "offset", "exact_match", "nll")
-    columns = {key: np.concatenate([arrays[f"{name}_{key}"] for arrays, _ in parts]) for key in keys}
-    return columns, [source for _, facts in parts for source in facts[f"{name}_source"]]
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in ("tokens", "document", "offset", "exact_match", "nll")}
+    sources: list[str] = []
+    for arrays, facts in windows:  # one part at a time is in memory whole
+        for key, found in parts.items():
+            found.append(arrays[f"{name}_{key}"])
+        sources += facts[f"{name}_source"]
+    return {key: np.concatenate(found) for key, found in parts.items()}, sources
 
 
-def _summary(corpus: str, options: "Options", parts: Sequence[Any], decoded: Parts) -> dict[str, Any]:
+def _summary(corpus: str, options: "Options", windows: Parts, decoded: Parts) -> dict[str, Any]:
     """Counts over all parts."""
-    skipped = [line for _, facts in parts for line in facts["skipped"]]
-    count = sum(facts["windows"] for _, facts in parts)
-    histogram = np.sum([facts["exact_match"] for _, facts in parts], axis=0)
-    forced = sum(facts["calls"] for _, facts in parts)
+    told = [facts for _, facts in windows]
+    skipped = [line for facts in told for line in facts["skipped"]]
+    count = sum(facts["windows"] for facts in told)
+    histogram = np.sum([facts["exact_match"] for facts in told], axis=0)
+    forced = sum(facts["calls"] for facts in told)
     return {
         "corpus": corpus,
         "windows": count,
         "exact_match": histogram.tolist(),
         "mean_exact_match": float(histogram @ np.arange(len(histogram)) / count),
-        "mean_nll": sum(facts["nll_sum"] for _, facts in parts) / count,
+        "mean_nll": sum(facts["nll_sum"] for facts in told) / count,
         "skipped": len(skipped),
         "skipped_first": skipped[:TOLD_SKIPS],
         "model_calls": forced + sum(facts["calls"] for _, facts in decoded),
@@ -156,10 +160,10 @@ def _summary(corpus: str, options: "Options", parts: Sequence[Any], decoded: Par
     }
 
 
-def _token_counts(parts: Sequence[Any], vocab_size: int) -> Int[np.ndarray, " vocab"]:
+def _token_counts(windows: Parts, vocab_size: int) -> Int[np.ndarray, " vocab"]:
     """How often each token stands in what was scanned."""
     counts = np.zeros(vocab_size, np.int64)
-    for arrays, _ in parts:
+    for arrays, _ in windows:
         counts[arrays["token"]] += arrays["occurrences"]
     return counts
 
@@ -167,14 +171,14 @@ def _token_counts(parts: Sequence[Any], vocab_size: int) -> Int[np.ndarray, " vo
 def _matched(
     table: "pd.DataFrame",
     tokens: Int[np.ndarray, "window position"],
-    parts: Sequence[Any],
+    windows: Parts,
     counts: Int[np.ndarray, " vocab"],
     model: "HookedModel",
 ) -> "tuple[pd.DataFrame, Int[np.ndarray, 'match position']]":
     """For the first window of each cluster another of its source that is not memorized, with as rare tokens."""
     import pandas as pd
 
-    low, sources = _columns(parts, "low")
+    low, sources = _columns(windows, "low")
     _, first = np.unique(low["tokens"], axis=0, return_index=True)
     first.sort()
     both = np.concatenate([tokens, low["tokens"][first]]).astype(np.int64)

@@ -28,7 +28,8 @@ def matches(
         candidate_source: Likewise.
 
     Returns:
-        The candidate's number, -1 where its source has none left."""
+        The candidate's number, -1 where its source has none left.
+    """
     from scipy.optimize import linear_sum_assignment
 
     found = np.full(len(rare), -1)

@@ -130,6 +130,9 @@ def _check(options: Options, model: "HookedModel", batch_size: int | None) -> No
     for name in ("prefix", "continuation", "stride"):
         if getattr(options, name) < 1:
             raise LocalizeError(f"scan: {name}={getattr(options, name)} must be at least 1.")
+    for name in ("min_distinct", "max_repeated"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise LocalizeError(f"scan: {name}={getattr(options, name)} must lie in 0..1.")
     if batch_size is not None and batch_size < 1:
         raise LocalizeError(f"scan: batch_size={batch_size} must be at least 1.")
     if not 1 <= options.threshold <= options.continuation:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from localize.scan import corpus as reading
 from localize.scan import occurrences as module
 from localize.scan.corpus import Corpus
-from localize.scan.filters import distinct_share, repeated_share
 from localize.scan.matched import matches, rarity
 from localize.scan.occurrences import Occurrences, joined_pieces, rolling_hashes
 from localize.scan.windows import State, units
@@ -74,12 +73,6 @@ def test_units_hold_every_window_once_wherever_they_are_entered(lengths, length,
         assert found == wanted
         together = units(Corpus(documents), length=length, stride=stride, size=size, vocab_size=10**6, state=State())
         assert [row for unit in together for row in unit.tokens.tolist()] == [row for *_, row in wanted]
-
-
-def test_shares_by_hand():
-    rows = np.array([[1, 2, 3, 4], [1, 2, 1, 2], [7, 7, 7, 7], [1, 1, 2, 2]])
-    assert distinct_share(rows).tolist() == [1.0, 0.5, 0.25, 0.5]
-    assert repeated_share(rows).tolist() == [0.0, 1.0, 1.0, 2 / 3]
 
 
 def test_matches_keep_the_source_and_come_closest_in_all():

@@ -12,6 +12,7 @@ import localize as lz
 from localize.errors import InputError, LocalizeError
 from localize.models.hooks import HookedModel
 from localize.scan import corpus as reading
+from localize.scan import found as found_module
 from localize.scan import scan as module
 from localize.scan.parts import Parts
 
@@ -137,15 +138,18 @@ def test_lines_that_cannot_be_read_are_left_out_counted_and_told(neo, asked, tmp
     assert told[3] == "document 4: token id 97 is outside the vocabulary, 0..96"
 
 
-def test_filters_set_aside_and_tell_why(neo, asked, tmp_path):
-    rows = np.stack([np.arange(20), np.tile([1, 2, 3], 7)[:20], np.repeat([5, 6], 10)])
-    found = lz.scan_corpus(
-        neo, rows, tmp_path / "out", **(asked | {"threshold": 1, "min_distinct": 0.2, "max_repeated": 0.9})
-    )
-    why = dict(zip(found.table["document"], found.table["set_aside"], strict=True))
-    for row in set(why) & {1, 2}:
-        assert why[row].startswith("repeats itself (1") if row == 1 else "few distinct tokens (10%)" in why[row]
-    assert why.get(0, "") == ""
+def test_every_token_is_counted_once_for_the_matches(neo, corpus, asked, tmp_path, monkeypatch):
+    counts, rarity = [], found_module.rarity
+
+    def told(tokens, of_each):
+        counts.append(of_each)
+        return rarity(tokens, of_each)
+
+    monkeypatch.setattr(module, "UNIT", 40)
+    monkeypatch.setattr(found_module, "rarity", told)
+    found = lz.scan_corpus(neo, corpus, tmp_path / "out", matched=True, **asked)
+    covered = corpus[: found.summary["windows"] * 8]
+    assert counts[0].tolist() == np.bincount(covered, minlength=97).tolist()
 
 
 def test_matches_are_of_the_same_source_not_memorized_and_as_rare(neo, corpus, asked, tmp_path):
