@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from localize.errors import LocalizeError
 from localize.signature.storage import fixed_width
 from localize.sweep.store import OF_THE_PAIR, SweepStore, read_node
@@ -91,7 +93,7 @@ class Sweep:
     ) -> "xr.Dataset":
         """What one measurement has of one model and paragraph set so far, recall and labels beside it; lazy.
 
-        Paragraphs whose unit is not finished hold nan (exact match: -1).
+        Paragraphs whose unit is not finished hold nan.
 
         Args:
             model: A name, or None where there is one only.
@@ -116,10 +118,12 @@ class Sweep:
         chunks = {} if find_spec("dask") else None
         pair = read_node(self._store, _pair_path(cell), chunks)
         pair = fixed_width(pair.set_coords([name for name in OF_THE_PAIR if name in pair]), ("paragraph", "group"))
+        pair = _nan_where_unfinished(pair, pair.attrs)
         found = pair
         if cell["path"] != _pair_path(cell):
             own = read_node(self._store, cell["path"], chunks)
             own = own.set_coords([name for name in own.attrs["coords"] if name in own])
+            own = _nan_where_unfinished(own, own.attrs)
             found = pair.assign({name: own[name] for name in own.data_vars}).assign_coords(own.coords)
         used = {"paragraph", "position"} | {dim for name in found.data_vars for dim in found[name].dims}
         found = found.drop_vars([name for name in found.coords if not set(found[name].dims) <= used])
@@ -146,6 +150,7 @@ class Sweep:
         paragraphs = self._one("paragraphs", paragraphs, self.paragraph_sets)
         states = {row["measure"]: row["status"] for row in map(self._row, self._of(model, paragraphs))}
         wanted = [name for name, status in states.items() if status == FINISHED] if measures is None else list(measures)
+        wanted = list(dict.fromkeys(["recall", *wanted]))
         for name in wanted:
             if states.get(name) != FINISHED:
                 raise LocalizeError(
@@ -153,7 +158,7 @@ class Sweep:
                     f"{', '.join(n for n, s in states.items() if s == FINISHED) or 'none'}."
                 )
         signature: MemorizationSignature | None = None
-        for name in dict.fromkeys(["recall", *wanted]):
+        for name in wanted:
             dataset = fixed_width(self._open(self._cell(model, paragraphs, name)).load())
             dataset.attrs = {"schema": SCHEMA_VERSION, **dataset.attrs}
             part = MemorizationSignature(dataset)
@@ -276,6 +281,19 @@ class Sweep:
 def _pair_path(cell: Mapping[str, Any]) -> str:
     """The group of a cell's model and paragraph set."""
     return "/".join(cell["path"].split("/")[:2])
+
+
+def _nan_where_unfinished(dataset: "xr.Dataset", attrs: Mapping[str, Any]) -> "xr.Dataset":
+    """Integers of paragraphs whose unit is not finished, as nan: what stands in the store there must not be averaged."""
+    import xarray as xr
+
+    there = np.zeros(dataset.sizes.get("paragraph", 0), bool)
+    for first, last, *_ in attrs.get("done", []):
+        there[first:last] = True
+    whole = [name for name, array in dataset.data_vars.items() if array.dtype.kind == "i" and "paragraph" in array.dims]
+    if there.all() or not whole:
+        return dataset
+    return dataset.assign({name: dataset[name].where(xr.DataArray(there, dims="paragraph")) for name in whole})
 
 
 def _label(value: Any) -> Any:

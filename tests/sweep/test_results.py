@@ -7,6 +7,7 @@ import pytest
 import localize as lz
 from localize import plots
 from localize.errors import LocalizeError
+from localize.sweep.store import SweepStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
@@ -36,6 +37,34 @@ def test_values_are_read_when_they_are_asked_for(done):
     pytest.importorskip("dask")
     assert done["gradient_norm"].chunks is not None
     assert done.dataset("deep", measure="gradients")["gradient_norm"].chunks[0] == (4, 2)
+
+
+def test_what_is_not_finished_is_nan_and_no_signature(grid, files, monkeypatch):
+    write, written = SweepStore.write, []
+
+    def three(store, cell, outcome):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(store, cell, outcome)
+        written.append(cell.is_recall)
+
+    options = {"to": "zero", "layers": [0]}
+    grid["model"], grid["measure"] = grid["model"][:1], [{"measurement": "ablation", "block": 2, "options": options}]
+    monkeypatch.setattr(SweepStore, "write", three)
+    with pytest.raises(KeyboardInterrupt):
+        lz.run_sweep(grid, files / "s.zarr")
+    assert written == [True, False, False]
+    sweep = lz.open_sweep(files / "s.zarr")
+    rows = lz.load_paragraphs(files / "rows.npy", prefix_length=30, continuation_length=20)
+    whole = lz.ablate(lz.load_model(files / "deep", dtype="float64"), rows, **options)
+    found = sweep.dataset(measure="ablation")
+    for name in ("ablated_exact_match", "ablated_nll"):
+        first = found[name].sel(layer=0).transpose("paragraph", ...)
+        assert np.isnan(first[4:]).all(), name
+        assert np.allclose(first[:4], whole[name].sel(layer=0).transpose("paragraph", ...)[:4]), name
+    assert found["exact_match"].dtype.kind == found["tokens"].dtype.kind == "i"
+    with pytest.raises(LocalizeError, match=r"'ablation' of deep / rows is partly; finished: recall\.$"):
+        sweep.signature(measures=["ablation"])
 
 
 def test_names_that_are_not_there_are_told_with_those_that_are(done):
