@@ -29,7 +29,7 @@ FOUND, NOT_FOUND, ROUGH = f"q ≤ {LEVEL}", f"q > {LEVEL}: may be chance", "inte
 RIGHT, BETWEEN, MAP_SHARE = 10, 16, 0.62
 """Px right of the panels and between two of them, and the share of the width that a heat map beside a list has."""
 
-TWO_LINES, ONE_LINE, NAMES = 27, 13, 176
+TWO_LINES, ONE_LINE, NAMES = 34, 13, 176
 """Px of a row with its variable above its cell, of one without, and of the names left of the rows."""
 
 FEW_COLUMNS, SOME, MANY = 16, 48, 100
