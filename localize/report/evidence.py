@@ -179,6 +179,7 @@ def edits_table(results: "Results", key: str, seed: int) -> tuple[Table, list[st
     from localize.signature.change import edit_table
 
     found, notes = heard(lambda: edit_table(results.changes, seed=seed))
+    repeated = bool((found["repetitions"] > 1).any())
     rows = []
     for (edit, quantity, group), row in zip(found.index, found.to_dict("records"), strict=True):
         control = " (control)" if edit in results.controls else ""
@@ -187,13 +188,13 @@ def edits_table(results: "Results", key: str, seed: int) -> tuple[Table, list[st
                 text(f"{edit}{control}"), text(quantity_words(quantity)), text(group_words(group)), small(row["before"]),
                 small(row["after"]), between(row["change"], row["low"], row["high"], None),
                 range_of(row["null_low"], row["null_high"]), chance(row["p_value"]), chance(row["q_value"]),
-                size(int(row["paragraphs"]), float(row["effective_clusters"])), count(row["repetitions"]),
+                size(int(row["paragraphs"]), float(row["effective_clusters"])), *([count(row["repetitions"])] if repeated else []),
             ]
         )  # fmt: skip
     columns = (
-        Column("edit"), Column("quantity (unit)", wide=True), Column("group"), Column("before", True), Column("after", True),
+        Column("edit"), Column("quantity (unit)"), Column("group"), Column("before", True), Column("after", True),
         Column("change [95% interval]", True), Column("null, 95%", True), Column("p", True), Column("q", True),
-        Column(SIZE, True), Column("repeats", True),
+        Column(SIZE, True), *([Column("repeats", True)] if repeated else []),
     )  # fmt: skip
     note = (
         "The change of a perplexity is relative (0.1: 10% more). Null: the signs of whole clusters flipped, 95% of the mean changes that "

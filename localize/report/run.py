@@ -1,5 +1,6 @@
 """What a page tells of one run: facts, tables, figures and paragraphs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +160,7 @@ def run_of(results: Results, name: str, key: str, asked: Asked) -> Run:
         groups=groups_table(signature, key, names),
         measurements=measurements_table(calls, key),
         left_out=left_out(calls) if results.signature else "",
-        notes=[_sentence(note) for note in dict.fromkeys(notes + more)],
+        notes=[_sentence(note, names) for note in dict.fromkeys(notes + more)],
         evidence=evidence,
         figures=[Figure.of(each) for each in drawn],
         sampled=_sampled(content, asked.seed),
@@ -170,8 +171,10 @@ def run_of(results: Results, name: str, key: str, asked: Asked) -> Run:
     )
 
 
-def _sentence(note: str) -> str:
-    """A warning as it stands in a text."""
+def _sentence(note: str, groups: Sequence[str]) -> str:
+    """A warning as it stands in a text, with the groups' names in words."""
+    for group in groups:
+        note = note.replace(group, group_words(group))
     return note[:1].upper() + note[1:].replace("`", "")
 
 

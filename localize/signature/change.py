@@ -168,12 +168,7 @@ def edit_table(changes: Changes, *, seed: int = 0, resamples: int = 2000) -> "pd
     import pandas as pd
 
     pooled = {edit: Pooled.of(given) for edit, given in repetitions_of(changes).items()}
-    clusters = {
-        f"{edit}: {group}" if len(pooled) > 1 else group: rows.clusters[rows.group == group]
-        for edit, rows in pooled.items()
-        for group in rows.groups
-    }
-    warn_of_few_clusters(clusters)
+    warn_of_few_clusters(_clusters_of(pooled))
     found = [
         {"edit": edit} | row
         for edit, rows in pooled.items()
@@ -228,6 +223,19 @@ def numbers_of(change: Change) -> dict[str, Float[np.ndarray, "side paragraph"]]
         for prompt in asked:
             numbers[f"{name}, {prompt}"] = np.stack([side.sel(prompt=prompt).values.astype(float) for side in sides])
     return numbers
+
+
+def _clusters_of(pooled: "Mapping[str, Pooled]") -> dict[str, np.ndarray]:
+    """The clusters of each group's rows: of every edit, or once where all edits have the same."""
+    found: dict[str, np.ndarray] = {}
+    for group in dict.fromkeys(group for rows in pooled.values() for group in rows.groups):
+        of_each = {edit: np.sort(rows.clusters[rows.group == group]) for edit, rows in pooled.items()}
+        first = next(iter(of_each.values()))
+        if all(np.array_equal(first, clusters) for clusters in of_each.values()):
+            found[group] = first
+        else:
+            found |= {f"{edit}: {group}": clusters for edit, clusters in of_each.items() if len(clusters)}
+    return found
 
 
 @dataclass(frozen=True, eq=False)

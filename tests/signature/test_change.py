@@ -382,10 +382,17 @@ def test_edits_and_quantities_keep_their_order(seeds):
     assert list(table.loc["z"].index.unique("quantity")) == ["exact_match", "nll", "perplexity", "token_accuracy"]
 
 
-def test_few_clusters_are_told_of_each_edit(seeds):
+def test_few_clusters_are_told_of_each_edit_or_once_where_they_are_the_same(seeds):
     with pytest.warns(UserWarning, match="^few effective clusters") as caught:
         edit_table({"x": seeds[0], "y": seeds[1]}, resamples=100)
-    assert str(caught[0].message).startswith("few effective clusters (x: forget 2.7 of 4 paragraphs, x: memorized 4.0")
+    assert str(caught[0].message).startswith(
+        "few effective clusters (x: forget 2.7 of 4 paragraphs, y: forget 2.0 of 2 paragraphs, x: memorized 4.0"
+    )
+    with pytest.warns(UserWarning, match="^few effective clusters") as caught:
+        edit_table({"x": seeds[0], "y": seeds[0]}, resamples=100)
+    assert str(caught[0].message).startswith(
+        "few effective clusters (forget 2.7 of 4 paragraphs, memorized 4.0 of 4 paragraphs"
+    )
 
 
 def test_what_is_not_of_one_set_is_not_pooled(side, change, seeds):
