@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -40,8 +41,9 @@ DECODED = 256
 COUNTED = 2**22
 """Tokens in which found windows are counted and recorded together, at least."""
 
-CANDIDATES = 64
-"""Windows of each unit and source among which matches are looked for: those of smallest hash, which is a random choice."""
+CANDIDATES, FOR_EACH = 64, 4
+"""Windows of each unit and source among which matches are looked for, and at least so many for each that is kept there: those of
+smallest hash, which is a random choice."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class _Scan:
         match = right.cumprod(1).sum(1)
         mean_nll = nll.mean(1, dtype=np.float64)
         kept = np.flatnonzero(match >= self.options.threshold)
-        low = self._candidates(unit, match) if self.options.matched else NOTHING
+        low = self._candidates(unit, match, kept) if self.options.matched else NOTHING
         token, occurrences = np.unique(unit.tokens[:, : self.options.stride], return_counts=True)
         arrays: Arrays = {"token": token.astype(np.int32), "occurrences": occurrences}
         facts: dict[str, Any] = {
@@ -264,14 +266,17 @@ class _Scan:
         empty = np.zeros((0, length))
         return np.concatenate([empty.astype(np.int64), *right]), np.concatenate([empty, *nll]), calls
 
-    def _candidates(self, unit: Unit, match: Int[np.ndarray, " window"]) -> Int[np.ndarray, " candidate"]:
+    def _candidates(
+        self, unit: Unit, match: Int[np.ndarray, " window"], kept: Int[np.ndarray, " kept"]
+    ) -> Int[np.ndarray, " candidate"]:
         """Windows that are not memorized, of each source those of smallest hash."""
         low = np.flatnonzero(match <= NOT_MEMORIZED_SHARE * self.options.continuation)
         drawn = {row: hashlib.blake2b(unit.tokens[row].tobytes(), digest_size=8).digest() for row in low.tolist()}
+        found = Counter(unit.source[row] for row in kept)
         chosen: list[int] = []
         for source in dict.fromkeys(unit.source[row] for row in low):
             ours = sorted((row for row in low.tolist() if unit.source[row] == source), key=drawn.__getitem__)
-            chosen += ours[:CANDIDATES]
+            chosen += ours[: max(CANDIDATES, FOR_EACH * found[source])]
         return np.array(sorted(chosen), dtype=np.int64)
 
     @cached_property

@@ -169,6 +169,15 @@ def test_matches_are_of_the_same_source_not_memorized_and_as_rare(neo, corpus, a
     assert len(found.paragraphs(matched=True)) == len(lines)
 
 
+def test_where_much_is_found_there_is_still_a_match_for_each(neo, corpus, asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CANDIDATES", 1)
+    found = lz.scan_corpus(neo, corpus, tmp_path / "out", matched=True, **asked)
+    assert found.summary["matched"] == found.summary["clusters"] > 4
+    monkeypatch.setattr(module, "FOR_EACH", 0)
+    few = lz.scan_corpus(neo, corpus, tmp_path / "few", matched=True, **asked)
+    assert few.summary["matched"] == 1
+
+
 def test_an_out_of_memory_halves_the_batch_for_good(neo, corpus, asked, tmp_path, monkeypatch):
     sizes, states = [], HookedModel.final_states
 
