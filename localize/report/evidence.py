@@ -1,5 +1,6 @@
 """What stands out in a run, as tables: every number with its interval, its null in words, and its p-value."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 PERMUTED = "groups dealt out at random"
+NO_DIFFERENCE = "no difference (a landmark, no test)"
 NULLS = {
     "low-layer share": "an even profile (a landmark, no test)",
     SCORE.format(""): "same attention, rarity of other paragraphs",
@@ -71,7 +73,7 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
         rows.append(
             [
                 text(quantity), text(group_words(group)), between(row["estimate"], row["low"], row["high"]),
-                between(row["null"], row["null_low"], row["null_high"]), text(null_words(quantity, group)),
+                between(row["null"], row["null_low"], row["null_high"]), text(null_words(quantity, group, row["null_low"])),
                 chance(row["p_value"]), size(int(row["paragraphs"]), float(row["effective_clusters"])),
             ]
         )  # fmt: skip
@@ -98,10 +100,10 @@ def quantity_words(quantity: str) -> str:
     return f"{variable.label}{', ' * bool(prompt)}{prompt.replace('_', ' ')} ({variable.unit})"
 
 
-def null_words(quantity: str, group: str) -> str:
-    """What a row of the summary is held against."""
+def null_words(quantity: str, group: str, low: float) -> str:
+    """What a row of the summary is held against; without an interval, `low` is nan, a difference is held against none."""
     if " - " in group:
-        return PERMUTED
+        return NO_DIFFERENCE if math.isnan(low) else PERMUTED
     return next((words for start, words in NULLS.items() if quantity.startswith(start)), "")
 
 
@@ -115,17 +117,17 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     a, b = (group_words(name) for name in pair)
     rows = [
         [
-            text(f"{row['variable']} ({row['unit']})"), text(row["cell"]), between(row["difference"], row["low"], row["high"], None),
+            text(f"{row['variable']} ({row['unit']})"), text(row["cell"]),
+            between(row["difference"], row["low"], row["high"], None, rough=bool(row["rough"])),
             range_of(row["null_low"], row["null_high"]), small(row["mean_a"]), small(row["mean_b"]),
             number(row["effect_size"], 2), number(row["auc"], 2), chance(row["q_overall"]),
-            text("rough" if row["rough"] else ""),
         ]
         for row in found.to_dict("records")
     ]  # fmt: skip
     columns = (
         Column("variable (unit)", wide=True), Column("cell"), Column("difference [95% interval]", True),
         Column("null, 95%", True), Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True),
-        Column("AUC", True), Column("q", True), Column("interval"),
+        Column("AUC", True), Column("q", True),
     )  # fmt: skip
     by_recall = (
         " These groups follow from exact match: it differs by construction." if set(pair) <= set(RECALL_GROUPS) else ""
@@ -134,7 +136,7 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
         f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all, and their p). They "
         "are chosen among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
         f"{by_recall} Null: {PERMUTED} to whole clusters, 95% of the differences that this gives. AUC: how often a paragraph of {a} "
-        "has the larger number; 0.5 where nothing differs. Rough: an interval of too few or too uneven clusters."
+        "has the larger number; 0.5 where nothing differs. ~ marks an interval of too few or too uneven clusters, which is rough."
     )
     caption, csv = f"Where {a} and {b} differ most surely", csv_of(comparison.to_dataframe(), index=False)
     return Table(f"{key}-strongest", caption, columns, rows_of(rows), csv, note, SHOWN), notes

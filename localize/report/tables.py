@@ -102,10 +102,10 @@ def significant(value: float) -> str:
     return signed(f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}")
 
 
-def between(middle: float, low: float, high: float, digits: int | None = 3) -> Cell:
-    """ "0.652 [0.645, 0.658]", sorted by its first number; without the interval where there is none."""
+def between(middle: float, low: float, high: float, digits: int | None = 3, *, rough: bool = False) -> Cell:
+    """ "0.652 [0.645, 0.658]", sorted by its first number; "~[" of a rough interval, and nothing where there is none."""
     write = significant if digits is None else lambda value: number(value, digits).text
-    ends = "" if math.isnan(low) or math.isnan(high) else f" [{write(low)}, {write(high)}]"
+    ends = "" if math.isnan(low) or math.isnan(high) else f" {'~' * rough}[{write(low)}, {write(high)}]"
     return Cell(write(float(middle)) + ends, float(middle))
 
 

@@ -149,6 +149,9 @@ def test_tables_hold_the_signatures_numbers(page, run):
     assert [row[0][1].split(" ")[0] for row in rows] == strongest["variable"].tolist()
     np.testing.assert_array_equal([float(row[2][0] or "nan") for row in rows], strongest["difference"])
     np.testing.assert_array_equal([float(row[8][0] or "nan") for row in rows], strongest["q_overall"])
+    rough = [bool(row["rough"]) and not np.isnan(row["low"]) for row in strongest.to_dict("records")]
+    assert ["~[" in row[2][1] for row in rows] == rough
+    assert any(rough)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         told = run.signature.distinguish("memorized", "not_memorized")
@@ -162,6 +165,7 @@ def test_every_row_of_the_summary_says_what_its_null_is(page):
     for row in page.tables["r0-summary"]:
         if row and row[3][1] != "·":
             assert row[4][1], row
+            assert ("landmark" in row[4][1]) == ("[" not in row[3][1]), row
 
 
 def test_tokens_and_what_colours_them_come_back_as_they_were_measured(data, run):
