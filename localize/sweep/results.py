@@ -118,12 +118,12 @@ class Sweep:
         chunks = {} if find_spec("dask") else None
         pair = read_node(self._store, _pair_path(cell), chunks)
         pair = fixed_width(pair.set_coords([name for name in OF_THE_PAIR if name in pair]), ("paragraph", "group"))
-        pair = _nan_where_unfinished(pair, pair.attrs)
+        pair = _nan_where_unfinished(pair)
         found = pair
         if cell["path"] != _pair_path(cell):
             own = read_node(self._store, cell["path"], chunks)
             own = own.set_coords([name for name in own.attrs["coords"] if name in own])
-            own = _nan_where_unfinished(own, own.attrs)
+            own = _nan_where_unfinished(own)
             found = pair.assign({name: own[name] for name in own.data_vars}).assign_coords(own.coords)
         used = {"paragraph", "position"} | {dim for name in found.data_vars for dim in found[name].dims}
         found = found.drop_vars([name for name in found.coords if not set(found[name].dims) <= used])
@@ -283,12 +283,12 @@ def _pair_path(cell: Mapping[str, Any]) -> str:
     return "/".join(cell["path"].split("/")[:2])
 
 
-def _nan_where_unfinished(dataset: "xr.Dataset", attrs: Mapping[str, Any]) -> "xr.Dataset":
+def _nan_where_unfinished(dataset: "xr.Dataset") -> "xr.Dataset":
     """Integers of paragraphs whose unit is not finished, as nan: what stands in the store there must not be averaged."""
     import xarray as xr
 
     there = np.zeros(dataset.sizes.get("paragraph", 0), bool)
-    for first, last, *_ in attrs.get("done", []):
+    for first, last, *_ in dataset.attrs.get("done", []):
         there[first:last] = True
     whole = [name for name, array in dataset.data_vars.items() if array.dtype.kind == "i" and "paragraph" in array.dims]
     if there.all() or not whole:

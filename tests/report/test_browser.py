@@ -49,7 +49,10 @@ def test_hostile_texts_stay_text_in_every_view(hostile_file, hostile, opened):
         box.click()
     for row in range(10):  # every hostile text, and the first one again in another group
         page.evaluate("row => browserOf(runs()[0]).open(row, true)", row)
-        page.evaluate("document.querySelectorAll('.opened input[type=radio]').forEach(radio => radio.click())")
+        radios = "[...document.querySelectorAll('.opened input[type=radio]')]"
+        assert page.evaluate(f"{radios}.map(radio => (radio.click(), radio.checked))") == [True] * page.evaluate(
+            f"{radios}.length"
+        )
     page.locator(".opened details summary").click()
     page.mouse.move(400, 400)
     assert page.locator("img, iframe, object, embed, form").count() == 0
