@@ -118,7 +118,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def types_unchecked():
     """Axes and types of arguments are not checked: for files of thousands of calls, whose types other files check."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -1,7 +1,9 @@
 """Small real signatures, the same with hostile texts in every place, and a headless Chromium that keeps account of what a page does."""
 
+import json
 import shutil
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -25,8 +27,44 @@ HOSTILE = (
     "line\u2028and\u2029paragraph, \u202eturned\u202c, nul\x00, bell\x07, tab\t, \ufeff",
     "x" * 20_000,
 )
-NAMES = ("memorized", HOSTILE[0], HOSTILE[5], "not_memorized")
 PREFIX, LENGTH, COUNT = 12, 20, 24
+
+
+class Page(HTMLParser):
+    """Tags, the text of each script, and the cells of each table."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.scripts, self.tables, self._in = [], [], {}, None
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if tag == "script":
+            self.scripts.append([attrs, ""])
+            self._in = "script"
+        elif tag == "table":
+            self.rows = self.tables[attrs.get("id", "").removeprefix("table-")] = []
+        elif tag == "tr" and self.tables:
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append([attrs.get("data-value"), ""])
+            self._in = "td"
+
+    def handle_endtag(self, tag):
+        if tag == self._in:
+            self._in = None
+
+    def handle_data(self, data):
+        if self._in == "script":
+            self.scripts[-1][1] += data
+        elif self._in == "td":
+            self.rows[-1][-1][1] += data
+
+    def data(self, name):
+        return json.loads(next(text for attrs, text in self.scripts if attrs.get("id") == name))
 
 
 def random_model(tokenizer=None, **shape):
@@ -85,11 +123,15 @@ def run(signature, tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def hostile(small_model, tokenizer, tmp_path_factory):
-    """The same measurements with texts, ids, groups, names, skipped rows and command that would like to be more than text."""
-    paragraphs = random_paragraphs(names=NAMES)
-    clean = measured(small_model, paragraphs).dataset.copy()
+def hostile(signature, tokenizer, tmp_path_factory):
+    """The same measurements with texts, ids, a group, names, skipped rows and command that would like to be more than text."""
+    clean = signature.dataset.copy()
     texts = [HOSTILE[row % len(HOSTILE)] for row in range(COUNT)]
+    groups = {"partial": HOSTILE[0] + HOSTILE[5]}
+    for name in ("group", "set", "other_set"):
+        if name in clean.coords:
+            named = np.array([groups.get(value, value) for value in clean[name].values], dtype=object)
+            clean = clean.assign_coords({name: (clean[name].dims, named)})
     clean = clean.assign_coords(
         paragraph=("paragraph", np.array([f"{row}{text}" for row, text in enumerate(texts)], dtype=object)),
         text=("paragraph", np.array([f"{text} {row}" for row, text in enumerate(texts)], dtype=object)),
@@ -107,6 +149,12 @@ def hostile(small_model, tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def parsed():
+    """`parsed(path)`: a page's tags, scripts and tables."""
+    return Page
+
+
+@pytest.fixture(scope="session")
 def browser():
     """A headless Chromium; a test that asks for it is skipped where there is none."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -121,29 +169,49 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="session")
+def window(browser):
+    """One window for all pages: to start one for each takes longer than what is tested in it."""
+    page = browser.new_page(accept_downloads=True)
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', (e) => console.log('refused ' + e.violatedDirective))"
+    )
+    return page
+
+
 @pytest.fixture
-def opened(browser):
-    """`opened(path, hash="", **size)`: the page in a new window; afterwards it must have asked for nothing, and complained of nothing."""
-    windows = []
+def opened(window):
+    """`opened(path, place="", **size)`: the page, instead of the one before; each must have asked for nothing and complained of nothing."""
+    asked, told, paths = [], [], []
+    listeners = {
+        "request": lambda request: asked.append(request.url),
+        "console": lambda message: told.append(message.text),
+        "pageerror": lambda error: told.append(str(error)),
+        "dialog": lambda dialog: (told.append("dialog"), dialog.dismiss()),
+    }
 
-    def open_page(path, place="", width=1200, height=900):
-        page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
-        page.asked, page.told = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.told.append(message.text))
-        page.on("pageerror", lambda error: page.told.append(str(error)))
-        page.on("dialog", lambda dialog: (page.told.append("dialog"), dialog.dismiss()))
-        page.add_init_script(
-            "addEventListener('securitypolicyviolation', (e) => console.log('refused ' + e.violatedDirective))"
-        )
-        page.goto(path.as_uri() + place)
-        windows.append((page, path))
-        return page
-
-    yield open_page
-    for page, path in windows:
-        asked, told, ran = page.asked, page.told, page.evaluate("window.ran")
-        page.close()
-        assert {url.split("#")[0] for url in asked if not url.startswith(("data:", "blob:"))} <= {path.as_uri()}
+    def leave():
+        ran = window.evaluate("window.ran")
+        window.goto("about:blank")  # else an address with another place only moves
+        assert {url.split("#")[0] for url in asked if not url.startswith(("data:", "blob:"))} <= {paths[-1].as_uri()}
         assert told == []
         assert ran is None
+        asked.clear()
+
+    def open_page(path, place="", width=1200, height=900):
+        if paths:
+            leave()
+        paths.append(path)
+        window.set_viewport_size({"width": width, "height": height})
+        window.mouse.move(0, 0)
+        window.goto(path.as_uri() + place)
+        return window
+
+    for event, listen in listeners.items():
+        window.on(event, listen)
+    yield open_page
+    try:
+        leave()
+    finally:
+        for event, listen in listeners.items():
+            window.remove_listener(event, listen)
