@@ -1,5 +1,6 @@
 """What all tests share: small models of both families, in float64, and the data beside the project."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,24 +10,40 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports torch or numpy: several workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter
 from pathlib import Path
+from types import FunctionType
 
 import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
 
-_checked = jaxtyping.jaxtyped
+CALLS_CHECKED = 20
+"""Of a function, in one file of tests: later arguments are like the first ones, and to check them all takes a tenth of the time."""
+
+_checked, _calls = jaxtyping.jaxtyped, Counter()
 
 
-def _checked_outside_functions(fn=None, *, typechecker):
-    """A function made inside a function is made anew at every call; to build its type checks each time took half of the tests' time."""
+def _first_calls_checked(fn=None, *, typechecker):
+    """`jaxtyping.jaxtyped`, for the first calls in each file. A function made in a function is made anew, with its checks: too dear."""
     if fn is None:
-        return lambda made: _checked_outside_functions(made, typechecker=typechecker)
-    return fn if "<locals>" in getattr(fn, "__qualname__", "") else _checked(fn, typechecker=typechecker)
+        return lambda made: _first_calls_checked(made, typechecker=typechecker)
+    if not isinstance(fn, FunctionType):
+        return _checked(fn, typechecker=typechecker)
+    if "<locals>" in fn.__qualname__:
+        return fn
+    checked = _checked(fn, typechecker=typechecker)
+
+    @functools.wraps(fn)
+    def called(*args, **kwargs):
+        _calls[fn] += 1
+        return (checked if _calls[fn] <= CALLS_CHECKED else fn)(*args, **kwargs)
+
+    return called
 
 
-jaxtyping.jaxtyped = _checked_outside_functions  # before anything imports localize
+jaxtyping.jaxtyped = _first_calls_checked  # before anything imports localize
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
@@ -118,12 +135,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="module")
-def types_unchecked():
-    """Axes and types of arguments are not checked: for files of thousands of calls, whose types other files check."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+@pytest.fixture(autouse=True, scope="module")
+def _calls_from_zero():
+    """Every file has its own first calls."""
+    _calls.clear()
 
 
 @pytest.fixture(scope="session")

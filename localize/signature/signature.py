@@ -90,9 +90,10 @@ class MemorizationSignature:
 
         Raises:
             SignatureError: If model, paragraphs or a shared variable differ.
+            TypeError: If the other is no signature.
         """
         if not isinstance(other, MemorizationSignature):
-            return NotImplemented
+            raise TypeError(f"join: a signature joins with a signature, not with {type(other).__name__}.")
         return _joined(self, other)
 
     def where(self, *, group: str) -> "MemorizationSignature":

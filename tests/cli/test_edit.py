@@ -10,8 +10,6 @@ import torch
 import localize as lz
 from localize.signature import load_signature
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 LENGTHS = ("--prefix", "16", "--continuation", "16")
 QUICK = ("--forget", "2", "--steps", "3", "--learning-rate", "0.01", "--fraction", "0.05")
 

@@ -6,8 +6,6 @@ import pytest
 
 from tests.plots.conftest import made_signature
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 SCRIPT = "<script>alert(1)</script>"
 
 

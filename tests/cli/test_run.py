@@ -11,8 +11,6 @@ import torch
 
 from localize.signature import REGISTRY, load_signature
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 LENGTHS = ("--prefix", "16", "--continuation", "16")
 ROWS = torch.randint(97, (12, 32), generator=torch.Generator().manual_seed(1)).tolist()
 SCRIPT = "<script>alert(1)</script>"

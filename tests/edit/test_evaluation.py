@@ -10,7 +10,7 @@ from localize.axes import COMPONENTS
 from localize.edit.evaluation import one_changed
 from localize.edit.units import unit_effects
 
-pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("family")]
+pytestmark = pytest.mark.gpt2_is_slow("family")
 
 
 PREFIX, LENGTH = 24, 40

@@ -13,8 +13,6 @@ from localize.edit import noise as module
 from localize.edit.noise import drawn_noise, halved, largest_places, noise, noised, random_places
 from localize.keyed import keyed_integer
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 PREFIX, LENGTH = 20, 30
 GROUPS = ["memorized"] * 5 + ["partial"] * 2 + ["not_memorized"] * 4
 SIZES = {

@@ -12,7 +12,7 @@ from localize.edit.objectives import nll
 from localize.edit.unlearn import METHODS
 from localize.models.parameters import weight_view
 
-pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("family")]
+pytestmark = pytest.mark.gpt2_is_slow("family")
 
 
 RATE = 3e-3

@@ -8,8 +8,6 @@ import localize as lz
 from localize.measure.ablation import ablate, ablation_hooks, head_means
 from localize.models.hooks import HookedModel
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 PREFIX, CONTINUATION = 24, 16
 EXACT = 1e-12
 VARIABLES = ("ablated_exact_match", "ablated_nll")

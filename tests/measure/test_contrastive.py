@@ -13,8 +13,6 @@ from localize.measure.gradient_size import Sizes
 from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules, weight_view
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 PREFIX, LENGTH = 24, 60
 NAMES = ("gradient_max", "gradient_norm", "head_gradient_max", "head_gradient_norm")
 

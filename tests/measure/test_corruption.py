@@ -15,7 +15,7 @@ from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.signature.signature import MemorizationSignature
 
-pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
+pytestmark = pytest.mark.gpt2_is_slow("hooked")
 
 
 PREFIX, CONTINUATION = 24, 16

@@ -13,8 +13,6 @@ from localize.measure.heads import SCORES, mismatched, orders, rare_token_scores
 from localize.measure.looking import CONTINUATION, LAST_PREFIX, views
 from localize.models.untrained import untrained
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 PREFIX, LENGTH = 40, 60
 
 

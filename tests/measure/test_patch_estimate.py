@@ -10,7 +10,7 @@ from localize.measure.patch_estimate import estimated_effect
 from localize.measure.patch_runs import Patching, activation_name, patched_nll, two_runs, units
 from localize.measure.patching import patch
 
-pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
+pytestmark = pytest.mark.gpt2_is_slow("hooked")
 
 
 PREFIX, CONTINUATION = 24, 16

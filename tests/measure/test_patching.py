@@ -12,7 +12,7 @@ from localize.measure.patch_runs import Patching, patched_nll, two_runs, units
 from localize.measure.patching import patch, patch_hooks
 from localize.models.hooks import HookedModel
 
-pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
+pytestmark = pytest.mark.gpt2_is_slow("hooked")
 
 
 PREFIX, CONTINUATION = 24, 16

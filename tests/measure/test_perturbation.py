@@ -11,7 +11,7 @@ from localize.measure.copies import most_changed
 from localize.measure.perturbation import perturbed_recall
 from localize.measure.recall import measure_recall
 
-pytestmark = [pytest.mark.usefixtures("types_unchecked"), pytest.mark.gpt2_is_slow("hooked")]
+pytestmark = pytest.mark.gpt2_is_slow("hooked")
 
 
 PREFIX, CONTINUATION = 24, 16

@@ -12,8 +12,6 @@ from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.paragraphs.unigrams import unigram_counts
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 PREFIX, CONTINUATION = 24, 16
 EXACT = 1e-12
 VARIABLES = ("replaced_exact_match", "replaced_nll", "replaced_position")

@@ -10,8 +10,6 @@ from localize.axes import COMPONENTS
 from localize.measure.heads import mismatched
 from localize.models.parameters import weight_view
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 PREFIX, LENGTH = 24, 60
 
 

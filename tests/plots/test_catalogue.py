@@ -9,8 +9,6 @@ from localize.errors import LocalizeError
 from localize.plots import catalogue
 from localize.plots.catalogue import edit_figures_of, figures_of, slug
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 
 @pytest.fixture(scope="module")
 def drawn(signature):

@@ -13,8 +13,6 @@ from localize.errors import LocalizeError
 from localize.plots.catalogue import Drawn
 from localize.plots.export import sized_png, sized_svg
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 
 def has_chrome():
     from choreographer.browsers.chromium import Chromium

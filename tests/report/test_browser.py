@@ -12,7 +12,6 @@ from localize.report.literal import cut, link_name, readable
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals"),
-    pytest.mark.usefixtures("types_unchecked"),
 ]
 FIRST_FIGURE = ".plot .main-svg"
 

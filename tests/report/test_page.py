@@ -26,7 +26,6 @@ from localize.signature.change import Change
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals"),
-    pytest.mark.usefixtures("types_unchecked"),
 ]
 
 

@@ -11,7 +11,7 @@ from localize.signature.choice import choosing_half
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters
 
-pytestmark = [pytest.mark.filterwarnings("ignore:few effective clusters"), pytest.mark.usefixtures("types_unchecked")]
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 40)
 CLUSTERS = np.concatenate([np.repeat(np.arange(20), 2), np.arange(100, 140)])

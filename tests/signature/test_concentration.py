@@ -21,7 +21,7 @@ from localize.signature.concentration import (
 )
 from localize.signature.effects import effect_of, exact_match_drop, one_kind, put_only
 
-pytestmark = [pytest.mark.filterwarnings("ignore:few effective clusters"), pytest.mark.usefixtures("types_unchecked")]
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 TWO = ["memorized"] * 30 + ["not_memorized"] * 30
 MATCH = "lost exact match"

@@ -14,8 +14,6 @@ from localize.statistics import (
     standardized_difference,
 )
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 45 + ["partial"] * 10)
 CLUSTERS = np.concatenate([np.arange(85) % 80, np.arange(200, 210)])  # a few of the two groups share a cluster
 MEMORIZED, NOT = GROUPS == "memorized", GROUPS == "not_memorized"

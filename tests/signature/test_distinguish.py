@@ -6,8 +6,6 @@ import pytest
 from localize.errors import SignatureError
 from localize.signature.distinguish import COLUMNS, loss_features, where_features
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 QUICK = {"permutations": 99, "repeats": 2, "resamples": 200}
 COUNT = 120
 

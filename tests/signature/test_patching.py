@@ -23,7 +23,7 @@ from localize.statistics import (
     false_discovery,
 )
 
-pytestmark = [pytest.mark.filterwarnings("ignore:few effective clusters"), pytest.mark.usefixtures("types_unchecked")]
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 40)
 CLUSTERS = np.concatenate([np.repeat(np.arange(20), 2), np.arange(100, 140)])

@@ -17,7 +17,7 @@ from localize.statistics import (
     effective_clusters,
 )
 
-pytestmark = [pytest.mark.filterwarnings("ignore:few effective clusters"), pytest.mark.usefixtures("types_unchecked")]
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 SHARE, TOP, HALF = (
     "low-layer share of the gradient",

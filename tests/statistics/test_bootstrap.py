@@ -13,8 +13,6 @@ from localize.statistics import (
 )
 from localize.statistics import clusters as clusters_module
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 
 def clustered(rng, sizes, cells, shared=0.8, spread=1.0):
     """Paragraphs of correlated clusters: mean 0, variance `spread`^2, correlation `shared` inside a cluster."""

@@ -22,8 +22,6 @@ from localize.statistics.classification import cluster_folds, held_out, pair_int
 from localize.statistics.permutation import relabelled_among_alike, relabellings
 from localize.statistics.strata import strata_of_clusters
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 LEVELS = np.array([0.01, 0.05, 0.1])
 SINGLE, UNEVEN = 1, 40
 """Largest cluster: sizes are drawn from 1 to it."""

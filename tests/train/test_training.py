@@ -12,8 +12,6 @@ from localize.train.loop import build_model, learning_rate, train
 from localize.train.recipe import Corpus, Planting, Recipe, Shape, Training, read_recipe
 from localize.train.run import train_recipe
 
-pytestmark = pytest.mark.usefixtures("types_unchecked")
-
 RECIPE = Recipe(
     model=Shape(layers=2, heads=2, d_model=32, context=48, window=8),
     corpus=Corpus(vocab=300),
