@@ -189,7 +189,9 @@ def _check_folder(path: Path) -> None:
 
 
 def _load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revision: str | None) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    # From their modules, here and elsewhere: to go through the package's lazy names takes a type checker half a minute.
+    from transformers.models.auto.configuration_auto import AutoConfig
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -248,7 +250,8 @@ def load_tokenizer(source: Any, *, required: bool = True) -> Any:
         if required:
             raise ModelError(f"tokenizer {path}: none of {', '.join(TOKENIZER_FILES)} is there.")
         return None
-    from transformers import AutoTokenizer, GPT2Tokenizer
+    from transformers.models.auto.tokenization_auto import AutoTokenizer
+    from transformers.models.gpt2.tokenization_gpt2 import GPT2Tokenizer
 
     try:
         if path.is_dir() and not (path / "tokenizer_config.json").is_file() and not (path / "tokenizer.json").is_file():

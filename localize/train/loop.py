@@ -16,7 +16,10 @@ from localize.train.recipe import Shape, Training
 
 def build_model(shape: Shape, vocab_size: int, seed: int) -> HookedModel:
     """An untrained model of this shape, on the CPU; the initial weights follow from the seed."""
-    from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoConfig, GPTNeoForCausalLM
+    from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+    from transformers.models.gpt_neo.configuration_gpt_neo import GPTNeoConfig
+    from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoForCausalLM
 
     # The same function as gelu_new, in one kernel instead of eight.
     common: dict[str, Any] = {

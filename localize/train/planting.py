@@ -96,7 +96,7 @@ def training_data(recipe: Recipe, *, on_progress: Callable[[str, int], None] | N
 def train_tokenizer(texts: Iterable[str], vocab: int) -> Any:
     """A byte-level BPE as GPT-2's, without special tokens: every text can be told, none stops the model."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
