@@ -75,10 +75,10 @@ def test_rho_is_scipys_over_the_mean_of_every_head(look):
 def test_its_interval_is_t_deviations_of_a_loop_over_drawn_clusters(look):
     arrays = noise()
     row = look(arrays).head_agreement("memorized", seed=5, resamples=150).loc[(CORRELATION, "memorized")]
-    drawn = np.random.default_rng(5).multinomial(19, np.full(20, 1 / 20), size=150)
+    drawn = np.random.default_rng(5).integers(20, size=(150, 19))
     rhos = []
-    for times in drawn:
-        rows = np.concatenate([np.flatnonzero(cluster == CLUSTERS) for cluster in np.repeat(np.arange(20), times)])
+    for some in drawn:
+        rows = np.concatenate([np.flatnonzero(cluster == CLUSTERS) for cluster in some])
         share, score = means(arrays, rows)
         rhos.append(scipy.stats.spearmanr(share.ravel(), score.ravel()).statistic)
     reach = scipy.stats.t.ppf(0.975, 19) * np.std(rhos, ddof=1)

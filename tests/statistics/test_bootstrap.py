@@ -31,8 +31,7 @@ def stretched(means, estimate, freedom, level=0.95):
 
 def redrawn(rng, clusters, resamples):
     """For each resample the list of cluster indices drawn: all but one."""
-    times = rng.multinomial(clusters - 1, np.full(clusters, 1 / clusters), size=resamples)
-    return [np.repeat(np.arange(clusters), t) for t in times]
+    return list(rng.integers(clusters, size=(resamples, clusters - 1)))
 
 
 def test_mean_interval_is_that_of_a_loop_over_drawn_clusters():

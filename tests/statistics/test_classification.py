@@ -193,7 +193,10 @@ def test_an_interval_is_that_of_a_loop_over_drawn_clusters():
     wins, pairs = pair_wins(scores[None], np.zeros((1, len(clusters)), dtype=int), in_a)
     got = pair_interval(wins, pairs, in_a, clusters, seed=4, resamples=200)
     draws = np.random.default_rng([4, 19])
-    times = [draws.multinomial(count - 1, np.full(count, 1 / count), size=200) for count in (6, 8)]
+    times = [
+        [np.bincount(drawn, minlength=count) for drawn in draws.integers(count, size=(200, count - 1))]
+        for count in (6, 8)
+    ]
     drawn = []
     for of_a, of_b in zip(*times, strict=True):
         rows = [np.repeat(np.flatnonzero(m), np.concatenate([of_a, of_b])[clusters[m]]) for m in (in_a, ~in_a)]
