@@ -19,21 +19,21 @@ import pytest
 import torch
 from hypothesis import settings
 
-CALLS_CHECKED = 20
+CALLS_CHECKED = 100
 """Of a function, in one file of tests: later arguments are like the first ones, and to check them all takes a tenth of the time."""
 
 _checked, _calls = jaxtyping.jaxtyped, Counter()
 
 
 def _first_calls_checked(fn=None, *, typechecker):
-    """`jaxtyping.jaxtyped`, for the first calls in each file. A function made in a function is made anew, with its checks: too dear."""
+    """`jaxtyping.jaxtyped`, for the first calls in each file. What is made in a function would be given its checks anew: too dear."""
     if fn is None:
         return lambda made: _first_calls_checked(made, typechecker=typechecker)
-    if not isinstance(fn, FunctionType):
-        return _checked(fn, typechecker=typechecker)
-    if "<locals>" in fn.__qualname__:
+    if "<locals>" in getattr(fn, "__qualname__", ""):
         return fn
     checked = _checked(fn, typechecker=typechecker)
+    if not isinstance(fn, FunctionType):
+        return checked
 
     @functools.wraps(fn)
     def called(*args, **kwargs):

@@ -27,6 +27,7 @@ HOSTILE = (
     "line\u2028and\u2029paragraph, \u202eturned\u202c, nul\x00, bell\x07, tab\t, \ufeff",
     "x" * 20_000,
 )
+NAMES = ("memorized", HOSTILE[0], HOSTILE[5], "not_memorized")
 PREFIX, LENGTH, COUNT = 12, 20, 24
 
 
@@ -123,15 +124,10 @@ def run(signature, tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def hostile(signature, tokenizer, tmp_path_factory):
-    """The same measurements with texts, ids, a group, names, skipped rows and command that would like to be more than text."""
-    clean = signature.dataset.copy()
+def hostile(small_model, tokenizer, tmp_path_factory):
+    """The same measurements with texts, ids, groups, names, skipped rows and command that would like to be more than text."""
+    clean = measured(small_model, random_paragraphs(names=NAMES)).dataset.copy()
     texts = [HOSTILE[row % len(HOSTILE)] for row in range(COUNT)]
-    groups = {"partial": HOSTILE[0] + HOSTILE[5]}
-    for name in ("group", "set", "other_set"):
-        if name in clean.coords:
-            named = np.array([groups.get(value, value) for value in clean[name].values], dtype=object)
-            clean = clean.assign_coords({name: (clean[name].dims, named)})
     clean = clean.assign_coords(
         paragraph=("paragraph", np.array([f"{row}{text}" for row, text in enumerate(texts)], dtype=object)),
         text=("paragraph", np.array([f"{text} {row}" for row, text in enumerate(texts)], dtype=object)),
@@ -191,6 +187,8 @@ def opened(window):
     }
 
     def leave():
+        if not paths:
+            return
         ran = window.evaluate("window.ran")
         window.goto("about:blank")  # else an address with another place only moves
         assert {url.split("#")[0] for url in asked if not url.startswith(("data:", "blob:"))} <= {paths[-1].as_uri()}
@@ -199,8 +197,7 @@ def opened(window):
         asked.clear()
 
     def open_page(path, place="", width=1200, height=900):
-        if paths:
-            leave()
+        leave()
         paths.append(path)
         window.set_viewport_size({"width": width, "height": height})
         window.mouse.move(0, 0)

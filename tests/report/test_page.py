@@ -24,9 +24,7 @@ from localize.report.tables import csv_of
 from localize.report.together import shared_name
 from localize.signature.change import Change
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
 
 
 def unpacked(packed):
