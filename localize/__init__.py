@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from localize.threads import settle_threads
+
 if TYPE_CHECKING:
     from localize import plots
     from localize.edit.evaluation import evaluate_edit
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from localize.sweep.run import run_sweep
 
 __version__ = "0.1.0"
+
+settle_threads()  # before anything loads torch
 
 _HOME = {
     "Change": "localize.signature.change",

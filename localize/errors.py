@@ -17,6 +17,6 @@ class SignatureError(LocalizeError):
     """A signature is damaged, does not fit its schema, or does not join with another."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What a library's error says in its first line, or its kind if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

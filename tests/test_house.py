@@ -14,7 +14,8 @@ HOUSE = Path(localize.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 FLOORS = [
     {"errors"},
-    {"axes", "keyed", "storage", "resources"},
+    {"axes", "keyed", "storage", "resources", "threads"},
+    {"claims"},
     {"statistics", "theory"},
     {"signature", "models"},
     {"paragraphs"},

@@ -1,62 +1,52 @@
 """`localize edit`: forget or rewrite some paragraphs, and see what else moved."""
 
-import re
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 
-from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED
+from localize.axes import MEMORIZED
 from localize.cli.app import app
+from localize.cli.edited import FILES, Edited
 from localize.cli.inputs import (
+    EMBEDDED,
     Continuation,
     Device,
     Dtype,
     Limit,
     Model,
     Out,
+    Overwrite,
     Prefix,
+    Revision,
     Sample,
     Source,
     Tokenizer,
-    check_options,
+    check_numbers,
     read_inputs,
     say_inputs,
 )
-from localize.cli.origin import write_origin
-from localize.cli.words import say
+from localize.cli.origin import code_of, command, hashes, save_tokenizer
+from localize.cli.words import next_command, say
 from localize.errors import InputError, LocalizeError
-from localize.report.folder import EDITS_FILE, SIDES, write_json
+from localize.storage import check_writable, is_free
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from plotly.graph_objects import Figure
-
     from localize.edit.masks import WeightMask
     from localize.edit.sets import EditSets
     from localize.edit.weight_edit import WeightEdit
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
-    from localize.signature.change import Change
     from localize.signature.signature import MemorizationSignature
 
+CODE = tuple(f"localize.edit.{name}" for name in ("unlearn", "units", "evaluation", "relearning", "sets", "masks"))
+"""Modules that an edit and what is told of it depend on."""
+
 ACTIONS = ("unlearn", "rewrite", "zero")
-TOLD = (
-    ("reference_exact_match", FORGET),
-    ("rewritten_exact_match", FORGET),
-    ("token_accuracy", FORGET),
-    ("exact_match", NEAR_DUPLICATE),
-    ("reference_exact_match", MEMORIZED),
-    ("reference_exact_match", NOT_MEMORIZED),
-    ("perplexity", GENERAL),
-)
-"""The rows of an edit's table that the terminal shows."""
 
 
 class Way(NamedTuple):
@@ -160,121 +150,105 @@ def edit(
     limit: Limit = None,
     sample: Sample = None,
     tokenizer: Tokenizer = None,
+    revision: Revision = None,
     device: Device = None,
     dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Seed of the first repeat; the next ones follow.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Edit some paragraphs out of a model; write the edits, their signatures before and after, a table and a figure."""
-    started = perf_counter()
-    check_options(out, forget=forget, steps=steps, repeats=repeats, sample=sample)
+    """Edit some paragraphs out of a model; write the edits, their signatures before and after, a table and a figure.
+
+    The same command goes on where it was stopped, and more repeats are added to those that are there.
+    """
+    check_numbers(forget=forget, steps=steps, repeats=repeats, sample=sample)
     if relearn < 0:
         raise InputError(f"--relearn {relearn}: must be at least 0.")
     way = Way(action, method, first, tuple(fraction or (0.01,)), steps, learning_rate, c, beta, stop_at, controls)
     way.check()
-    from localize.models.saving import is_free
-
-    if export is not None and not is_free(export):
-        raise InputError(f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one.")
-    from localize import evaluate_edit, load_paragraphs, unseen_paragraphs
-
+    if export is not None:
+        if not is_free(export):
+            raise InputError(
+                f"--export {export}: exists and is not an empty folder; a checkpoint is written to a new one."
+            )
+        check_writable(export, f"--export {export}")
+    mine = command("edit", out, FILES, overwrite=overwrite)
+    options = {"prefix": prefix, "continuation": continuation, "forget": forget, "group": group, "paragraph": paragraph}
+    options |= {"seed": seed, "relearn": relearn, "dtype": dtype, **way._asdict()}
+    mine.check(options)
     hooked, read, whole = read_inputs(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
-        device=device, dtype=dtype,
+        device=device, dtype=dtype, revision=revision,
     )  # fmt: skip
-    text = None
-    if general is not None:
-        text = load_paragraphs(general, hooked, prefix_length=prefix, continuation_length=continuation)
-        text.check_fits(hooked)
-    elif model is None:
-        text = unseen_paragraphs(hooked, prefix_length=prefix, continuation_length=continuation)
+    text = _general(hooked, general, prefix, continuation)
     say_inputs(hooked, read, whole)
-    results = Edited(out, way.names)
-    for repeat in range(seed, seed + repeats):
-        dealt = _dealt(hooked, read, forget, group, paragraph, repeat)
-        gone, keep = (part.with_own_continuation(hooked) for part in (dealt.forget, dealt.keep))
-        for label, job in _jobs(hooked, gone, keep, way, repeat).items():
-            try:
-                made = job()
-                change = evaluate_edit(hooked, made, read, general=text, seed=repeat)
-                runs = _relearned(hooked, made, label, gone, text, relearn) if relearn else {}
-            except LocalizeError as error:
-                results.failed.append(f"seed {repeat}, {label}: {error}")  # the others are still worth having
-                say(results.failed[-1])
-                continue
-            say(f"seed {repeat}, {label}: {made!r}")
-            results.add(label, repeat, made, change, runs)
-            if export is not None and repeat == seed and label == way.names[0]:
-                made.export(hooked, export)
-                say(f"Wrote {export}; it loads as any checkpoint: localize run {export}")
-    if results.changes:
-        write_origin(out, hooked, perf_counter() - started)
-    results.tell(seed)
+    asked = options | hashes(hooked, read) | {"code": code_of(*CODE)}
+    asked |= {"general_hash": None if text is None else text.data_hash}
+    from localize import load_edit
+
+    with mine.claimed(asked) as claim:
+        results = Edited(out, way.names)
+        if claim.kept:
+            say(f"{out} holds {results.find_again()} edits of these, which are not made again.")
+        for repeat in range(seed, seed + repeats):
+            _make(
+                hooked,
+                read,
+                text,
+                way,
+                results,
+                partial(_dealt, hooked, read, forget, group, paragraph),
+                repeat,
+                relearn,
+            )
+        if export is not None and (file := results.file_of(way.names[0], seed)) is not None:
+            load_edit(file).export(hooked, export)
+            say(f"Wrote {export}; next: {next_command('run', export, *([paragraphs] if paragraphs else []))}")
+        if results.changes:
+            save_tokenizer(out, hooked)
+        results.tell(seed)
 
 
-@dataclass
-class Edited:
-    """What was made so far; each edit is written at once, so that a later failure loses nothing.
+def _general(model: "HookedModel", given: str | None, prefix: int, continuation: int) -> "Paragraphs | None":
+    """Text for the perplexity."""
+    from localize import load_paragraphs, unseen_paragraphs
 
-    Attributes:
-        out: The folder.
-        asked: Names of the edits that are not controls.
-        changes: What each edit changed, by its name, a repeat after the other.
-        relearned: How fast what it forgot came back, in the first repeat.
-        failed: What could not be made.
-        files: What was written, as `read_results` reads it.
-    """
+    if given is not None:
+        text = load_paragraphs(given, model, prefix_length=prefix, continuation_length=continuation)
+        text.check_fits(model)
+        return text
+    if model.name == EMBEDDED:
+        return unseen_paragraphs(model, prefix_length=prefix, continuation_length=continuation)
+    return None
 
-    out: Path
-    asked: tuple[str, ...]
-    changes: "dict[str, list[Change]]" = field(default_factory=dict)
-    relearned: "dict[str, MemorizationSignature]" = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
-    files: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"edits": [], "relearned": []})
 
-    def add(
-        self, label: str, repeat: int, made: "WeightEdit", change: "Change", runs: "dict[str, MemorizationSignature]"
-    ) -> None:
-        """Write one edit and what it did."""
-        name = f"{_slug(label)}-seed{repeat}"
-        sides = {side: f"{name}-{side}.zarr.zip" for side in SIDES}
-        made.save(self.out / f"{name}.safetensors")
-        change.before.save(self.out / sides["before"])
-        change.after.save(self.out / sides["after"])
-        about = {"label": label, "seed": repeat, "control": label not in self.asked, "edit": f"{name}.safetensors"}
-        self.files["edits"].append(about | sides)
-        for of, signature in runs.items():
-            file = f"{_slug(of)}-seed{repeat}-relearned.zarr.zip"
-            signature.save(self.out / file)
-            if of not in self.relearned:
-                self.files["relearned"].append({"label": of, "seed": repeat, "file": file})
-                self.relearned[of] = signature
-        write_json(self.out / EDITS_FILE, self.files)  # after each, so that a failure of the next loses nothing
-        self.changes.setdefault(label, []).append(change)
+def _make(
+    model: "HookedModel",
+    paragraphs: "Paragraphs",
+    text: "Paragraphs | None",
+    way: Way,
+    results: Edited,
+    deal: "Callable[[int], EditSets]",
+    repeat: int,
+    relearn: int,
+) -> None:
+    """The edits of one repeat that are not there yet; one that fails leaves the others."""
+    from localize import evaluate_edit
 
-    def tell(self, seed: int) -> None:
-        """Write and print the table, draw it, and raise an error if an edit could not be made."""
-        from localize import edit_table, plots
-        from localize.storage import replacing
-
-        if not self.changes:
-            raise LocalizeError(self.failed[0])
-        controls = [label for label in self.changes if label not in self.asked]
-        with warnings.catch_warnings(record=True) as notes:
-            table = edit_table(self.changes, seed=seed)
-            with replacing(self.out / "changes.csv") as beside:
-                table.to_csv(beside)
-            _write_figure(self.out / "editing.html", plots.editing(self.changes, controls=controls))
-        _print(table)
-        for note in dict.fromkeys(str(note.message) for note in notes):
-            say(f"Note: {note}")
-        if self.relearned:
-            _write_figure(self.out / "relearning.html", plots.relearning(self.relearned))
-        for label, signature in self.relearned.items():
-            by_step = signature.where(group="taught")["relearned_exact_match"].mean("paragraph").values
-            say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
-        say(f"Wrote {self.out}: edits, signatures before and after, changes.csv and editing.html")
-        if self.failed:
-            raise LocalizeError(f"{len(self.failed)} edits could not be made; the first: {self.failed[0]}")
+    dealt = deal(repeat)
+    gone, keep = (part.with_own_continuation(model) for part in (dealt.forget, dealt.keep))
+    for label, job in _jobs(model, gone, keep, way, repeat).items():
+        if results.file_of(label, repeat) is not None:
+            continue
+        try:
+            made = job()
+            change = evaluate_edit(model, made, paragraphs, general=text, seed=repeat)
+            runs = _relearned(model, made, label, gone, text, relearn) if relearn else {}
+        except LocalizeError as error:
+            results.failed.append(f"seed {repeat}, {label}: {error}")  # the others are still worth having
+            say(results.failed[-1])
+            continue
+        say(f"seed {repeat}, {label}: {made!r}")
+        results.add(label, repeat, made, change, runs)
 
 
 def _dealt(
@@ -351,50 +325,28 @@ def _pairs(model: "HookedModel", forget: "Paragraphs", seed: int) -> "tuple[Para
     return forget[other], said[other]
 
 
-def _slug(label: str) -> str:
-    """A file's name: "top 0.1 %" as "top-0.1"."""
-    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
-
-
 def _relearned(
     model: "HookedModel", made: "WeightEdit", label: str, forget: "Paragraphs", text: "Paragraphs | None", steps: int
 ) -> "dict[str, MemorizationSignature]":
-    """The edited model taught what it forgot, and beside it as much text that it never saw."""
+    """The edited model taught what it forgot, and beside it as much text that the unedited one does not recite."""
     from localize import relearn as taught
 
+    other = None if text is None else text[_unrecited(model, text)[: len(forget)]]
     with made.applied(model):
         runs = {f"{label}, forgotten": taught(model, forget, steps=steps)}
-        if text is not None:
-            runs[f"{label}, never seen"] = taught(model, text[: len(forget)], steps=steps)
+        if other is not None:
+            runs[f"{label}, not recited"] = taught(model, other, steps=steps)
     return runs
 
 
-def _write_figure(path: Path, figure: "Figure") -> None:
-    """One offline page."""
-    from localize.storage import replacing
+def _unrecited(model: "HookedModel", text: "Paragraphs") -> "np.ndarray":
+    """Which paragraphs the model does not say before any edit: what a text is called is measured, not taken from its file's name."""
+    from localize.measure.labels import NOT_MEMORIZED_SHARE
+    from localize.measure.recall import recall_of
 
-    with replacing(path) as beside:
-        beside.write_text(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
-
-
-def _print(table: "pd.DataFrame") -> None:
-    """The rows that say whether the edit did what it should, and nothing else."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table("edit", "group", "quantity", "before", "after", "change [95%]", "n", title="What moved")
-    for label in table.index.unique("edit"):
-        for quantity, group in TOLD:
-            if (label, quantity, group) not in table.index:
-                continue
-            row = table.loc[(label, quantity, group)]
-            digits = "{:.1f}" if "match" in quantity else "{:.3f}"
-            cells = [digits.format(row[column]) for column in ("before", "after")]
-            change = " ".join(digits.format(row[c]) for c in ("change",)) + (
-                f" [{digits.format(row['low'])}, {digits.format(row['high'])}]"
-            )
-            shown.add_row(
-                *(Text(str(cell)) for cell in (label, group, quantity, *cells, change, int(row["paragraphs"])))
-            )
-    Console(highlight=False).print(shown)
+    rows = np.flatnonzero(recall_of(model, text).exact_match <= NOT_MEMORIZED_SHARE * text.continuation_length)
+    if len(rows) == 0:
+        raise InputError(
+            f"--relearn: all {len(text)} paragraphs of {text.source} are recited; text that is not is needed beside."
+        )
+    return rows

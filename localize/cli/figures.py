@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from localize.cli.app import app
-from localize.cli.inputs import check_options
+from localize.cli.inputs import Overwrite
+from localize.cli.origin import command
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, LocalizeError
 from localize.storage import replacing
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMATS, WIDTHS = ("svg", "pdf", "png"), ("page", "column")
 CAPTIONS_FILE = "captions.md"
+FILES = tuple(f"{place}*.{kind}" for place in ("", "*/") for kind in (*FORMATS, "json", "md"))
+"""What it leaves in a folder, and in one for each of several results."""
 
 
 @app.command()
@@ -45,6 +48,7 @@ def figures(
         typer.Option(help="Id of the paragraph that some figures are of; the first of the first group if left out."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of bootstraps and permutations.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw every figure of a run or of edits, for a paper: SVG, PDF, PNG and JSON at page and column width, with captions."""
     formats, widths = format or list(FORMATS), width or list(WIDTHS)
@@ -53,7 +57,11 @@ def figures(
             raise InputError(f"--{option} {min(unknown)}: not one of {', '.join(allowed)}.")
     if "none" in formats and len(formats) > 1:
         raise InputError("--format none: leaves no other format; give it alone.")
-    check_options(out)
+    mine = command("figures", out, FILES, overwrite=overwrite)
+    asked = {
+        "results": [str(folder.resolve()) for folder in folders]
+    }  # drawn anew, they are these results' all the same
+    mine.check(asked)
     quiet_libraries()
     from localize.report.folder import read_results
 
@@ -66,9 +74,10 @@ def figures(
             drawn[place] = _figures(one, paragraph, seed)
     for note in dict.fromkeys(str(note.message) for note in notes):
         say(f"Note: {note}")
-    for place, entries in drawn.items():
-        _write_captions(place / CAPTIONS_FILE, entries)
-    count = _save(drawn, [kind for kind in formats if kind != "none"], widths)
+    with mine.claimed(asked):
+        for place, entries in drawn.items():
+            _write_captions(place / CAPTIONS_FILE, entries)
+        count = _save(drawn, [kind for kind in formats if kind != "none"], widths)
     say(
         f"Wrote {count} files of {sum(map(len, drawn.values()))} figures to {out}; their captions are in {CAPTIONS_FILE}"
     )

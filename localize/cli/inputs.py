@@ -1,23 +1,32 @@
 """What every command reads: a model and paragraphs, the embedded ones where none are named."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from localize.axes import RAW
 from localize.cli.words import quiet_libraries, say
-from localize.errors import InputError
+from localize.errors import InputError, ModelError
+from localize.paragraphs.readers import _checked_suffix as checked_suffix
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
 
+EMBEDDED = "embedded"
+"""What stands for the embedded model, or the embedded paragraphs, where one is to be named."""
+
 EMBEDDED_SAMPLE = 260
 """Of the embedded paragraphs: well over 100 memorized and 100 not, in about a minute on two cores."""
 
-Model = Annotated[str | None, typer.Argument(help="Hub name or checkpoint folder; the embedded model if left out.")]
-Source = Annotated[str | None, typer.Argument(help=".csv .jsonl .npy .pt; the embedded paragraphs if left out.")]
+Model = Annotated[
+    str | None, typer.Argument(help='Hub name or checkpoint folder; the embedded model if left out or "embedded".')
+]
+Source = Annotated[
+    str | None,
+    typer.Argument(help=".csv .jsonl .npy .pt, which may also stand alone; the embedded paragraphs if left out."),
+]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Prefix = Annotated[int, typer.Option(help="Prefix length, in tokens.")]
 Continuation = Annotated[int, typer.Option(help="Continuation length, in tokens.")]
@@ -26,17 +35,39 @@ Sample = Annotated[
     int | None, typer.Option(help=f"Take so many, evenly spaced; {EMBEDDED_SAMPLE} of the embedded ones if left out.")
 ]
 Tokenizer = Annotated[str | None, typer.Option(help="Tokenizer folder or hub name, if not beside the model.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub's model; none for a folder.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace this command's results in the folder, if they were asked for otherwise."),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
 
 
-def check_options(out: Path, **at_least_one: int | None) -> None:
-    """Raise an `InputError` if a number is below 1, or the folder for the results cannot be one."""
+def check_numbers(**at_least_one: int | None) -> None:
+    """Raise an `InputError` if a number is below 1."""
     for option, value in at_least_one.items():
         if value is not None and value < 1:
             raise InputError(f"--{option.replace('_', '-')} {value}: must be at least 1.")
-    if blocking := next((p for p in (out, *out.parents) if p.exists() and not p.is_dir()), None):
-        raise InputError(f"--out {out}: {'' if blocking == out else f'{blocking} '}is a file; a folder is needed.")
+
+
+def named(model: str | None, paragraphs: str | None) -> tuple[str | None, str | None]:
+    """The two arguments: None for what is embedded, and a lone file of paragraphs for the embedded model's."""
+    if paragraphs is None and model is not None and Path(model).is_file():
+        model, paragraphs = None, model
+    return (None if model == EMBEDDED else model), (None if paragraphs == EMBEDDED else paragraphs)
+
+
+def read_model(model: str | None, **options: Any) -> "HookedModel":
+    """A model, once everything that takes no time has been looked at."""
+    from localize.models.load import DTYPES
+
+    if options["dtype"] not in DTYPES:
+        raise ModelError(f"--dtype {options['dtype']}: not one of {', '.join(DTYPES)}.")
+    from localize import load_model
+
+    quiet_libraries()
+    return load_model(model, **options)
 
 
 def read_inputs(
@@ -50,13 +81,16 @@ def read_inputs(
     tokenizer: str | None,
     device: str | None,
     dtype: str,
+    revision: str | None = None,
     weights: str = RAW,
 ) -> "tuple[HookedModel, Paragraphs, int]":
     """Model, paragraphs, and of how many these are."""
-    from localize import load_model, load_paragraphs
+    model, paragraphs = named(model, paragraphs)
+    if paragraphs is not None:
+        checked_suffix(Path(paragraphs))
+    hooked = read_model(model, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, weights=weights)
+    from localize import load_paragraphs
 
-    quiet_libraries()
-    hooked = load_model(model, tokenizer=tokenizer, device=device, dtype=dtype, weights=weights)
     read = load_paragraphs(paragraphs, hooked, prefix_length=prefix, continuation_length=continuation, limit=limit)
     if paragraphs is None and sample is None and limit is None:
         sample = EMBEDDED_SAMPLE

@@ -1,25 +1,53 @@
-"""What a folder of results tells of where it comes from: the command, and the tokenizer that its texts are read with."""
+"""Where results go and what they are of: the folder that a command claims, the hashes it depends on, the tokenizer for its texts."""
 
 import shlex
 import sys
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from localize import __version__
-from localize.report.folder import COMMAND_FILE, TOKENIZER_FOLDER, write_json
+from localize.claims import Command
+from localize.report.folder import TOKENIZER_FOLDER
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
+    from localize.paragraphs.paragraphs import Paragraphs
 
 
-def write_origin(out: Path, model: "HookedModel", seconds: float) -> None:
-    """Write the command as it was typed, when it ended and how long it took; and the model's tokenizer, if it has one."""
+def typed() -> str:
+    """The command as it was typed, as a shell takes it."""
+    return shlex.join(["localize", *sys.argv[1:]])
+
+
+def command(name: str, out: Path, files: Sequence[str], *, overwrite: bool) -> Command:
+    """The command that is running, as the one that claims a folder."""
+    return Command(name, out, typed(), files, overwrite)
+
+
+def hashes(model: "HookedModel", paragraphs: "Paragraphs") -> dict[str, Any]:
+    """What results of a model and paragraphs depend on beside the options."""
+    from localize.paragraphs.unigrams import counts_hash
+    from localize.sweep.bench import set_hash
+
+    counts = model.unigram_counts
+    return {
+        "weights_hash": model.weights_hash(),
+        "weights": model.weights,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "counts_hash": None if counts is None else counts_hash(counts),
+        "paragraphs_hash": set_hash(paragraphs),
+    }
+
+
+def code_of(*modules: str) -> str:
+    """SHA-256 of the code that results depend on; see `code_hash`."""
+    from localize.sweep.code import code_hash
+
+    return sha256("".join(map(code_hash, modules)).encode()).hexdigest()
+
+
+def save_tokenizer(out: Path, model: "HookedModel") -> None:
+    """Write the tokenizer that the results' texts are read with, if the model has one."""
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(out / TOKENIZER_FOLDER)
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
-    command = shlex.join(["localize", *sys.argv[1:]])
-    write_json(
-        out / COMMAND_FILE,
-        {"command": command, "localize": __version__, "ended": ended, "seconds": round(seconds, 1)},
-    )

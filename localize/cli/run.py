@@ -1,12 +1,12 @@
 """`localize run` and `localize show`."""
 
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from localize.axes import FOLDED, RAW
+from localize.claims import FINISHED, RUNNING
 from localize.cli.app import app
 from localize.cli.inputs import (
     Continuation,
@@ -15,27 +15,37 @@ from localize.cli.inputs import (
     Limit,
     Model,
     Out,
+    Overwrite,
     Prefix,
+    Revision,
     Sample,
     Source,
     Tokenizer,
-    check_options,
+    check_numbers,
     read_inputs,
     say_inputs,
 )
-from localize.cli.origin import write_origin
-from localize.cli.words import print_summary, say
+from localize.cli.origin import code_of, command, hashes, save_tokenizer
+from localize.cli.words import next_command, print_summary, say
 from localize.errors import InputError
-from localize.report.folder import SIGNATURE_FILE
+from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER
 
 if TYPE_CHECKING:
+    from localize.claims import Claim
+    from localize.models.hooks import HookedModel
+    from localize.paragraphs.paragraphs import Paragraphs
     from localize.signature.signature import MemorizationSignature
 
 MEASUREMENTS = ("gradients", "heads", "attention", "ablation", "replacement", "perturbation", "patching", "noise")
+"""By their names in a sweep's grid, in the order in which they are made."""
 LONG = ("noise",)
 """Those that are measured only when they are asked for."""
 ON_OWN = ("ablation", "replacement", "perturbation", "patching", "noise")
 """Those that ask for the continuations that the model says itself."""
+SEEDLESS = ("gradients", "attention", "ablation")
+"""Those that draw nothing."""
+FILES = (SIGNATURE_FILE, TOKENIZER_FOLDER, REPORT_FILE)
+"""What a run, and the report of it, leave in a folder."""
 
 
 @app.command()
@@ -53,6 +63,7 @@ def run(
     limit: Limit = None,
     sample: Sample = None,
     tokenizer: Tokenizer = None,
+    revision: Revision = None,
     device: Device = None,
     dtype: Dtype = "float32",
     weights: Annotated[
@@ -62,60 +73,89 @@ def run(
     batch_size: Annotated[
         int | None, typer.Option(help="Paragraphs a pass; each measurement's own default if left out.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Measure paragraphs in a model; write DIR/signature.zarr.zip, which `localize report DIR` and `localize figures DIR` read."""
-    started = perf_counter()
+    """Measure paragraphs in a model; write DIR/signature.zarr.zip, which `localize report DIR` and `localize figures DIR` read.
+
+    A folder that holds measurements of the same is added to: what is there is not measured again.
+    """
     chosen = measure or [name for name in MEASUREMENTS if name not in LONG]
     if unknown := set(chosen) - set(MEASUREMENTS):
         raise InputError(f"--measure {min(unknown)}: not one of {', '.join(MEASUREMENTS)}.")
-    check_options(out, draws=draws, batch_size=batch_size, sample=sample)
-    from localize import (
-        ablate,
-        gradients,
-        noise,
-        patch,
-        perturb_prefix,
-        prefix_attention,
-        rare_token_heads,
-        replace_rarest,
-    )
-    from localize.measure.heads import check_rankable
-    from localize.measure.replacement import check_long_enough
-
+    check_numbers(draws=draws, batch_size=batch_size, sample=sample)
+    mine = command("run", out, FILES, overwrite=overwrite)
+    options = {"prefix": prefix, "continuation": continuation, "draws": draws, "seed": seed}
+    mine.check(options | {"weights": weights, "dtype": dtype})
     hooked, read, whole = read_inputs(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
-        device=device, dtype=dtype, weights=weights,
+        device=device, dtype=dtype, revision=revision, weights=weights,
     )  # fmt: skip
+    from localize.measure.heads import check_rankable
+    from localize.measure.replacement import check_long_enough
+    from localize.sweep.code import module_of
+    from localize.sweep.measurements import MEASUREMENTS as MEASURED
+
     if "heads" in chosen:
         check_rankable(read)
     if "replacement" in chosen:
         check_long_enough(read)
     say_inputs(hooked, read, whole)
+    code = code_of(*(module_of(MEASURED[name].function) for name in MEASUREMENTS))
+    with mine.claimed(options | hashes(hooked, read) | {"code": code}) as claim:
+        signature = _measured(
+            claim, hooked, read, [name for name in MEASUREMENTS if name in chosen], draws, seed, batch_size
+        )
+        save_tokenizer(out, hooked)
+    print_summary(signature)
+    say(f"Wrote {out / SIGNATURE_FILE}; next: {next_command('report', out)}")
+
+
+def _measured(
+    claim: "Claim",
+    model: "HookedModel",
+    paragraphs: "Paragraphs",
+    chosen: list[str],
+    draws: int,
+    seed: int,
+    batch_size: int | None,
+) -> "MemorizationSignature":
+    """What is chosen and not there yet, measured and saved one after the other, so that a failure of the next loses nothing."""
+    from localize.signature.signature import load_signature
+    from localize.sweep.measurements import MEASUREMENTS as MEASURED
+
+    file = claim.command.folder / SIGNATURE_FILE
+    signature = load_signature(file) if claim.kept and file.is_file() else None
+    there = set() if signature is None else {call["measurement"] for call in signature.dataset.attrs["calls"]}
+    missing = [name for name in chosen if MEASURED[name].function not in there]
+    if claim.kept:
+        say(
+            f"{claim.command.folder} holds {len(chosen) - len(missing)} of these; to do: {', '.join(missing) or 'nothing'}."
+        )
     size: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
-    own = read.with_own_continuation(hooked) if set(chosen) & set(ON_OWN) else read  # decoded once for all
-    signature: MemorizationSignature | None = None
-    jobs = {
-        "gradients": lambda: gradients(hooked, read, **size),
-        "heads": lambda: rare_token_heads(hooked, read, seed=seed, **size),
-        "attention": lambda: prefix_attention(hooked, read, **size),
-        "ablation": lambda: ablate(hooked, own, **size),
-        "replacement": lambda: replace_rarest(hooked, own, seed=seed, **size),
-        "perturbation": lambda: perturb_prefix(hooked, own, draws=draws, seed=seed, **size),
-        "patching": lambda: patch(
-            hooked, own, copies=signature if "perturbation" in chosen else None, seed=seed, **size
-        ),
-        "noise": lambda: noise(hooked, own, seed=seed, **size),
-    }
-    for name in MEASUREMENTS:
-        if name in chosen:
-            part = jobs[name]()
-            signature = part if signature is None else signature | part
-            # After each, so that a failure of the next loses nothing.
-            signature.save(out / SIGNATURE_FILE)
-    write_origin(out, hooked, perf_counter() - started)
-    if signature is not None:
-        print_summary(signature)
-        say(f"Wrote {out / SIGNATURE_FILE}; next: localize report {out}")
+    of_own = [name for name in missing if name in ON_OWN]
+    own = paragraphs.with_own_continuation(model) if of_own else paragraphs  # decoded once for all
+    for name in missing:
+        measure = MEASURED[name].call()
+        more: dict[str, Any] = {} if name in SEEDLESS else {"seed": seed}
+        if name == "perturbation":
+            more |= {"draws": draws}
+        if name == "patching":
+            more |= {"copies": signature if signature is not None and "copy_tokens" in signature else None}
+        part = measure(model, own if name in ON_OWN else paragraphs, **more, **size)
+        signature = _saved(part if signature is None else signature | part, file, claim.about(RUNNING))
+    assert signature is not None  # a folder that is kept holds a first measurement, or it is missing
+    return _saved(signature, file, claim.about(FINISHED))
+
+
+def _saved(signature: "MemorizationSignature", file: Path, about: dict[str, Any]) -> "MemorizationSignature":
+    """The signature, told which command made it and whether that was finished, in its file."""
+    from localize.signature.signature import MemorizationSignature
+
+    dataset = signature.dataset
+    dataset.attrs["run"] = about
+    told = MemorizationSignature(dataset)
+    told.save(file)
+    return told
 
 
 @app.command()

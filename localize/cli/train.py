@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from localize.cli.app import app
-from localize.cli.words import quiet_libraries, say
+from localize.cli.inputs import Overwrite
+from localize.cli.origin import typed
+from localize.cli.words import next_command, quiet_libraries, say
 
 
 @app.command()
@@ -18,6 +20,7 @@ def train(
     ] = None,
     planted: Annotated[str | None, typer.Option(help="Paragraphs file to plant from, instead of the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a small model with planted paragraphs, from a recipe."""
     from dataclasses import replace
@@ -25,10 +28,12 @@ def train(
     from tqdm import tqdm
 
     from localize.resources import embedded
+    from localize.storage import check_writable
     from localize.train.recipe import read_recipe
-    from localize.train.run import train_recipe
+    from localize.train.run import PARAGRAPHS_FILE, train_recipe
 
     quiet_libraries()
+    check_writable(out, f"--out {out}")
     read = read_recipe(recipe if recipe is not None else embedded("recipe.toml"))
     if corpus:
         read = replace(read, corpus=replace(read.corpus, source=tuple(corpus)))
@@ -45,8 +50,8 @@ def train(
         bar.update()
 
     try:
-        model = train_recipe(read, out, device=device, on_progress=on_progress)
+        model = train_recipe(read, out, device=device, overwrite=overwrite, command=typed(), on_progress=on_progress)
     finally:
         bar.close()
     say(str(model))
-    say(f"Wrote {out}; next: localize run {out} {out / 'paragraphs.jsonl'}")
+    say(f"Wrote {out}; next: {next_command('run', out, out / PARAGRAPHS_FILE)}")

@@ -1,9 +1,51 @@
 """What commands say: lines and tables."""
 
+import codecs
+import io
+import shlex
+import sys
+import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
+
+
+PLAIN = {
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "×": "x",
+    "·": ".",
+    "≤": "<=",
+    "≥": ">=",
+    "≈": "~",
+    "…": "...",
+    "→": "->",
+    "‘": "'",
+    "’": "'",
+}
+"""What stands for a sign that a terminal, or the file that takes its place, cannot hold."""
+
+
+def spell_for_terminal() -> None:
+    """From now on a sign that the output's encoding lacks is spelled in plain ones, instead of ending the command."""
+    codecs.register_error("localize.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a test or a notebook has put there takes all signs
+            stream.reconfigure(errors="localize.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Signs without a place in an encoding, in ASCII: by their names above, without their accents, or "?"."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    spelled = []
+    for sign in error.object[error.start : error.end]:
+        bare = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+        spelled.append(PLAIN.get(sign) or bare or "?")
+    return "".join(spelled), error.end
 
 
 def quiet_libraries() -> None:
@@ -24,6 +66,11 @@ def say(text: str) -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def next_command(*arguments: str | Path) -> str:
+    """A command of this suite, as a shell takes it."""
+    return shlex.join(["localize", *map(str, arguments)])
 
 
 def print_summary(signature: "MemorizationSignature") -> None:

@@ -1,5 +1,6 @@
 """What an edit changed, and what it did not: the same paragraphs before and after it."""
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
-from localize.measure.labels import groups_of, labelled
+from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
 from localize.measure.recall import Recall, check_finite, measure_recall, measure_tokens, recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.joined import joined
@@ -42,7 +43,8 @@ def evaluate_edit(
         model: A hooked model, not edited; it is edited for a while, and is then as it was, to the bit.
         edit: What changes it.
         paragraphs: The forget and keep sets among them, and others by which the edit is judged.
-        general: Text that was never planted, of the same lengths; of its NLL perplexity is made. Group `general`.
+        general: Text of the same lengths that the model should not know by heart; of its NLL perplexity is made. Group `general`.
+            What is recited of it is told by a warning.
         draws: Random tokens tried where the prompt is changed by one.
         seed: Of these.
         batch_size: Paragraphs a pass.
@@ -78,6 +80,8 @@ def evaluate_edit(
         return labelled(model, paragraphs, recall, arrays, call={**call, "edited": edited}, axes={"prompt": PROMPTS})
 
     before = measured(False)
+    if general is not None:
+        _warn_of_recited(before, model)
     with edit.applied(model):
         return Change(before, measured(True))
 
@@ -100,6 +104,19 @@ def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list
     roles[near & ~in_keep] = NEAR_DUPLICATE
     roles[in_forget] = FORGET
     return roles.tolist()
+
+
+def _warn_of_recited(before: "MemorizationSignature", model: HookedModel) -> None:
+    """Warn of general text that the unedited model says: its perplexity is then that of memory."""
+    text = before.where(group=GENERAL)
+    length = before.dataset.sizes["continuation_position"]
+    recited = int((text["exact_match"].values > NOT_MEMORIZED_SHARE * length).sum())
+    if recited:
+        warnings.warn(
+            f"evaluate_edit: {recited} of {len(text)} paragraphs of the general text are recited by {model.name} before the edit (exact "
+            f"match above {NOT_MEMORIZED_SHARE:.0%} of the continuation): their perplexity is that of memory too.",
+            stacklevel=3,
+        )
 
 
 def _check_unseen(paragraphs: Paragraphs, groups: list[str]) -> None:

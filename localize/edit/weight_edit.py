@@ -16,8 +16,8 @@ from localize.axes import COMPONENTS, FOLDED
 from localize.edit.masks import WeightMask, wrong_places
 from localize.errors import InputError, LocalizeError, first_line
 from localize.models.hooks import HookedModel
-from localize.models.saving import check_new, new_folder, save_checkpoint
-from localize.storage import replacing
+from localize.models.saving import check_new, save_checkpoint
+from localize.storage import new_folder, replacing
 
 Places = Mapping[tuple[int, str], Int[Tensor, "_"]]
 Values = Mapping[tuple[int, str], Float[Tensor, "_"]]

@@ -30,6 +30,7 @@ from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.schema import REGISTRY
 from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
+from localize.threads import waiting
 
 NOT_MEMORIZED_SHARE = 0.2
 """Largest share of the continuation that a paragraph counted as not memorized gets right."""
@@ -192,6 +193,7 @@ def _provenance(
                 "dtype": str(model.dtype).removeprefix("torch."),
                 "device": _device_name(model.device),
                 "threads": torch.get_num_threads(),
+                "threads_wait": waiting(),
                 "attention": "fused on CPU where the pattern is not read, else eager",
                 "tf32": torch.backends.cuda.matmul.allow_tf32,
                 "versions": {

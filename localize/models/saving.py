@@ -1,10 +1,5 @@
 """A model as a checkpoint folder that `load_model` and transformers read."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +8,7 @@ from localize.errors import LocalizeError
 from localize.models.hooks import HookedModel
 from localize.models.load import UNIGRAM_FILE
 from localize.resources import embedded
-
-
-def is_free(folder: Path) -> bool:
-    """Whether nothing is there: no such folder, or an empty one."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+from localize.storage import is_free
 
 
 def check_new(folder: Path, model: HookedModel, caller: str) -> None:
@@ -31,27 +22,6 @@ def check_new(folder: Path, model: HookedModel, caller: str) -> None:
         raise LocalizeError(
             f"{caller}: {folder} exists and is not an empty folder; a checkpoint is written to a new one."
         )
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write to; moved into its place on success, removed on failure.
-
-    Raises:
-        OSError: If `folder` holds something by then.
-    """
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield beside
-        beside.chmod(0o755)
-        for file in beside.iterdir():
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        os.replace(beside, folder)  # onto an empty folder too
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
 
 
 def save_checkpoint(model: HookedModel, folder: Path) -> None:

@@ -14,7 +14,7 @@ WORDS = {
     FORGET: "to forget", NEAR_DUPLICATE: "near duplicates of these", f"{KEPT}_{MEMORIZED}": "kept, memorized",
     f"{KEPT}_{PARTIAL}": "kept, partial", f"{KEPT}_{NOT_MEMORIZED}": "kept, not memorized",
     MEMORIZED: "memorized, not seen", PARTIAL: "partial, not seen", NOT_MEMORIZED: "not memorized, not seen",
-    GENERAL: "general text, not seen",
+    GENERAL: "general text",
 }  # fmt: skip
 """What paragraphs are to an edit, as the legend has it."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.util
-import os
 import re
 import struct
 import zlib
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from localize.errors import LocalizeError
 from localize.plots.column import column
 from localize.storage import replacing
+from localize.threads import available_cpus
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -163,7 +163,7 @@ async def _in_browser(images: list[Image], told: Callable[[Path], None]) -> None
             told(image.path)
 
     # No MathJax: it would be fetched from the network, and no figure here has any TeX.
-    async with Kaleido(n=min(TABS, os.cpu_count() or 1), mathjax=False) as browser:
+    async with Kaleido(n=min(TABS, available_cpus()), mathjax=False) as browser:
         await asyncio.gather(*(draw_in_turn(browser) for _ in range(TABS)))
 
 

@@ -35,7 +35,7 @@ OF_EDITS = {
     "relearn": "relearning after an edit",
 }
 
-SURROUNDINGS = ("dtype", "device", "threads", "attention", "tf32", "batch_size", "versions")
+SURROUNDINGS = ("dtype", "device", "threads", "threads_wait", "attention", "tf32", "batch_size", "versions")
 """What a call tells of the machine rather than of the question."""
 
 LONGEST_OPTION = 300

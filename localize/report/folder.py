@@ -1,20 +1,20 @@
 """What `localize run` and `localize edit` leave in a folder, written and read in one place."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from localize.claims import COMMAND_FILE, FAILED, FINISHED, INTERRUPTED
 from localize.errors import InputError
 from localize.models.load import load_tokenizer
 from localize.signature.change import Change
 from localize.signature.signature import MemorizationSignature, load_signature
-from localize.storage import replacing
+from localize.storage import read_json
 
 SIGNATURE_FILE = "signature.zarr.zip"
-COMMAND_FILE = "command.json"
 EDITS_FILE = "edits.json"
+REPORT_FILE = "report.html"
 TOKENIZER_FOLDER = "tokenizer"
 SIDES = ("before", "after")
 """Signatures of an edit, and what their files end with."""
@@ -32,6 +32,7 @@ class Results:
         relearned: Of edits: how fast what they forgot came back, by name.
         tokenizer: Of the model, None where there was none.
         command: What was typed, "" where it was not kept.
+        unfinished: Why more was asked for than is there, "" where nothing is known to be missing.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Results:
     relearned: Mapping[str, MemorizationSignature] = field(default_factory=dict)
     tokenizer: Any = None
     command: str = ""
+    unfinished: str = ""
 
     @property
     def name(self) -> str:
@@ -57,7 +59,9 @@ def read_results(path: str | Path) -> Results:
     """
     path = Path(path)
     if path.is_file():
-        return Results(path, load_signature(path))
+        signature = load_signature(path)
+        told = signature.dataset.attrs.get("run", {})
+        return Results(path, signature, command=told.get("command", ""), unfinished=unfinished_words(told))
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; one that `localize run` or `localize edit` wrote is needed.")
     has_signature, has_edits = (path / SIGNATURE_FILE).is_file(), (path / EDITS_FILE).is_file()
@@ -65,7 +69,7 @@ def read_results(path: str | Path) -> Results:
         raise InputError(
             f"{path}: holds neither {SIGNATURE_FILE} nor {EDITS_FILE}; a folder that `localize run` or `localize edit` wrote is needed."
         )
-    edits = _read_json(path / EDITS_FILE) if has_edits else {"edits": [], "relearned": []}
+    edits = read_json(path / EDITS_FILE) if has_edits else {"edits": [], "relearned": []}
     try:
         changes: dict[str, list[Change]] = {}
         for edit in edits["edits"]:
@@ -74,7 +78,7 @@ def read_results(path: str | Path) -> Results:
         controls = tuple(dict.fromkeys(edit["label"] for edit in edits["edits"] if edit["control"]))
     except (KeyError, TypeError) as error:
         raise InputError(f"{path / EDITS_FILE}: not what `localize edit` writes ({error}); edit again.") from None
-    tokenizer = path / TOKENIZER_FOLDER
+    tokenizer, told = path / TOKENIZER_FOLDER, read_json(record) if (record := path / COMMAND_FILE).is_file() else {}
     return Results(
         path,
         load_signature(path / SIGNATURE_FILE) if has_signature else None,
@@ -82,26 +86,20 @@ def read_results(path: str | Path) -> Results:
         controls,
         relearned,
         load_tokenizer(tokenizer) if tokenizer.is_dir() else None,
-        _command(path / COMMAND_FILE),
+        "; ".join(told.get("commands") or [str(told.get("command", ""))]),
+        unfinished_words(told),
     )
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a small file of facts; a killed write leaves the old one or the new one."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def report_file(results: Path) -> Path:
+    """Where the report of results goes that is given no other place: into their folder."""
+    return (results if results.is_dir() else results.parent) / REPORT_FILE
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {error}.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}; an object is needed.")
-    return content
-
-
-def _command(path: Path) -> str:
-    """What was typed, as a shell takes it."""
-    return str(_read_json(path).get("command", "")) if path.is_file() else ""
+def unfinished_words(told: Mapping[str, Any]) -> str:
+    """What a command's record says of its end, "" where it came to one, or does not say."""
+    status = told.get("status", FINISHED)
+    if status == FINISHED:
+        return ""
+    why = {INTERRUPTED: "was interrupted", FAILED: f"failed ({told.get('error', '')})"}
+    return f"The command {why.get(status, 'is still running, or was killed')}: not all that was asked for is here."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from localize import __version__
 from localize.errors import LocalizeError
 from localize.report.bundle import bundle_for
-from localize.report.folder import Results, read_results
+from localize.report.folder import Results, read_results, report_file
 from localize.report.literal import cut, readable, script_json
 from localize.report.paragraphs import Asked, palettes
 from localize.report.policy import content_policy
@@ -21,12 +22,13 @@ from localize.report.together import run_numbers, side_by_side
 from localize.signature.signature import MemorizationSignature
 from localize.storage import replacing
 
-FILE = "report.html"
 SCRIPTS = ("page.js", "tables.js", "figures.js", "list.js", "tokens.js", "start.js")
 MOST = 500
 """Paragraphs shown one by one if not told otherwise."""
 
 LONGEST_TITLE = 200
+HEAD = 4000
+"""Characters of a page in which it says what it is of."""
 
 Given = Results | MemorizationSignature | str | Path
 """What a run may be given as: what was read, what was measured, or where it lies."""
@@ -88,13 +90,29 @@ def write_report(
         run_of(each, name, f"r{number}", asked)
         for number, (each, name) in enumerate(zip(read, _names(read), strict=True))
     ]
-    page = page_of(runs, title or _title(runs), command)
+    page = page_of(runs, title or _title(runs), command, sources_of([each.path for each in read]))
     with replacing(place) as beside:
         beside.write_text(page, encoding="utf-8", newline="\n")
     return place
 
 
-def page_of(runs: Sequence[Run], title: str, command: str) -> str:
+def sources_of(paths: Sequence[Path]) -> str:
+    """What tells whether two reports are of the same results: a digest of where these lie."""
+    return sha256("\n".join(str(path.resolve()) for path in paths).encode()).hexdigest()
+
+
+def check_report(place: Path, paths: Sequence[Path]) -> None:
+    """Raise a `LocalizeError` if something else lies there than a report of the same results, which may be made anew."""
+    if not place.exists():
+        return
+    with place.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(HEAD)
+    if f'<meta name="localize-report" content="{sources_of(paths)}">' not in head:
+        what = "a report of other results" if 'name="localize-report"' in head else "something else"
+        raise LocalizeError(f"report: {place} holds {what}; choose another --out, or --overwrite replaces it.")
+
+
+def page_of(runs: Sequence[Run], title: str, command: str, sources: str) -> str:
     """The page itself."""
     together = side_by_side([(run.name, run_numbers((run.groups, *run.evidence))) for run in runs])
     script, plotly = _script(), bundle_for(figure.drawn for run in runs for figure in run.figures)
@@ -103,6 +121,7 @@ def page_of(runs: Sequence[Run], title: str, command: str) -> str:
         "title": cut(readable(title), LONGEST_TITLE),
         "made": f"Made on {datetime.now(UTC):%Y-%m-%d} by localize {__version__}.",
         "command": command,
+        "sources": sources,
         "runs": runs,
         "together": together,
         "policy": Markup(content_policy([script, plotly])),
@@ -133,8 +152,7 @@ def _place(listed: Sequence[Given], read: Sequence[Results], path: str | Path | 
         return place
     if isinstance(listed[0], MemorizationSignature):
         raise LocalizeError("report: path=None needs a folder or a file to lie in; give a signature's report a path.")
-    first = read[0].path
-    return (first if first.is_dir() else first.parent) / FILE
+    return report_file(read[0].path)
 
 
 def _names(read: Sequence[Results]) -> list[str]:

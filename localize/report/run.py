@@ -144,6 +144,7 @@ def run_of(results: Results, name: str, key: str, asked: Asked) -> Run:
             f"{results.path}: holds no results; one that a finished `localize run` or `localize edit` wrote is needed."
         )
     evidence, notes = _evidence(results, signature, key, asked.seed)
+    notes = [results.unfinished, *notes] if results.unfinished else notes
     drawn, more = heard(lambda: _drawn(results, asked.seed))
     dataset = signature.dataset
     calls: list[dict[str, Any]] = [*dataset.attrs["calls"], *(edited.after.dataset.attrs["calls"] if edited else ())]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from localize.errors import LocalizeError, first_line
 from localize.sweep.bench import Bench, Outcome, Unit
+from localize.threads import available_cpus
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -103,12 +104,10 @@ def local_pool(workers: int, threads: int | None = None) -> Iterator["Client"]:
     Raises:
         LocalizeError: If dask.distributed is not installed.
     """
-    import os
-
     distributed = _distributed()
     from dask import config as dask_config
 
-    each = threads or max(1, (os.cpu_count() or 1) // workers)
+    each = threads or max(1, available_cpus() // workers)
     # Dask's own choices make the same calls take twice as long: memory given back after every call, a profiler in every worker.
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     choices = {

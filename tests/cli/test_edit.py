@@ -106,13 +106,13 @@ def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, rec
     options = ("--no-controls", "--relearn", "2", "--general", tmp_path / "general.jsonl", "--out", tmp_path / "out")
     code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
     assert (code, stderr) == (0, "")
-    forgotten, never = (
+    forgotten, other = (
         load_signature(tmp_path / "out" / f"top-5-{which}-seed0-relearned.zarr.zip")
-        for which in ("forgotten", "never-seen")
+        for which in ("forgotten", "not-recited")
     )
     after = load_signature(tmp_path / "out" / "top-5-seed0-after.zarr.zip").where(group="forget")
     assert forgotten["relearned_exact_match"].values[:, 0].tolist() == after["exact_match"].values.tolist()
-    assert never["paragraph"].values.tolist() == ["general 0", "general 1"]
+    assert other["paragraph"].values.tolist() == ["general 0", "general 1"]
     by_step = " ".join(f"{value:.1f}" for value in forgotten["relearned_exact_match"].values.mean(0))
     assert f"top 5 %, forgotten: exact match step by step {by_step}" in stdout
     assert (tmp_path / "out" / "relearning.html").exists()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from localize.claims import COMMAND_FILE
 from tests.plots.conftest import made_signature
 
 SCRIPT = "<script>alert(1)</script>"
@@ -19,7 +20,7 @@ def run(tmp_path_factory):
 def test_every_figure_is_written_at_both_widths_with_its_caption(localize, run, tmp_path):
     code, stdout, stderr = localize("figures", run, "--out", tmp_path / "figs", "--format", "none")
     assert (code, stderr) == (0, "")
-    names = {path.name for path in (tmp_path / "figs").iterdir()}
+    names = {path.name for path in (tmp_path / "figs").iterdir()} - {COMMAND_FILE}
     figures = {
         "recall",
         "perturbation",
@@ -46,7 +47,7 @@ def test_one_width_and_one_paragraph(localize, run, tmp_path):
         "figures", run, "--out", tmp_path, "--format", "none", "--width", "column", "--paragraph", "p3"
     )
     assert code == 0
-    assert all("-column" in path.name for path in tmp_path.glob("*.json"))
+    assert all("-column" in path.name for path in tmp_path.glob("*.json") if path.name != COMMAND_FILE)
     figure = json.loads((tmp_path / "patch_map-column.json").read_text())
     assert figure["layout"]["width"] == 350
     assert "Paragraph p3" in figure["layout"]["annotations"][0]["text"]
@@ -56,7 +57,7 @@ def test_one_width_and_one_paragraph(localize, run, tmp_path):
 def test_several_runs_have_a_folder_each(localize, run, tmp_path):
     code, _, _ = localize("figures", run, run, "--out", tmp_path, "--format", "none", "--width", "page")
     assert code == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a run", "a run-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a run", "a run-2", COMMAND_FILE]
     assert (tmp_path / "a run-2" / "captions.md").is_file()
 
 

@@ -3,7 +3,9 @@
 import pytest
 
 import localize as lz
-from localize.report.folder import COMMAND_FILE, SIGNATURE_FILE, write_json
+from localize.claims import COMMAND_FILE
+from localize.report.folder import SIGNATURE_FILE
+from localize.storage import write_json
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from localize.errors import InputError, SignatureError
-from localize.report.folder import COMMAND_FILE, EDITS_FILE, SIGNATURE_FILE, read_results, write_json
+from localize.claims import COMMAND_FILE
+from localize.report.folder import EDITS_FILE, SIGNATURE_FILE, read_results
+from localize.storage import write_json
 
 
 @pytest.fixture(scope="module")

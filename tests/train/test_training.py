@@ -49,13 +49,35 @@ def test_the_recipe_it_leaves_makes_the_same_model_again(trained, tmp_path):
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
-    with pytest.raises(lz.InputError) as caught:
-        train_recipe(RECIPE, tmp_path)
-    assert (
-        str(caught.value)
-        == f"train: --out {tmp_path} exists and is not an empty folder; a trained model is written to a new one."
+    for overwrite in (False, True):
+        with pytest.raises(lz.LocalizeError) as caught:
+            train_recipe(RECIPE, tmp_path, overwrite=overwrite)
+        assert str(caught.value) == (
+            f"train {tmp_path}: holds 'kept.txt', which is nothing of its own; a new folder, or one that localize train wrote, is needed."
+        )
+        assert [f.name for f in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_a_model_that_is_there_is_not_trained_again_and_replaced_only_when_asked_to(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    first = train_recipe(RECIPE, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    trained = []
+    monkeypatch.setattr("localize.train.run.train", lambda *args, **_: trained.append(args))
+    assert train_recipe(RECIPE, out).weights_hash() == first.weights_hash()
+    assert trained == []
+    other = replace(RECIPE, training=replace(RECIPE.training, seed=1))
+    with pytest.raises(lz.LocalizeError) as caught:
+        train_recipe(other, out)
+    assert str(caught.value) == (
+        f"train {out}: holds results of localize train with training.seed = 0, and 1 is asked for; choose another --out, or --overwrite "
+        "replaces it."
     )
-    assert [f.name for f in tmp_path.iterdir()] == ["kept.txt"]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    monkeypatch.undo()
+    assert train_recipe(other, out, overwrite=True).weights_hash() != first.weights_hash()
+    assert {path.name for path in out.iterdir()} == before.keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch):

@@ -1,0 +1,154 @@
+"""The folder of `localize edit`: every edit written when it is made, and found again by the same command."""
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED
+from localize.cli.words import say
+from localize.errors import LocalizeError
+from localize.report.folder import EDITS_FILE, REPORT_FILE, SIDES, TOKENIZER_FOLDER
+from localize.storage import read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+    from localize.edit.weight_edit import WeightEdit
+    from localize.signature.change import Change
+    from localize.signature.signature import MemorizationSignature
+
+TABLE_FILE, FIGURE_FILE, RELEARNING_FILE = "changes.csv", "editing.html", "relearning.html"
+FILES = (
+    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, TOKENIZER_FOLDER, REPORT_FILE,
+)  # fmt: skip
+"""What edits, and the report of them, leave in a folder."""
+
+TOLD = (
+    ("reference_exact_match", FORGET),
+    ("rewritten_exact_match", FORGET),
+    ("token_accuracy", FORGET),
+    ("exact_match", NEAR_DUPLICATE),
+    ("reference_exact_match", MEMORIZED),
+    ("reference_exact_match", NOT_MEMORIZED),
+    ("perplexity", GENERAL),
+)
+"""The rows of an edit's table that the terminal shows."""
+
+
+@dataclass
+class Edited:
+    """What was made so far; each edit is written at once, so that a later failure loses nothing.
+
+    Attributes:
+        out: The folder.
+        asked: Names of the edits that are not controls.
+        changes: What each edit changed, by its name, a repeat after the other.
+        relearned: How fast what it forgot came back, in the first repeat.
+        failed: What could not be made.
+        files: What was written, as `read_results` reads it.
+    """
+
+    out: Path
+    asked: tuple[str, ...]
+    changes: "dict[str, list[Change]]" = field(default_factory=dict)
+    relearned: "dict[str, MemorizationSignature]" = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    files: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"edits": [], "relearned": []})
+
+    def find_again(self) -> int:
+        """Take up what the folder holds; gives how many edits that are."""
+        from localize.report.folder import read_results
+
+        if (self.out / EDITS_FILE).is_file():
+            there = read_results(self.out)
+            self.changes, self.relearned = dict(there.changes), dict(there.relearned)
+            self.files = read_json(self.out / EDITS_FILE)
+        return len(self.files["edits"])
+
+    def file_of(self, label: str, repeat: int) -> Path | None:
+        """The edit's file, if it was made."""
+        names = (edit["edit"] for edit in self.files["edits"] if (edit["label"], edit["seed"]) == (label, repeat))
+        return next((self.out / name for name in names), None)
+
+    def add(
+        self, label: str, repeat: int, made: "WeightEdit", change: "Change", runs: "dict[str, MemorizationSignature]"
+    ) -> None:
+        """Write one edit and what it did."""
+        name = f"{_slug(label)}-seed{repeat}"
+        sides = {side: f"{name}-{side}.zarr.zip" for side in SIDES}
+        made.save(self.out / f"{name}.safetensors")
+        change.before.save(self.out / sides["before"])
+        change.after.save(self.out / sides["after"])
+        for of, signature in runs.items():
+            file = f"{_slug(of)}-seed{repeat}-relearned.zarr.zip"
+            signature.save(self.out / file)
+            if of not in self.relearned:
+                self.files["relearned"].append({"label": of, "seed": repeat, "file": file})
+                self.relearned[of] = signature
+        about = {"label": label, "seed": repeat, "control": label not in self.asked, "edit": f"{name}.safetensors"}
+        self.files["edits"].append(about | sides)
+        write_json(self.out / EDITS_FILE, self.files)  # last: what it tells of is there
+        self.changes.setdefault(label, []).append(change)
+
+    def tell(self, seed: int) -> None:
+        """Write and print the table, draw it, and raise an error if an edit could not be made."""
+        from localize import edit_table, plots
+
+        if not self.changes:
+            raise LocalizeError(self.failed[0])
+        controls = [label for label in self.changes if label not in self.asked]
+        with warnings.catch_warnings(record=True) as notes:
+            table = edit_table(self.changes, seed=seed)
+            with replacing(self.out / TABLE_FILE) as beside:
+                table.to_csv(beside)
+            _write_figure(self.out / FIGURE_FILE, plots.editing(self.changes, controls=controls))
+        _print(table)
+        for note in dict.fromkeys(str(note.message) for note in notes):
+            say(f"Note: {note}")
+        if self.relearned:
+            _write_figure(self.out / RELEARNING_FILE, plots.relearning(self.relearned))
+        for label, signature in self.relearned.items():
+            by_step = signature.where(group="taught")["relearned_exact_match"].mean("paragraph").values
+            say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
+        say(f"Wrote {self.out}: edits, signatures before and after, {TABLE_FILE} and {FIGURE_FILE}")
+        if self.failed:
+            raise LocalizeError(f"{len(self.failed)} edits could not be made; the first: {self.failed[0]}")
+
+
+def _slug(label: str) -> str:
+    """A file's name: "top 0.1 %" as "top-0.1"."""
+    return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")
+
+
+def _write_figure(path: Path, figure: "Figure") -> None:
+    """One offline page."""
+    from localize.storage import replacing
+
+    with replacing(path) as beside:
+        beside.write_text(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
+
+
+def _print(table: "pd.DataFrame") -> None:
+    """The rows that say whether the edit did what it should, and nothing else."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table("edit", "group", "quantity", "before", "after", "change [95%]", "n", title="What moved")
+    for label in table.index.unique("edit"):
+        for quantity, group in TOLD:
+            if (label, quantity, group) not in table.index:
+                continue
+            row = table.loc[(label, quantity, group)]
+            digits = "{:.1f}" if "match" in quantity else "{:.3f}"
+            cells = [digits.format(row[column]) for column in ("before", "after")]
+            change = " ".join(digits.format(row[c]) for c in ("change",)) + (
+                f" [{digits.format(row['low'])}, {digits.format(row['high'])}]"
+            )
+            shown.add_row(
+                *(Text(str(cell)) for cell in (label, group, quantity, *cells, change, int(row["paragraphs"])))
+            )
+    Console(highlight=False).print(shown)
