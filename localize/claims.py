@@ -73,7 +73,8 @@ class Command:
         if there is None:
             name = min(path.name for path in self.folder.iterdir())
             raise LocalizeError(
-                f"{self.name} {self.folder}: holds {name!r}, which is nothing of its own; a new folder, or one that localize {self.name} wrote, is needed."
+                f"{self.name} {self.folder}: holds {name!r}, which is nothing of its own; a new folder, or one that localize {self.name} "
+                "wrote, is needed."
             )
         if (other := _kind(there)) != self.name:
             raise LocalizeError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from localize.axes import FOLDED, RAW
-from localize.claims import FINISHED, RUNNING
+from localize.claims import COMMAND_FILE, FINISHED, RUNNING
 from localize.cli.app import app
 from localize.cli.inputs import (
     Continuation,
@@ -28,7 +28,8 @@ from localize.cli.inputs import (
 from localize.cli.origin import code_of, command, hashes, save_tokenizer
 from localize.cli.words import next_command, print_summary, say
 from localize.errors import InputError
-from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER
+from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER, unfinished_words
+from localize.storage import read_json
 
 if TYPE_CHECKING:
     from localize.claims import Claim
@@ -171,4 +172,8 @@ def show(
         return
     from localize.signature.signature import load_signature
 
-    print_summary(load_signature(folder / SIGNATURE_FILE if folder.is_dir() else folder))
+    signature = load_signature(folder / SIGNATURE_FILE if folder.is_dir() else folder)
+    print_summary(signature)
+    record = folder / COMMAND_FILE
+    if told := unfinished_words(read_json(record) if record.is_file() else signature.dataset.attrs.get("run", {})):
+        say(f"Note: {told}")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from localize.errors import InputError, SignatureError
 from localize.claims import COMMAND_FILE
+from localize.errors import InputError, SignatureError
 from localize.report.folder import EDITS_FILE, SIGNATURE_FILE, read_results
 from localize.storage import write_json
 
