@@ -44,7 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def check_no_url(path: Path, told: str) -> None:
     """Raise an `InputError` for "s3://bucket/run", which as a path would be a local folder called "s3:"."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
-        raise InputError(f"{told}: is a URL; a path of this machine is needed (only a sweep's store can be a URL).")
+        as_given = str(path).replace(":/", "://", 1)  # which a path has made one
+        raise InputError(
+            f"{told.replace(str(path), as_given)}: is a URL; a path of this machine is needed (only a sweep's store can be a URL)."
+        )
 
 
 def check_writable(folder: Path, told: str) -> None:

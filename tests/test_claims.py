@@ -168,7 +168,7 @@ def test_a_url_is_no_folder(tmp_path, monkeypatch):
         with pytest.raises(InputError) as refused:
             Command("run", Path(folder), "localize run", ()).check({})
         assert str(refused.value) == (
-            f"--out {Path(folder)}: is a URL; a path of this machine is needed (only a sweep's store can be a URL)."
+            f"--out {folder}: is a URL; a path of this machine is needed (only a sweep's store can be a URL)."
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -184,3 +184,16 @@ def test_the_readmes_picture_of_the_house_names_every_folder():
         pytest.skip("no README.md yet")
     folders = {path.parent.name for path in HOUSE.glob("*/__init__.py")}
     assert [folder for folder in sorted(folders) if f"{folder}/" not in readme.read_text(encoding="utf-8")] == []
+
+
+def test_what_is_told_to_be_installed_is_this_package():
+    import tomllib
+
+    from localize.errors import how_to_install
+
+    project = tomllib.loads((HOUSE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extra in ("figures", "cluster"):
+        assert how_to_install(extra) == f'pip install "{project["name"]}[{extra}]"'
+        assert extra in project["optional-dependencies"]
+    told = [path.name for path in FILES if "pip install" in path.read_text(encoding="utf-8")]
+    assert told == ["errors.py"], "installation hints are made in one place"

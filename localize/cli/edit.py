@@ -26,7 +26,10 @@ from localize.cli.inputs import (
     Sample,
     Source,
     Tokenizer,
+    check_choices,
     check_numbers,
+    checked_suffix,
+    named,
     read_inputs,
     say_inputs,
 )
@@ -164,7 +167,6 @@ def edit(
     if relearn < 0:
         raise InputError(f"--relearn {relearn}: must be at least 0.")
     way = Way(action, method, first, tuple(fraction or (0.01,)), steps, learning_rate, c, beta, stop_at, controls)
-    way.check()
     if export is not None:
         if not is_free(export):
             raise InputError(
@@ -175,6 +177,12 @@ def edit(
     options = {"prefix": prefix, "continuation": continuation, "forget": forget, "group": group, "paragraph": paragraph}
     options |= {"seed": seed, "relearn": relearn, "dtype": dtype, **way._asdict()}
     mine.check(options)
+    model, paragraphs = named(model, paragraphs)
+    for file in (paragraphs, general):
+        if file is not None:
+            checked_suffix(Path(file))
+    check_choices(dtype, device)
+    way.check()
     hooked, read, whole = read_inputs(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
         device=device, dtype=dtype, revision=revision,

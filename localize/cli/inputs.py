@@ -1,13 +1,16 @@
 """What every command reads: a model and paragraphs, the embedded ones where none are named."""
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from localize.axes import RAW
+from localize.axes import FOLDED, RAW
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, ModelError
+from localize.models.load import DTYPES
+from localize.paragraphs.readers import FORMATS
 from localize.paragraphs.readers import _checked_suffix as checked_suffix
 
 if TYPE_CHECKING:
@@ -53,21 +56,18 @@ def check_numbers(**at_least_one: int | None) -> None:
 
 def named(model: str | None, paragraphs: str | None) -> tuple[str | None, str | None]:
     """The two arguments: None for what is embedded, and a lone file of paragraphs for the embedded model's."""
-    if paragraphs is None and model is not None and Path(model).is_file():
+    if paragraphs is None and model is not None and Path(model).suffix.lower() in FORMATS:
         model, paragraphs = None, model
     return (None if model == EMBEDDED else model), (None if paragraphs == EMBEDDED else paragraphs)
 
 
-def read_model(model: str | None, **options: Any) -> "HookedModel":
-    """A model, once everything that takes no time has been looked at."""
-    from localize.models.load import DTYPES
-
-    if options["dtype"] not in DTYPES:
-        raise ModelError(f"--dtype {options['dtype']}: not one of {', '.join(DTYPES)}.")
-    from localize import load_model
-
-    quiet_libraries()
-    return load_model(model, **options)
+def check_choices(dtype: str, device: str | None, weights: str = RAW) -> None:
+    """Raise a `ModelError` for what no model can be loaded as; torch, which takes seconds to load, says the rest."""
+    for option, given, allowed in (("dtype", dtype, DTYPES), ("weights", weights, (RAW, FOLDED))):
+        if given not in allowed:
+            raise ModelError(f"{option}={given!r} is not one of {', '.join(allowed)}.")
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ModelError(f"device={device!r} is not one of cpu, cuda, cuda:0, ....")
 
 
 def read_inputs(
@@ -88,9 +88,11 @@ def read_inputs(
     model, paragraphs = named(model, paragraphs)
     if paragraphs is not None:
         checked_suffix(Path(paragraphs))
-    hooked = read_model(model, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, weights=weights)
-    from localize import load_paragraphs
+    check_choices(dtype, device, weights)
+    quiet_libraries()
+    from localize import load_model, load_paragraphs
 
+    hooked = load_model(model, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, weights=weights)
     read = load_paragraphs(paragraphs, hooked, prefix_length=prefix, continuation_length=continuation, limit=limit)
     if paragraphs is None and sample is None and limit is None:
         sample = EMBEDDED_SAMPLE

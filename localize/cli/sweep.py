@@ -8,6 +8,7 @@ import typer
 from localize.cli.app import app
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, LocalizeError
+from localize.storage import read_toml
 
 if TYPE_CHECKING:
     from localize.sweep.results import Sweep
@@ -31,9 +32,10 @@ def sweep(
     retry: Annotated[bool, typer.Option("--retry", help="Also do again what failed before.")] = False,
 ) -> None:
     """Measure a grid of models, paragraphs and options; go on where an earlier run stopped."""
+    read_toml(grid, "grid")  # what is wrong with the file itself is told before anything is loaded
+    quiet_libraries()
     from localize.sweep.run import run_sweep
 
-    quiet_libraries()
     if dry_run:
         _print_plan(grid, out)
         return

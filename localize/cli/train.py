@@ -1,5 +1,6 @@
 """`localize train`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,9 @@ from localize.cli.app import app
 from localize.cli.inputs import Overwrite
 from localize.cli.origin import typed
 from localize.cli.words import next_command, quiet_libraries, say
+from localize.resources import embedded
+from localize.storage import check_writable
+from localize.train.recipe import read_recipe
 
 
 @app.command()
@@ -23,18 +27,13 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small model with planted paragraphs, from a recipe."""
-    from dataclasses import replace
-
-    from tqdm import tqdm
-
-    from localize.resources import embedded
-    from localize.storage import check_writable
-    from localize.train.recipe import read_recipe
-    from localize.train.run import PARAGRAPHS_FILE, train_recipe
-
-    quiet_libraries()
     check_writable(out, f"--out {out}")
     read = read_recipe(recipe if recipe is not None else embedded("recipe.toml"))
+    quiet_libraries()
+    from tqdm import tqdm
+
+    from localize.train.run import PARAGRAPHS_FILE, train_recipe
+
     if corpus:
         read = replace(read, corpus=replace(read.corpus, source=tuple(corpus)))
     if planted is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, how_to_install
 from localize.plots.column import column
 from localize.storage import replacing
 from localize.threads import available_cpus
@@ -35,7 +35,7 @@ TABS = 2
 """Images drawn at a time."""
 
 HOW_TO_GET = {
-    "kaleido": 'static images need kaleido: pip install "localize[figures]"',
+    "kaleido": f"static images need kaleido: {how_to_install('figures')}",
     "chrome": "static images need Chrome or Chromium, which was not found: plotly_get_chrome fetches one, or install your "
     "system's package chromium",
 }

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from localize.errors import LocalizeError, first_line
+from localize.errors import LocalizeError, first_line, how_to_install
 from localize.sweep.bench import Bench, Outcome, Unit
 from localize.threads import available_cpus
 
@@ -156,6 +156,6 @@ def _distributed() -> Any:
         import distributed
     except ImportError:
         raise LocalizeError(
-            "several workers need dask.distributed: pip install 'localize[cluster]'; or leave out --workers and --scheduler."
+            f"several workers need dask.distributed: {how_to_install('cluster')}; or leave out --workers and --scheduler."
         ) from None
     return distributed

@@ -87,5 +87,8 @@ def test_without_kaleido_json_and_captions_are_written_and_a_line_tells_what_is_
 ):
     monkeypatch.setitem(__import__("sys").modules, "kaleido", None)
     told = localize.refused("figures", run, "--out", tmp_path, "--width", "page")
-    assert told == 'plots.save: static images need kaleido: pip install "localize[figures]". The JSON was written.'
+    assert (
+        told
+        == 'plots.save: static images need kaleido: pip install "localize-memorization[figures]". The JSON was written.'
+    )
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md"}

@@ -122,7 +122,7 @@ def test_without_kaleido_the_json_is_written_and_one_line_tells_how_to_get_it(tm
     monkeypatch.setitem(__import__("sys").modules, "kaleido", None)
     with pytest.raises(LocalizeError) as refused:
         plots.save({"recall": recall}, tmp_path, widths=["page"])
-    told = 'plots.save: static images need kaleido: pip install "localize[figures]". The JSON was written.'
+    told = 'plots.save: static images need kaleido: pip install "localize-memorization[figures]". The JSON was written.'
     assert str(refused.value) == told
     assert [path.name for path in tmp_path.iterdir()] == ["recall.json"]
 
