@@ -12,8 +12,8 @@ import localize as lz
 from localize.errors import InputError, LocalizeError
 from localize.models.hooks import HookedModel
 from localize.scan import corpus as reading
-from localize.scan import found as found_module
 from localize.scan import scan as module
+from localize.scan import selection as selecting
 from localize.scan.parts import Parts
 
 
@@ -139,14 +139,14 @@ def test_lines_that_cannot_be_read_are_left_out_counted_and_told(neo, asked, tmp
 
 
 def test_every_token_is_counted_once_for_the_matches(neo, corpus, asked, tmp_path, monkeypatch):
-    counts, rarity = [], found_module.rarity
+    counts, rarity = [], selecting.rarity
 
     def told(tokens, of_each):
         counts.append(of_each)
         return rarity(tokens, of_each)
 
     monkeypatch.setattr(module, "UNIT", 40)
-    monkeypatch.setattr(found_module, "rarity", told)
+    monkeypatch.setattr(selecting, "rarity", told)
     found = lz.scan_corpus(neo, corpus, tmp_path / "out", matched=True, **asked)
     covered = corpus[: found.summary["windows"] * 8]
     assert counts[0].tolist() == np.bincount(covered, minlength=97).tolist()
