@@ -100,6 +100,19 @@ def gpt2():
     return small_model("gpt2")
 
 
+@pytest.fixture
+def counter():
+    """A GPT-2 that counts: whatever came before, after token t it says t + 1 (0 after 96); it recites any stretch of ascending tokens."""
+    model = small_model("gpt2", n_embd=100, n_layer=1, tie_word_embeddings=False)
+    with torch.no_grad():
+        for p in model.hf.transformer.parameters():
+            p.zero_()
+        model.hf.transformer.ln_f.weight.fill_(1.0)
+        model.hf.transformer.wte.weight.copy_(torch.eye(VOCAB, 100))
+        model.hf.lm_head.weight.copy_(torch.eye(VOCAB, 100).roll(1, 0))
+    return model
+
+
 @pytest.fixture(params=FAMILIES)
 def family(request):
     """Each family by turns: a test that asks for this runs twice."""

@@ -1,5 +1,6 @@
 """`localize scan`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +63,14 @@ def scan(
         count=count, text_field=text_field, batch_size=batch_size,
     )  # fmt: skip
     _print_found(found)
-    say(f"Wrote {out / PARAGRAPHS_FILE}; next: localize run {model} {out / PARAGRAPHS_FILE}")
+    if found.summary["distinct"] == found.summary["set_aside"]:
+        say(f"Nothing found{_instead(found)}")
+        return
+    options = {"--prefix": (prefix, 50), "--continuation": (continuation, 50), "--tokenizer": (tokenizer, None)}
+    options |= {"--device": (device, None), "--dtype": (dtype, "float32")}
+    given = [str(part) for name, (value, default) in options.items() if value != default for part in (name, value)]
+    command = shlex.join(["localize", "run", model, str(out / PARAGRAPHS_FILE), *given])
+    say(f"Wrote {out / PARAGRAPHS_FILE}; next: {command}")
 
 
 def _corpus(given: str, split: str) -> Any:
@@ -81,6 +89,22 @@ def _corpus(given: str, split: str) -> Any:
         ) from None
 
 
+def _instead(found: "Found") -> str:
+    """What there is where nothing is found: what was left out, and the best match."""
+    from localize.scan.found import SET_ASIDE_FILE
+
+    s = found.summary
+    left = [f"{s['set_aside']} set aside ({found.folder / SET_ASIDE_FILE})"] if s["set_aside"] else []
+    left += [f"{s['not_reproduced']} not reproduced by a greedy decode"] if s["not_reproduced"] else []
+    best, asked = s["best"], s["asked"]
+    text = f": {best['text']!r}" if "text" in best else ""
+    return (
+        f"{''.join(f', {what}' for what in left)}. The best match, in the teacher-forced pass, is {best['exact_match']} of "
+        f"{asked['continuation']} tokens (threshold {asked['threshold']}), NLL {best['nll']:.2f}, at {best['id']} of "
+        f"{best['source']}{text}"
+    )
+
+
 def _print_found(found: "Found") -> None:
     """Counts, and the first paragraphs."""
     from rich.console import Console
@@ -97,17 +121,21 @@ def _print_found(found: "Found") -> None:
         (f"  exact match 0 to {length // 5}", sum(cells[: length // 5 + 1])),
         (f"  exact match {length} (the whole continuation)", cells[length]),
         ("windows over the threshold", s["found"]),
-        ("  distinct", s["distinct"] + s["not_reproduced"]),
+        ("  distinct", s["distinct_windows"]),
         ("  not reproduced by a greedy decode (left out)", s["not_reproduced"]),
+        ("spans of overlapping windows", s["spans"]),
+        ("  distinct, of each one window", s["distinct"]),
         ("  set aside by the filters", s["set_aside"]),
         ("paragraphs found", s["distinct"] - s["set_aside"]),
         ("  clusters of near-duplicates", s["clusters"]),
+        ("  effective clusters", s["effective_clusters"]),
         *([("matches that are not memorized", s["matched"])] if "matched" in s else []),
+        *((f"  without: {why}", number) for why, number in s.get("unmatched", {}).items()),
         ("lines or records that could not be read", s["skipped"]),
         ("calls of the model, one after the other", s["model_calls"]),
         ("  had every window been decoded", s["model_calls_decoding_all"]),
     ):
-        counts.add_row(Text(words), Text(f"{value:,}"))
+        counts.add_row(Text(words), Text(f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"))
     Console(highlight=False).print(counts)
     for line in s["skipped_first"][:5]:
         say(f"  skipped {line}")
