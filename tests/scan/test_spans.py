@@ -93,7 +93,9 @@ def test_of_a_span_the_first_of_the_highest_exact_match_is_told(counter, counted
     assert found.table["span_windows"].tolist() == [7, 2]
     assert found.table["span_length"].tolist() == [68, 28]
     tokens = counted.copy()
-    tokens[115] = 0  # 96 (continuation from 108) has 7 right, 104 (from 116) begins with a surprise: 112 is the first whole one
+    tokens[115] = (
+        0  # 96 (continuation from 108) has 7 right, 104 (from 116) begins with a surprise: 112 is the first whole one
+    )
     found = lz.scan_corpus(counter, tokens, tmp_path / "later", threshold=3, **asked)
     assert found.table["id"].tolist()[0] == "0:112"
     assert found.table["exact_match"].tolist()[0] == 8
@@ -127,9 +129,11 @@ def test_what_passes_the_filters_and_what_is_set_aside_are_spans_of_their_own(co
     for _, row in found.table.iterrows():
         window = tokens[row["offset"] : row["offset"] + 20]
         assert (len(set(window.tolist())) == 20) == (row["set_aside"] == "")
-    covered = lambda table: {
-        place for _, row in table.iterrows() for place in range(row["span_offset"], row["span_offset"] + row["span_length"])
-    }  # fmt: skip
+
+    def covered(table):
+        spans = table[["span_offset", "span_length"]].to_numpy().tolist()
+        return {place for start, length in spans for place in range(start, start + length)}
+
     assert covered(found.table) == covered(every.table)
 
 
@@ -172,7 +176,10 @@ def test_matches_tell_how_often_they_stand_in_the_corpus(counter, asked, tmp_pat
 
 def test_why_a_cluster_has_no_match_is_told(counter, asked, tmp_path):
     rng = np.random.default_rng(4)
-    noise = lambda count: rng.integers(0, 97, count).tolist()
+
+    def noise(count):
+        return rng.integers(0, 97, count).tolist()
+
     rows = [
         {"source": "all of it", "tokens": run_of(0, 20)},
         {"source": "beside", "tokens": [*noise(8), *run_of(20, 12), *noise(8)]},
