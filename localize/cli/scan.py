@@ -1,6 +1,7 @@
 """`localize scan`."""
 
 import shlex
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 
 from localize.cli.app import app
 from localize.cli.inputs import Continuation, Device, Dtype, Prefix, Tokenizer
+from localize.cli.run import run
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, first_line
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
@@ -64,13 +66,18 @@ def scan(
     )  # fmt: skip
     _print_found(found)
     if found.summary["distinct"] == found.summary["set_aside"]:
-        say(f"Nothing found{_instead(found)}")
+        say(_nothing(found))
         return
-    options = {"--prefix": (prefix, 50), "--continuation": (continuation, 50), "--tokenizer": (tokenizer, None)}
-    options |= {"--device": (device, None), "--dtype": (dtype, "float32")}
-    given = [str(part) for name, (value, default) in options.items() if value != default for part in (name, value)]
-    command = shlex.join(["localize", "run", model, str(out / PARAGRAPHS_FILE), *given])
-    say(f"Wrote {out / PARAGRAPHS_FILE}; next: {command}")
+    given = {"prefix": prefix, "continuation": continuation, "tokenizer": tokenizer, "device": device, "dtype": dtype}
+    say(f"Wrote {out / PARAGRAPHS_FILE}; next: {_run_command(model, out / PARAGRAPHS_FILE, **given)}")
+
+
+def _run_command(model: str, paragraphs: Path, **given: Any) -> str:
+    """`localize run` as a shell takes it, with what was given here and is not what it takes by itself."""
+    defaults = signature(run).parameters
+    options = {name: str(value) for name, value in given.items() if value != defaults[name].default}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    return shlex.join(["localize", "run", model, str(paragraphs), *words])
 
 
 def _corpus(given: str, split: str) -> Any:
@@ -89,8 +96,8 @@ def _corpus(given: str, split: str) -> Any:
         ) from None
 
 
-def _instead(found: "Found") -> str:
-    """What there is where nothing is found: what was left out, and the best match."""
+def _nothing(found: "Found") -> str:
+    """What is said where nothing is found: what was left out, and the best match."""
     from localize.scan.found import SET_ASIDE_FILE
 
     s = found.summary
@@ -99,7 +106,7 @@ def _instead(found: "Found") -> str:
     best, asked = s["best"], s["asked"]
     text = f": {best['text']!r}" if "text" in best else ""
     return (
-        f"{''.join(f', {what}' for what in left)}. The best match, in the teacher-forced pass, is {best['exact_match']} of "
+        f"Nothing found{''.join(f', {what}' for what in left)}. The best match, in the teacher-forced pass, is {best['exact_match']} of "
         f"{asked['continuation']} tokens (threshold {asked['threshold']}), NLL {best['nll']:.2f}, at {best['id']} of "
         f"{best['source']}{text}"
     )
