@@ -100,6 +100,32 @@ def gpt2():
     return small_model("gpt2")
 
 
+@pytest.fixture(scope="session")
+def make_reciter():
+    """`make_reciter(following, tokenizer=None)`: a GPT-2 that says `following[t]` after token t, whatever came before it."""
+
+    def make(following, tokenizer=None):
+        count = len(following)
+        size = {"vocab_size": count, "n_embd": -(-count // 4) * 4, "n_layer": 1, "tie_word_embeddings": False}
+        model = small_model("gpt2", tokenizer, **size)
+        with torch.no_grad():
+            for p in model.hf.transformer.parameters():
+                p.zero_()
+            model.hf.transformer.ln_f.weight.fill_(1.0)
+            model.hf.transformer.wte.weight.copy_(torch.eye(*model.hf.transformer.wte.weight.shape))
+            model.hf.lm_head.weight.zero_()
+            model.hf.lm_head.weight[following, torch.arange(count)] = 1.0
+        return model
+
+    return make
+
+
+@pytest.fixture
+def counter(make_reciter):
+    """Says t + 1 after token t, and 0 after 96: it recites any stretch of ascending tokens."""
+    return make_reciter([*range(1, VOCAB), 0])
+
+
 @pytest.fixture(params=FAMILIES)
 def family(request):
     """Each family by turns: a test that asks for this runs twice."""

@@ -1,5 +1,7 @@
 """`localize scan`."""
 
+import shlex
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,6 +9,7 @@ import typer
 
 from localize.cli.app import app
 from localize.cli.inputs import Continuation, Device, Dtype, Prefix, Tokenizer
+from localize.cli.run import run
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, first_line
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
@@ -62,7 +65,19 @@ def scan(
         count=count, text_field=text_field, batch_size=batch_size,
     )  # fmt: skip
     _print_found(found)
-    say(f"Wrote {out / PARAGRAPHS_FILE}; next: localize run {model} {out / PARAGRAPHS_FILE}")
+    if found.summary["distinct"] == found.summary["set_aside"]:
+        say(_nothing(found))
+        return
+    given = {"prefix": prefix, "continuation": continuation, "tokenizer": tokenizer, "device": device, "dtype": dtype}
+    say(f"Wrote {out / PARAGRAPHS_FILE}; next: {_run_command(model, out / PARAGRAPHS_FILE, **given)}")
+
+
+def _run_command(model: str, paragraphs: Path, **given: Any) -> str:
+    """`localize run` as a shell takes it, with what was given here and is not what it takes by itself."""
+    defaults = signature(run).parameters
+    options = {name: str(value) for name, value in given.items() if value != defaults[name].default}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    return shlex.join(["localize", "run", model, str(paragraphs), *words])
 
 
 def _corpus(given: str, split: str) -> Any:
@@ -81,6 +96,22 @@ def _corpus(given: str, split: str) -> Any:
         ) from None
 
 
+def _nothing(found: "Found") -> str:
+    """What is said where nothing is found: what was left out, and the best match."""
+    from localize.scan.found import SET_ASIDE_FILE
+
+    s = found.summary
+    left = [f"{s['set_aside']} set aside ({found.folder / SET_ASIDE_FILE})"] if s["set_aside"] else []
+    left += [f"{s['not_reproduced']} not reproduced by a greedy decode"] if s["not_reproduced"] else []
+    best, asked = s["best"], s["asked"]
+    text = f": {best['text']!r}" if "text" in best else ""
+    return (
+        f"Nothing found{''.join(f', {what}' for what in left)}. The best match, in the teacher-forced pass, is {best['exact_match']} of "
+        f"{asked['continuation']} tokens (threshold {asked['threshold']}), NLL {best['nll']:.2f}, at {best['id']} of "
+        f"{best['source']}{text}"
+    )
+
+
 def _print_found(found: "Found") -> None:
     """Counts, and the first paragraphs."""
     from rich.console import Console
@@ -97,17 +128,21 @@ def _print_found(found: "Found") -> None:
         (f"  exact match 0 to {length // 5}", sum(cells[: length // 5 + 1])),
         (f"  exact match {length} (the whole continuation)", cells[length]),
         ("windows over the threshold", s["found"]),
-        ("  distinct", s["distinct"] + s["not_reproduced"]),
+        ("  distinct", s["distinct_windows"]),
         ("  not reproduced by a greedy decode (left out)", s["not_reproduced"]),
+        ("spans of overlapping windows", s["spans"]),
+        ("  distinct, of each one window", s["distinct"]),
         ("  set aside by the filters", s["set_aside"]),
         ("paragraphs found", s["distinct"] - s["set_aside"]),
         ("  clusters of near-duplicates", s["clusters"]),
+        ("  effective clusters", s["effective_clusters"]),
         *([("matches that are not memorized", s["matched"])] if "matched" in s else []),
+        *((f"  without: {why}", number) for why, number in s.get("unmatched", {}).items()),
         ("lines or records that could not be read", s["skipped"]),
         ("calls of the model, one after the other", s["model_calls"]),
         ("  had every window been decoded", s["model_calls_decoding_all"]),
     ):
-        counts.add_row(Text(words), Text(f"{value:,}"))
+        counts.add_row(Text(words), Text(f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"))
     Console(highlight=False).print(counts)
     for line in s["skipped_first"][:5]:
         say(f"  skipped {line}")

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from localize.errors import InputError, first_line
 from localize.paragraphs.readers import TEXT_FIELDS
+from localize.scan.content import Rows, array_hash, chosen, file_hashes, known_of, rows_hash
 
 TEXT_PIECE = 2**18
 """Bytes of running text that are turned into tokens together, at least."""
@@ -70,23 +71,55 @@ class Corpus:
 
     def __init__(self, source: Any, tokenizer: Any = None, *, text_field: str | None = None):
         self.tokenizer, self.fields = tokenizer, TEXT_FIELDS if text_field is None else (text_field,)
-        self._files: list[Path] = []
-        self._rows: Iterable[Any] = ()
+        self._files, self._root = list[Path](), Path()
+        self._rows: Any = ()
+        self._seen: list[tuple[int, int]] = []
         if isinstance(source, str | Path):
             self._files, self.name = _files(Path(source)), str(source)
+            self._root = Path(source) if Path(source).is_dir() else Path(source).parent
         elif isinstance(source, Iterable) and not isinstance(source, Iterator | Mapping):
-            self._rows, self.name = source, type(source).__name__
+            self.name = type(source).__name__
+            self._rows = source if hasattr(source, "ndim") else Rows(source, self.fields, self.name)
         else:
             raise InputError(
                 f"corpus: a {type(source).__name__} cannot be scanned; a file, a folder, or an iterable that can be started again "
                 "(a list, an array, a datasets.Dataset) can."
             )
 
-    def fingerprint(self) -> list[Any]:
-        """What tells, without reading it all, whether a corpus is still the same: each file's name, size and time of change."""
-        if not self._files:
-            return [self.name, len(self._rows) if hasattr(self._rows, "__len__") else None]  # type: ignore[arg-type]
-        return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in self._files]
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells whether a corpus is still the same.
+
+        Files (by their names in the folder), arrays and what has a length are read wholly, once, and hashed: that costs far less than
+        the model's passes. Of a stream only what it knows of itself stands here; it is hashed as it is read, see `reading`.
+        """
+        if self._files:
+            self._seen = self._stats()
+            return {"files": file_hashes({path.relative_to(self._root).as_posix(): path for path in self._files})}
+        about = {"type": self.name}
+        if self.reading is None:
+            return about | {"content": array_hash(self._rows)}
+        return about | (known_of(self.reading.rows) if self.is_stream else {"content": rows_hash(self.reading)})
+
+    def check_unchanged(self) -> None:
+        """Raise an `InputError` if a file was changed since `fingerprint` read it."""
+        for path, before, now in zip(self._files, self._seen, self._stats(), strict=True):
+            if now != before:
+                raise InputError(
+                    f"corpus {self.name}: {path.name} was changed while it was scanned; scan it again with another --out."
+                )
+
+    def _stats(self) -> list[tuple[int, int]]:
+        return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in self._files)]
+
+    @property
+    def reading(self) -> Rows | None:
+        """The rows that are hashed as they are read; None of files and arrays."""
+        return self._rows if isinstance(self._rows, Rows) else None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is hashed only as it is read."""
+        return self.reading is not None and not hasattr(self.reading.rows, "__len__")
 
     def pieces(self, start: Place = START) -> Iterator[Piece]:
         """The pieces from a place on; what lies before it is passed over without being turned into tokens."""
@@ -163,9 +196,7 @@ class Corpus:
 
     def _row(self, row: Any) -> np.ndarray | str:
         """A record's tokens, or why it has none."""
-        if isinstance(row, Mapping):
-            text = next((row[field] for field in self.fields if field in row), None)
-            row = row["tokens"] if row.get("tokens") is not None else text
+        row = chosen(row, self.fields)
         if isinstance(row, str):
             return self._tokens(row, self.name)
         if row is None:

@@ -1,9 +1,12 @@
 """Paragraphs that are not memorized, each as like a memorized one as can be found: same source and length, as rare tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from localize.paragraphs.clusters import near_duplicate_clusters
+from localize.scan.spans import apart, overlaps
 
 
 def rarity(
@@ -40,3 +43,28 @@ def matches(
         row, column = linear_sum_assignment(apart)
         found[ours[row]] = others[column]
     return found
+
+
+def unlike(
+    low: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], length: int
+) -> tuple[Int[np.ndarray, " free"], Int[np.ndarray, " usable"]]:
+    """Which windows that are not memorized may stand beside what was found.
+
+    Windows that overlap are near-duplicates of each other: in a chain of them one that overlaps a found window takes all the others
+    with it. So those that overlap a found one, or each other, are left out before clusters are looked for.
+
+    Args:
+        low: `tokens`, `document` and `offset` of windows that are not memorized, in the order of the corpus.
+        found: The same of every window over the threshold.
+        length: Of a window, in tokens.
+
+    Returns:
+        Those that share no token of the corpus with a found window; and of these, without overlap, one of each cluster of
+        near-duplicates that holds no found window.
+    """
+    free = np.flatnonzero(~overlaps(low["document"], low["offset"], found["document"], found["offset"], length))
+    thin = free[apart(low["document"][free], low["offset"][free], length)]
+    both = np.concatenate([found["tokens"], low["tokens"][thin]]).astype(np.int64)
+    clusters = near_duplicate_clusters(both) if len(both) else np.zeros(0, np.int64)
+    _, once = np.unique(clusters, return_index=True)
+    return free, thin[np.sort(once[once >= len(found["tokens"])]) - len(found["tokens"])]

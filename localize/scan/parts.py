@@ -45,7 +45,10 @@ class Parts:
     def write(self, number: int, arrays: Arrays, facts: Mapping[str, Any]) -> None:
         """Finish a part."""
         buffer = io.BytesIO()
-        whole: dict[str, Any] = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays}
+        whole: dict[str, Any] = {
+            "facts": np.frombuffer(json.dumps(facts, allow_nan=False).encode(), np.uint8),
+            **arrays,
+        }
         np.savez_compressed(buffer, **whole)
         with replacing(self._path(number)) as beside:
             beside.write_bytes(buffer.getvalue())

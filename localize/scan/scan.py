@@ -1,10 +1,8 @@
 """Scan a corpus for what a model recites; goes on where it stopped."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +16,17 @@ from localize.errors import InputError, LocalizeError
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.labels import NOT_MEMORIZED_SHARE
 from localize.measure.recall import score_tokens
+from localize.scan.claim import claim
+from localize.scan.content import Read
 from localize.scan.corpus import NOTHING, START, Corpus, Place
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
-from localize.scan.found import PLAN_FILE, Found, gather
+from localize.scan.found import Found, gather
 from localize.scan.occurrences import Occurrences, joined_pieces
+from localize.scan.options import Options
 from localize.scan.parts import Arrays, Parts
+from localize.scan.selection import select
 from localize.scan.windows import State, Unit, units
-from localize.storage import only_writer, replacing, told_of_full_disk
+from localize.storage import only_writer, told_of_full_disk
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -44,26 +46,6 @@ COUNTED = 2**22
 CANDIDATES, FOR_EACH = 64, 4
 """Windows of each unit and source among which matches are looked for, and at least so many for each that is kept there: those of
 smallest hash, which is a random choice."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a scan is asked for; see `scan_corpus`."""
-
-    prefix: int
-    continuation: int
-    stride: int
-    threshold: int
-    min_distinct: float
-    max_repeated: float
-    keywords: tuple[str, ...]
-    matched: bool
-    count: bool
-
-    @property
-    def length(self) -> int:
-        """Tokens of a window."""
-        return self.prefix + self.continuation
 
 
 def scan_corpus(
@@ -116,65 +98,18 @@ def scan_corpus(
         prefix_length, continuation_length, continuation_length if stride is None else stride,
         continuation_length if threshold is None else threshold, min_distinct, max_repeated, tuple(keywords), matched, count,
     )  # fmt: skip
-    _check(options, model, batch_size)
+    options.check(model, batch_size)
     read, folder = Corpus(corpus, model.tokenizer, text_field=text_field), Path(out)
     with only_writer(folder, "scan"), told_of_full_disk("scan", folder):
-        _claim(folder, model, read, options)
+        claim(folder, model, read, text_field, options)
         scan = _Scan(model, read, options, folder, batch_size or BATCH[model.device.type])
         scan.pass_windows()
         scan.decode()
+        selection = select(model, options, scan.windows, scan.decoded)
         if count:
-            scan.count_occurrences()
-        return gather(model, read.name, options, folder, scan.windows, scan.decoded, scan.counted)
-
-
-def _check(options: Options, model: "HookedModel", batch_size: int | None) -> None:
-    for name in ("prefix", "continuation", "stride"):
-        if getattr(options, name) < 1:
-            raise LocalizeError(f"scan: {name}={getattr(options, name)} must be at least 1.")
-    for name in ("min_distinct", "max_repeated"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise LocalizeError(f"scan: {name}={getattr(options, name)} must lie in 0..1.")
-    if batch_size is not None and batch_size < 1:
-        raise LocalizeError(f"scan: batch_size={batch_size} must be at least 1.")
-    if not 1 <= options.threshold <= options.continuation:
-        raise LocalizeError(
-            f"scan: threshold={options.threshold} must lie in 1..{options.continuation}, the continuation's length."
-        )
-    if options.length > model.n_ctx:
-        raise LocalizeError(
-            f"scan: windows of {options.length} tokens exceed the context of {model.name}, which is {model.n_ctx}."
-        )
-
-
-def _claim(folder: Path, model: "HookedModel", corpus: Corpus, options: Options) -> None:
-    """Write what is scanned into a new folder; in one with results, see that it is the same."""
-    asked = {
-        "weights_hash": model.weights_hash(),
-        "dtype": str(model.dtype),
-        "corpus": corpus.fingerprint(),
-        **asdict(options),
-    }
-    mine = json.loads(json.dumps(asked))
-    path = folder / PLAN_FILE
-    if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8")).get("asked", {})
-        if there != mine:
-            key = next(key for key in [*mine, *there] if there.get(key) != mine.get(key))
-            raise LocalizeError(
-                f"scan {folder}: holds a scan with {key} = {_short(there.get(key))}, and {_short(mine.get(key))} is asked for; choose "
-                "another --out, or remove it."
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise LocalizeError(f"scan {folder}: something else is there; a new or a scan's folder is needed.")
-    with replacing(path) as beside:
-        beside.write_text(json.dumps({"asked": mine}, indent=1) + "\n", encoding="utf-8")
-
-
-def _short(value: Any) -> str:
-    told = json.dumps(value)
-    return told if len(told) <= 60 else told[:57] + "..."
+            scan.count_occurrences(selection.sequences)
+        read.check_unchanged()
+        return gather(read.name, options, folder, selection, scan.windows, scan.decoded, scan.counted)
 
 
 class _Scan:
@@ -186,17 +121,33 @@ class _Scan:
 
     def pass_windows(self) -> None:
         """Exact match and NLL of every window; keeps those over the threshold, and a few that are far below it."""
-        number, state = len(self.windows), State()
-        if number:
-            _, facts = self.windows.read(number - 1)
-            if facts["after"] is None:
-                return
-            state = State(
-                Place(*facts["after"]["place"]),
-                np.array(facts["after"]["carry"], np.int64),
-                facts["after"]["offset"],
-                facts["after"]["skip"],
+        state: State | None = State()
+        if number := len(self.windows):
+            state = self._state_after(number - 1)
+        if state is not None:
+            self._pass_from(number, state)
+        told = [facts for _, facts in self.windows]
+        if not sum(facts["windows"] for facts in told):
+            skipped = [line for facts in told for line in facts["skipped"]]
+            raise InputError(
+                f"corpus {self.corpus.name}: no window of {self.options.length} tokens in it"
+                f"{f' ({skipped[0]})' if skipped else ''}."
             )
+
+    def _state_after(self, number: int) -> State | None:
+        """Where to go on after a part, None after the last; the corpus is held to what was read for it."""
+        _, facts = self.windows.read(number)
+        after, reading = facts["after"], self.corpus.reading
+        if reading is not None:
+            reading.hold_to(Read(*facts["read"]), all_of_them=after is None)
+            if after is None and self.corpus.is_stream:
+                reading.check()
+        if after is None:
+            return None
+        return State(Place(*after["place"]), np.array(after["carry"], np.int64), after["offset"], after["skip"])
+
+    def _pass_from(self, number: int, state: State) -> None:
+        """The parts from one on."""
         stream = units(
             self.corpus, length=self.options.length, stride=self.options.stride, size=UNIT, vocab_size=self.model.vocab_size,
             state=state,
@@ -208,15 +159,12 @@ class _Scan:
                 number += 1
                 count += len(unit.tokens)
                 bar.update(len(unit.tokens))
-        if not count:
-            told = [line for _, facts in self.windows for line in facts["skipped"]]
-            raise InputError(
-                f"corpus {self.corpus.name}: no window of {self.options.length} tokens in it{f' ({told[0]})' if told else ''}."
-            )
+        if self.corpus.reading is not None:
+            self.corpus.reading.hold_to(self.corpus.reading.read, all_of_them=True)
 
     def _measured(self, unit: Unit) -> tuple[Arrays, dict[str, Any]]:
         """What is recorded of a unit."""
-        right, nll, calls = self._forced(unit.tokens)
+        right, nll, calls = self._forced(unit)
         match = right.cumprod(1).sum(1)
         mean_nll = nll.mean(1, dtype=np.float64)
         kept = np.flatnonzero(match >= self.options.threshold)
@@ -228,7 +176,9 @@ class _Scan:
             "calls": calls,
             "exact_match": np.bincount(match, minlength=self.options.continuation + 1).tolist(),
             "nll_sum": float(mean_nll.sum()),
+            "best": self._best(unit, match, mean_nll),
             "skipped": list(unit.skipped),
+            "read": self.corpus.reading.read if self.corpus.reading is not None else None,
             "after": None if unit.after is None else {**vars(unit.after), "carry": unit.after.carry.tolist()},
         }
         for name, rows in (("kept", kept), ("low", low)):
@@ -242,12 +192,29 @@ class _Scan:
             facts[f"{name}_source"] = [unit.source[row] for row in rows]
         return arrays, facts
 
+    def _best(
+        self, unit: Unit, match: Int[np.ndarray, " window"], nll: Float[np.ndarray, " window"]
+    ) -> dict[str, Any] | None:
+        """The window with the highest exact match, of equals that of the lowest NLL; None where there is no window."""
+        if not len(match):
+            return None
+        row = int(np.lexsort((nll, -match))[0])
+        found = {
+            "id": f"{unit.document[row]}:{unit.offset[row]}",
+            "exact_match": int(match[row]),
+            "nll": float(nll[row]),
+            "source": unit.source[row],
+        }
+        if self.model.tokenizer is not None:
+            found["text"] = self.model.tokenizer.decode(unit.tokens[row].tolist())
+        return found
+
     def _forced(
-        self, tokens: Int[np.ndarray, "window position"]
+        self, unit: Unit
     ) -> tuple[Int[np.ndarray, "window continuation_position"], Float[np.ndarray, "window continuation_position"], int]:
         """Which continuation tokens are right, their NLL, and how many calls it took; a batch that does not fit is halved for good."""
         right, nll, start, calls = [], [], 0, 0
-        given = torch.from_numpy(tokens)
+        given = torch.from_numpy(unit.tokens)
         while start < len(given):
             try:
                 batch = given[start : start + self.batch]
@@ -260,11 +227,22 @@ class _Scan:
                 continue
             right.append(one.cpu().numpy())
             nll.append(other.cpu().numpy())
+            self._check_finite(unit, start, nll[-1])
             start += len(batch)
             calls += 1
         length = self.options.continuation
         empty = np.zeros((0, length))
         return np.concatenate([empty.astype(np.int64), *right]), np.concatenate([empty, *nll]), calls
+
+    def _check_finite(self, unit: Unit, start: int, nll: Float[np.ndarray, "window continuation_position"]) -> None:
+        """Raise a `LocalizeError` if the NLL of a token of the windows from `start` on is not a finite number."""
+        if not np.isfinite(nll).all():
+            row, at = (int(i) for i in np.argwhere(~np.isfinite(nll))[0])
+            place = int(unit.offset[start + row]) + self.options.prefix + at
+            raise LocalizeError(
+                f"{self.model.name}: the NLL of document {unit.document[start + row]} ({unit.source[start + row]}) at position {place} "
+                f"is {nll[row, at]}; a finite number is needed (damaged weights, or a dtype too narrow?)."
+            )
 
     def _candidates(
         self, unit: Unit, match: Int[np.ndarray, " window"], kept: Int[np.ndarray, " kept"]
@@ -299,16 +277,15 @@ class _Scan:
                 self.decoded.write(number, {"exact_match": match}, {"calls": self.options.continuation})
                 bar.update()
 
-    def count_occurrences(self) -> None:
-        """How often each window kept stands in the corpus, wherever it starts."""
+    def count_occurrences(self, sequences: Int[np.ndarray, "sequence position"]) -> None:
+        """How often each sequence stands in the corpus, wherever it starts."""
         number, place, carry = len(self.counted), START, NOTHING
         if number:
             arrays, facts = self.counted.read(number - 1)
             if facts["after"] is None:
                 return
             place, carry = Place(*facts["after"]), arrays["carry"]
-        tokens = self.distinct
-        occurrences, length = Occurrences(tokens), self.options.length
+        occurrences, length = Occurrences(sequences), self.options.length
         read, last = 0, None
         with tqdm(desc="counting", unit="token", unit_scale=True, delay=SHOW_AFTER) as bar:
             for at, piece, following in joined_pieces(self.corpus, length, place, carry):

@@ -68,6 +68,7 @@ def localize(monkeypatch, capfd):
             "signature.distinguish",
             "sweep.run",
             "scan.scan",
+            "scan.content",
         ):
             monkeypatch.setattr(f"localize.{place}.SHOW_AFTER", float("inf"))
         capfd.readouterr()

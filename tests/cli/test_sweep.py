@@ -1,10 +1,6 @@
-"""`localize sweep` and `localize scan`: what they leave and print, and how they refuse."""
+"""`localize sweep`: what it leaves and prints, and how it refuses."""
 
-import json
-
-import numpy as np
 import pytest
-import torch
 
 import localize as lz
 
@@ -68,33 +64,3 @@ def test_a_sweep_refuses_in_one_line(localize, grid, tmp_path, arguments, messag
     arguments = [grid if word == "GRID" else word for word in arguments]
     assert localize.refused("sweep", *arguments, "--out", tmp_path / "s.zarr") == message
     assert not (tmp_path / "s.zarr").exists()
-
-
-def test_a_scan_writes_what_run_reads(localize, checkpoint, tmp_path):
-    model = lz.load_model(checkpoint)
-    prefix = torch.randint(97, (3, 16), generator=torch.Generator().manual_seed(5))
-    rows = torch.cat([prefix, model.continue_greedily(prefix, 16)], 1).numpy()
-    np.save(tmp_path / "c.npy", np.concatenate([rows, np.random.default_rng(0).integers(0, 97, (20, 32))]))
-    lengths = ("--prefix", "16", "--continuation", "16")
-    out = tmp_path / "found"
-    options = ("--min-distinct", "0", "--max-repeated", "1", "--matched")
-    code, told, _ = localize("scan", checkpoint, tmp_path / "c.npy", "--out", out, *lengths, *options)
-    assert code == 0
-    assert "windows scanned" in told and "23" in told
-    summary = json.loads((out / "scan.json").read_text(encoding="utf-8"))
-    assert summary["distinct"] >= 3
-    code, _, _ = localize(
-        "run", checkpoint, out / "paragraphs.jsonl", *lengths, "--out", tmp_path / "run", "--measure", "gradients"
-    )
-    assert code == 0
-    signature = lz.load_signature(tmp_path / "run" / "signature.zarr.zip")
-    assert (signature["exact_match"] == 16).all()
-
-
-def test_a_scan_refuses_in_one_line(localize, checkpoint, tmp_path):
-    lengths = ("--prefix", "16", "--continuation", "16")
-    line = localize.refused("scan", checkpoint, tmp_path / "none.txt", *lengths, "--out", tmp_path / "found")
-    assert line == f"corpus {tmp_path / 'none.txt'}: no such file or folder."
-    assert localize.refused("scan", checkpoint, "no_such_dataset", *lengths, "--out", tmp_path / "found").startswith(
-        "corpus no_such_dataset: no such file, and no dataset that can be streamed ("
-    )

@@ -12,8 +12,8 @@ import localize as lz
 from localize.errors import InputError, LocalizeError
 from localize.models.hooks import HookedModel
 from localize.scan import corpus as reading
-from localize.scan import found as found_module
 from localize.scan import scan as module
+from localize.scan import selection as selecting
 from localize.scan.parts import Parts
 
 
@@ -139,14 +139,14 @@ def test_lines_that_cannot_be_read_are_left_out_counted_and_told(neo, asked, tmp
 
 
 def test_every_token_is_counted_once_for_the_matches(neo, corpus, asked, tmp_path, monkeypatch):
-    counts, rarity = [], found_module.rarity
+    counts, rarity = [], selecting.rarity
 
     def told(tokens, of_each):
         counts.append(of_each)
         return rarity(tokens, of_each)
 
     monkeypatch.setattr(module, "UNIT", 40)
-    monkeypatch.setattr(found_module, "rarity", told)
+    monkeypatch.setattr(selecting, "rarity", told)
     found = lz.scan_corpus(neo, corpus, tmp_path / "out", matched=True, **asked)
     covered = corpus[: found.summary["windows"] * 8]
     assert counts[0].tolist() == np.bincount(covered, minlength=97).tolist()
@@ -192,6 +192,40 @@ def test_an_out_of_memory_halves_the_batch_for_good(neo, corpus, asked, tmp_path
     found = lz.scan_corpus(neo, corpus, tmp_path / "out", **asked)
     assert found.table["exact_match"].tolist() == calm.table["exact_match"].tolist()
     assert sizes[:4] == [16, 8, 4, 4]
+
+
+def with_nan(model):
+    model.hf.transformer.wte.weight[60] = float("nan")
+
+
+def with_overflow(model):
+    model.hf.lm_head.weight[7, 60] = 6e4  # times 10 is beyond float16
+    model.hf.half()
+
+
+@pytest.mark.parametrize(("broken", "place"), [(with_nan, 44), (with_overflow, 47)])
+def test_a_model_whose_nll_is_no_number_is_refused_where_it_first_shows(broken, place, counter, asked, tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 50, 120)
+    tokens[46] = 60  # and nowhere else: overflow shows in what comes next, nan in the whole window (0 * nan)
+    with torch.no_grad():
+        broken(counter)
+    for _ in range(2):  # also when it is asked for again
+        with pytest.raises(LocalizeError) as error:
+            lz.scan_corpus(counter, [list(range(40)), tokens.tolist()], tmp_path / "out", **asked)
+        assert str(error.value) == (
+            f"small gpt2: the NLL of document 1 (list) at position {place} is nan; a finite number is needed (damaged weights, or a "
+            "dtype too narrow?)."
+        )
+    assert "NaN" not in (tmp_path / "out" / "scan.json").read_text()
+
+
+def test_a_corpus_without_a_window_is_told_each_time(neo, asked, tmp_path):
+    for _ in range(2):
+        with pytest.raises(InputError) as error:
+            lz.scan_corpus(neo, [[1, 2], 3.5], tmp_path / "out", **asked)
+        assert str(error.value) == (
+            "corpus list: no window of 20 tokens in it (document 1: float64 of 0 dimensions; a text or token ids are needed)."
+        )
 
 
 @pytest.mark.parametrize(
