@@ -14,7 +14,7 @@ HOUSE = Path(localize.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
 FLOORS = [
     {"errors"},
-    {"axes", "keyed", "storage", "resources", "threads"},
+    {"axes", "keyed", "storage", "resources", "threads", "code"},
     {"claims", "statistics", "theory"},
     {"signature", "models"},
     {"paragraphs"},

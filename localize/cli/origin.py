@@ -27,6 +27,7 @@ def command(name: str, out: Path, files: Sequence[str], *, overwrite: bool) -> C
 
 def hashes(model: "HookedModel", paragraphs: "Paragraphs") -> dict[str, Any]:
     """What results of a model and paragraphs depend on beside the options."""
+    from localize.models.tokenizer import tokenizer_hash
     from localize.paragraphs.unigrams import counts_hash
     from localize.sweep.bench import set_hash
 
@@ -36,13 +37,14 @@ def hashes(model: "HookedModel", paragraphs: "Paragraphs") -> dict[str, Any]:
         "weights": model.weights,
         "dtype": str(model.dtype).removeprefix("torch."),
         "counts_hash": None if counts is None else counts_hash(counts),
+        "tokenizer_hash": tokenizer_hash(model.tokenizer),
         "paragraphs_hash": set_hash(paragraphs),
     }
 
 
 def code_of(*modules: str) -> str:
     """SHA-256 of the code that results depend on; see `code_hash`."""
-    from localize.sweep.code import code_hash
+    from localize.code import code_hash
 
     return sha256("".join(map(code_hash, modules)).encode()).hexdigest()
 

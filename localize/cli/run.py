@@ -91,9 +91,9 @@ def run(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
         device=device, dtype=dtype, revision=revision, weights=weights,
     )  # fmt: skip
+    from localize.code import module_of
     from localize.measure.heads import check_rankable
     from localize.measure.replacement import check_long_enough
-    from localize.sweep.code import module_of
     from localize.sweep.measurements import MEASUREMENTS as MEASURED
 
     if "heads" in chosen:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from localize.code import code_hash, module_of
 from localize.errors import LocalizeError, first_line
-from localize.sweep.code import code_hash, module_of
 
 if TYPE_CHECKING:
     import xarray as xr

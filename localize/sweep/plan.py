@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from localize.code import code_hash, module_of
 from localize.errors import InputError
 from localize.measure.labels import model_facts
 from localize.paragraphs.unigrams import counts_hash
 from localize.sweep.bench import Bench, Unit
-from localize.sweep.code import code_hash, module_of
 from localize.sweep.cost import forward_passes
 from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
 from localize.sweep.measurements import MEASUREMENTS

@@ -162,6 +162,14 @@ def test_another_model_gets_no_number_of_this_one(localize, checkpoint, good, tm
     assert contents(tmp_path / "out") == before
 
 
+def test_another_tokenizer_gets_no_number_of_this_one(localize, checkpoint, good, tmp_path, tokenizer):
+    localize("run", checkpoint, good, *SHORT, "--out", tmp_path / "out")
+    line = localize.refused(
+        "run", with_tokenizer(checkpoint, tmp_path, tokenizer), good, *SHORT, "--out", tmp_path / "out"
+    )
+    assert line.startswith(f"run {tmp_path / 'out'}: holds results of localize run with tokenizer_hash = null, and ")
+
+
 ROW = {"tokens": 1, "group": "another", "id": "another", "duplicates": 3}
 
 
