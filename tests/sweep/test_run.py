@@ -10,7 +10,7 @@ import xarray as xr
 
 import localize as lz
 from localize.errors import InputError, LocalizeError
-from localize.sweep import code
+from localize import code
 from localize.sweep.bench import Bench
 from localize.sweep.dry_run import dry_run
 
