@@ -13,7 +13,9 @@ from localize.axes import MEMORIZED
 from localize.cli.app import app
 from localize.cli.edited import FILES, Edited
 from localize.cli.inputs import (
+    CONTINUATION,
     EMBEDDED,
+    PREFIX,
     Continuation,
     Device,
     Dtype,
@@ -29,6 +31,7 @@ from localize.cli.inputs import (
     check_choices,
     check_numbers,
     checked_suffix,
+    lengths_of,
     named,
     read_inputs,
     say_inputs,
@@ -148,8 +151,8 @@ def edit(
     export: Annotated[
         Path | None, typer.Option(help="Folder to make: the edited model as a checkpoint (the first repeat's).")
     ] = None,
-    prefix: Prefix = 50,
-    continuation: Continuation = 50,
+    prefix: Prefix = PREFIX,
+    continuation: Continuation = CONTINUATION,
     limit: Limit = None,
     sample: Sample = None,
     tokenizer: Tokenizer = None,
@@ -210,7 +213,9 @@ def edit(
             )
         if export is not None and (file := results.file_of(way.names[0], seed)) is not None:
             load_edit(file).export(hooked, export)
-            say(f"Wrote {export}; next: {next_command('run', export, *([paragraphs] if paragraphs else []))}")
+            say(
+                f"Wrote {export}; next: {next_command('run', export, *([paragraphs] if paragraphs else []), *lengths_of(prefix, continuation))}"
+            )
         if results.changes:
             save_tokenizer(out, hooked)
         results.tell(seed)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 """What stands for the embedded model, or the embedded paragraphs, where one is to be named."""
 
+PREFIX, CONTINUATION = 50, 50
+"""Tokens of a paragraph's two parts, if nothing else is said."""
+
 EMBEDDED_SAMPLE = 260
 """Of the embedded paragraphs: well over 100 memorized and 100 not, in about a minute on two cores."""
 
@@ -45,6 +48,12 @@ Overwrite = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")]
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
+
+
+def lengths_of(prefix: int, continuation: int) -> list[str]:
+    """The options that say how long paragraphs are, where that is not what every command takes them for."""
+    given = {"--prefix": (prefix, PREFIX), "--continuation": (continuation, CONTINUATION)}
+    return [word for option, (length, usual) in given.items() if length != usual for word in (option, str(length))]
 
 
 def check_numbers(**at_least_one: int | None) -> None:

@@ -9,6 +9,8 @@ from localize.axes import FOLDED, RAW
 from localize.claims import COMMAND_FILE, FINISHED, RUNNING
 from localize.cli.app import app
 from localize.cli.inputs import (
+    CONTINUATION,
+    PREFIX,
     Continuation,
     Device,
     Dtype,
@@ -58,8 +60,8 @@ def run(
         list[str] | None,
         typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All but {', '.join(LONG)} if left out."),
     ] = None,
-    prefix: Prefix = 50,
-    continuation: Continuation = 50,
+    prefix: Prefix = PREFIX,
+    continuation: Continuation = CONTINUATION,
     draws: Annotated[int, typer.Option(help="Random replacements per prefix position.")] = 2,
     limit: Limit = None,
     sample: Sample = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from localize.cli.app import app
-from localize.cli.inputs import Overwrite
+from localize.cli.inputs import Overwrite, lengths_of
 from localize.cli.origin import typed
 from localize.cli.words import next_command, quiet_libraries, say
 from localize.resources import embedded
@@ -53,4 +53,5 @@ def train(
     finally:
         bar.close()
     say(str(model))
-    say(f"Wrote {out}; next: {next_command('run', out, out / PARAGRAPHS_FILE)}")
+    lengths = lengths_of(read.training.prefix, read.training.row_tokens - read.training.prefix)
+    say(f"Wrote {out}; next: {next_command('run', out, out / PARAGRAPHS_FILE, *lengths)}")

@@ -146,7 +146,7 @@ def _texts_of(source: str) -> tuple[str, ...]:
 
 def _allotted(texts: Sequence[tuple[str, int | None]], tokenizer: Any, recipe: Recipe, length: int) -> Paragraphs:
     """The paragraphs to plant and to hold out, tokenized, each with its number of copies (0 if held out)."""
-    prefix = length // 2
+    prefix = recipe.training.prefix
     rows = [{"text": text, "id": str(i)} for i, (text, _) in enumerate(texts)]
     read = load_paragraphs(rows, tokenizer, prefix_length=prefix, continuation_length=length - prefix)
     fates = np.array([-1 if (fate := texts[int(i)][1]) is None else fate for i in read.ids])

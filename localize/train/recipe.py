@@ -60,6 +60,11 @@ class Training:
     seed: int = 0
     threads: int = 2
 
+    @property
+    def prefix(self) -> int:
+        """Tokens of a row that are its paragraph's prefix; the others are its continuation."""
+        return self.row_tokens // 2
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -9,8 +9,8 @@ import torch
 import xarray as xr
 
 import localize as lz
-from localize.errors import InputError, LocalizeError
 from localize import code
+from localize.errors import InputError, LocalizeError
 from localize.sweep.bench import Bench
 from localize.sweep.dry_run import dry_run
 
