@@ -213,9 +213,8 @@ def edit(
             )
         if export is not None and (file := results.file_of(way.names[0], seed)) is not None:
             load_edit(file).export(hooked, export)
-            say(
-                f"Wrote {export}; next: {next_command('run', export, *([paragraphs] if paragraphs else []), *lengths_of(prefix, continuation))}"
-            )
+            of = [paragraphs] if paragraphs else []
+            say(f"Wrote {export}; next: {next_command('run', export, *of, *lengths_of(prefix, continuation))}")
         if results.changes:
             save_tokenizer(out, hooked)
         results.tell(seed)

@@ -86,7 +86,7 @@ def test_after_an_exported_edit_comes_a_run_of_the_edited_model(localize, checkp
 def test_what_is_embedded_has_a_name_and_a_file_of_paragraphs_may_stand_alone(localize, tmp_path, arguments):
     lz.load_paragraphs()[:12].save(tmp_path / "some.JSONL")
     given = [tmp_path / "some.JSONL" if word == "FILE" else word for word in arguments]
-    code, stdout, stderr = localize("run", *given, "--limit", "12", "--measure", "attention", "--out", tmp_path / "out")
+    code, _, stderr = localize("run", *given, "--limit", "12", "--measure", "attention", "--out", tmp_path / "out")
     assert (code, stderr) == (0, "")
     facts = lz.load_signature(tmp_path / "out" / "signature.zarr.zip").dataset.attrs
     assert facts["model"]["name"] == "embedded"
