@@ -96,4 +96,6 @@ def _begins(text: str, decoded: str) -> bool:
         return bool(decoded)
     said = decoded.replace(UNKNOWN, "").strip()
     there = text[: 2 * len(decoded) + 64].replace(UNKNOWN, "").lstrip()
-    return bool(said) and (there.startswith(said) or (decoded.startswith(UNKNOWN) and there[1:].startswith(said)))
+    if not said:  # nothing but whitespace, or pieces of a character
+        return UNKNOWN in decoded or not there
+    return there.startswith(said) or (decoded.startswith(UNKNOWN) and there[1:].startswith(said))

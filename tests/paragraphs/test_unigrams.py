@@ -115,7 +115,7 @@ def test_what_cannot_be_counted_is_told(tmp_path):
     assert told([[True, False]]) == "corpus document 0: bool values; token ids are integers."
     assert told([[1], None]) == "corpus document 1: object values; token ids are integers."
     assert told(["abc"]) == "corpus document 0 is text; pass tokenizer= to count its tokens."
-    assert told([{"body": "abc", "id": 1}]) == "corpus document 0: no field 'text'; it has body, id."
+    assert told([{"body": "abc", "id": 1}]) == "corpus document 0: no field 'text' or 'tokens'; it has body, id."
     assert told([]) == "corpus: no documents; at least one is needed to count tokens."
     assert told([[], []]) == "corpus: no documents; at least one is needed to count tokens."
     assert told(tmp_path / "none.txt") == f"corpus {tmp_path / 'none.txt'}: no such file."
