@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
-@reads_inputs
+@reads_inputs("paragraphs", "general")
 def evaluate_edit(
     model: HookedModel,
     edit: WeightEdit,

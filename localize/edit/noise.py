@@ -56,7 +56,7 @@ class Choice:
         return {cell for chosen in self.places.values() for cell in chosen[-1]}
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def noise(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TAUGHT, WATCHED = "taught", "watched"
 
 
-@reads_inputs
+@reads_inputs("taught", "watched")
 def relearn(
     model: HookedModel,
     taught: Paragraphs,

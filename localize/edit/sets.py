@@ -36,7 +36,7 @@ class EditSets(NamedTuple):
     others: Paragraphs | None
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def edit_sets(
     model: HookedModel,
     paragraphs: Paragraphs,

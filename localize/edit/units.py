@@ -16,7 +16,7 @@ from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
 
 
-@reads_inputs
+@reads_inputs("forget", "keep")
 def zero_units(
     model: HookedModel, forget: Paragraphs, keep: Paragraphs, fraction: float = 0.01, *, batch_size: int = 16
 ) -> WeightEdit:

@@ -24,7 +24,7 @@ METHODS = {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
 """Ways to unlearn, each with the weight of its forget term where none is asked for: that of its source."""
 
 
-@reads_inputs
+@reads_inputs("forget", "keep")
 def unlearn(
     model: HookedModel,
     forget: Paragraphs,
@@ -110,7 +110,7 @@ def unlearn(
     return _go(model, mask, [forgotten, kept], how, options, enough, forget)
 
 
-@reads_inputs
+@reads_inputs("keep")
 def rewrite(
     model: HookedModel,
     pairs: "tuple[Paragraphs, Paragraphs | MemorizationSignature]",

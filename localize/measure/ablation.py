@@ -187,7 +187,7 @@ def ablated_recall(
     return matched, nll
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def ablate(
     model: HookedModel,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def activation_gradients(
     model: HookedModel,
     paragraphs: Paragraphs,

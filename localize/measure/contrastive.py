@@ -31,7 +31,7 @@ EMPTY_KEEP_TERM = (
 )
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def contrastive_gradients(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -87,7 +87,7 @@ def corrupted_recall(
     return matched, nll
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def corrupt_prefix(
     model: HookedModel,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def gradients(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -205,7 +205,7 @@ def write_looks(arrays: dict[str, np.ndarray], rows: slice, looks: Looks, suffix
     arrays[f"attention_distance{suffix}"][rows] = looks.distance.transpose(0, 1).cpu().numpy()
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def rare_token_heads(
     model: HookedModel,

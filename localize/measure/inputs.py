@@ -14,31 +14,35 @@ from localize.paragraphs.readers import load_paragraphs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PARAGRAPHS = ("paragraphs", "forget", "keep", "taught", "watched", "general")
-"""Arguments that are paragraphs, in every public function."""
 
-
-def reads_inputs(function: F) -> F:
+def reads_inputs(*names: str) -> Callable[[F], F]:
     """The same function, which also takes what `load_model` and `load_paragraphs` read.
 
     For its model a hub name, a checkpoint folder, or a model in memory; for paragraphs a file, texts, a DataFrame, ..., tokenized by
     the model's tokenizer and cut to 50 + 50 tokens. Type checkers see the function as it is written.
+
+    Args:
+        names: Its arguments that are paragraphs; `model` is the model.
     """
-    signature = inspect.signature(function)
 
-    @wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        try:
-            given = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{function.__name__}() {error}") from None
-        model = given.arguments["model"] = _model(given.arguments["model"], function.__name__)
-        for name in PARAGRAPHS:
-            if given.arguments.get(name) is not None:
-                given.arguments[name] = _paragraphs(given.arguments[name], model, f"{function.__name__}: {name}")
-        return function(*given.args, **given.kwargs)
+    def decorated(function: F) -> F:
+        signature = inspect.signature(function)
 
-    return cast(F, called)
+        @wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
+            model = given.arguments["model"] = _model(given.arguments["model"], function.__name__)
+            for name in names:
+                if given.arguments.get(name) is not None:
+                    given.arguments[name] = _paragraphs(given.arguments[name], model, f"{function.__name__}: {name}")
+            return function(*given.args, **given.kwargs)
+
+        return cast(F, called)
+
+    return decorated
 
 
 def _model(given: Any, caller: str) -> HookedModel:

@@ -77,7 +77,7 @@ def patch_hooks(
     return dict.fromkeys(activations, put)
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def patch(
     model: HookedModel,

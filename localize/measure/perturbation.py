@@ -105,7 +105,7 @@ def perturbed_recall(
     return Perturbed(matched, nll, wrong)
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def perturb_prefix(
     model: HookedModel,

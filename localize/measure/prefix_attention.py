@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def prefix_attention(model: HookedModel, paragraphs: Paragraphs, *, batch_size: int = 64) -> "MemorizationSignature":
     """The attention that every head pays to each token of the prefix.

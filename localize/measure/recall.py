@@ -195,7 +195,7 @@ def check_finite(model: HookedModel, paragraphs: Paragraphs, recall: Recall) -> 
         )
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def recall(model: HookedModel, paragraphs: Paragraphs) -> "MemorizationSignature":
     """Exact match, NLL and groups of paragraphs; every other measurement attaches the same.
 

@@ -132,7 +132,7 @@ def check_long_enough(paragraphs: Paragraphs, tokens: int = RAREST) -> None:
         )
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def replace_rarest(
     model: HookedModel,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
-@reads_inputs
+@reads_inputs("paragraphs")
 def set_similarity(
     model: HookedModel, paragraphs: Paragraphs, *, seed: int = 0, batch_size: int = 16
 ) -> "MemorizationSignature":
@@ -119,7 +119,7 @@ def _told(copies: Paragraphs) -> str:
     return f"{copies.source}, {copies.continuation} continuation, tokens {digest}"
 
 
-@reads_inputs
+@reads_inputs("paragraphs", "copies")
 def copy_similarity(
     model: HookedModel, paragraphs: Paragraphs, copies: Paragraphs, *, seed: int = 0, batch_size: int = 16
 ) -> "MemorizationSignature":
