@@ -107,7 +107,7 @@ class Paragraphs:
 
     def __getitem__(
         self,
-        index: "int | np.integer | slice | str | Sequence[int] | Sequence[str] | np.ndarray | Tensor",
+        index: "int | np.integer | slice | str | Sequence[int] | Sequence[str] | np.ndarray | Tensor | pd.Series",
     ) -> "Paragraphs":
         """The paragraphs at these positions, of these ids, or where a mask is true, in that order."""
         rows = np.atleast_1d(np.arange(len(self))[self._positions(index)]).copy()
@@ -130,7 +130,7 @@ class Paragraphs:
         if isinstance(index, str):
             return self._row_of(index)
         given = np.asarray(index, dtype=np.int64 if isinstance(index, list | tuple) and not index else None)
-        if given.dtype.kind in "UT":
+        if given.dtype.kind in "UTO" and all(isinstance(name, str) for name in given.flat):
             return [self._row_of(str(name)) for name in given.ravel()]
         if given.dtype == bool and given.shape == (len(self),):
             return given
