@@ -169,7 +169,7 @@ class _Columns:
                 f"{where} has the token id {huge}, more than 64 bits; ids lie inside a model's vocabulary."
             )
         first = tokens[: self.length]
-        if text is not None and not self.tokenization.are_of(first, text):
+        if text and not self.tokenization.are_of(first, text):  # an empty text is none to compare with
             return None
         if len(tokens) < self.length:
             raise InputError(f"{where} has {len(tokens)} tokens; {self.length} are needed (prefix + continuation).")

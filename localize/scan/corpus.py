@@ -207,7 +207,7 @@ class Corpus:
         listed = token_list(tokens)
         if listed is None:
             return (tokens,)  # no tokens: told by its dtype
-        if isinstance(text, str) and not Tokenization(self.tokenizer).are_of(listed[:CHECKED], text):
+        if text and isinstance(text, str) and not Tokenization(self.tokenizer).are_of(listed[:CHECKED], text):
             if not self._told_again:
                 warnings.warn(
                     f"corpus {self.name}: records hold tokens that do not decode to their text; the text is tokenized again.",

@@ -180,6 +180,15 @@ def test_tokens_of_another_tokenizer_are_made_again_from_the_text_and_that_is_to
         lz.load_paragraphs(rows_of(other, TEXTS), small, prefix_length=4, continuation_length=4)
 
 
+def test_an_empty_text_is_none_to_compare_with(small):
+    rows = [{"text": "", "tokens": list(range(100, 108))}]
+    assert lz.load_paragraphs(rows, small, prefix_length=4, continuation_length=4).tokens.tolist() == [
+        rows[0]["tokens"]
+    ]
+    (piece,) = Corpus(rows, small).pieces()
+    assert piece.tokens.tolist() == rows[0]["tokens"]
+
+
 def test_a_text_of_too_few_tokens_is_left_out_where_the_given_ones_are_anothers(small, other):
     text = "é the the the the"
     few = len(small(text)["input_ids"])
