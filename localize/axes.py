@@ -59,6 +59,9 @@ MEMORIZED: Final = "memorized"
 NOT_MEMORIZED: Final = "not_memorized"
 PARTIAL: Final = "partial"
 
+UNLABELLED: Final = "unlabelled"
+"""Group of a paragraph without a label, where others have one of the user's."""
+
 RECALL_GROUPS: Final = (MEMORIZED, PARTIAL, NOT_MEMORIZED)
 """Groups that follow from exact match: all tokens right, between, at most 20 % right."""
 
@@ -85,6 +88,7 @@ RANDOM: Final = "random"
 
 
 def ordered_groups(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once, those of recall first, from most to least memorized, the others by the alphabet."""
+    """Each name once, those of recall first, from most to least memorized, the others by the alphabet, what has no label last."""
     present = set(names)
-    return (*(g for g in RECALL_GROUPS if g in present), *sorted(present - set(RECALL_GROUPS)))
+    others = sorted(present - set(RECALL_GROUPS), key=lambda name: (name == UNLABELLED, name))
+    return (*(g for g in RECALL_GROUPS if g in present), *others)

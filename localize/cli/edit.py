@@ -30,7 +30,6 @@ from localize.cli.inputs import (
     Tokenizer,
     check_choices,
     check_numbers,
-    checked_suffix,
     lengths_of,
     named,
     read_inputs,
@@ -39,6 +38,7 @@ from localize.cli.inputs import (
 from localize.cli.origin import code_of, command, hashes, save_tokenizer
 from localize.cli.words import next_command, say
 from localize.errors import InputError, LocalizeError
+from localize.paragraphs.readers import checked_kind
 from localize.storage import check_writable, is_free
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def edit(
     model, paragraphs = named(model, paragraphs)
     for file in (paragraphs, general):
         if file is not None:
-            checked_suffix(Path(file))
+            checked_kind(Path(file))
     check_choices(dtype, device)
     way.check()
     hooked, read, whole = read_inputs(

@@ -10,8 +10,8 @@ from localize.axes import FOLDED, RAW
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, ModelError
 from localize.models.load import DTYPES
-from localize.paragraphs.readers import FORMATS
-from localize.paragraphs.readers import _checked_suffix as checked_suffix
+from localize.paragraphs.readers import FORMATS, checked_kind
+from localize.paragraphs.records import kind_of
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -65,7 +65,7 @@ def check_numbers(**at_least_one: int | None) -> None:
 
 def named(model: str | None, paragraphs: str | None) -> tuple[str | None, str | None]:
     """The two arguments: None for what is embedded, and a lone file of paragraphs for the embedded model's."""
-    if paragraphs is None and model is not None and Path(model).suffix.lower() in FORMATS:
+    if paragraphs is None and model is not None and kind_of(Path(model)) in FORMATS:
         model, paragraphs = None, model
     return (None if model == EMBEDDED else model), (None if paragraphs == EMBEDDED else paragraphs)
 
@@ -96,7 +96,7 @@ def read_inputs(
     """Model, paragraphs, and of how many these are."""
     model, paragraphs = named(model, paragraphs)
     if paragraphs is not None:
-        checked_suffix(Path(paragraphs))
+        checked_kind(Path(paragraphs))
     check_choices(dtype, device, weights)
     quiet_libraries()
     from localize import load_model, load_paragraphs

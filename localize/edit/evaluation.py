@@ -13,6 +13,7 @@ from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
 from localize.measure.recall import Recall, check_finite, measure_recall, measure_tokens, recall_of
 from localize.models.hooks import HookedModel
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@reads_inputs("paragraphs", "general")
 def evaluate_edit(
     model: HookedModel,
     edit: WeightEdit,

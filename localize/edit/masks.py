@@ -11,6 +11,7 @@ from torch import Tensor
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MLP_COMPONENTS
 from localize.errors import LocalizeError
 from localize.keyed import keyed_integer
+from localize.measure.inputs import reads_inputs
 from localize.measure.set_gradients import Weights, set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads
@@ -112,6 +113,7 @@ class WeightMask:
         return all(2 * len(chosen) <= np.prod(self.shapes[cell]) for cell, chosen in self.indices.items())
 
 
+@reads_inputs("paragraphs")
 def top_weights(
     model: HookedModel,
     paragraphs: Paragraphs,
@@ -148,6 +150,7 @@ def top_weights(
     return largest_weights(model, {cell: gradients[cell].abs_() for cell in cells}, fraction)
 
 
+@reads_inputs()
 def largest_weights(
     model: HookedModel,
     scores: Mapping[tuple[int, str], Float[Tensor, "_ _"] | Float[np.ndarray, "_ _"]],
@@ -182,6 +185,7 @@ def largest_weights(
     return largest_count(model, scores, count, "largest_weights")
 
 
+@reads_inputs()
 def choose_weights(
     model: HookedModel,
     *,
@@ -229,6 +233,7 @@ def choose_weights(
     return WeightMask(indices, shapes, model.weights_hash())
 
 
+@reads_inputs("paragraphs")
 def mask_controls(
     model: HookedModel, paragraphs: Paragraphs, mask: WeightMask, *, seed: int, batch_size: int = 16
 ) -> dict[str, WeightMask]:

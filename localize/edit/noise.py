@@ -19,6 +19,7 @@ from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.continuation import continued
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.recall import measure_recall, recall_of
 from localize.measure.set_gradients import set_gradients
@@ -55,6 +56,7 @@ class Choice:
         return {cell for chosen in self.places.values() for cell in chosen[-1]}
 
 
+@reads_inputs("paragraphs")
 def noise(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -9,6 +9,7 @@ import numpy as np
 from localize.edit.descent import Steps, Value, descend, weights_put_back
 from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import nll
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.recall import Recall, measure_recall, recall_of
 from localize.models.hooks import HookedModel
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 TAUGHT, WATCHED = "taught", "watched"
 
 
+@reads_inputs("taught", "watched")
 def relearn(
     model: HookedModel,
     taught: Paragraphs,

@@ -9,6 +9,7 @@ from jaxtyping import Int, Shaped
 from localize.axes import MEMORIZED, OWN
 from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of
 from localize.measure.pairs import copies_held
 from localize.measure.recall import recall_of
@@ -35,6 +36,7 @@ class EditSets(NamedTuple):
     others: Paragraphs | None
 
 
+@reads_inputs("paragraphs")
 def edit_sets(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -9,12 +9,14 @@ from localize.edit.descent import ChosenWeights
 from localize.edit.masks import WeightMask, check_fraction, choose_weights
 from localize.edit.sets import check_apart
 from localize.edit.weight_edit import WeightEdit
+from localize.measure.inputs import reads_inputs
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
 
 
+@reads_inputs("forget", "keep")
 def zero_units(
     model: HookedModel, forget: Paragraphs, keep: Paragraphs, fraction: float = 0.01, *, batch_size: int = 16
 ) -> WeightEdit:

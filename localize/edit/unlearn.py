@@ -12,6 +12,7 @@ from localize.edit.objectives import Term, divergence, negative_preference, nll
 from localize.edit.sets import check_apart, rewritten_to
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import LocalizeError
+from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -23,6 +24,7 @@ METHODS = {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
 """Ways to unlearn, each with the weight of its forget term where none is asked for: that of its source."""
 
 
+@reads_inputs("forget", "keep")
 def unlearn(
     model: HookedModel,
     forget: Paragraphs,
@@ -108,6 +110,7 @@ def unlearn(
     return _go(model, mask, [forgotten, kept], how, options, enough, forget)
 
 
+@reads_inputs("keep")
 def rewrite(
     model: HookedModel,
     pairs: "tuple[Paragraphs, Paragraphs | MemorizationSignature]",

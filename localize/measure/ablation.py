@@ -13,6 +13,7 @@ from localize.axes import OWN
 from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, score
 from localize.models.activations import Hook
@@ -186,6 +187,7 @@ def ablated_recall(
     return matched, nll
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def ablate(
     model: HookedModel,

@@ -12,6 +12,7 @@ from localize.axes import SITES
 from localize.errors import InputError
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.recall import check_finite, recall_in_passing, recall_of
 from localize.models.activations import Hook
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@reads_inputs("paragraphs")
 def activation_gradients(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -13,6 +13,7 @@ from localize.errors import LocalizeError
 from localize.measure.backward import Loss
 from localize.measure.batches import in_batches
 from localize.measure.gradient_size import Sizes
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.loss import Losses, kl_gradient
 from localize.measure.recall import recall_of
@@ -30,6 +31,7 @@ EMPTY_KEEP_TERM = (
 )
 
 
+@reads_inputs("paragraphs")
 def contrastive_gradients(
     model: HookedModel,
     paragraphs: Paragraphs,

@@ -14,6 +14,7 @@ from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.earlier import call_of, check_perturbation
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.orders import EFFECT, RAREST, fixed_ranks, numbers_up_to, random_ranks
 from localize.measure.recall import measure_recall, recall_of, score
@@ -86,6 +87,7 @@ def corrupted_recall(
     return matched, nll
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def corrupt_prefix(
     model: HookedModel,

@@ -10,6 +10,7 @@ from localize.errors import LocalizeError
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
 from localize.measure.gradient_size import STATISTICS, Sizes, shares
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.outer_gradients import OuterSizes
 from localize.measure.recall import Recall, check_finite, recall_in_passing
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@reads_inputs("paragraphs")
 def gradients(
     model: HookedModel,
     paragraphs: Paragraphs,

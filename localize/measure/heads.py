@@ -14,6 +14,7 @@ from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.attention import spearman
 from localize.measure.batches import in_batches
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
 from localize.measure.recall import check_finite, recall_in_passing, score
@@ -204,6 +205,7 @@ def write_looks(arrays: dict[str, np.ndarray], rows: slice, looks: Looks, suffix
     arrays[f"attention_distance{suffix}"][rows] = looks.distance.transpose(0, 1).cpu().numpy()
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def rare_token_heads(
     model: HookedModel,

@@ -41,9 +41,12 @@ CHOOSES_CELLS = ("layers", "heads", "sites", "streams", "directions", "metrics",
 
 
 def groups_of(paragraphs: Paragraphs, recall: Recall) -> np.ndarray:
-    """Each paragraph's group: the user's label, else the user's bin of exact match, else what exact match says."""
-    if paragraphs.groups is not None:
-        return np.array(paragraphs.groups)
+    """Each paragraph's group: the user's label, else the user's bin of exact match, else what exact match says.
+
+    Where only some have a label, the others are "unlabelled".
+    """
+    if paragraphs.labels is not None:
+        return np.array(paragraphs.labels)
     length, matched = paragraphs.continuation_length, recall.exact_match
     if paragraphs.em_bins is not None:
         return np.array([paragraphs.em_bin(int(em)) for em in matched])
@@ -117,9 +120,10 @@ def paragraph_coords(paragraphs: Paragraphs) -> dict[str, tuple[str | tuple[str,
         "continuation_position": ("continuation_position", np.arange(paragraphs.prefix_length, length)),
     }
     if paragraphs.texts is not None:
-        coords["text"] = ("paragraph", np.array(paragraphs.texts))
+        coords["text"] = ("paragraph", np.array([text or "" for text in paragraphs.texts]))
     if paragraphs.duplicates is not None:
-        coords["duplicates"] = ("paragraph", np.array(paragraphs.duplicates))
+        known = None not in paragraphs.duplicates  # else a float: nan where it is not known
+        coords["duplicates"] = ("paragraph", np.array(paragraphs.duplicates, np.int64 if known else np.float64))
     return coords
 
 
@@ -162,6 +166,7 @@ def paragraph_facts(paragraphs: Paragraphs) -> dict[str, Any]:
         "continuation_length": paragraphs.continuation_length,
         "continuation": paragraphs.continuation,
         "skipped": list(paragraphs.skipped),
+        "notes": list(paragraphs.notes),
     }
 
 

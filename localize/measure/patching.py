@@ -13,6 +13,7 @@ from torch import Tensor
 from localize.axes import DIRECTIONS, KINDS, OWN, PATCH_METRICS, SITES, STREAMS
 from localize.errors import InputError, LocalizeError
 from localize.measure.batches import in_batches
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.pairs import pairs_from
 from localize.measure.patch_effects import CHANGED, NULL, WHERE, Asked, Results, patch_pair
@@ -76,6 +77,7 @@ def patch_hooks(
     return dict.fromkeys(activations, put)
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def patch(
     model: HookedModel,

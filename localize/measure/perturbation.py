@@ -14,6 +14,7 @@ from localize.errors import InputError, LocalizeError
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.copies import perturbed_copies
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, token_scores
 from localize.measure.substitutes import NOTHING, replacements_of
@@ -104,6 +105,7 @@ def perturbed_recall(
     return Perturbed(matched, nll, wrong)
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def perturb_prefix(
     model: HookedModel,

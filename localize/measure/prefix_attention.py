@@ -7,6 +7,7 @@ import torch
 
 from localize.axes import QUERIES
 from localize.measure.batches import in_batches
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.looking import look
 from localize.measure.recall import check_finite, recall_in_passing, score
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def prefix_attention(model: HookedModel, paragraphs: Paragraphs, *, batch_size: int = 64) -> "MemorizationSignature":
     """The attention that every head pays to each token of the prefix.

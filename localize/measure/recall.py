@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 
 from localize.errors import LocalizeError
 from localize.measure.batches import in_batches
+from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -194,6 +195,7 @@ def check_finite(model: HookedModel, paragraphs: Paragraphs, recall: Recall) -> 
         )
 
 
+@reads_inputs("paragraphs")
 def recall(model: HookedModel, paragraphs: Paragraphs) -> "MemorizationSignature":
     """Exact match, NLL and groups of paragraphs; every other measurement attaches the same.
 

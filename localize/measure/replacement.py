@@ -13,6 +13,7 @@ from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.recall import measure_recall, recall_of, score
 from localize.measure.substitutes import uniform_replacements
@@ -131,6 +132,7 @@ def check_long_enough(paragraphs: Paragraphs, tokens: int = RAREST) -> None:
         )
 
 
+@reads_inputs("paragraphs")
 @torch.no_grad()
 def replace_rarest(
     model: HookedModel,

@@ -14,6 +14,7 @@ from localize.measure.backward import backward_pass, continuation_mask
 from localize.measure.batches import in_batches
 from localize.measure.gradient_size import gradient_products, outer_and_inner
 from localize.measure.heads import mismatched
+from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.recall import recall_of
 from localize.measure.set_gradients import set_gradients
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@reads_inputs("paragraphs")
 def set_similarity(
     model: HookedModel, paragraphs: Paragraphs, *, seed: int = 0, batch_size: int = 16
 ) -> "MemorizationSignature":
@@ -117,6 +119,7 @@ def _told(copies: Paragraphs) -> str:
     return f"{copies.source}, {copies.continuation} continuation, tokens {digest}"
 
 
+@reads_inputs("paragraphs", "copies")
 def copy_similarity(
     model: HookedModel, paragraphs: Paragraphs, copies: Paragraphs, *, seed: int = 0, batch_size: int = 16
 ) -> "MemorizationSignature":

@@ -32,13 +32,14 @@ def joined(first: Paragraphs, second: Paragraphs, *, ids: Sequence[str] | None =
             f"{first.source} holds {first.recall_continuation} continuations, {second.source} {second.recall_continuation} ones; "
             "one kind is needed."
         )
-    texts = None if first.texts is None or second.texts is None else first.texts + second.texts
+    texts = tuple(text for part in (first, second) for text in part.texts or (None,) * len(part))
     return Paragraphs(
         torch.cat([first.recall_tokens, second.recall_tokens]),
         first.prefix_length,
         first.ids + tuple(ids if ids is not None else second.ids),
-        texts,
+        texts if any(text is not None for text in texts) else None,
         continuation=first.recall_continuation,
         skipped=first.skipped + second.skipped,
         source=f"{first.source} and {second.source}",
+        notes=first.notes + second.notes,
     )

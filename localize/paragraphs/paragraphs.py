@@ -14,12 +14,15 @@ from jaxtyping import Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from localize.axes import CONTINUATIONS, OWN, TRUE
+from localize.axes import CONTINUATIONS, OWN, TRUE, UNLABELLED, ordered_groups
 from localize.errors import InputError, LocalizeError
 from localize.paragraphs.clusters import near_duplicate_clusters
+from localize.paragraphs.records import is_missing
 from localize.storage import is_unicode, replacing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from localize.models.hooks import HookedModel
 
 
@@ -31,27 +34,30 @@ class Paragraphs:
         tokens: Token ids, int64 on the CPU, `(paragraph, position)`.
         prefix_length: How many of the positions are the prefix.
         ids: One name per paragraph, all different.
-        texts: The paragraphs as text, or None.
-        groups: The user's own label of each paragraph, or None: then groups follow from exact match.
+        texts: The paragraphs as text, None in the place of one that has none; or None.
+        groups: The user's own label of each paragraph, None in the place of one without; or None: then groups follow from exact
+            match. Where some are labelled, the others are "unlabelled": labels and exact match are never mixed.
         em_bins: Ranges of exact match that name the groups instead, both ends included, or None.
-        duplicates: How often each stands in the training data, or None.
+        duplicates: How often each stands in the training data, None in the place of one of which it is not known; or None.
         continuation: "true", or "own" where the continuation is the model's greedy one.
         true_tokens: Where `continuation` is "own": the paragraphs' true tokens, or None if they are not known.
         skipped: One line for every row of the source that was left out.
         source: Where they came from.
+        notes: One line for whatever was read otherwise than it stands in the source.
     """
 
     tokens: Int[Tensor, "paragraph position"]
     prefix_length: int
     ids: tuple[str, ...] = ()
-    texts: tuple[str, ...] | None = None
-    groups: tuple[str, ...] | None = None
+    texts: tuple[str | None, ...] | None = None
+    groups: tuple[str | None, ...] | None = None
     em_bins: tuple[tuple[int, int], ...] | None = None
-    duplicates: tuple[int, ...] | None = None
+    duplicates: tuple[int | None, ...] | None = None
     continuation: str = TRUE
     true_tokens: Int[Tensor, "paragraph position"] | None = None
     skipped: tuple[str, ...] = ()
     source: str = "in memory"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count, length = self.tokens.shape
@@ -73,7 +79,7 @@ class Paragraphs:
                 raise InputError(f"{self.source}: {len(given)} {name} for {count} paragraphs; one each is needed.")
         for name in ("ids", "texts", "groups"):
             for row, text in enumerate(getattr(self, name) or ()):
-                if not is_unicode(text):
+                if text is not None and not is_unicode(text):
                     raise InputError(
                         f"{self.source}: {name}[{row}] = {text[:20]!a}... holds half a surrogate pair; valid Unicode is needed."
                     )
@@ -90,18 +96,21 @@ class Paragraphs:
             f"{len(self)} x ({self.prefix_length} + {self.continuation_length}) tokens",
             f"{self.continuation} continuation",
         ]
-        if self.groups is not None:
-            names, counts = np.unique(self.groups, return_counts=True)
-            parts.append(", ".join(f"{n} {name}" for name, n in zip(names, counts, strict=True)))
+        if (labels := self.labels) is not None:
+            parts.append(", ".join(f"{labels.count(name)} {name}" for name in ordered_groups(labels)))
+        if unknown := (self.duplicates or ()).count(None):
+            parts.append(f"duplicates of {unknown} not known")
         if self.skipped:
             parts.append(f"{len(self.skipped)} rows skipped")
+        parts += self.notes
         return f"Paragraphs({self.source}: {'; '.join(parts)})"
 
-    def __getitem__(self, index: "int | slice | Sequence[int] | np.ndarray | Tensor") -> "Paragraphs":
-        """The paragraphs at these positions (or where a mask is true), in that order."""
-        if not isinstance(index, int | slice):
-            index = np.asarray(index, dtype=None if len(index) else np.int64)
-        rows = np.atleast_1d(np.arange(len(self))[index]).copy()
+    def __getitem__(
+        self,
+        index: "int | np.integer | slice | str | Sequence[int] | Sequence[str] | np.ndarray | Tensor | pd.Series",
+    ) -> "Paragraphs":
+        """The paragraphs at these positions, of these ids, or where a mask is true, in that order."""
+        rows = np.atleast_1d(np.arange(len(self))[self._positions(index)]).copy()
         if rows.size == 0:
             raise LocalizeError(f"{self.source}: the index selects none of {len(self)} paragraphs.")
         pick = {
@@ -113,6 +122,44 @@ class Paragraphs:
         # A near-duplicate chain may run through paragraphs left out: the clusters stay those of the whole set.
         chosen.__dict__["clusters"] = self.clusters[rows]
         return chosen
+
+    def _positions(self, index: Any) -> Any:
+        """What numpy takes as an index, for any that is allowed."""
+        if isinstance(index, slice):
+            return index
+        if isinstance(index, str):
+            return self._row_of(index)
+        given = np.asarray(index, dtype=np.int64 if isinstance(index, list | tuple) and not index else None)
+        if given.dtype.kind in "UTO" and all(isinstance(name, str) for name in given.flat):
+            return [self._row_of(str(name)) for name in given.ravel()]
+        if given.dtype == bool and given.shape == (len(self),):
+            return given
+        if given.dtype.kind not in "iu" or given.ndim > 1:
+            raise LocalizeError(
+                f"{self.source}: an index of {given.dtype} of shape {given.shape} is none; positions, ids, or a mask of {len(self)} are."
+            )
+        if (outside := given[(given < -len(self)) | (given >= len(self))]).size:
+            told = f"{self.source}: no paragraph {outside.flat[0]}; there are {len(self)}, from 0."
+            raise IndexError(told) if given.ndim == 0 else LocalizeError(told)  # a loop over all ends by an IndexError
+        return given
+
+    def _row_of(self, name: str) -> int:
+        """The position of an id."""
+        if name not in self._rows:
+            first = ", ".join(map(repr, self.ids[:3]))
+            raise LocalizeError(f"{self.source}: no paragraph {name!r}; ids are {first}{', ...' * (len(self) > 3)}.")
+        return self._rows[name]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The group of each paragraph by the user's labels, "unlabelled" where there is none; None without any."""
+        if self.groups is None:
+            return None
+        return tuple(UNLABELLED if group is None else group for group in self.groups)
 
     def spaced(self, count: int) -> "Paragraphs":
         """So many of them, evenly spaced."""
@@ -193,9 +240,9 @@ class Paragraphs:
         tokens = torch.cat([self.prefixes, torch.cat(said)], dim=1)
         return self._relabelled(tokens=tokens, true_tokens=self.tokens, continuation=OWN)
 
-    def with_groups(self, groups: Sequence[str]) -> "Paragraphs":
-        """The same paragraphs under the user's own labels."""
-        return self._relabelled(groups=tuple(str(g) for g in groups), em_bins=None)
+    def with_groups(self, groups: "Sequence[str | None] | pd.Series") -> "Paragraphs":
+        """The same paragraphs under the user's own labels; None where there is none."""
+        return self._relabelled(groups=tuple(None if is_missing(g) else str(g) for g in groups), em_bins=None)
 
     def with_em_bins(self, bins: Sequence[tuple[int, int]]) -> "Paragraphs":
         """The same paragraphs, to be grouped by exact match: `[(0, 10), (11, 29), (30, 49), (50, 50)]` gives "EM 0-10", ....

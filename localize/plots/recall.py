@@ -133,14 +133,19 @@ def _means(
     panel.sheet.figure.layout[panel.axis("y")].range = [0, highest * (1.07 + 0.08 * len(groups))]
 
 
+def known_counts(copies: Real[np.ndarray, " paragraph"]) -> Int[np.ndarray, " copies"]:
+    """Each number of copies once, ascending; nan is none."""
+    return np.unique(copies[~np.isnan(copies)]).astype(np.int64)
+
+
 def by_duplicates(
     values: Real[np.ndarray, " paragraph"],
-    copies: Int[np.ndarray, " paragraph"],
+    copies: Real[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
     seed: int,
 ) -> tuple[Int[np.ndarray, " copies"], Interval]:
-    """Mean of the paragraphs that stand equally often in training, with its interval."""
-    counts = np.unique(copies)
+    """Mean of the paragraphs that stand equally often in training, with its interval; those of which it is not known are left out."""
+    counts = known_counts(copies)
     parts = [
         cluster_bootstrap(values[copies == c].astype(np.float64), clusters[copies == c], seed=seed) for c in counts
     ]
@@ -154,7 +159,8 @@ def _by_duplicates(
 
     dataset = signature.dataset
     values = dataset[name].values
-    counts, interval = by_duplicates(values, dataset["duplicates"].values, dataset["cluster"].values, seed)
+    copies = dataset["duplicates"].values
+    counts, interval = by_duplicates(values, copies, dataset["cluster"].values, seed)
     rank = np.arange(len(counts))
     every = max(1, int(np.ceil(len(counts) * 20 / box.width)))
     x = {
@@ -164,7 +170,8 @@ def _by_duplicates(
     }
     x |= {"range": [-0.5, len(counts) - 0.5]}
     y = {"title": {"text": variable_words(name)}, "rangemode": "tozero"}
-    note = f"{continuation_words(signature, name)}; dashed: mean of all"
+    unknown = int(np.isnan(copies).sum())
+    note = f"{continuation_words(signature, name)}; dashed: mean of all" + f"; {unknown} not known" * (unknown > 0)
     panel = sheet.panel(box, f"{title} by copies", note, x=x, y=y)
     panel.null_line([-0.5, len(counts) - 0.5], [float(values.mean())] * 2, NO_EFFECT)
     points = go.Scatter(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from localize.axes import ordered_groups
 from localize.errors import LocalizeError
 from localize.plots.groups import labelled_groups
-from localize.plots.recall import by_duplicates
+from localize.plots.recall import by_duplicates, known_counts
 from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import MAGNITUDE, SCORE, WIDTH, plain, variable_words
@@ -271,7 +271,7 @@ def _by_duplicates(sheet: Sheet, lines: list[Line], variable: str, note: str, se
         raise LocalizeError(
             "plots.sweep: the paragraphs do not tell how often they stand in training; duplicates are needed."
         )
-    copies = np.unique(np.concatenate([line.duplicates for line in lines if line.duplicates is not None]))
+    copies = known_counts(np.concatenate([line.duplicates for line in lines if line.duplicates is not None]))
     box = Box(LEFT, TITLE + NOTE, WIDTH - LEFT - 10, HEIGHT)
     rank = np.arange(len(copies))
     every = max(1, int(np.ceil(len(copies) * 26 / box.width)))

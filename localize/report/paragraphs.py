@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 
 from localize.axes import MLP_COMPONENTS, QUERIES
 from localize.plots.colouring import (
@@ -118,11 +118,16 @@ def _listed(dataset: "xr.Dataset", names: tuple[str, ...]) -> dict[str, Any]:
         "links": [link_name(name) for name in ids],
         "group": [names.index(str(name)) for name in dataset["group"].values],
         "cluster": dataset["cluster"].values.tolist(),
-        "duplicates": dataset["duplicates"].values.tolist() if "duplicates" in dataset.coords else None,
+        "duplicates": _counts(dataset["duplicates"].values) if "duplicates" in dataset.coords else None,
         "exactMatch": dataset["exact_match"].values.tolist(),
         "nll": [float(f"{value:.5g}") for value in dataset["nll"].values],
         "texts": [cut(readable(text), LONGEST_TEXT) for text in texts],
     }
+
+
+def _counts(duplicates: Real[np.ndarray, " paragraph"]) -> list[int | None]:
+    """How often each stands in training; None where it is not known."""
+    return [None if np.isnan(count) else int(count) for count in duplicates]
 
 
 def _tokens(dataset: "xr.Dataset", tokenizer: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from localize.errors import InputError
 from localize.measure.batches import SHOW_AFTER
+from localize.paragraphs.records import field_of
 
 READ_AT_ONCE = 2**20
 """Bytes of a file that are hashed together."""
@@ -36,19 +37,11 @@ def array_hash(array: Any) -> str:
     if values.dtype.kind not in "iu":
         digest.update(f"{values.dtype} {values.tolist()}".encode("utf-8", "surrogatepass"))
     elif values.size:
+        values = np.atleast_1d(values)
         together = max(1, READ_AT_ONCE * len(values) // values.size)
         for start in range(0, len(values), together):
             digest.update(np.ascontiguousarray(values[start : start + together], dtype="<i8").data)
     return digest.hexdigest()
-
-
-def chosen(row: Any, fields: Sequence[str]) -> Any:
-    """What is scanned of a record: its `tokens`, else the first text field that it has; of anything else, itself."""
-    if not isinstance(row, Mapping):
-        return row
-    if row.get("tokens") is not None:
-        return row["tokens"]
-    return next((row[field] for field in fields if field in row), None)
 
 
 class Read(NamedTuple):
@@ -133,17 +126,19 @@ def known_of(rows: Any) -> dict[str, Any]:
 
 
 def _content(row: Any, fields: Sequence[str]) -> bytes:
-    """What of a row a finding depends on: what is scanned of it and its source, each with its length before it."""
-    source = str(row.get("source") or "") if isinstance(row, Mapping) else ""
-    given = chosen(row, fields)
-    if isinstance(given, str):
-        kind, body = "text", given.encode("utf-8", "surrogatepass")
-    elif given is None:
-        kind, body = "none", b""
-    else:
-        try:
-            kind, body = "tokens", array_hash(given).encode()
-        except ValueError:  # ragged: nothing that can be scanned
-            kind, body = "ragged", b""
-    parts = (source.encode("utf-8", "surrogatepass"), kind.encode(), body)
-    return b"".join(b"%d:" % len(part) + part for part in parts)
+    """What of a row a finding depends on: source, tokens and text, each with its length before it."""
+    of_row = isinstance(row, Mapping)
+    parts = [row.get("source"), row.get("tokens"), field_of(row, fields)] if of_row else [None, row, None]
+    return b"".join(b"%d:" % len(part) + part for part in map(_bytes, parts))
+
+
+def _bytes(value: Any) -> bytes:
+    """A text, or token ids, or what else stands in their place."""
+    if value is None:
+        return b"none"
+    if isinstance(value, str):
+        return b"text " + value.encode("utf-8", "surrogatepass")
+    try:
+        return b"tokens " + array_hash(value).encode()
+    except ValueError:  # ragged: nothing that can be scanned
+        return b"ragged"

@@ -1,6 +1,6 @@
 """A corpus of any kind as a stream of pieces of tokens, which can be entered again in its middle."""
 
-import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,26 @@ import numpy as np
 from jaxtyping import Int
 
 from localize.errors import InputError, first_line
-from localize.paragraphs.readers import TEXT_FIELDS
-from localize.scan.content import Rows, array_hash, chosen, file_hashes, known_of, rows_hash
+from localize.paragraphs.records import (
+    HALF,
+    PACKED,
+    RECORD_FILES,
+    TEXT_FIELDS,
+    TEXT_FILES,
+    Record,
+    field_of,
+    is_missing,
+    kind_of,
+    opened,
+    readable_files,
+    records,
+    rows_of,
+    token_list,
+    unicode_name,
+)
+from localize.paragraphs.tokenization import Tokenization
+from localize.scan.content import Rows, array_hash, file_hashes, known_of, rows_hash
+from localize.storage import is_unicode
 
 TEXT_PIECE = 2**18
 """Bytes of running text that are turned into tokens together, at least."""
@@ -22,7 +40,12 @@ TOKEN_PIECE = 2**18
 WHITESPACE = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace() and not "\x1c" <= sign <= "\x1f")
 """What the tokenizers take for whitespace: Unicode's property, which Python's `isspace` widens by four separators."""
 
-SUFFIXES = (".txt", ".md", ".jsonl", ".npy")
+SUFFIXES = (*TEXT_FILES, *RECORD_FILES, ".npy")
+"""Kinds of files; see `kind_of`, which looks through the suffix of a compressed one."""
+
+CHECKED = 256
+"""Of the tokens that a record brings with its text, so many are decoded to see whether they are the text's."""
+
 NOTHING = np.zeros(0, np.int64)
 
 
@@ -59,9 +82,10 @@ class Corpus:
     """What is scanned.
 
     Args:
-        source: A `.txt`, `.md`, `.jsonl` or `.npy` file, a folder of them (taken in the order of their names), or an iterable that can
-            be started again: of texts, of mappings with a text field or `tokens`, or of token sequences, such as a streamed
-            `datasets.Dataset`. A text file is one document; so are a line of JSON, a row of a 2-d array, and a 1-d array.
+        source: A `.txt`, `.md`, `.jsonl`, `.csv` (these also as `.gz` or `.zst`), `.parquet` or `.npy` file, a folder of them (taken in
+            the order of their names; what is hidden is no part of it), or an iterable that can be started again: of texts, of mappings
+            with a text field or `tokens`, or of token sequences, such as a streamed `datasets.Dataset` or a pandas DataFrame. A text
+            file is one document; so are a line of JSON, a row of a table or of a 2-d array, and a 1-d array.
         tokenizer: Needed for text.
         text_field: The field that holds a record's text; None takes `text`, `paragraph` or `content`.
 
@@ -74,15 +98,16 @@ class Corpus:
         self._files, self._root = list[Path](), Path()
         self._rows: Any = ()
         self._seen: list[tuple[int, int]] = []
+        self._told_again = False
+        name, source = type(source).__name__, rows_of(source, "corpus")
         if isinstance(source, str | Path):
             self._files, self.name = _files(Path(source)), str(source)
             self._root = Path(source) if Path(source).is_dir() else Path(source).parent
         elif isinstance(source, Iterable) and not isinstance(source, Iterator | Mapping):
-            self.name = type(source).__name__
-            self._rows = source if hasattr(source, "ndim") else Rows(source, self.fields, self.name)
+            self._rows, self.name = source if hasattr(source, "ndim") else Rows(source, self.fields, name), name
         else:
             raise InputError(
-                f"corpus: a {type(source).__name__} cannot be scanned; a file, a folder, or an iterable that can be started again "
+                f"corpus: a {name} cannot be scanned; a file, a folder, or an iterable that can be started again "
                 "(a list, an array, a datasets.Dataset) can."
             )
 
@@ -125,104 +150,123 @@ class Corpus:
         """The pieces from a place on; what lies before it is passed over without being turned into tokens."""
         document = 0
         for path in self._files:
-            if path.suffix in (".txt", ".md"):
+            kind, name = kind_of(path), unicode_name(path)
+            if kind in TEXT_FILES:
                 if document >= start.document:
                     first = start.part if document == start.document else 0
                     yield from self._text(path, document, first)
                 document += 1
-            elif path.suffix == ".jsonl":
-                with path.open("rb") as file:
-                    for line in file:
-                        if line.strip():
-                            if document >= start.document:
-                                yield self._line(line, document, path)
-                            document += 1
+            elif kind in RECORD_FILES:
+                following = document
+                for record in records(path, "corpus", self.fields, start.document - document):
+                    at = document + record.number
+                    if at >= start.document:
+                        yield from self._record(record, at, start.part if at == start.document else 0, name)
+                    following = at + 1
+                document = following
             else:
                 array = _array(path)
                 rows = array[None] if array.ndim == 1 else array
                 for row in range(max(0, start.document - document), len(rows)):
                     at = document + row
                     first = start.part if at == start.document else 0
-                    yield from _long(rows[row], at, first, path.name)
+                    yield from _long(rows[row], at, first, name)
                 document += len(rows)
         if not self._files:
             rows = [self._rows] if getattr(self._rows, "ndim", 2) == 1 else self._rows
             for document, row in enumerate(rows):
                 if document >= start.document:
                     first = start.part if document == start.document else 0
-                    yield from self._record(row, document, first)
+                    yield from self._record(Record(document, None, row), document, first)
 
     def _text(self, path: Path, document: int, first: int) -> Iterator[Piece]:
         """A text file, some lines at a time. Whitespace at a piece's end goes to the next piece, so that tokens are the whole file's.
 
         GPT-2's tokenizer begins a word where whitespace begins, but divides whitespace by what comes after it.
         """
-        part, text, skipped = 0, "", list[str]()
-        with path.open("rb") as file:
+        part, text, skipped, name = 0, "", list[str](), unicode_name(path)
+        with opened(path, "corpus") as file:
             for lines in _bundles(file):
                 for number, line in lines:
                     try:
                         text += line.decode("utf-8-sig" if number == 1 else "utf-8")
                     except UnicodeDecodeError as error:
-                        skipped.append(f"{path.name}, line {number}: not UTF-8 ({error.reason} at byte {error.start})")
+                        skipped.append(f"{name}, line {number}: not UTF-8 ({error.reason} at byte {error.start})")
                 end = len(text.rstrip(WHITESPACE))
                 if part >= first:
-                    tokens = self._tokens(text[:end], path.name)
-                    yield Piece(Place(document, part), tokens, path.name, False, tuple(skipped))
+                    tokens = self._tokens(text[:end], name)
+                    yield Piece(Place(document, part), tokens, name, False, tuple(skipped))
                 part, text, skipped = part + 1, text[end:], []
         if part >= first:
-            yield Piece(Place(document, part), self._tokens(text, path.name), path.name)
+            yield Piece(Place(document, part), self._tokens(text, name), name)
 
-    def _line(self, line: bytes, document: int, path: Path) -> Piece:
-        """A line of JSON; one that cannot be read is left out, and told."""
-        place, where = Place(document, 0), f"{path.name}, document {document}"
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            return Piece(place, NOTHING, path.name, skipped=(f"{where}: not JSON in UTF-8 ({first_line(error)})",))
-        found = self._row(row)
+    def _record(self, record: Record, document: int, first: int, file: str = "") -> Iterator[Piece]:
+        """A record of a file or an iterable; one that cannot be read is left out, and told."""
+        source = file or self.name
+        found = record.problem or self._row(record.value)
+        if isinstance(record.value, Mapping) and not isinstance(found, str):
+            told = field_of(record.value, ("source",))
+            source = str(told) if told else source
+            found = found if is_unicode(source) else f"its source holds {HALF}"
         if isinstance(found, str):
-            return Piece(place, NOTHING, path.name, skipped=(f"{where}: {found}",))
-        return Piece(place, found, str(row.get("source") or path.name) if isinstance(row, Mapping) else path.name)
-
-    def _record(self, row: Any, document: int, first: int) -> Iterator[Piece]:
-        """A record of an iterable."""
-        found = self._row(row)
-        if isinstance(found, str):
-            yield Piece(Place(document, 0), NOTHING, self.name, skipped=(f"document {document}: {found}",))
+            where = f"{file}, document {document}" if file else f"document {document}"
+            yield Piece(Place(document, 0), NOTHING, file or self.name, skipped=(f"{where}: {found}",))
             return
-        source = str(row.get("source") or self.name) if isinstance(row, Mapping) else self.name
         yield from _long(found, document, first, source)
 
     def _row(self, row: Any) -> np.ndarray | str:
         """A record's tokens, or why it has none."""
-        row = chosen(row, self.fields)
+        if isinstance(row, Mapping):
+            is_empty = any(field in row for field in self.fields)
+            row = self._given(row)
+            if row is None:
+                return "no text" if is_empty else f"no field {', '.join(map(repr, self.fields))} or 'tokens'"
         if isinstance(row, str):
-            return self._tokens(row, self.name)
-        if row is None:
-            return f"no field {', '.join(map(repr, self.fields))} or 'tokens'"
-        array = np.asarray(row)
+            return self._tokens(row, self.name) if is_unicode(row) else f"its text holds {HALF}"
+        try:
+            array = np.asarray(row)
+        except ValueError as error:  # lists of several lengths
+            return f"no token ids ({first_line(error)})"
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             return f"{array.dtype} of {array.ndim} dimensions; a text or token ids are needed"
         return array.astype(np.int64)
 
+    def _given(self, row: Mapping[str, Any]) -> Any:
+        """The tokens that a record brings, or its text where it has none, or such as do not decode to it; None without either."""
+        text, tokens = field_of(row, self.fields), row.get("tokens")
+        if is_missing(tokens):
+            return text
+        listed = token_list(tokens)
+        if listed is None:
+            return (tokens,)  # no tokens: told by its dtype
+        if text and isinstance(text, str) and not Tokenization(self.tokenizer).are_of(listed[:CHECKED], text):
+            if not self._told_again:
+                warnings.warn(
+                    f"corpus {self.name}: records hold tokens that do not decode to their text; the text is tokenized again.",
+                    stacklevel=2,
+                )
+            self._told_again = True
+            return text
+        return listed
+
     def _tokens(self, text: str, name: str) -> np.ndarray:
         if self.tokenizer is None:
             raise InputError(f"corpus {name} is text; the model has no tokenizer: give one.")
-        return np.array(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64)
+        return np.array(Tokenization(self.tokenizer).tokens(text), dtype=np.int64)
 
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        found = readable_files(path, SUFFIXES)
         if not found:
             raise InputError(f"corpus {path}: no file of {', '.join(SUFFIXES)} in this folder.")
         return found
     if not path.is_file():
         raise InputError(f"corpus {path}: no such file or folder.")
-    if path.suffix not in SUFFIXES:
+    if kind_of(path) not in SUFFIXES:
         raise InputError(
-            f"corpus {path}: {path.suffix or 'no suffix'} is not a format scanned here; {', '.join(SUFFIXES)} are."
+            f"corpus {path}: {kind_of(path) or 'no suffix'} is not a format scanned here; {', '.join(SUFFIXES)} are (text, .csv and .jsonl "
+            f"also as {' or '.join(PACKED)})."
         )
     return [path]
 

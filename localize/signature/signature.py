@@ -560,7 +560,7 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
         )
     coords = [str(n) for n in b.coords if n in a.coords]
     for name in coords:
-        if not np.array_equal(a[name].values, b[name].values) and not (name == "group" and _moved_by_a_tie(a, b)):
+        if not _same(a[name].values, b[name].values) and not (name == "group" and _moved_by_a_tie(a, b)):
             raise SignatureError(
                 f"join: {name!r} differs between the two signatures; measure both with the same labels and layers."
             )
@@ -575,6 +575,11 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
     merged = merged.assign_coords({name: b[name] for name in b.coords if name not in coords})
     merged.attrs = {**a.attrs, "calls": _unique([*a.attrs["calls"], *b.attrs["calls"]])}
     return MemorizationSignature(merged)
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether labels are equal; what is not known on either side is."""
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
 
 
 def _ties(differs: np.ndarray) -> bool:

@@ -1,7 +1,8 @@
 """The rows a model is trained on: paragraphs planted a known number of times among text that is not repeated."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,8 +16,20 @@ from torch import Tensor
 from localize.errors import InputError
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
+from localize.paragraphs.records import (
+    HALF,
+    RECORD_FILES,
+    TEXT_FIELDS,
+    field_of,
+    is_missing,
+    kind_of,
+    opened,
+    readable_files,
+    records,
+)
 from localize.paragraphs.synthetic import synthetic_paragraph, synthetic_paragraphs
 from localize.paragraphs.unigrams import unigram_counts
+from localize.storage import is_unicode
 from localize.train.recipe import Planting, Recipe
 
 PLANTED_FROM = 1_000_000_000
@@ -129,19 +142,36 @@ def _cycle(items: list) -> Iterator:
 
 def _texts_of(source: str) -> tuple[str, ...]:
     """Every text of a paragraphs file, however few tokens it may come to."""
-
-    class Whole:
-        """One token per paragraph, so that none is too short yet."""
-
-        def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
-            return {"input_ids": [0, 0]}
-
-    texts = load_paragraphs(source, Whole(), prefix_length=1, continuation_length=1).texts
-    if texts is None:
+    path = Path(source)
+    if not path.is_file():
+        raise InputError(f"recipe: planted {path}: no such file.")
+    if kind_of(path) not in RECORD_FILES:
         raise InputError(
-            f"recipe: {source} holds tokens; paragraphs to plant are needed as texts, since the tokenizer is new."
+            f"recipe: planted {path}: paragraphs to plant are needed as texts, in a {', '.join(RECORD_FILES)} file, since the tokenizer "
+            "is new."
         )
-    return texts
+    return tuple(_record_texts(path, "recipe: planted"))
+
+
+def _record_texts(path: Path, what: str) -> Iterator[str]:
+    """The texts of a file of records; a row without one is passed over.
+
+    Raises:
+        InputError: If a row cannot be read, or holds tokens alone.
+    """
+    for record in records(path, what):
+        where = f"{what} {path}: row {record.number}"
+        if record.problem:
+            raise InputError(f"{what} {path}: {record.told}.")
+        row = record.value if isinstance(record.value, Mapping) else {"text": record.value}
+        text = field_of(row, TEXT_FIELDS)
+        if text is None and is_missing(row.get("tokens")) and any(field in row for field in TEXT_FIELDS):
+            continue
+        if not isinstance(text, str):
+            raise InputError(f"{where} holds no text, which is needed, since the tokenizer is new.")
+        if not is_unicode(text):
+            raise InputError(f"{where}: its text holds {HALF}.")
+        yield text
 
 
 def _allotted(texts: Sequence[tuple[str, int | None]], tokenizer: Any, recipe: Recipe, length: int) -> Paragraphs:
@@ -197,21 +227,29 @@ def _documents(recipe: Recipe) -> Callable[[], Iterator[str]]:
         rows = recipe.training.steps * recipe.training.batch
         return lambda: (p.text for p in synthetic_paragraphs(2 * rows, seed=recipe.training.seed))
     sources = (recipe.corpus.source,) if isinstance(recipe.corpus.source, str) else recipe.corpus.source
-    files = [file for source in sources for file in _text_files(Path(source))]
-
-    def read() -> Iterator[str]:
-        for file in files:
-            text = file.read_text(encoding="utf-8")
-            for start in range(0, len(text), DOCUMENT_CHARACTERS):
-                yield text[start : start + DOCUMENT_CHARACTERS]
-
-    return read
+    files = [file for source in sources for file in _corpus_files(Path(source))]
+    return lambda: (document for file in files for document in _documents_of(file))
 
 
-def _text_files(path: Path) -> list[Path]:
+def _documents_of(path: Path) -> Iterator[str]:
+    """The documents of a file, of which no more than one is held."""
+    what = "recipe: corpus"
+    if kind_of(path) in RECORD_FILES:
+        for text in _record_texts(path, what):
+            yield from (text[start : start + DOCUMENT_CHARACTERS] for start in range(0, len(text), DOCUMENT_CHARACTERS))
+        return
+    try:
+        with opened(path, what) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+            while document := text.read(DOCUMENT_CHARACTERS):
+                yield document
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} {path}: not UTF-8 text ({error.reason}).") from None
+
+
+def _corpus_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    files = sorted(path.glob("*.txt")) if path.is_dir() else []
+    files = readable_files(path, (".txt",), deep=False) if path.is_dir() else []
     if not files:
         raise InputError(f"recipe: corpus {path} is neither a text file nor a folder of .txt files.")
     return files

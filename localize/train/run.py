@@ -83,7 +83,7 @@ def train_recipe(
             "weights_hash": model.weights_hash(),
             "data_hash": data.hash,
             "rows": len(data.rows),
-            "planted_share_of_rows": sum(data.paragraphs.duplicates or ()) / len(data.rows),
+            "planted_share_of_rows": sum(count or 0 for count in data.paragraphs.duplicates or ()) / len(data.rows),
             "background_passes": data.background_passes,
             "final_loss_nats_per_token": float(np.mean(losses[-100:])),
             "loss_every": LOG_EVERY,

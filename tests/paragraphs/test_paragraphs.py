@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from localize.errors import InputError, LocalizeError
 from localize.paragraphs.clusters import near_duplicate_clusters
+from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
 
@@ -86,6 +88,11 @@ CHOICES = {
     "a list of truths": ([False, True, True, False, False, False], [1, 2]),
     "an array": (np.array([5, 1]), [5, 1]),
     "a tensor": (torch.tensor([3, 2]), [3, 2]),
+    "an id": ("p4", [4]),
+    "ids": (["p4", "p0"], [4, 0]),
+    "an array of ids": (np.array(["p3", "p1"]), [3, 1]),
+    "ids of a table": (pd.Series(["p3", "p1"], index=[7, 8]), [3, 1]),
+    "a number of numpy's": (np.int64(2), [2]),
     "a mask as a tensor": (torch.tensor([False, False, False, False, True, True]), [4, 5]),
 }
 
@@ -133,9 +140,43 @@ def test_choosing_nothing_is_refused(index):
 
 
 def test_an_index_past_the_end_ends_a_loop():
-    with pytest.raises(IndexError):
-        labelled()[6]
+    assert told(IndexError, lambda: labelled()[6]) == "made.csv: no paragraph 6; there are 6, from 0."
     assert [p.ids[0] for p in labelled()] == ["p0", "p1", "p2", "p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ("p9", "made.csv: no paragraph 'p9'; ids are 'p0', 'p1', 'p2', ...."),
+        (["p1", "1"], "made.csv: no paragraph '1'; ids are 'p0', 'p1', 'p2', ...."),
+        ([0, 6], "made.csv: no paragraph 6; there are 6, from 0."),
+        ([-7], "made.csv: no paragraph -7; there are 6, from 0."),
+        (np.array([1.0]), "made.csv: an index of float64 of shape (1,) is none; positions, ids, or a mask of 6 are."),
+        ([True, False], "made.csv: an index of bool of shape (2,) is none; positions, ids, or a mask of 6 are."),
+        (
+            np.array([[1, 2]]),
+            "made.csv: an index of int64 of shape (1, 2) is none; positions, ids, or a mask of 6 are.",
+        ),
+    ],
+)
+def test_an_index_of_no_paragraph_is_told(index, expected):
+    assert told(LocalizeError, lambda: labelled()[index]) == expected
+
+
+def test_the_ids_of_one_paragraph_are_all_that_there_is_to_tell():
+    assert told(LocalizeError, lambda: made(1)["x"]) == "in memory: no paragraph 'x'; ids are '0'."
+
+
+def test_what_some_lack_stays_in_line_and_is_told():
+    whole = made(3, groups=("b", None, "a"), duplicates=(None, 4, None), texts=(None, "x", None))
+    assert whole.labels == ("b", "unlabelled", "a")
+    assert repr(whole).endswith("true continuation; 1 a, 1 b, 1 unlabelled; duplicates of 2 not known)")
+    part = whole[[2, 1]]
+    assert (part.groups, part.duplicates, part.texts) == (("a", None), (None, 4), (None, "x"))
+    assert whole[1].labels == ("unlabelled",)  # as in the whole: labels and exact match are never mixed
+    assert made(2).with_groups(pd.Series(["a", None], index=[5, 6])).groups == ("a", None)
+    assert joined(whole, made(1, ids=("z",))).texts == (None, "x", None, None)
+    assert joined(made(1), made(1, ids=("z",))).texts is None
 
 
 def test_one_paragraph_cannot_be_taken_twice():

@@ -90,8 +90,8 @@ def test_a_csv_with_the_columns_of_the_pile(tmp_path):
 
 
 def test_a_csv_field_may_be_very_long(file):
-    text = "x" * 300_000
-    assert read(file("long.csv", f"text\n{text}\n")).texts == (text,)
+    paragraphs = read(file("long.csv", f"text\n{'x' * 300_000}\n"))
+    assert paragraphs.tokens.tolist() == [characters("x" * 8)]
 
 
 def test_jsonl_of_texts_and_of_tokens(file):
@@ -112,14 +112,40 @@ def test_blank_lines_are_no_rows(file):
     assert len(read(file("p.jsonl", '\n{"text": "abcdefgh"}\n\n  \n{"text": "abcdefgi"}\n'))) == 2
 
 
-def test_a_column_that_some_rows_lack_is_left_out(file):
-    paragraphs = read(file("p.jsonl", [{"text": TEXTS[0], "group": "a", "duplicates": 1}, {"text": TEXTS[1]}]))
-    assert paragraphs.groups is None
-    assert paragraphs.duplicates is None
+def test_what_a_row_lacks_is_missing_for_that_row_only(file):
+    rows = [
+        {"text": TEXTS[0], "group": "a", "duplicates": 1, "id": "0"},
+        {"tokens": ROWS[1].tolist(), "label": "b", "count": None},
+        {"text": TEXTS[2], "group": None, "copies": 3, "id": None},
+    ]
+    paragraphs = read(file("p.jsonl", rows))
+    assert paragraphs.groups == ("a", "b", None)
+    assert paragraphs.labels == ("a", "b", "unlabelled")
+    assert paragraphs.duplicates == (1, None, 3)
+    assert paragraphs.texts == (TEXTS[0], None, TEXTS[2])
+    assert paragraphs.ids == ("0", "row 1", "row 2")  # no number alone: it may be another row's id
+    assert repr(paragraphs).endswith("true continuation; 1 a, 1 b, 1 unlabelled; duplicates of 1 not known)")
 
 
-def test_empty_duplicates_in_a_csv_are_unknown_ones(file):
-    assert read(file("p.csv", "text,count\nabcdefgh,3\nabcdefgi,\n")).duplicates is None
+def test_an_empty_cell_of_a_csv_is_missing_for_its_row(file):
+    paragraphs = read(file("p.csv", "text,count,group,id\nabcdefgh,3,a,x\nabcdefgi,,,\n,5,b,y\nabcdefgj,0.0,c,z\n"))
+    assert paragraphs.duplicates == (3, None, 0)
+    assert paragraphs.groups == ("a", None, "c")
+    assert paragraphs.ids == ("x", "row 1", "z")
+    assert paragraphs.skipped == ("row 2: no text",)
+
+
+def test_a_column_that_no_row_fills_is_none(file):
+    paragraphs = read(file("p.csv", "text,count,group,id\nabcdefgh,,,\nabcdefgi,,,\n"))
+    assert (paragraphs.groups, paragraphs.duplicates, paragraphs.ids) == (None, None, ("0", "1"))
+
+
+def test_what_a_row_lacks_survives_saving(file, tmp_path):
+    saved = read(file("p.csv", "text,count,group,id\nabcdefgh,3,a,x\nabcdefgi,,,\n"))
+    saved.save(tmp_path / "saved.jsonl")
+    again = read(tmp_path / "saved.jsonl")
+    for column in ("ids", "texts", "groups", "duplicates", "data_hash"):
+        assert getattr(again, column) == getattr(saved, column)
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "uint8", "uint16", ">i4"])
@@ -271,10 +297,10 @@ def test_a_paragraph_given_as_if_it_were_a_file():
 
 
 def test_a_file_of_another_kind(file):
-    path = file("p.txt", "abcdefgh")
-    assert told(path) == f"paragraphs {path}: .txt is not a format read here; .csv, .jsonl, .npy, .pt are."
-    path = file("plain", "abcdefgh")
-    assert told(path) == f"paragraphs {path}: no suffix is not a format read here; .csv, .jsonl, .npy, .pt are."
+    allowed = ".csv, .jsonl, .parquet, .npy, .pt are (.csv and .jsonl also as .gz or .zst)."
+    for name, kind in (("p.txt", ".txt"), ("plain", "no suffix"), ("p.txt.gz", ".txt"), ("p.npy.gz", ".gz")):
+        path = file(name, "abcdefgh")
+        assert told(path) == f"paragraphs {path}: {kind} is not a format read here; {allowed}"
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.npy", "p.pt"])
@@ -291,14 +317,10 @@ def test_an_empty_file(file, name):
 
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl"])
 def test_a_file_in_another_encoding(file, name):
-    path = file(
-        name,
-        'text\n{"text": "café au lait"}\n'.encode("latin-1")
-        if name == "p.csv"
-        else '{"text": "café"}'.encode("latin-1"),
-    )
-    byte = path.read_bytes().index(b"\xe9")
-    assert told(path) == f"paragraphs {path}: not UTF-8 text (invalid continuation byte at byte {byte})."
+    good = 'text,id\n"two\nlines, long enough",1\n' * (name == "p.csv")
+    path = file(name, good.encode() + '{"text": "café"}\n'.encode("latin-1"))
+    line = 4 if name == "p.csv" else 1
+    assert told(path) == f"paragraphs {path}: line {line} is not UTF-8 (invalid continuation byte at byte 13)."
 
 
 @pytest.mark.parametrize("name", ["p.npy", "p.pt"])
@@ -325,11 +347,9 @@ def test_a_csv_without_a_text_column_names_those_it_has(file):
 
 def test_a_csv_row_with_too_many_or_too_few_columns_is_named(file):
     path = file("p.csv", 'text,id\n"abcd\nefgh",1\nabcdefgh,2,3\n')
-    assert told(path) == f"paragraphs {path}: row 1 (line 4) has not 2 columns."
+    assert told(path) == f"paragraphs {path}: row 1 (line 4) has 3 columns, not 2."
     path = file("p.csv", "text,id\nabcdefgh,1\nabcdefgh\n")
-    assert told(path) == f"paragraphs {path}: row 1 (line 3) has not 2 columns."
-    path = file("p.csv", 'text,id\nabcdefgh,1\n"never closed,2\n')
-    assert told(path) == f"paragraphs {path}: row 1 (line 3) has not 2 columns."
+    assert told(path) == f"paragraphs {path}: row 1 (line 3) has 1 columns, not 2."
 
 
 def test_a_csv_of_a_header_only(file):
@@ -337,10 +357,24 @@ def test_a_csv_of_a_header_only(file):
     assert told(path) == f"paragraphs {path}: no paragraphs; at least one of 8 tokens is needed."
 
 
-@pytest.mark.parametrize("count", ["many", "inf", "nan", "1e999"])
+@pytest.mark.parametrize("count", ["many", "inf", "nan", "1e999", "1.7", "-3", "True", "0x3"])
 def test_duplicates_that_are_no_number(file, count):
-    path = file("p.csv", f"text,count\nabcdefgh,1\nabcdefgh,{count}\n")
-    assert told(path) == f"paragraphs {path}: row 1: the number of duplicates is '{count}'; an integer is needed."
+    needed = "a whole number, at least 0, is needed."
+    path = file("p.csv", f"text,count\nabcdefgh,1\nabcdefgi,{count}\n")
+    assert told(path) == f"paragraphs {path}: row 1: the number of duplicates is '{count}'; {needed}"
+
+
+@pytest.mark.parametrize("count", [1.7, -3, True, [1], 2**70, float("inf")])
+def test_duplicates_in_memory_that_are_no_number(count):
+    needed = "a whole number, at least 0, is needed."
+    rows = [{"text": "abcdefgh", "count": 3}, {"text": "abcdefgi", "count": count}]
+    assert told(rows) == f"paragraphs list: row 1: the number of duplicates is {count!r}; {needed}"
+
+
+def test_whole_numbers_of_duplicates_in_every_form():
+    counts = [3, 3.0, "3", "3.0", " 3 ", np.int64(3), np.float32(3), None, float("nan")]
+    rows = [{"text": f"abcdefgh{number}", "count": count} for number, count in enumerate(counts)]
+    assert read(rows).duplicates == (*[3] * 7, None, None)
 
 
 def test_a_broken_line_of_jsonl_is_named(file):

@@ -1,5 +1,6 @@
 """How often each token stands in a corpus, against `collections.Counter`."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_what_cannot_be_counted_is_told(tmp_path):
     assert told([[True, False]]) == "corpus document 0: bool values; token ids are integers."
     assert told([[1], None]) == "corpus document 1: object values; token ids are integers."
     assert told(["abc"]) == "corpus document 0 is text; pass tokenizer= to count its tokens."
-    assert told([{"body": "abc", "id": 1}]) == "corpus document 0: no field 'text'; it has body, id."
+    assert told([{"body": "abc", "id": 1}]) == "corpus document 0: no field 'text' or 'tokens'; it has body, id."
     assert told([]) == "corpus: no documents; at least one is needed to count tokens."
     assert told([[], []]) == "corpus: no documents; at least one is needed to count tokens."
     assert told(tmp_path / "none.txt") == f"corpus {tmp_path / 'none.txt'}: no such file."
@@ -148,3 +149,27 @@ def test_pickled_rows_are_never_read(tmp_path):
 def test_a_text_file_in_another_encoding_is_told_in_one_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     assert told(tmp_path / "latin.txt", tokenizer=Letters()).startswith(f"corpus {tmp_path / 'latin.txt'}: ")
+
+
+def test_half_a_character_is_left_out_and_told(tmp_path):
+    texts = ["abba", "half \ud83d", "cab", "\udc00"]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    for corpus in (texts, tmp_path / "c.jsonl"):
+        with pytest.warns(UserWarning, match="left out") as caught:
+            counts = unigram_counts(corpus, vocab_size=VOCAB, tokenizer=Letters())
+        assert [str(warning.message) for warning in caught] == [
+            "corpus: 2 of 4 documents left out, the first number 1: its text holds half a surrogate pair; valid Unicode is needed."
+        ]
+        assert counts[:3].tolist() == [3, 3, 1]
+
+
+def test_rows_count_by_their_text_or_by_their_tokens(tmp_path):
+    rows = [{"text": "abba", "id": 1}, {"tokens": [5, 5]}, {"text": None}]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for corpus in (rows, tmp_path / "c.jsonl"):
+        counts = unigram_counts(corpus, vocab_size=VOCAB, tokenizer=Letters())
+        assert counts[:6].tolist() == [2, 2, 0, 0, 0, 2]
+    (tmp_path / "bad.jsonl").write_text('{"text": "abba"}\n{\n')
+    bad = tmp_path / "bad.jsonl"
+    assert told(bad, tokenizer=Letters()).startswith(f"corpus {bad}: line 2 is not JSON (")
+    assert told([{"tokens": [[1], [2, 3]]}]).startswith("corpus document 0: no token ids (")

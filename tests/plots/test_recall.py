@@ -84,3 +84,16 @@ def test_below_stands_the_mean_of_paragraphs_with_equally_many_copies(signature,
 def test_without_duplicates_there_is_no_panel_of_them(signature):
     figure = plots.recall(MemorizationSignature(signature.dataset.drop_vars("duplicates")))
     assert len(list(figure.select_xaxes())) == 2
+
+
+def test_paragraphs_whose_copies_are_not_known_are_left_out_and_counted(signature):
+    dataset = signature.dataset
+    copies = dataset["duplicates"].values.astype(float)
+    copies[[0, 3]] = np.nan
+    figure = plots.recall(MemorizationSignature(dataset.assign_coords(duplicates=("paragraph", copies))))
+    values = dataset["nll"].values.astype(float)
+    (points,) = traces(figure, "mean", "NLL by copies")
+    np.testing.assert_allclose(points.y, [values[copies == c].mean() for c in (0, 1, 2)])
+    axis = next(axis for axis in figure.select_xaxes() if axis.title.text == "copies in training")
+    assert axis.ticktext == ("0", "1", "2")
+    assert sum("; 2 not known" in note.text for note in figure.layout.annotations) == 2

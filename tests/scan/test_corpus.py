@@ -1,7 +1,12 @@
 """A corpus's pieces are the whole, wherever one starts; text in pieces has the tokens of the whole text."""
 
+import gzip
+import json
+
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from transformers import GPT2TokenizerFast
 
 from localize.scan import corpus as module
@@ -49,9 +54,21 @@ def test_a_corpus_is_entered_at_any_piece(tokenizer, tmp_path, monkeypatch):
     np.save(tmp_path / "b.npy", np.arange(12))
     np.save(tmp_path / "c.npy", np.arange(24).reshape(2, 12))
     (tmp_path / "d.jsonl").write_text('{"text": "the dog"}\nno\n\n{"tokens": [1, 2]}\n')
+    (tmp_path / "e.csv").write_text('text,source\n"the ""cat"", sat",x\n,\nthe dog sat on the log,\n')
+    parquet.write_table(
+        pa.table({"text": ["the", None, "cat sat on the mat", "a"]}), tmp_path / "f.parquet", row_group_size=2
+    )
+    (tmp_path / "g.jsonl.gz").write_bytes(gzip.compress(b'\xef\xbb\xbf{"text": "the mat"}\n{"text": "the cat"}'))
+    (tmp_path / "h.txt.gz").write_bytes(gzip.compress(b"the cat\n\nsat\non the mat\n"))
+    (tmp_path / "i.csv").write_text("words,id\nthe cat,1\n")
     corpus = Corpus(tmp_path, tokenizer)
     pieces = list(corpus.pieces())
-    assert len({piece.place for piece in pieces}) == len(pieces) > 14
+    assert len({piece.place for piece in pieces}) == len(pieces) > 24
+    assert pieces[-1].skipped == (
+        "i.csv, document 0: no column 'text', 'paragraph', 'content'; it has words, id".replace(
+            "0", str(pieces[-1].place.document)
+        ),
+    )
     for number, piece in enumerate(pieces):
         rest = list(corpus.pieces(piece.place))
         assert [other.place for other in rest] == [other.place for other in pieces[number:]]
@@ -65,3 +82,60 @@ def test_a_line_that_is_not_utf8_is_left_out_and_told(tokenizer, tmp_path):
     pieces = list(Corpus(tmp_path / "a.txt", tokenizer).pieces())
     assert np.concatenate([piece.tokens for piece in pieces]).tolist() == tokenizer("the cat\nsat\n")["input_ids"]
     assert pieces[0].skipped == ("a.txt, line 2: not UTF-8 (invalid start byte at byte 0)",)
+
+
+def test_what_is_hidden_is_not_scanned(tokenizer, tmp_path):
+    for name in ("a.txt", ".ipynb_checkpoints/a-checkpoint.txt", ".git/b.txt", "._a.txt", "c/.d.jsonl", "c/e.JSONL"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "the cat"}\n')
+    assert [piece.source for piece in Corpus(tmp_path, tokenizer).pieces() if piece.ends] == ["a.txt", "e.JSONL"]
+
+
+HALF = "half a surrogate pair; valid Unicode is needed"
+
+
+@pytest.mark.parametrize("form", ["file", "list"])
+def test_half_a_character_is_left_out_and_told_and_the_scan_goes_on(form, tokenizer, tmp_path):
+    rows = [
+        {"text": "the cat"},
+        {"text": "half \ud83d"},
+        {"text": "the mat", "source": "\udc00"},
+        {"text": "the log", "id": "\ud800"},
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    where = "c.jsonl, document" if form == "file" else "document"
+    pieces = list(Corpus(tmp_path / "c.jsonl" if form == "file" else rows, tokenizer).pieces())
+    assert [line for piece in pieces for line in piece.skipped] == [
+        f"{where} 1: its text holds {HALF}", f"{where} 2: its source holds {HALF}",
+    ]  # fmt: skip
+    assert [piece.tokens.tolist() for piece in pieces] == [
+        tokenizer("the cat")["input_ids"], [], [], tokenizer("the log")["input_ids"],
+    ]  # fmt: skip
+
+
+def test_a_file_name_that_is_no_unicode_is_told_so_that_any_file_can_hold_it(tokenizer, tmp_path):
+    path = tmp_path / "a\udcff.txt"
+    try:
+        path.write_text("the cat")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("no such names on this file system")
+    assert {piece.source for piece in Corpus(tmp_path, tokenizer).pieces()} == {"a\\udcff.txt"}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"tokens": "[1, 2]"}, "<U6 of 1 dimensions; a text or token ids are needed"),
+        ({"tokens": [[1], [2, 3]]}, "no token ids ("),
+        ({"tokens": [1.5, 2]}, "float64 of 2 dimensions; a text or token ids are needed"),
+        ([[1], [2, 3]], "no token ids ("),
+        ({"text": None}, "no text"),
+        ({"text": float("nan")}, "no text"),
+        ({"words": "the"}, "no field 'text', 'paragraph', 'content' or 'tokens'"),
+        ({"text": 5}, "int64 of 0 dimensions; a text or token ids are needed"),
+    ],
+)
+def test_a_record_of_no_known_form_is_told(row, reason, tokenizer):
+    (piece,) = Corpus([row], tokenizer).pieces()
+    assert piece.skipped[0].startswith(f"document 0: {reason}")
+    assert len(piece.tokens) == 0

@@ -133,7 +133,7 @@ def test_lines_that_cannot_be_read_are_left_out_counted_and_told(neo, asked, tmp
     assert found.summary["windows"] == 6
     assert found.summary["skipped"] == 4
     told = found.summary["skipped_first"]
-    assert told[0].startswith("c.jsonl, document 1: not JSON in UTF-8 (")
+    assert told[0].startswith("c.jsonl, document 1: not UTF-8 (")
     assert told[2] == "c.jsonl, document 3: no field 'text', 'paragraph', 'content' or 'tokens'"
     assert told[3] == "document 4: token id 97 is outside the vocabulary, 0..96"
 

@@ -262,3 +262,18 @@ def test_bad_arguments_are_told(grid, files):
     grid["model"][0]["source"] = str(files / "nowhere")
     with pytest.raises(lz.ModelError, match="no such folder"):
         lz.run_sweep(grid, files / "s.zarr")
+
+
+def test_what_some_paragraphs_lack_is_missing_for_them_in_a_sweep_too(grid, files):
+    rows = np.load(files / "rows.npy").tolist()
+    labels = [{"group": "a", "count": 3}, {}, {"group": "b"}, {"count": 0}, {"group": "a", "count": 3}, {}]
+    lines = [json.dumps({"tokens": row, **label}) for row, label in zip(rows, labels, strict=True)]
+    (files / "rows.jsonl").write_text("\n".join(lines))
+    grid["paragraphs"][0]["source"] = str(files / "rows.jsonl")
+    done = lz.run_sweep(grid, files / "s.zarr")
+    assert done.cells()["status"].unique().tolist() == ["finished"]
+    dataset = done.dataset(*done.cells()[["model", "paragraphs", "measure"]].iloc[0])
+    assert dataset["group"].values.astype(str).tolist() == ["a", "unlabelled", "b", "unlabelled", "a", "unlabelled"]
+    assert np.array_equal(dataset["duplicates"].values, [3, np.nan, np.nan, 0, 3, np.nan], equal_nan=True)
+    figure = lz.plots.sweep(done, "exact_match", against="duplicates")
+    assert next(figure.select_xaxes()).ticktext == ("0", "3")

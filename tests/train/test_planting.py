@@ -1,11 +1,14 @@
 """What a recipe's data hold: counted, not assumed."""
 
+import gzip
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import localize as lz
+from localize.train import planting
 from localize.train.planting import allot_clusters, train_tokenizer, training_data
 from localize.train.recipe import Corpus, Planting, Recipe, Training
 
@@ -113,3 +116,76 @@ def test_any_text_and_paragraphs_file_can_be_the_source(tmp_path):
     assert data.background_passes > 0
     starts = [data.tokenizer.decode(row) for row in data.paragraphs.tokens]
     assert all(any(text.startswith(start) for text in paragraphs) for start in starts)
+
+
+def words(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.choice([f"w{i}" for i in range(300)], count)
+
+
+def trained_on(source, planted):
+    return training_data(
+        replace(
+            SMALL,
+            corpus=Corpus(source=source, vocab=400),
+            planted=Planting(source=planted, copies={8: 4}, held_out=4),
+        )
+    )
+
+
+def test_marks_packing_and_hidden_files_change_no_training_data(tmp_path):
+    paragraphs = [" ".join(words(80, seed)) for seed in range(10)]
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.mkdir()
+    (other / ".git").mkdir(parents=True)
+    text = " ".join(words(9000))
+    (plain / "book.txt").write_text(text)
+    (plain / "planted.jsonl").write_text("".join(json.dumps({"text": p}) + "\n" for p in paragraphs))
+    (other / "BOOK.TXT.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text.encode()))
+    for name in ("._book.txt", ".git/book.txt"):
+        (other / name).write_text(text)
+    (other / "planted.CSV").write_text("text\n" + "\n".join(paragraphs) + "\n", encoding="utf-8-sig")
+    expected = trained_on(str(plain), str(plain / "planted.jsonl")).hash
+    assert trained_on(str(other), str(other / "planted.CSV")).hash == expected
+
+
+def test_the_texts_of_a_file_of_records_are_documents(tmp_path):
+    texts = [" ".join(words(700, seed)) for seed in range(12)]
+    (tmp_path / "c.jsonl").write_text(
+        "".join(json.dumps({"text": t, "tokens": [1, 2]}) + "\n" for t in texts) + '{"text": null}\n'
+    )
+    documents = list(planting._documents_of(tmp_path / "c.jsonl"))
+    assert "".join(documents) == "".join(texts)
+    assert [len(d) for d in documents] == [
+        len(t[start : start + 4000]) for t in texts for start in range(0, len(t), 4000)
+    ]
+
+
+def told(source, planted="synthetic"):
+    with pytest.raises(lz.InputError) as caught:
+        trained_on(str(source), str(planted))
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_sources_that_cannot_be_read_are_told(tmp_path):
+    book, planted = tmp_path / "book.txt", tmp_path / "p.jsonl"
+    book.write_bytes("caf\xe9 ".encode("latin-1") * 9000)
+    planted.write_text('{"text": "abc"}\n\n{"text": "half \\ud83d"}\n')
+    needed = "which is needed, since the tokenizer is new."
+    assert (
+        told(book, planted)
+        == f"recipe: planted {planted}: row 1: its text holds half a surrogate pair; valid Unicode is needed."
+    )
+    planted.write_text('{"tokens": [1, 2]}\n')
+    assert told(book, planted) == f"recipe: planted {planted}: row 0 holds no text, {needed}"
+    planted.write_text("no JSON\n")
+    assert told(book, planted) == f"recipe: planted {planted}: line 1 is not JSON (Expecting value at column 1)."
+    assert told(book, tmp_path / "none.csv") == f"recipe: planted {tmp_path / 'none.csv'}: no such file."
+    planted.write_text(json.dumps({"text": " ".join(words(80))}) + "\n")
+    assert told(book, planted) == f"recipe: corpus {book}: not UTF-8 text (invalid continuation byte)."
+    (tmp_path / "p.npy").write_bytes(b"")
+    assert told(book, tmp_path / "p.npy") == (
+        f"recipe: planted {tmp_path / 'p.npy'}: paragraphs to plant are needed as texts, in a .csv, .jsonl, .parquet file, since the "
+        "tokenizer is new."
+    )

@@ -83,7 +83,7 @@ class Browser {
       (cluster ? data.cluster[row] === Number(cluster[1]) : this.searched[row].includes(words)));
     const by = this.order.value;
     const sign = this.way.getAttribute("aria-pressed") === "true" ? -1 : 1;
-    const key = by === "order" ? (row) => row : by === "id" ? (row) => data.ids[row] : (row) => data[by][row];
+    const key = by === "order" ? (row) => row : by === "id" ? (row) => data.ids[row] : (row) => data[by][row] ?? -1;
     this.rows.sort((one, other) => compareKeys(key(one), key(other), sign) || one - other);
     this.found.textContent = `${this.rows.length} of ${data.count} paragraphs`;
     this.list.replaceChildren();
@@ -113,7 +113,7 @@ class Browser {
     const { data } = this;
     const group = data.groups[data.group[row]];
     const after = data.after ? ` → ${data.after.exactMatch[row]}` : "";
-    const copies = data.duplicates ? ` · ×${data.duplicates[row]}` : "";
+    const copies = data.duplicates && data.duplicates[row] !== null ? ` · ×${data.duplicates[row]}` : "";
     const numbers = `EM ${data.exactMatch[row]}${after} · NLL ${numberWords(data.nll[row])}${copies}`;
     const line = element("span", { class: "line" }, symbolOf(group), element("span", { class: "unseen" }, `${group.words}, `),
       element("span", { class: "name" }, data.ids[row]));

@@ -24,7 +24,7 @@ class ParagraphView {
     const tokens = this.array(data.tokens, row);
     const after = data.after
       ? ` After the edit: exact match ${data.after.exactMatch[row]}, NLL ${numberWords(data.after.nll[row])}.` : "";
-    const copies = data.duplicates ? ` ${data.duplicates[row]} times in the training data.` : "";
+    const copies = data.duplicates && data.duplicates[row] !== null ? ` ${data.duplicates[row]} times in the training data.` : "";
     const cluster = near > 1 ? ` Cluster ${data.cluster[row]}, with ${near - 1} more here.` : ` Cluster ${data.cluster[row]}, alone here.`;
     const about = element("p", {}, symbolOf(group), ` ${group.words}. Exact match ${data.exactMatch[row]} of ${data.continuation} tokens, ` +
       `NLL ${numberWords(data.nll[row])} nats per token.${after}${copies}${cluster}` + (data.whose ? ` Tokens of the continuation: ${data.whose}.` : ""));
