@@ -20,6 +20,7 @@ from localize.statistics import (
     cluster_bootstrap_statistic,
     cluster_sign_flip,
     effective_clusters,
+    pair_differences,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ FEWEST_HEADS = 3
 """With fewer there is no rank correlation worth the name."""
 
 ROUNDING = 1e-12
-"""Two rank correlations that differ by less are equal."""
+"""Two rank correlations, or means of them, that differ by less are equal."""
 
 Row = dict[str, Any]
 
@@ -226,7 +227,8 @@ def _higher_and_equal(
 ) -> tuple[Int[np.ndarray, " draw"], Int[np.ndarray, " draw"]]:
     """How many heads score higher than one of them, and how many as high, itself among them."""
     flat, own = means.reshape(len(means), -1), means[:, *at][:, None]
-    return (flat > own).sum(1), (flat == own).sum(1)
+    apart = flat - own
+    return (apart > ROUNDING).sum(1), (np.abs(apart) <= ROUNDING).sum(1)
 
 
 def beside(
@@ -250,9 +252,10 @@ def beside(
         interval: Interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples)
         return float(interval.estimate), float(interval.low), float(interval.high)
 
-    test = cluster_sign_flip(own - other, clusters, seed=seed, permutations=resamples)
+    apart = pair_differences(own, other)
+    test = cluster_sign_flip(apart, clusters, seed=seed, permutations=resamples)
     numbers = dict(zip(NUMBERS, (*ends(own), *ends(other), float(test.p_value)), strict=True))
-    difference = dict(zip(DIFFERENCE, ends(own - other), strict=True))
+    difference = dict(zip(DIFFERENCE, ends(apart), strict=True))
     return numbers | difference | {"paragraphs": len(own), "effective_clusters": effective_clusters(clusters)}
 
 

@@ -13,7 +13,13 @@ from localize.signature.compare import warn_of_few_clusters
 from localize.signature.comparison import Comparison
 from localize.signature.paired import compare_paired
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters, false_discovery
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_sign_flip,
+    effective_clusters,
+    false_discovery,
+    pair_differences,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -287,8 +293,9 @@ class Pooled:
         """The rows of one group, but for `q_value`; none for what it does not have."""
         inside = self.group == group
         (before, after), clusters = self.values[:, inside], self.clusters[inside]
-        interval = cluster_bootstrap(after - before, clusters, seed=seed, resamples=resamples)
-        test = cluster_sign_flip(after - before, clusters, seed=seed, permutations=resamples)
+        moved = pair_differences(after, before)
+        interval = cluster_bootstrap(moved, clusters, seed=seed, resamples=resamples)
+        test = cluster_sign_flip(moved, clusters, seed=seed, permutations=resamples)
         numbers = (interval.estimate, interval.low, interval.high, test.null_low, test.null_high, test.p_value)
         rows = []
         for cell, quantity in enumerate(self.quantities):

@@ -22,6 +22,7 @@ from localize.statistics import (
     cluster_bootstrap,
     cluster_sign_flip,
     effective_clusters,
+    pair_differences,
     paired_difference,
     rough_mean,
     share_rising,
@@ -89,7 +90,7 @@ def compare_paired(
 
     def numbers(sides: Float[np.ndarray, "row cell"]) -> Cells:
         one, other = _both(sides)
-        values = one - other
+        values = pair_differences(one, other)
         interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples)
         test = cluster_sign_flip(values, clusters, seed=seed, permutations=resamples)
         return {
@@ -107,7 +108,7 @@ def compare_paired(
 
     def rough(sides: Float[np.ndarray, "row cell"]) -> Bool[np.ndarray, " cell"]:
         one, other = _both(sides)
-        return rough_mean(one - other, clusters)
+        return rough_mean(pair_differences(one, other), clusters)
 
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     comparison = compared(arrays, numbers, rough, about, what="compare_paired")

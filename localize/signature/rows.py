@@ -13,6 +13,7 @@ from localize.statistics import (
     cluster_permutation_difference,
     cluster_sign_flip,
     effective_clusters,
+    pair_differences,
 )
 
 COLUMNS = ("estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters")
@@ -105,5 +106,7 @@ def null_beside(
 ) -> Null:
     """A group's null that every paragraph has one of, with its interval; p of the paired difference, signs flipped by cluster."""
     inside = cluster_bootstrap(nulls[chosen], clusters[chosen], seed=seed, resamples=resamples)
-    test = cluster_sign_flip((values - nulls)[chosen], clusters[chosen], seed=seed, permutations=resamples)
+    test = cluster_sign_flip(
+        pair_differences(values, nulls)[chosen], clusters[chosen], seed=seed, permutations=resamples
+    )
     return (float(inside.estimate), float(inside.low), float(inside.high), float(test.p_value))
