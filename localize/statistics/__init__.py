@@ -16,14 +16,19 @@ from localize.statistics.permutation import (
     cluster_sign_flip,
     pair_differences,
 )
+from localize.statistics.ranges import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE, Range
 from localize.statistics.roughness import rough_difference, rough_mean
 from localize.statistics.shares import cumulated_share, gini
 
 __all__ = [
+    "MINUS_ONE_TO_ONE",
+    "UNBOUNDED",
+    "ZERO_TO_ONE",
     "ClusterSums",
     "Interval",
     "Matched",
     "PermutationTest",
+    "Range",
     "auc",
     "cluster_bootstrap",
     "cluster_bootstrap_difference",

@@ -1,6 +1,6 @@
 """The difference of two groups among what is alike in something else: matched in strata, adjusted for what is left inside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from localize.statistics.bootstrap import Interval, parts_drawn_again, stretched
 from localize.statistics.clusters import check_paragraphs
 from localize.statistics.groups import ClusterParts, parts_of_rows
 from localize.statistics.permutation import CONSTANT, relabelled_among_alike, share_as_extreme
+from localize.statistics.ranges import Range, within
 from localize.statistics.strata import (
     MOMENTS,
     cells_of,
@@ -56,6 +57,18 @@ class Matched:
     null_high: float
     weights: Float[np.ndarray, " row"]
     strata: int
+
+    def within(self, possible: Range) -> "Matched":
+        """The same with every end moved into the range of the values, or of their difference, where it lies beyond it."""
+        apart = possible.minus(possible)
+        return replace(
+            self,
+            difference=self.difference.within(apart),
+            mean_a=self.mean_a.within(possible),
+            mean_b=self.mean_b.within(possible),
+            null_low=float(within(np.asarray(self.null_low), apart)),
+            null_high=float(within(np.asarray(self.null_high), apart)),
+        )
 
 
 def matched_difference(

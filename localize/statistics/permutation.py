@@ -1,7 +1,7 @@
 """Tests of a difference against chance, by relabelling whole clusters."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Real
 from localize.errors import LocalizeError
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.groups import ClusterParts, cluster_parts
+from localize.statistics.ranges import Range, within
 
 TIE = 1e-6
 """Two statistics that differ by less than this share of their scale, or of the observed one, are equal but for rounding."""
@@ -36,6 +37,10 @@ class PermutationTest:
     p_value: Float[np.ndarray, "*cell"]
     null_low: Float[np.ndarray, "*cell"]
     null_high: Float[np.ndarray, "*cell"]
+
+    def within(self, possible: Range) -> "PermutationTest":
+        """The same with the ends of the null moved into the range of the difference, where they lie beyond it."""
+        return replace(self, null_low=within(self.null_low, possible), null_high=within(self.null_high, possible))
 
 
 def cluster_permutation_difference(

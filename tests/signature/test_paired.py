@@ -10,7 +10,14 @@ from localize.signature.change import Change
 from localize.signature.comparison import Comparison
 from localize.signature.patch_grid import grid_cells
 from localize.signature.rows import null_beside
-from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters, false_discovery, rough_mean
+from localize.statistics import (
+    UNBOUNDED,
+    cluster_bootstrap,
+    cluster_sign_flip,
+    effective_clusters,
+    false_discovery,
+    rough_mean,
+)
 
 COUNT = 70
 GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 30)
@@ -234,9 +241,9 @@ def test_pairs_that_differ_by_rounding_alone_are_no_change_in_any_table(make):
     row = Change(before, after).table().loc[("nll", "memorized")]
     assert [row[name] for name in ("change", "low", "high", "p_value")] == [0, 0, 0, 1]
     draws = {"seed": 0, "resamples": 2000}
-    row = beside(one, other, clusters, **draws)
+    row = beside(one, other, clusters, UNBOUNDED, **draws)
     assert [row[name] for name in ("difference", "difference_low", "difference_high", "p_value")] == [0, 0, 0, 1]
-    assert null_beside(one, other, clusters, 0, one > 0)[3] == 1
+    assert null_beside(one, other, clusters, 0, UNBOUNDED, one > 0)[3] == 1
     site = grid_cells(one[:, None], other[:, None], one, clusters, 1.0, **draws)
     assert [float(site[name][0]) for name in ("difference", "difference_low", "difference_high", "p_value")] == [
         0,
