@@ -15,11 +15,14 @@ from localize.errors import SignatureError
 from localize.signature.choice import choosing_half, head_name, head_scores, largest, mean_measured
 from localize.signature.compare import warn_of_few_clusters
 from localize.statistics import (
+    MINUS_ONE_TO_ONE,
     Interval,
+    Range,
     cluster_bootstrap,
     cluster_bootstrap_statistic,
     cluster_sign_flip,
     effective_clusters,
+    pair_differences,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ FEWEST_HEADS = 3
 """With fewer there is no rank correlation worth the name."""
 
 ROUNDING = 1e-12
-"""Two rank correlations that differ by less are equal."""
+"""Two rank correlations, or means of them, that differ by less are equal."""
 
 Row = dict[str, Any]
 
@@ -77,7 +80,7 @@ def agreement(
         told["head"] = head_name(dataset, most)
         rows.append(told | {"quantity": RANK} | rank_among_heads(score[rest], most, clusters[rest], **draws))
         own, other = score[rest][:, *most], null[rest][:, *most]
-        rows.append(told | {"quantity": SCORE} | beside(own, other, clusters[rest], **draws))
+        rows.append(told | {"quantity": SCORE} | beside(own, other, clusters[rest], MINUS_ONE_TO_ONE, **draws))
     columns = ["quantity", "group", *NUMBERS, "paragraphs", "effective_clusters", "head", "heads", "left_out"]
     return pd.DataFrame(rows)[columns].set_index(["quantity", "group"])
 
@@ -142,7 +145,8 @@ def over_heads(
     interval = cluster_bootstrap_statistic(
         pairs, clusters, lambda draws: spearman(draws[:, 0], draws[:, 1]), seed=seed, resamples=resamples
     )
-    ends = (float(np.clip(end, -1, 1)) for end in (interval.estimate, interval.low, interval.high))
+    interval = interval.within(MINUS_ONE_TO_ONE)
+    ends = (float(end) for end in (interval.estimate, interval.low, interval.high))
     layer = np.nonzero(known)[0]
     null = permuted_within_layers(means[0][known], means[1][known], layer, float(interval.estimate), seed, resamples)
     return dict(zip(NUMBERS, (*ends, *null), strict=True)) | counts
@@ -217,7 +221,8 @@ def rank_among_heads(
     higher, equal = _higher_and_equal(mean[None], at)
     chance = np.arange(1.0, heads + 1)
     null = (chance.mean(), *np.quantile(chance, [0.025, 0.975]), (higher + equal)[0] / heads)
-    ends = (np.clip(end, 1, heads) for end in (interval.estimate, interval.low, interval.high))
+    interval = interval.within(Range(1, heads))
+    ends = (interval.estimate, interval.low, interval.high)
     return {name: float(number) for name, number in zip(NUMBERS, (*ends, *null), strict=True)} | counts
 
 
@@ -226,33 +231,36 @@ def _higher_and_equal(
 ) -> tuple[Int[np.ndarray, " draw"], Int[np.ndarray, " draw"]]:
     """How many heads score higher than one of them, and how many as high, itself among them."""
     flat, own = means.reshape(len(means), -1), means[:, *at][:, None]
-    return (flat > own).sum(1), (flat == own).sum(1)
+    apart = flat - own
+    return (apart > ROUNDING).sum(1), (np.abs(apart) <= ROUNDING).sum(1)
 
 
 def beside(
     own: Float[np.ndarray, " paragraph"],
     other: Float[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
+    possible: Range,
     *,
     seed: int,
     resamples: int,
 ) -> Row:
     """A mean, what stands beside it, and their paired difference, each with its interval; p by flipping signs of clusters.
 
-    Only paragraphs with both count. `null` and its ends are the mean and the interval of `other`.
+    Only paragraphs with both count. `null` and its ends are the mean and the interval of `other`. No end leaves what is possible.
     """
     both = ~(np.isnan(own) | np.isnan(other))
     if not both.any():
         return nothing() | {"paragraphs": 0, "effective_clusters": 0.0}
     own, other, clusters = own[both], other[both], clusters[both]
 
-    def ends(values: Float[np.ndarray, " paragraph"]) -> tuple[float, ...]:
-        interval: Interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples)
+    def ends(values: Float[np.ndarray, " paragraph"], possible: Range) -> tuple[float, ...]:
+        interval: Interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples).within(possible)
         return float(interval.estimate), float(interval.low), float(interval.high)
 
-    test = cluster_sign_flip(own - other, clusters, seed=seed, permutations=resamples)
-    numbers = dict(zip(NUMBERS, (*ends(own), *ends(other), float(test.p_value)), strict=True))
-    difference = dict(zip(DIFFERENCE, ends(own - other), strict=True))
+    apart = pair_differences(own, other)
+    test = cluster_sign_flip(apart, clusters, seed=seed, permutations=resamples)
+    numbers = dict(zip(NUMBERS, (*ends(own, possible), *ends(other, possible), float(test.p_value)), strict=True))
+    difference = dict(zip(DIFFERENCE, ends(apart, possible.minus(possible)), strict=True))
     return numbers | difference | {"paragraphs": len(own), "effective_clusters": effective_clusters(clusters)}
 
 

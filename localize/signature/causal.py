@@ -13,6 +13,8 @@ from jaxtyping import Float
 from localize.signature.agreement import DIFFERENCE, NUMBERS, Row, beside, nothing, over_heads, require
 from localize.signature.choice import choosing_half, head_name, head_scores, strongest_head
 from localize.signature.compare import warn_of_few_clusters
+from localize.signature.schema import range_of
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +56,8 @@ def causal_table(signature: "MemorizationSignature", *, query: str, seed: int, r
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
     score, null = head_scores(dataset, query)
     rise, lost = removal_effects(dataset)
+    match = range_of(dataset, "ablated_exact_match")
+    possible = {SCORE: MINUS_ONE_TO_ONE, NLL_RISE: UNBOUNDED, MATCH_LOST: match.minus(match)}
     at = strongest_head(score - null, group, clusters, seed)
     chose, rows, draws = choosing_half(clusters, seed), [], {"seed": seed, "resamples": resamples}
     for name in signature.groups:
@@ -62,7 +66,10 @@ def causal_table(signature: "MemorizationSignature", *, query: str, seed: int, r
             told, rest = {"group": name, "head": head_name(dataset, at)}, inside & ~chose
             pairs = {SCORE: (score[:, *at], null[:, *at])}
             pairs |= {NLL_RISE: with_control(rise, at), MATCH_LOST: with_control(lost, at)}
-            tested = {q: beside(own[rest], other[rest], clusters[rest], **draws) for q, (own, other) in pairs.items()}
+            tested = {
+                quantity: beside(own[rest], other[rest], clusters[rest], possible[quantity], **draws)
+                for quantity, (own, other) in pairs.items()
+            }
             verdicts = _verdicts(*(tested[quantity] for quantity in pairs))
             for (quantity, row), verdict in zip(tested.items(), verdicts, strict=True):
                 rows.append(told | row | {"quantity": quantity.format(told["head"]), "verdict": verdict})

@@ -12,8 +12,16 @@ from localize.errors import SignatureError
 from localize.signature.compare import warn_of_few_clusters
 from localize.signature.comparison import Comparison
 from localize.signature.paired import compare_paired
+from localize.signature.schema import range_of
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters, false_discovery
+from localize.statistics import (
+    Range,
+    cluster_bootstrap,
+    cluster_sign_flip,
+    effective_clusters,
+    false_discovery,
+    pair_differences,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,6 +257,7 @@ class Pooled:
         clusters: The near-duplicate cluster of each, in the whole set.
         repetition: Which repetition each row is of.
         values: Before and after; nan where a repetition does not have the quantity.
+        possible: Where the change of each quantity can lie.
     """
 
     quantities: tuple[str, ...]
@@ -257,6 +266,7 @@ class Pooled:
     clusters: Int[np.ndarray, " row"]
     repetition: Int[np.ndarray, " row"]
     values: Float[np.ndarray, "side row quantity"]
+    possible: Range
 
     @classmethod
     def of(cls, repetitions: Sequence[Change]) -> "Pooled":
@@ -271,7 +281,10 @@ class Pooled:
         ids, group, clusters = (
             np.concatenate([dataset[name].values for dataset in datasets]) for name in ("paragraph", "group", "cluster")
         )
-        return cls(quantities, ids, group, clusters, np.repeat(np.arange(len(sizes)), sizes), values)
+        ranges = [range_of(datasets[0], name.split(",")[0]) for name in quantities]
+        level = Range(*(np.array(ends, dtype=float) for ends in zip(*ranges, strict=True)))
+        repetition = np.repeat(np.arange(len(sizes)), sizes)
+        return cls(quantities, ids, group, clusters, repetition, values, level.minus(level))
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -287,8 +300,9 @@ class Pooled:
         """The rows of one group, but for `q_value`; none for what it does not have."""
         inside = self.group == group
         (before, after), clusters = self.values[:, inside], self.clusters[inside]
-        interval = cluster_bootstrap(after - before, clusters, seed=seed, resamples=resamples)
-        test = cluster_sign_flip(after - before, clusters, seed=seed, permutations=resamples)
+        moved = pair_differences(after, before)
+        interval = cluster_bootstrap(moved, clusters, seed=seed, resamples=resamples).within(self.possible)
+        test = cluster_sign_flip(moved, clusters, seed=seed, permutations=resamples)
         numbers = (interval.estimate, interval.low, interval.high, test.null_low, test.null_high, test.p_value)
         rows = []
         for cell, quantity in enumerate(self.quantities):

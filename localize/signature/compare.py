@@ -13,6 +13,7 @@ from localize.errors import SignatureError
 from localize.signature.choice import mean_measured
 from localize.signature.comparison import NUMBERS, Comparison
 from localize.statistics import (
+    Range,
     auc,
     cluster_bootstrap_difference,
     cluster_permutation_difference,
@@ -90,7 +91,9 @@ def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
     return values.transpose("paragraph", ...)
 
 
-def compare_groups(arrays: "Sequence[xr.DataArray]", a: str, b: str, *, seed: int, resamples: int) -> Comparison:
+def compare_groups(
+    arrays: "Sequence[xr.DataArray]", a: str, b: str, possible: Mapping[str, Range], *, seed: int, resamples: int
+) -> Comparison:
     """Two groups held against each other in variables of one signature; see `MemorizationSignature.compare`."""
     arrays = [per_paragraph(array, "compare") for array in arrays]
     group, clusters = arrays[0]["group"].values, arrays[0]["cluster"].values
@@ -106,9 +109,10 @@ def compare_groups(arrays: "Sequence[xr.DataArray]", a: str, b: str, *, seed: in
         "paired": False,
     }
 
-    def numbers(values: Float[np.ndarray, "paragraph cell"]) -> Cells:
+    def numbers(values: Float[np.ndarray, "paragraph cell"], apart: Range) -> Cells:
         interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, seed=seed, resamples=resamples)
         test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=seed, permutations=resamples)
+        interval, test = interval.within(apart), test.within(apart)
         return {
             "difference": test.difference,
             "low": interval.low,
@@ -125,13 +129,15 @@ def compare_groups(arrays: "Sequence[xr.DataArray]", a: str, b: str, *, seed: in
     def rough(values: Float[np.ndarray, "paragraph cell"]) -> Bool[np.ndarray, " cell"]:
         return rough_difference(values, in_a, in_b, clusters)
 
-    return compared(arrays, numbers, rough, about, what="compare")
+    apart = {name: values.minus(values) for name, values in possible.items()}
+    return compared(arrays, numbers, rough, apart, about, what="compare")
 
 
 def compared(
     arrays: "Sequence[xr.DataArray]",
-    numbers: Callable[[Float[np.ndarray, "paragraph cell"]], Cells],
+    numbers: Callable[[Float[np.ndarray, "paragraph cell"], Range], Cells],
     rough: Callable[[Float[np.ndarray, "paragraph cell"]], Bool[np.ndarray, " cell"]],
+    possible: Mapping[str, Range],
     about: Mapping[str, Any],
     *,
     what: str,
@@ -140,8 +146,9 @@ def compared(
 
     Args:
         arrays: What is compared, first axis `paragraph`.
-        numbers: From some cells to all that is told of each, but for `q_value` and `rough`.
+        numbers: From some cells, and where their difference can lie, to all that is told of each, but for `q_value` and `rough`.
         rough: From all cells of a variable to whether their intervals are rough.
+        possible: Where the difference can lie, by variable: no end of an interval leaves it.
         about: Attributes of every result: `a`, `b`, `paired` among them.
         what: The public function that the progress bar names.
     """
@@ -152,7 +159,7 @@ def compared(
             flat = array.values.astype(float).reshape(len(array), -1)
             pieces = []
             for start in range(0, flat.shape[1], PIECE):
-                pieces.append(numbers(flat[:, start : start + PIECE]))
+                pieces.append(numbers(flat[:, start : start + PIECE], possible[str(array.name)]))
                 bar.update(pieces[-1]["difference"].size)
             cells = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
             cells |= {"q_value": false_discovery(cells["p_value"]), "rough": rough(flat)}

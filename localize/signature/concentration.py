@@ -27,7 +27,7 @@ from localize.signature.agreement import require
 from localize.signature.compare import warn_of_few_clusters
 from localize.signature.effects import PERTURB, effect_of, one_kind, placed, put_only
 from localize.signature.rows import COLUMNS, NO_NULL, Null, null_beside, rows_of
-from localize.statistics import cumulated_share, gini
+from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, Range, cumulated_share, gini
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,18 +108,24 @@ class Told:
         )
 
     def against(
-        self, quantity: str, values: Float[np.ndarray, " paragraph"], means: Float[np.ndarray, "null group"]
+        self,
+        quantity: str,
+        values: Float[np.ndarray, " paragraph"],
+        means: Float[np.ndarray, "null group"],
+        possible: Range = ZERO_TO_ONE,
     ) -> list[dict[str, Any]]:
-        """Rows of a quantity whose group means are held against those of permuted positions."""
+        """Rows of a quantity, a share unless told, whose group means are held against those of permuted positions."""
         null = partial(null_of, values, means, self.masks)
-        return rows_of(quantity, values, self.group, self.clusters, self.seed, null, resamples=self.resamples)
+        about = values, self.group, self.clusters, self.seed, null, possible
+        return rows_of(quantity, *about, resamples=self.resamples)
 
     def beside(
         self, quantity: str, own: Float[np.ndarray, " paragraph"], other: Float[np.ndarray, " paragraph"]
     ) -> list[dict[str, Any]]:
-        """Rows of a quantity of which every paragraph has a null of its own."""
-        null = partial(null_beside, own, other, self.clusters, self.seed, resamples=self.resamples)
-        return rows_of(quantity, own, self.group, self.clusters, self.seed, null, resamples=self.resamples)
+        """Rows of a correlation of which every paragraph has a null of its own."""
+        null = partial(null_beside, own, other, self.clusters, self.seed, MINUS_ONE_TO_ONE, resamples=self.resamples)
+        about = own, self.group, self.clusters, self.seed, null, MINUS_ONE_TO_ONE
+        return rows_of(quantity, *about, resamples=self.resamples)
 
     def spread(self, words: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[dict[str, Any]]:
         """The shares of the top positions, and the Gini over positions, as it is and above what noise has."""
@@ -132,7 +138,7 @@ class Told:
             rows += self.against(name, values[index], nothing.means[:, index])
         noise = nothing.centre[-1] if np.ptp(nothing.means[:, -1], axis=0).max() > TIE else np.full(len(lost), np.nan)
         above_noise = nothing.means[:, -1] - mean_inside(noise, self.masks)
-        return rows + self.against(ABOVE_NOISE.format(words), values[-1] - noise, above_noise)
+        return rows + self.against(ABOVE_NOISE.format(words), values[-1] - noise, above_noise, MINUS_ONE_TO_ONE)
 
     def top(self, quantity: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[dict[str, Any]]:
         """The share of the top positions alone."""

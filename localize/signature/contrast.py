@@ -9,23 +9,36 @@ from jaxtyping import Bool, Float
 from localize.errors import SignatureError
 from localize.signature.compare import compare_groups, per_paragraph
 from localize.signature.schema import REGISTRY
-from localize.statistics import cluster_bootstrap_difference
+from localize.statistics import Range, cluster_bootstrap_difference
 
 if TYPE_CHECKING:
     import xarray as xr
 
 OF_RATIO = ("log_ratio", "log_ratio_low", "log_ratio_high", "log_ratio_null_low", "log_ratio_null_high")
+OF_A_WHOLE = ("gradient_share", "head_gradient_share")
+"""All cells of a paragraph sum to 1 at most."""
+
 WITHOUT_UNIT = ("p_value", "q_value", "effect_size")
 
 
 def contrast_groups(
-    values: "xr.DataArray", a: str, b: str, *, over: str | Sequence[str] | None, seed: int, resamples: int
+    values: "xr.DataArray",
+    a: str,
+    b: str,
+    possible: Range,
+    *,
+    over: str | Sequence[str] | None,
+    seed: int,
+    resamples: int,
 ) -> "xr.Dataset":
     """The contrast of one variable; see `MemorizationSignature.contrast`."""
     _check_has_ratio(str(values.name))
-    values = _summed(per_paragraph(values, "contrast"), over)
+    plain = per_paragraph(values, "contrast")
+    values = _summed(plain, over)
     values = values.clip(min=0, keep_attrs=True)  # the schema allows for rounding below 0
-    contrast = compare_groups([values], a, b, seed=seed, resamples=resamples)[str(values.name)]
+    name, parts = str(values.name), plain[0].size // values[0].size
+    possible = Range(possible.low * parts, possible.high * (1 if name in OF_A_WHOLE else parts))
+    contrast = compare_groups([values], a, b, {name: possible}, seed=seed, resamples=resamples)[name]
     array, group, clusters = values.values.astype(float), values["group"].values, values["cluster"].values
     in_a, in_b = group == a, group == b
     ratio = cluster_bootstrap_difference(array, in_a, in_b, clusters, seed=seed, resamples=resamples, log=True)

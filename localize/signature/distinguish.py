@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from localize.errors import SignatureError
 from localize.signature.compare import DRAWS, SHOW_AFTER, warn_of_few_clusters
-from localize.statistics import effective_clusters
+from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, effective_clusters
 from localize.statistics.classification import (
     FEWEST_FOLDS,
     PENALTIES,
@@ -107,11 +107,16 @@ def distinguish_groups(
     rows = {}
     for name, (features, base) in designs.items():
         own, _ = pair_wins(found[name].scores, fold, in_a)
-        interval = pair_interval(own, pairs, in_a, clusters, **draws)
-        ends = (np.clip(end, 0, 1) for end in (interval.estimate, interval.low, interval.high))
-        row = dict(zip(AUC, (*ends, *_beside(found[name].auc[: len(plain)])), strict=True))
+        interval = pair_interval(own, pairs, in_a, clusters, **draws).within(ZERO_TO_ONE)
+        row = dict(
+            zip(
+                AUC,
+                (interval.estimate, interval.low, interval.high, *_beside(found[name].auc[: len(plain)])),
+                strict=True,
+            )
+        )
         if base is not None and features:
-            gain = pair_interval(own - wins, pairs, in_a, clusters, **draws)
+            gain = pair_interval(own - wins, pairs, in_a, clusters, **draws).within(MINUS_ONE_TO_ONE)
             gains = (found[name].auc - found[LOSS].auc)[np.r_[0, len(plain) : len(labels)]]
             numbers = (gain.estimate, gain.low, gain.high, *_beside(gains if shared else gains[:1]))
             row |= dict(zip(GAIN, numbers, strict=True))

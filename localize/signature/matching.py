@@ -20,7 +20,8 @@ from localize.signature.agreement import require
 from localize.signature.compare import warn_of_few_clusters
 from localize.signature.effects import PERTURB, effect_of, one_kind
 from localize.signature.rows import COLUMNS, NO_NULL, RESAMPLES, difference_name, main_pair, rows_of
-from localize.statistics import Matched, matched_difference
+from localize.signature.schema import range_of
+from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Matched, Range, matched_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,13 +73,14 @@ def matched_table(
     draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
     confidence, losses = token_confidence(dataset), losses_of(dataset)
     surety = confidence.mean(1)
-    rows = plain_rows(CONFIDENCE, surety, surety, group, clusters, (a, b), **draws)
+    rows = plain_rows(CONFIDENCE, surety, surety, group, clusters, (a, b), ZERO_TO_ONE, **draws)
     for row in rows:
         row["verdict"] = ""
     uneven = np.ptp(dataset["unperturbed_exact_match"].values) > 0
     for quantity, values in losses.items():
-        plain = plain_rows(quantity, values, surety, group, clusters, (a, b), **draws)
-        matched = matched_rows(MATCHED.format(quantity), values, surety, group, clusters, (a, b), **draws)
+        about = values, surety, group, clusters, (a, b), UNBOUNDED if quantity == RISE else match_lost(dataset)
+        plain = plain_rows(quantity, *about, **draws)
+        matched = matched_rows(MATCHED.format(quantity), *about, **draws)
         told = plain + with_verdict(matched, plain[-1], a, b)
         if uneven and quantity != RISE:  # who has matched nothing has nothing to lose
             told = [row | {"verdict": UNEVEN if row["verdict"] else ""} for row in told]
@@ -94,10 +96,12 @@ def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], *, seed: int, resam
     confidence, wrong = token_confidence(dataset), tokens_made_wrong(dataset)
     group, clusters, known = dataset["group"].values, dataset["cluster"].values, ~np.isnan(wrong)
     draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
-    plain = plain_rows(WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, pair, **draws)
+    plain = plain_rows(
+        WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, pair, ZERO_TO_ONE, **draws
+    )
     paragraph = np.nonzero(known)[0]
     of_token = wrong[known], confidence[known], group[paragraph], clusters[paragraph]
-    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, paragraph=paragraph, **draws)
+    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, ZERO_TO_ONE, paragraph=paragraph, **draws)
     return plain + with_verdict(matched, plain[-1], *pair)
 
 
@@ -105,6 +109,11 @@ def token_confidence(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph cont
     """The probability of each token of the continuation before the change."""
     nll = dataset["unperturbed_token_nll"].transpose("paragraph", "continuation_position")
     return np.exp(-nll.values.astype(float))
+
+
+def match_lost(dataset: "xr.Dataset") -> Range:
+    """Where the exact match that is lost can lie: at least 0 for each replacement, at most all of it."""
+    return range_of(dataset, "unperturbed_exact_match")
 
 
 def losses_of(dataset: "xr.Dataset") -> dict[str, Float[np.ndarray, " paragraph"]]:
@@ -135,12 +144,13 @@ def plain_rows(
     group: Shaped[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
     pair: tuple[str, str],
+    possible: Range,
     *,
     seed: int,
     resamples: int,
 ) -> list[dict[str, Any]]:
     """A row per group and one for their difference, as they are, with the confidence of each and what it says in words."""
-    rows = rows_of(quantity, values, group, clusters, seed, lambda _: NO_NULL, pair=pair, resamples=resamples)
+    rows = rows_of(quantity, values, group, clusters, seed, lambda _: NO_NULL, possible, pair=pair, resamples=resamples)
     sure = {name: float(_mean(confidence[None, (group == name) & ~np.isnan(values)])[0]) for name in pair}
     sure[difference_name(*pair)] = sure[pair[0]] - sure[pair[1]]
     for row in rows:
@@ -156,6 +166,7 @@ def matched_rows(
     group: Shaped[np.ndarray, " row"],
     clusters: Int[np.ndarray, " row"],
     pair: tuple[str, str],
+    possible: Range,
     *,
     seed: int,
     resamples: int,
@@ -170,6 +181,7 @@ def matched_rows(
         group: The group of each.
         clusters: The near-duplicate cluster of each.
         pair: The groups compared.
+        possible: Where the values can lie at all.
         seed: Of bootstrap and permutation.
         resamples: Draws of each.
         paragraph: Which paragraph each token is of.
@@ -178,6 +190,7 @@ def matched_rows(
     found = None
     if all((mask & ~np.isnan(values)).any() for mask in masks):
         found = matched_difference(values, _logit(confidence), *masks, clusters, seed=seed, resamples=resamples)
+        found = found.within(possible)
     paragraph = np.arange(len(values)) if paragraph is None else paragraph
     rows = []
     for index, name in enumerate((*pair, difference_name(*pair))):
@@ -265,7 +278,8 @@ def lost_match_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
     dataset = one_kind(dataset, None, "summary")
     group, clusters = dataset["group"].values, dataset["cluster"].values
     drop = _mean(effect_of(dataset, "exact_match")[..., 1:])
-    return rows_of(LATER, drop, group, clusters, seed, lambda _: NO_NULL) + _matched_tokens(dataset, seed)
+    rows = rows_of(LATER, drop, group, clusters, seed, lambda _: NO_NULL, match_lost(dataset))
+    return rows + _matched_tokens(dataset, seed)
 
 
 def _matched_tokens(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:

@@ -18,10 +18,13 @@ from localize.signature.compare import (
     warn_of_rough_intervals,
 )
 from localize.signature.comparison import Comparison
+from localize.signature.schema import range_of
 from localize.statistics import (
+    Range,
     cluster_bootstrap,
     cluster_sign_flip,
     effective_clusters,
+    pair_differences,
     paired_difference,
     rough_mean,
     share_rising,
@@ -87,10 +90,10 @@ def compare_paired(
         "paired": True,
     }
 
-    def numbers(sides: Float[np.ndarray, "row cell"]) -> Cells:
+    def numbers(sides: Float[np.ndarray, "row cell"], apart: Range) -> Cells:
         one, other = _both(sides)
-        values = one - other
-        interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples)
+        values = pair_differences(one, other)
+        interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples).within(apart)
         test = cluster_sign_flip(values, clusters, seed=seed, permutations=resamples)
         return {
             "difference": test.difference,
@@ -107,10 +110,11 @@ def compare_paired(
 
     def rough(sides: Float[np.ndarray, "row cell"]) -> Bool[np.ndarray, " cell"]:
         one, other = _both(sides)
-        return rough_mean(one - other, clusters)
+        return rough_mean(pair_differences(one, other), clusters)
 
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
-    comparison = compared(arrays, numbers, rough, about, what="compare_paired")
+    apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
+    comparison = compared(arrays, numbers, rough, apart, about, what="compare_paired")
     warn_of_rough_intervals(comparison)
     return comparison
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from localize.signature.agreement import DIFFERENCE, NUMBERS, Row, beside
 from localize.signature.compare import warn_of_few_clusters
 from localize.signature.patching import cells_of, chosen_labels, parts_measured, strength_sign
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,15 @@ SLOPE = "slope of the effect on the estimate"
 SIGN = "share of sites with the same sign"
 TOP_1 = "strongest site is the estimate's strongest"
 TOP_5 = "strongest site is among the estimate's 5 strongest"
-MEASURES = (SPEARMAN, PEARSON, SLOPE, SIGN, TOP_1, TOP_5)
+MEASURES = {
+    SPEARMAN: MINUS_ONE_TO_ONE,
+    PEARSON: MINUS_ONE_TO_ONE,
+    SLOPE: UNBOUNDED,
+    SIGN: ZERO_TO_ONE,
+    TOP_1: ZERO_TO_ONE,
+    TOP_5: ZERO_TO_ONE,
+}
+"""Where each can lie."""
 TOP = {TOP_1: 1, TOP_5: 5}
 
 LEVEL = 0.05
@@ -70,7 +79,7 @@ def agreement_table(
             found, sites = site_agreement(estimate[inside], exact[inside], clusters[inside])
             told = {"part": part, "direction": way, "metric": judged, "group": name, "sites": sites}
             for quantity, (own, other) in found.items():
-                row = beside(own, other, clusters[inside], seed=seed, resamples=resamples)
+                row = beside(own, other, clusters[inside], MEASURES[quantity], seed=seed, resamples=resamples)
                 rows.append(told | row | {"quantity": quantity, "verdict": verdict(quantity, row)})
     index = ["quantity", "part", "direction", "metric", "group"]
     columns = [*NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "sites", "verdict"]

@@ -15,6 +15,7 @@ from localize.statistics import (
     cluster_sign_flip,
     effective_clusters,
     false_discovery,
+    pair_differences,
 )
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def grid_cells(
 ) -> dict[str, Float[np.ndarray, "*cell"]]:
     """Mean effect, mean null, their difference and the share of the gap of every site, with intervals and p-values."""
     draws = {"seed": seed, "resamples": resamples}
-    own, other, apart = (cluster_bootstrap(values, clusters, **draws) for values in (effect, null, effect - null))
-    test = cluster_sign_flip(effect - null, clusters, seed=seed, permutations=resamples)
+    moved = pair_differences(effect, null)
+    own, other, apart = (cluster_bootstrap(values, clusters, **draws) for values in (effect, null, moved))
+    test = cluster_sign_flip(moved, clusters, seed=seed, permutations=resamples)
     share = _grid_shares(sign * effect.reshape(len(effect), -1), gap, clusters, **draws).reshape(3, *effect.shape[1:])
     return {
         "effect": own.estimate,

@@ -17,6 +17,7 @@ from localize.signature.agreement import DIFFERENCE, NUMBERS, Row, beside, nothi
 from localize.signature.choice import choosing_half, mean_measured
 from localize.signature.compare import warn_of_few_clusters
 from localize.statistics import (
+    UNBOUNDED,
     cluster_bootstrap_statistic,
     effective_clusters,
     false_discovery,
@@ -163,7 +164,7 @@ def patch_table(
                 at, rest = int(np.nanargmax(strength)), inside & ~chose
                 told["site"] = among.names[at]
                 own, other = among.effect[rest, at], among.null[rest, at]
-                change = beside(own, other, clusters[rest], **draws)
+                change = beside(own, other, clusters[rest], UNBOUNDED, **draws)
                 share = shares_of_gap(sign * own, sign * other, gap[rest], clusters[rest], **draws)
                 share["p_value"] = change["p_value"]
             rows.append(told | change | {"quantity": CHANGE.format(among.words), "sign": sign})

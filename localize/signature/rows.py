@@ -8,11 +8,13 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
 from localize.statistics import (
+    Range,
     cluster_bootstrap,
     cluster_bootstrap_difference,
     cluster_permutation_difference,
     cluster_sign_flip,
     effective_clusters,
+    pair_differences,
 )
 
 COLUMNS = ("estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters")
@@ -32,6 +34,7 @@ def rows_of(
     clusters: Int[np.ndarray, " paragraph"],
     seed: int,
     null: Callable[[np.ndarray], Null],
+    possible: Range,
     *,
     pair: tuple[str, str] | None = None,
     resamples: int = RESAMPLES,
@@ -45,6 +48,7 @@ def rows_of(
         clusters: The near-duplicate cluster of each.
         seed: Of bootstrap and permutation.
         null: What a group's paragraphs, given as a mask, are held against.
+        possible: Where the quantity can lie at all.
         pair: The groups whose difference is told; None takes the main pair, if there is one.
         resamples: Draws of each.
     """
@@ -53,13 +57,15 @@ def rows_of(
     draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
     for name in names:
         chosen = group == name
-        interval = cluster_bootstrap(values[chosen], clusters[chosen], **draws)
+        interval = cluster_bootstrap(values[chosen], clusters[chosen], **draws).within(possible)
         ends = (float(interval.estimate), float(interval.low), float(interval.high))
         rows.append(row_of(quantity, name, (*ends, *null(chosen)), values, chosen, clusters))
     if (pair := pair or main_pair(names)) is not None:
         in_a, in_b = group == pair[0], group == pair[1]
-        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, **draws)
+        apart = possible.minus(possible)
+        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, **draws).within(apart)
         test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=seed, permutations=resamples)
+        test = test.within(apart)
         numbers = (interval.estimate, interval.low, interval.high, 0.0, test.null_low, test.null_high, test.p_value)
         name = difference_name(*pair)
         rows.append(row_of(quantity, name, tuple(float(n) for n in numbers), values, in_a | in_b, clusters))
@@ -99,11 +105,14 @@ def null_beside(
     nulls: Float[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
     seed: int,
+    possible: Range,
     chosen: Bool[np.ndarray, " paragraph"],
     *,
     resamples: int = RESAMPLES,
 ) -> Null:
     """A group's null that every paragraph has one of, with its interval; p of the paired difference, signs flipped by cluster."""
-    inside = cluster_bootstrap(nulls[chosen], clusters[chosen], seed=seed, resamples=resamples)
-    test = cluster_sign_flip((values - nulls)[chosen], clusters[chosen], seed=seed, permutations=resamples)
+    inside = cluster_bootstrap(nulls[chosen], clusters[chosen], seed=seed, resamples=resamples).within(possible)
+    test = cluster_sign_flip(
+        pair_differences(values, nulls)[chosen], clusters[chosen], seed=seed, permutations=resamples
+    )
     return (float(inside.estimate), float(inside.low), float(inside.high), float(test.p_value))

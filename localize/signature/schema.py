@@ -1,8 +1,8 @@
 """What each variable of a signature is: its axes, unit and meaning. Checks, axis labels and views all read it here."""
 
-from localize.signature.registry import DIMS, REGISTRY, Variable, register
+from localize.signature.registry import DIMS, REGISTRY, Variable, range_of, register
 
-__all__ = ["DIMS", "REGISTRY", "Variable", "register"]
+__all__ = ["DIMS", "REGISTRY", "Variable", "range_of", "register"]
 
 PAPER = "Stoehr et al. 2024 (arXiv 2403.19851)"
 
@@ -18,7 +18,7 @@ _SHARE, _RHO, _TAU = "share", "Spearman's rho", "Kendall's tau-b"
 for _variable in (
     Variable(
         "exact_match", ("paragraph",), "integer", "tokens", "exact match",
-        "continuation tokens right before the first error, decoding greedily from the prefix", PAPER, low=0,
+        "continuation tokens right before the first error, decoding greedily from the prefix", PAPER, low=0, high="continuation",
     ),
     Variable(
         "nll", ("paragraph",), "float", "nats per token", "NLL",
@@ -180,19 +180,19 @@ for _variable in (
     ),
     Variable(
         "attention_entropy", ("paragraph", *_LOOKING), "float", "nats", "attention entropy",
-        "entropy of one query's attention over all keys that it sees, itself among them", "localize", low=0,
+        "entropy of one query's attention over all keys that it sees, itself among them", "localize", low=0, high="log of the paragraph",
     ),
     Variable(
         "attention_distance", ("paragraph", *_LOOKING), "float", "tokens", "attention distance",
-        "how far back a query looks, on the average of its attention; 0 is itself", "localize", low=0,
+        "how far back a query looks, on the average of its attention; 0 is itself", "localize", low=0, high="last position",
     ),
     Variable(
         "attention_entropy_untrained", ("paragraph", *_LOOKING), "float", "nats", "attention entropy, untrained",
-        "the same of a model of the same shape with random weights", "localize", low=0,
+        "the same of a model of the same shape with random weights", "localize", low=0, high="log of the paragraph",
     ),
     Variable(
         "attention_distance_untrained", ("paragraph", *_LOOKING), "float", "tokens", "attention distance, untrained",
-        "the same of a model of the same shape with random weights", "localize", low=0,
+        "the same of a model of the same shape with random weights", "localize", low=0, high="last position",
     ),
     Variable(
         "summed_rank_correlation", ("set", "correlation", "layer", "head"), "float", "correlation",
@@ -209,7 +209,7 @@ for _variable in (
     Variable(
         "ablated_exact_match", ("paragraph", "layer", "head"), "float", "tokens", "exact match, ablated",
         "exact match after one head's output has been replaced by its mean or zero; nan for a head that was not",
-        "localize", low=0, pieces=True,
+        "localize", low=0, high="continuation", pieces=True,
     ),
     Variable(
         "ablated_nll", ("paragraph", "layer", "head"), "float", "nats per token", "NLL, ablated",
@@ -219,7 +219,7 @@ for _variable in (
     Variable(
         "replaced_exact_match", ("paragraph", "replaced"), "float", "tokens", "exact match, tokens replaced",
         "exact match after several prefix tokens have been replaced by random ones at once, mean over draws", "localize",
-        low=0,
+        low=0, high="continuation",
     ),
     Variable(
         "replaced_nll", ("paragraph", "replaced"), "float", "nats per token", "NLL, tokens replaced",
@@ -229,11 +229,12 @@ for _variable in (
     Variable(
         "replaced_position", ("paragraph", "replaced"), "float", "tokens", "position of the tokens replaced",
         "mean position of the prefix tokens that were replaced: how well the common ones match the rarest", "localize",
-        low=0,
+        low=0, high="last prefix position",
     ),
     Variable(
         "unperturbed_exact_match", ("paragraph",), "integer", "tokens", "exact match, unperturbed",
-        "exact match of the continuation that a change of prefix or model compares with, before it", PAPER + ", section 6", low=0,
+        "exact match of the continuation that a change of prefix or model compares with, before it", PAPER + ", section 6",
+        low=0, high="continuation",
     ),
     Variable(
         "unperturbed_nll", ("paragraph",), "float", "nats per token", "NLL, unperturbed",
@@ -250,7 +251,7 @@ for _variable in (
     Variable(
         "perturbed_exact_match", _PERTURBED, "float", "tokens", "exact match, perturbed",
         "exact match after prefix tokens have been replaced, by the first of them; nan where nothing was put", PAPER + ", section 6",
-        low=0,
+        low=0, high="continuation",
     ),
     Variable(
         "perturbed_nll", _PERTURBED, "float", "nats per token", "NLL, perturbed",
@@ -268,7 +269,8 @@ for _variable in (
     ),
     Variable(
         "copy_position", ("paragraph", "kind"), "integer", "tokens", "most changed position",
-        "where replacing does most: lowest exact match, mean over draws; among equals the highest NLL", PAPER + ", section 6", low=0,
+        "where replacing does most: lowest exact match, mean over draws; among equals the highest NLL", PAPER + ", section 6",
+        low=0, high="last prefix position",
     ),
     Variable(
         "copy_tokens", ("paragraph", "kind", "position"), "integer", "token id", "perturbed copy",
@@ -276,24 +278,25 @@ for _variable in (
     ),
     Variable(
         "copy_exact_match", ("paragraph", "kind"), "integer", "tokens", "exact match of the copy",
-        "tokens of the copy's continuation right before the first wrong one", PAPER + ", section 6", low=0,
+        "tokens of the copy's continuation right before the first wrong one", PAPER + ", section 6", low=0, high="continuation",
     ),
     Variable(
         "copy_tokens_wrong", ("paragraph", "kind"), "integer", "tokens", "tokens wrong in the copy",
-        "tokens of the copy's continuation that differ from the one at the same position", "localize", low=0,
+        "tokens of the copy's continuation that differ from the one at the same position", "localize", low=0, high="continuation",
     ),
     Variable(
         "copy_edit_distance", ("paragraph", "kind"), "integer", "tokens", "edit distance of the copy",
         "fewest tokens to insert, delete or replace that make the copy's continuation the paragraph's (Levenshtein)", "localize",
-        low=0,
+        low=0, high="continuation",
     ),
     Variable(
         "copy_longest_run", ("paragraph", "kind"), "integer", "tokens", "longest verbatim run in the copy",
-        "longest run of tokens in the copy's continuation that stands in the paragraph's, at any place", "localize", low=0,
+        "longest run of tokens in the copy's continuation that stands in the paragraph's, at any place", "localize",
+        low=0, high="continuation",
     ),
     Variable(
         "corrupted_exact_match", _CORRUPTED, "float", "tokens", "exact match, tokens replaced",
-        "exact match after so many prefix tokens have been replaced together", "localize", low=0,
+        "exact match after so many prefix tokens have been replaced together", "localize", low=0, high="continuation",
     ),
     Variable(
         "corrupted_nll", _CORRUPTED, "float", "nats per token", "NLL, tokens replaced",
@@ -302,11 +305,11 @@ for _variable in (
     Variable(
         "tokens_to_break", ("paragraph", "order", "corruption_draw"), "float", "tokens", "tokens to break the recital",
         "fewest of the numbers tried of prefix tokens replaced that leave less than half of the exact match; nan if none does",
-        "localize", low=1,
+        "localize", low=1, high="prefix",
     ),
     Variable(
         "patch_position", ("paragraph",), "integer", "tokens", "changed position",
-        "the one prefix position at which the corrupted copy differs", PAPER + ", section 6", low=0,
+        "the one prefix position at which the corrupted copy differs", PAPER + ", section 6", low=0, high="last prefix position",
     ),
     Variable(
         "patch_target", ("paragraph",), "integer", "tokens", "first changed token",
@@ -349,7 +352,7 @@ for _variable in (
     ),
     Variable(
         "reference_exact_match", ("paragraph",), "integer", "tokens", "exact match of the unedited model's continuation",
-        "exact match of what the unedited model says after the prefix", "localize", low=0,
+        "exact match of what the unedited model says after the prefix", "localize", low=0, high="continuation",
     ),
     Variable(
         "reference_nll", ("paragraph",), "float", "nats per token", "NLL of the unedited model's continuation",
@@ -361,7 +364,8 @@ for _variable in (
     ),
     Variable(
         "rewritten_exact_match", ("paragraph",), "float", "tokens", "exact match of the new continuation",
-        "exact match of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER, low=0,
+        "exact match of the continuation that an edit teaches; nan for a paragraph that is not rewritten", PAPER,
+        low=0, high="continuation",
     ),
     Variable(
         "rewritten_nll", ("paragraph",), "float", "nats per token", "NLL of the new continuation",
@@ -369,7 +373,7 @@ for _variable in (
     ),
     Variable(
         "relearned_exact_match", ("paragraph", "step"), "float", "tokens", "exact match while relearning",
-        "exact match after so many steps of training on the paragraphs taught", "localize", low=0,
+        "exact match after so many steps of training on the paragraphs taught", "localize", low=0, high="continuation",
     ),
     Variable(
         "relearned_nll", ("paragraph", "step"), "float", "nats per token", "NLL while relearning",
@@ -377,7 +381,8 @@ for _variable in (
     ),
     Variable(
         "noised_exact_match", _NOISED, "float", "tokens", "exact match, weights noised",
-        "exact match after normal noise on so many weights, of `strength` standard deviations of their matrix", PAPER, low=0,
+        "exact match after normal noise on so many weights, of `strength` standard deviations of their matrix", PAPER,
+        low=0, high="continuation",
     ),
     Variable(
         "noised_nll", _NOISED, "float", "nats per token", "NLL, weights noised",

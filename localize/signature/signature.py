@@ -10,7 +10,7 @@ import numpy as np
 
 from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
 from localize.errors import SignatureError
-from localize.signature.schema import DIMS, REGISTRY
+from localize.signature.schema import DIMS, REGISTRY, range_of
 from localize.storage import is_unicode
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ class MemorizationSignature:
         names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
         if not names:
             raise SignatureError(f"compare: variables is empty; the signature holds {', '.join(self.variables)}.")
-        comparison = compare_groups([self[name] for name in names], a, b, seed=seed, resamples=resamples)
+        possible = {name: range_of(self._dataset, name) for name in names}
+        comparison = compare_groups([self[name] for name in names], a, b, possible, seed=seed, resamples=resamples)
         warn_of_rough_intervals(comparison)
         return comparison
 
@@ -239,7 +240,8 @@ class MemorizationSignature:
         from localize.signature.contrast import contrast_groups
 
         a, b = self._known(a), self._known(b)
-        return contrast_groups(self[variable], a, b, over=over, seed=seed, resamples=resamples)
+        values, possible = self[variable], range_of(self._dataset, variable)
+        return contrast_groups(values, a, b, possible, over=over, seed=seed, resamples=resamples)
 
     def head_agreement(
         self,
@@ -536,11 +538,13 @@ def check(dataset: "xr.Dataset") -> None:
         if array.dtype.kind not in ("f" if schema.kind == "float" else "iu"):
             raise SignatureError(f"signature: {name} is {array.dtype}; {schema.kind} values are due.")
         finite = array.values[np.isfinite(array.values)]
-        slack = 1e-5
-        if schema.low is not None and (finite < schema.low - slack).any():
-            raise SignatureError(f"signature: {name} has the value {finite.min()}; at least {schema.low} is allowed.")
-        if schema.high is not None and (finite > schema.high + slack).any():
-            raise SignatureError(f"signature: {name} has the value {finite.max()}; at most {schema.high} is allowed.")
+        slack, possible = 1e-5, range_of(dataset, str(name))
+        if (finite < possible.low - slack).any():
+            raise SignatureError(f"signature: {name} has the value {finite.min()}; at least {possible.low} is allowed.")
+        if (finite > possible.high + slack).any():
+            raise SignatureError(
+                f"signature: {name} has the value {finite.max()}; at most {possible.high:g} is allowed."
+            )
     for name, array in dataset.variables.items():
         if array.dtype.kind == "U" and not is_unicode("".join(array.values.flat)):
             raise SignatureError(f"signature: a text of {name} holds half a surrogate pair; valid Unicode is needed.")

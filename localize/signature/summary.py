@@ -34,6 +34,7 @@ from localize.signature.effects import exact_match_drop
 from localize.signature.matching import lost_match_rows
 from localize.signature.patching import SHARE, patch_table
 from localize.signature.rows import COLUMNS, RESAMPLES, null_beside, rows_of
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,9 +64,8 @@ def fingerprint(signature: "MemorizationSignature", *, seed: int) -> "pd.DataFra
     if "head_gradient_max" in signature and "gradient_max" in signature:
         share = low_layer_share(dataset)
         lower = dataset.sizes["layer"] // 2 / dataset.sizes["layer"]
-        rows += rows_of(
-            "low-layer share of the gradient", share, group, clusters, seed, lambda _: (lower, np.nan, np.nan, np.nan)
-        )
+        null = (lower, np.nan, np.nan, np.nan)
+        rows += rows_of("low-layer share of the gradient", share, group, clusters, seed, lambda _: null, ZERO_TO_ONE)
     if "rare_token_score" in signature:
         rows += _head_rows(dataset, seed)
     if "replaced_nll" in signature:
@@ -110,9 +110,10 @@ def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
         pairs[NLL_RISE] = with_control(removal_effects(dataset)[0], at)
     scored, rows = ~choosing_half(clusters, seed), []
     for quantity, (values, nulls) in pairs.items():
-        of_group = partial(null_beside, values[scored], nulls[scored], clusters[scored], seed)
+        possible = MINUS_ONE_TO_ONE if quantity == SCORE else UNBOUNDED
+        of_group = partial(null_beside, values[scored], nulls[scored], clusters[scored], seed, possible)
         name = quantity.format(head_name(dataset, at))
-        rows += rows_of(name, values[scored], group[scored], clusters[scored], seed, of_group)
+        rows += rows_of(name, values[scored], group[scored], clusters[scored], seed, of_group, possible)
     return rows
 
 
@@ -136,5 +137,5 @@ def _replacement_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
     rise = dataset["replaced_nll"] - dataset["unperturbed_nll"]
     rarest, common = (rise.sel(replaced=which).values.astype(float) for which in REPLACED)
     group, clusters = dataset["group"].values, dataset["cluster"].values
-    of_group = partial(null_beside, rarest, common, clusters, seed)
-    return rows_of("NLL rise with the rarest tokens replaced", rarest, group, clusters, seed, of_group)
+    of_group = partial(null_beside, rarest, common, clusters, seed, UNBOUNDED)
+    return rows_of("NLL rise with the rarest tokens replaced", rarest, group, clusters, seed, of_group, UNBOUNDED)

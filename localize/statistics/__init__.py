@@ -10,15 +10,25 @@ from localize.statistics.clusters import ClusterSums, cluster_sums, effective_cl
 from localize.statistics.correction import false_discovery
 from localize.statistics.effects import auc, paired_difference, share_rising, standardized_difference
 from localize.statistics.matching import Matched, matched_difference
-from localize.statistics.permutation import PermutationTest, cluster_permutation_difference, cluster_sign_flip
+from localize.statistics.permutation import (
+    PermutationTest,
+    cluster_permutation_difference,
+    cluster_sign_flip,
+    pair_differences,
+)
+from localize.statistics.ranges import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE, Range
 from localize.statistics.roughness import rough_difference, rough_mean
 from localize.statistics.shares import cumulated_share, gini
 
 __all__ = [
+    "MINUS_ONE_TO_ONE",
+    "UNBOUNDED",
+    "ZERO_TO_ONE",
     "ClusterSums",
     "Interval",
     "Matched",
     "PermutationTest",
+    "Range",
     "auc",
     "cluster_bootstrap",
     "cluster_bootstrap_difference",
@@ -31,6 +41,7 @@ __all__ = [
     "false_discovery",
     "gini",
     "matched_difference",
+    "pair_differences",
     "paired_difference",
     "rough_difference",
     "rough_mean",

@@ -15,6 +15,7 @@ from localize.statistics.clusters import (
     effective_number,
 )
 from localize.statistics.groups import ClusterParts, cluster_parts
+from localize.statistics.ranges import Range, within
 
 FEWEST_RESAMPLES = 100
 
@@ -32,6 +33,17 @@ class Interval:
     estimate: Float[np.ndarray, "*cell"]
     low: Float[np.ndarray, "*cell"]
     high: Float[np.ndarray, "*cell"]
+
+    def within(self, possible: Range) -> "Interval":
+        """The same with its ends moved into the range of what is estimated, where they lie beyond it.
+
+        Student's t is added to both sides alike and knows no range. What is cut off cannot be true, so that the interval holds the
+        truth exactly as often as before. The estimate stays inside: only rounding can lie beyond the range, and is cut off too.
+
+        >>> Interval(np.array(15.0), np.array(13.1), np.array(16.9)).within(Range(0, 16))
+        Interval(estimate=array(15.), low=array(13.1), high=array(16.))
+        """
+        return Interval(*(within(number, possible) for number in (self.estimate, self.low, self.high)))
 
 
 def cluster_bootstrap(
@@ -170,7 +182,8 @@ def cluster_bootstrap_statistic(
     pulled twice in a draw: percentiles of the draws can lie all on one side of the estimate. The
     pull on the estimate itself stays. For Spearman's rho over 32 cells whose means spread by 1,
     from 10 or 30 clusters of normal values with spread 1, it covered 90 to 96%; over 144 cells
-    89 to 95% at a rho of 0 or .4, and 57 to 66% at .9, where the estimate is .03 to .07 too small.
+    89 to 95% at a rho of 0 or .4, and 57 to 66% at .9, where the estimate is .03 to .07 too small. On Fisher's scale (atanh rho)
+    it would cover less: at .9 from 10 clusters 58% of the time where this covers 86%, and never more.
 
     Args:
         values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.
@@ -183,7 +196,8 @@ def cluster_bootstrap_statistic(
 
     Returns:
         Estimate and interval per number. The interval is nan with only one cluster, or where fewer
-        than two draws have a value. It may reach beyond the statistic's range.
+        than two draws have a value. It may reach beyond the statistic's range;
+        `Interval.within` cuts it there.
 
     Raises:
         LocalizeError: (a ValueError) If there is no paragraph, a value is infinite, or `resamples` or

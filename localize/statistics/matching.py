@@ -1,6 +1,6 @@
 """The difference of two groups among what is alike in something else: matched in strata, adjusted for what is left inside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,8 @@ from localize.errors import LocalizeError
 from localize.statistics.bootstrap import Interval, parts_drawn_again, stretched
 from localize.statistics.clusters import check_paragraphs
 from localize.statistics.groups import ClusterParts, parts_of_rows
-from localize.statistics.permutation import relabelled_among_alike, share_as_extreme
+from localize.statistics.permutation import CONSTANT, relabelled_among_alike, share_as_extreme
+from localize.statistics.ranges import Range, within
 from localize.statistics.strata import (
     MOMENTS,
     cells_of,
@@ -56,6 +57,18 @@ class Matched:
     null_high: float
     weights: Float[np.ndarray, " row"]
     strata: int
+
+    def within(self, possible: Range) -> "Matched":
+        """The same with every end moved into the range of the values, or of their difference, where it lies beyond it."""
+        apart = possible.minus(possible)
+        return replace(
+            self,
+            difference=self.difference.within(apart),
+            mean_a=self.mean_a.within(possible),
+            mean_b=self.mean_b.within(possible),
+            null_low=float(within(np.asarray(self.null_low), apart)),
+            null_high=float(within(np.asarray(self.null_high), apart)),
+        )
 
 
 def matched_difference(
@@ -127,6 +140,7 @@ class _Rows:
     parts: ClusterParts
     sums: "csr_array"  # (part, cell and moment), of values less their mean
     mean: float
+    scale: float  # largest distance of a value from it
     part: Int[np.ndarray, " row"]
     cell: Int[np.ndarray, " row"]
     strata: int
@@ -143,7 +157,8 @@ class _Rows:
         from scipy.sparse import csr_array
 
         mean = float(y.mean())
-        x, y = x - x.mean(), y - mean
+        (x, reach), (y, scale) = _centred(x), _centred(y)
+        x = x / (reach or 1.0)  # what counts as no spread inside strata must not depend on the unit
         part, sizes = parts_of_rows(clusters, a)
         cell = cells_of(x)
         moments = np.stack([np.ones(len(x)), x, y, x * x, x * y], axis=1)
@@ -158,7 +173,7 @@ class _Rows:
         alone = sizes[0] + sizes[1]
         means = (np.bincount(part, weights=x, minlength=count) / number)[:alone]
         stratum = strata_of_clusters(means, np.arange(alone) < sizes[0], strata)
-        return cls(parts, sums, mean, part, cell, strata, stratum)
+        return cls(parts, sums, mean, scale, part, cell, strata, stratum)
 
     def compared(
         self, weights_a: Float[np.ndarray, "draw part"], weights_b: Float[np.ndarray, "draw part"]
@@ -177,6 +192,13 @@ class _Rows:
         share = np.divide(overlap, in_stratum, out=np.zeros_like(in_stratum), where=in_stratum > 0) / overlap.sum()
         of_row = stratum[self.cell]
         return np.where(of_row >= 0, share[(~a).astype(int), of_row], 0.0)
+
+
+def _centred(values: Float[np.ndarray, " row"]) -> tuple[Float[np.ndarray, " row"], float]:
+    """Values less their mean, and the largest distance from it; both 0 where all are equal but for rounding."""
+    centred = values - values.mean()
+    scale = float(np.abs(centred).max())
+    return (centred, scale) if scale > CONSTANT * np.abs(values).max() else (np.zeros_like(values), 0.0)
 
 
 def _intervals(
@@ -211,7 +233,7 @@ def _permuted(rows: _Rows, found: float, seed: int, permutations: int) -> tuple[
     null = np.concatenate([rows.compared(a, 1 - a)[:, 0] for a in _pieces(labels.astype(float))])
     null = np.concatenate([[found], null[1:][~np.isnan(null[1:])]])
     low, high = np.quantile(null, [0.025, 0.975])
-    return float(share_as_extreme(null[:, None])[0]), float(low), float(high)
+    return float(share_as_extreme(null[:, None], rows.scale)[0]), float(low), float(high)
 
 
 def _pieces(weights: Float[np.ndarray, "draw part"]) -> list[Float[np.ndarray, "some part"]]:

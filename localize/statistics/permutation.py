@@ -1,7 +1,7 @@
 """Tests of a difference against chance, by relabelling whole clusters."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 
 import numpy as np
@@ -10,15 +10,16 @@ from jaxtyping import Bool, Float, Int, Real
 from localize.errors import LocalizeError
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.groups import ClusterParts, cluster_parts
+from localize.statistics.ranges import Range, within
 
 TIE = 1e-6
-"""Two statistics that differ by less than this share of the observed one are equal but for rounding."""
+"""Two statistics that differ by less than this share of their scale, or of the observed one, are equal but for rounding."""
 
 LEAST_VARIANCE = 1e-10
 """Least variance of a difference, as a share of the mean square that it is worked out from: below is rounding."""
 
 CONSTANT = 1e-12
-"""Cluster means that differ by less than this share of their size are equal but for rounding."""
+"""Values that differ by less than this share of their size are equal but for rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,10 @@ class PermutationTest:
     p_value: Float[np.ndarray, "*cell"]
     null_low: Float[np.ndarray, "*cell"]
     null_high: Float[np.ndarray, "*cell"]
+
+    def within(self, possible: Range) -> "PermutationTest":
+        """The same with the ends of the null moved into the range of the difference, where they lie beyond it."""
+        return replace(self, null_low=within(self.null_low, possible), null_high=within(self.null_high, possible))
 
 
 def cluster_permutation_difference(
@@ -93,7 +98,7 @@ def cluster_permutation_difference(
         sums, scale = _standardized(parts.sums, parts.counts)
         null, error = _differences(labels, parts.counts, sums, parts.both)
         null = np.divide(null, error, out=np.zeros_like(null), where=error > 0)
-        p_value[cells] = share_as_extreme(null)
+        p_value[cells] = share_as_extreme(null, 1.0)  # it is in standard errors
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) * error[0] * scale
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high)))
 
@@ -144,9 +149,27 @@ def cluster_sign_flip(
         else:
             swapped = random_swaps(np.random.default_rng(seed), len(measured), permutations)
         null = (1.0 - 2.0 * swapped) @ sums / count.sum()
-        p_value[cells] = share_as_extreme(null)
+        p_value[cells] = share_as_extreme(null, np.sqrt((sums**2).sum(0)) / count.sum())
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0)
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high)))
+
+
+def pair_differences(
+    one: Real[np.ndarray, "paragraph *cell"], other: Real[np.ndarray, "paragraph *cell"]
+) -> Float[np.ndarray, "paragraph *cell"]:
+    """one - other, pair by pair, for `cluster_sign_flip`; exactly 0 where the two are equal but for rounding.
+
+    Rounding goes the same way wherever the same numbers are added up in another order: 1e-17 in every pair would look like a change.
+
+    >>> pair_differences(np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.25]))
+    array([0.  , 0.25])
+
+    Args:
+        one: One number per pair and cell; nan is a missing measurement.
+        other: What is subtracted.
+    """
+    difference = one.astype(np.float64) - other
+    return np.where(np.abs(difference) <= CONSTANT * np.maximum(np.abs(one), np.abs(other)), 0.0, difference)
 
 
 def relabellings(
@@ -263,9 +286,18 @@ def _covariance(
     return covariance
 
 
-def share_as_extreme(null: Float[np.ndarray, "relabelling cell"]) -> Float[np.ndarray, "cell"]:
-    """Share of the relabellings, the observed one (the first) included, that are as far from 0 as the observed."""
-    return (np.abs(null) >= np.abs(null[0]) * (1 - TIE)).mean(0)
+def share_as_extreme(
+    null: Float[np.ndarray, "relabelling cell"], scale: float | Float[np.ndarray, "cell"]
+) -> Float[np.ndarray, "cell"]:
+    """Share of the relabellings, the observed one (the first) included, that are as far from 0 as the observed.
+
+    Args:
+        null: The statistic of every relabelling.
+        scale: How large the statistic is where there is nothing but chance: an observed 0 has no size of its own, and the rounding
+            that makes it 1e-17 must not be tested.
+    """
+    observed = np.abs(null[0])
+    return (np.abs(null) >= observed - TIE * np.maximum(observed, scale)).mean(0)
 
 
 def _check_permutations(caller: str, permutations: int) -> None:

@@ -66,8 +66,10 @@ def made_dataset(
         "name": "made", "family": "gpt2", "revision": None, "weights_hash": "a" * 64, "weights": "raw",
         "layers": 2, "heads": 2, "d_model": 8,
     } | (model or {})  # fmt: skip
+    matched = [values for name, (_, values, _) in variables.items() if name.endswith("exact_match")]
+    longest = max(int(np.ceil(np.nanmax(values, initial=0))) for values in matched)
     data = {
-        "source": "made.csv", "data_hash": "d" * 64, "prefix_length": PREFIX, "continuation_length": CONTINUATION,
+        "source": "made.csv", "data_hash": "d" * 64, "prefix_length": PREFIX, "continuation_length": max(CONTINUATION, longest),
         "continuation": "true", "skipped": [],
     } | (about or {})  # fmt: skip
     calls = [{"measurement": "made", "seed": 0, "versions": VERSIONS} | (call or {})]

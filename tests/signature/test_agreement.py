@@ -198,6 +198,13 @@ def test_ranks_count_from_the_highest_and_ties_share_them():
     assert (tied["p_value"], tied["heads"], tied["low"], tied["high"]) == (4 / 5, 5, 3.5, 3.5)
 
 
+def test_heads_whose_means_are_equal_but_for_rounding_share_their_rank():
+    """.1 .2 .3 in one order and in the other: 1e-17 apart."""
+    score = np.array([[0.1, 0.3, 0.0], [0.2, 0.2, 0.0], [0.3, 0.1, 0.0]])[:, None]
+    rows = [rank_among_heads(score, (0, head), np.arange(3), seed=0, resamples=100) for head in (0, 1)]
+    assert [(row["estimate"], row["p_value"]) for row in rows] == [(1.5, pytest.approx(2 / 3))] * 2
+
+
 def test_a_head_that_never_has_a_score_is_left_out_and_counted(look):
     arrays = planted(noise())
     arrays["rare_token_score"][:, 0, 1, 2] = np.nan  # the one with most gradient

@@ -25,7 +25,12 @@ from localize.signature.matching import (
     side,
     with_verdict,
 )
-from localize.statistics import cluster_bootstrap_difference, cluster_permutation_difference, effective_clusters
+from localize.statistics import (
+    UNBOUNDED,
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    effective_clusters,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
@@ -101,7 +106,7 @@ def test_who_is_only_surer_is_not_harder_to_corrupt():
         confidence, options = sure(seed, 1.5), {"seed": seed, "resamples": 100}
         lost = by_confidence(100 + seed, confidence)
         plain.append(lost[IN_A].mean() - lost[~IN_A].mean())
-        of_all = lost, confidence.mean(1), np.array(TWO), np.arange(120), (A, B)
+        of_all = lost, confidence.mean(1), np.array(TWO), np.arange(120), (A, B), UNBOUNDED
         row = with_verdict(matched_rows("", *of_all, **options), plain_rows("", *of_all, **options)[-1], A, B)[-1]
         matched.append(row["estimate"])
         p_values.append(row["p_value"])

@@ -5,9 +5,19 @@ import pytest
 
 import localize as lz
 from localize.errors import SignatureError
+from localize.signature.agreement import beside
 from localize.signature.change import Change
 from localize.signature.comparison import Comparison
-from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters, false_discovery, rough_mean
+from localize.signature.patch_grid import grid_cells
+from localize.signature.rows import null_beside
+from localize.statistics import (
+    UNBOUNDED,
+    cluster_bootstrap,
+    cluster_sign_flip,
+    effective_clusters,
+    false_discovery,
+    rough_mean,
+)
 
 COUNT = 70
 GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 30)
@@ -215,3 +225,29 @@ def test_a_change_compares_its_two_sides(sides):
     assert one["gradient_share"].identical(other["gradient_share"])
     assert "the same paragraphs" in one._repr_html_() and "share rising" in one._repr_html_()
     assert repr(one).startswith("Comparison(after - before: paired; ")
+
+
+@pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
+def test_pairs_that_differ_by_rounding_alone_are_no_change_in_any_table(make):
+    """The same numbers added up in another order differ by 1e-17, always to one side: 12 clusters of it would be p = .0005."""
+    one, other, clusters = np.full(12, 0.1 + 0.2), np.full(12, 0.3), np.arange(12)
+    assert cluster_sign_flip(one - other, clusters, seed=0).p_value < 0.01
+    after, before = (
+        make(["memorized"] * 12, {"nll": values}, model=model, tokens=np.arange(120).reshape(12, 10))
+        for values, model in ((one, EDITED), (other, {}))
+    )
+    cell = lz.compare_paired(after, before, "nll")["nll"]
+    assert [float(cell[name]) for name in ("difference", "low", "high", "p_value", "auc")] == [0, 0, 0, 1, 0.5]
+    row = Change(before, after).table().loc[("nll", "memorized")]
+    assert [row[name] for name in ("change", "low", "high", "p_value")] == [0, 0, 0, 1]
+    draws = {"seed": 0, "resamples": 2000}
+    row = beside(one, other, clusters, UNBOUNDED, **draws)
+    assert [row[name] for name in ("difference", "difference_low", "difference_high", "p_value")] == [0, 0, 0, 1]
+    assert null_beside(one, other, clusters, 0, UNBOUNDED, one > 0)[3] == 1
+    site = grid_cells(one[:, None], other[:, None], one, clusters, 1.0, **draws)
+    assert [float(site[name][0]) for name in ("difference", "difference_low", "difference_high", "p_value")] == [
+        0,
+        0,
+        0,
+        1,
+    ]

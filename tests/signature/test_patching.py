@@ -11,11 +11,12 @@ from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
 from localize.errors import SignatureError
 from localize.signature import patch_agreement, patching
 from localize.signature.choice import choosing_half
-from localize.signature.patch_agreement import MEASURES, agreement_table, site_agreement
+from localize.signature.patch_agreement import MEASURES, SLOPE, agreement_table, site_agreement
 from localize.signature.patch_grid import grid_cells, patch_grid
 from localize.signature.patching import CHANGE, SHARE, patch_table, shares_of_gap
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import (
+    Range,
     cluster_bootstrap,
     cluster_bootstrap_statistic,
     cluster_sign_flip,
@@ -403,8 +404,8 @@ def test_agreement_is_scipys_inside_each_paragraph_and_its_null_that_with_other_
     assert table.columns.tolist() == [*NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "sites", "verdict"]
     assert len(table) == 6 * 2 * 2 * 2 * 2
 
-    def ends(values, inside):
-        found = cluster_bootstrap(values[inside], clusters[inside], seed=6, resamples=200)
+    def ends(values, inside, most):
+        found = cluster_bootstrap(values[inside], clusters[inside], seed=6, resamples=200).within(Range(*most))
         return [float(found.estimate), float(found.low), float(found.high)]
 
     for (d, way), (m, metric), group in product(
@@ -426,8 +427,9 @@ def test_agreement_is_scipys_inside_each_paragraph_and_its_null_that_with_other_
             values[chosen], null[chosen] = own[:, index], np.array(nulls)[:, index]
             inside = np.isin(np.arange(len(some)), chosen)
             test = cluster_sign_flip((values - null)[inside], clusters[inside], seed=6, permutations=200)
-            expected = [*ends(values, inside), *ends(null, inside), float(test.p_value)]
-            expected += ends(values - null, inside)
+            most = (-1, 1) if index < 2 else (-np.inf, np.inf) if quantity == SLOPE else (0, 1)
+            expected = [*ends(values, inside, most), *ends(null, inside, most), float(test.p_value)]
+            expected += ends(values - null, inside, (most[0] - most[1], most[1] - most[0]))
             np.testing.assert_allclose(got[NUMBERS + DIFFERENCE].astype(float), expected, rtol=1e-7, atol=1e-12)
             assert (got["paragraphs"], got["sites"]) == (len(chosen), np.prod(SHAPES[part]))
 

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from localize.errors import LocalizeError
 from localize.statistics import (
+    Interval,
+    Range,
     cluster_bootstrap,
     cluster_bootstrap_difference,
     cluster_bootstrap_statistic,
@@ -379,3 +381,35 @@ def test_an_empty_group_is_told_by_the_function_that_was_called():
     assert str(told.value) == (
         "cluster_bootstrap_difference: in_b selects 0 of 4 paragraphs; at least one is needed to compare."
     )
+
+
+def test_an_end_beyond_what_is_possible_is_moved_there_and_no_truth_is_lost():
+    """Shares of 4 clusters, near 1: the intervals hold the truth as often, and their ends lie in 0..1."""
+    rng = np.random.default_rng(0)
+    shares = rng.beta(8, 0.4, size=(4, 500))
+    bare = cluster_bootstrap(shares, np.arange(4), seed=0)
+    cut = bare.within(Range(0, 1))
+    assert (bare.high > 1).mean() > 0.5 and cut.high.max() == 1 and cut.low.min() >= 0
+    true = 8 / 8.4
+    held = [(interval.low <= true) & (true <= interval.high) for interval in (bare, cut)]
+    np.testing.assert_array_equal(*held)
+    inside = bare.high <= 1
+    np.testing.assert_array_equal(cut.high[inside], bare.high[inside])
+    np.testing.assert_array_equal(cut.low, bare.low)
+    assert ((cut.low <= cut.estimate) & (cut.estimate <= cut.high)).all()
+
+
+def test_nan_stays_nan_and_rounding_of_the_estimate_is_cut_too():
+    told = Interval(
+        np.array([1 + 1e-16, np.nan, 1 + 1e-9]), np.array([np.nan, np.nan, 0.5]), np.array([np.nan, np.nan, 2.0])
+    )
+    cut = told.within(Range(-1, 1))
+    np.testing.assert_array_equal(
+        [cut.estimate, cut.low, cut.high], [[1, np.nan, 1], [np.nan, np.nan, 0.5], [np.nan, np.nan, 1]]
+    )
+
+
+def test_a_difference_reaches_from_the_one_end_to_the_other():
+    assert Range(0, 16).minus(Range(0, 16)) == (-16, 16)
+    assert Range(0, 16).minus(Range(0, 50)) == (-50, 16)
+    assert Range(0).minus(Range(0)) == Range() == (-np.inf, np.inf)

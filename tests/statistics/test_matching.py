@@ -231,3 +231,39 @@ def test_bad_input_is_told_in_one_line(change, message):
     with pytest.raises(LocalizeError) as told:
         matched_difference(**given, seed=0)
     assert str(told.value) == message
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3, 1 / 3])
+def test_groups_of_equal_mean_are_no_evidence_in_any_unit(unit):
+    """Of one decimal, four against four, nothing to match on: rounding alone made some of these p-values smaller than 1."""
+    a = np.arange(8) < 4
+    for numbers in (
+        [1, 2, 3, 4, 4, 3, 2, 1],
+        [0, 1, 5, 5, 2, 2, 3, 4],
+        [1, 1, 2, 5, 3, 2, 2, 2],
+        [0, 3, 3, 4, 1, 1, 3, 5],
+    ):
+        found = of(unit * np.array(numbers) / 10, np.zeros(8), a, np.arange(8))
+        assert found.p_value == 1.0, numbers
+
+
+@pytest.mark.parametrize("unit", [1e-3, 0.3, 7e3])
+def test_values_that_follow_from_what_is_matched_on_leave_no_evidence(unit):
+    """What is left is rounding, which has no size of its own: it is held against the values."""
+    on, a = np.random.default_rng(0).integers(0, 8, 24) / 10, np.arange(24) % 2 == 0
+    found = of(unit * on, on, a, np.arange(24))
+    assert abs(found.difference.estimate) < 1e-14 * unit and found.p_value == 1.0
+
+
+@pytest.mark.parametrize("value", [0.1, 1e9 + 0.1, 1 / 3])
+def test_constant_values_are_no_evidence_but_for_rounding(value):
+    a = np.arange(24) % 2 == 0
+    found = of(np.where(np.arange(24) < 9, value, value * (1 + 1e-15)), np.arange(24) % 5, a, np.arange(24))
+    assert found.difference.estimate == found.difference.low == found.difference.high == 0.0 and found.p_value == 1.0
+
+
+def test_the_unit_of_what_is_matched_on_changes_nothing():
+    y, on, a, clusters = made(1)
+    plain, small = of(y, on, a, clusters), of(y, 1e-7 * on, a, clusters)
+    assert small.difference.estimate == pytest.approx(float(plain.difference.estimate), rel=1e-9)
+    assert small.p_value == plain.p_value and small.strata == plain.strata

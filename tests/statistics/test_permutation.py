@@ -1,4 +1,5 @@
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -7,8 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from localize.errors import LocalizeError
-from localize.statistics import cluster_permutation_difference, cluster_sign_flip
+from localize.statistics import cluster_permutation_difference, cluster_sign_flip, pair_differences
 from localize.statistics import clusters as clusters_module
+from localize.statistics.permutation import LEAST_VARIANCE
 
 
 def clustered(rng, sizes, cells, spread=1.0, shared=0.8):
@@ -42,6 +44,30 @@ def every_relabelling(in_a, clusters):
                 mask[clusters == c] = in_a[clusters == c] ^ swap
             masks.append(mask)
     return sorted(masks, key=lambda mask: not (mask == in_a).all())
+
+
+def tenths(whole):
+    """Numbers of one decimal as arithmetic has them, not as floats do."""
+    return np.array([Fraction(int(number), 10) for number in whole])
+
+
+def exact_square(values, in_a, clusters):
+    """The studentized difference of means squared, in fractions; clusters in one group only, or all of them in both."""
+    values = values - sum(values) / len(values)
+    means, variance, size, moves = [], Fraction(0), Fraction(0), {}
+    for mask in (in_a, ~in_a):
+        own, total = np.unique(clusters[mask]), int(mask.sum())
+        mean, share = sum(values[mask]) / total, 1 - Fraction(1, len(own))
+        means.append(mean)
+        for c in own:
+            inside = mask & (clusters == c)
+            count, added = int(inside.sum()), sum(values[inside])
+            move = (added - mean * count) / (total - count)
+            size += share * (added**2 + (mean * count) ** 2) / (total - count) ** 2
+            variance += share * (move**2 - 2 * move * moves.get(c, 0))
+            moves[c] = move
+    least = Fraction(LEAST_VARIANCE) * size
+    return (means[0] - means[1]) ** 2 / max(variance, least) if size else Fraction(0)
 
 
 def example(seed, sizes_a, sizes_b):
@@ -279,6 +305,60 @@ def test_exact_p_values_know_no_unit_no_origin_no_order_and_no_names(seed, unit,
     np.testing.assert_allclose(one.p_value, two.p_value, rtol=1e-12)
     sign = -unit if exchange else unit
     np.testing.assert_allclose(two.difference, sign * one.difference, rtol=1e-6, atol=1e-9 * unit)
+
+
+EQUAL_MEANS = [
+    (a, b)
+    for a, b in itertools.product(itertools.combinations_with_replacement(range(11), 3), repeat=2)
+    if sum(a) == sum(b)
+]
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e3, 1 / 3])
+def test_three_against_three_of_equal_means_are_never_evidence(unit):
+    """All 3,796 pairs of groups of one decimal between 0 and 1, as (.1 .2 .3) against (.3 .2 .1)."""
+    values, in_a = unit * np.array([(*a, *b) for a, b in EQUAL_MEANS]).T / 10, np.arange(6) < 3
+    assert (cluster_permutation_difference(values, in_a, ~in_a, np.arange(6), seed=0).p_value == 1.0).all()
+    signed = np.where(in_a[:, None], values, -values)  # differences whose mean is 0
+    assert (cluster_sign_flip(signed, np.arange(6), seed=0).p_value == 1.0).all()
+
+
+small_numbers = st.lists(st.integers(-9, 9), min_size=8, max_size=8).map(np.array)
+
+
+@settings(max_examples=60, derandomize=True)
+@given(small_numbers, st.permutations([0, 0, 1, 2, 3, 3, 4, 5]), st.sampled_from([2, 3]), st.sampled_from([1.0, 1e-3, 7e3]),
+       st.sampled_from([0.0, 0.3, -1e6]), st.booleans())  # fmt: skip
+def test_a_p_value_is_that_of_exact_arithmetic_over_all_relabellings(numbers, labels, fewer, unit, origin, shared):
+    labels = np.array(labels) // 2 if shared else np.array(labels)
+    in_a = labels < fewer
+    if shared:
+        in_a = np.arange(8) % 2 == 0
+        assume(all(len(set(in_a[labels == c])) == 2 for c in set(labels.tolist())))
+    squares = [exact_square(tenths(numbers), mask, labels) for mask in every_relabelling(in_a, labels)]
+    expected = sum(square >= squares[0] for square in squares) / len(squares)
+    got = cluster_permutation_difference(unit * (numbers / 10 + origin), in_a, ~in_a, labels, seed=0)
+    assert got.p_value == expected
+
+
+@settings(max_examples=60, derandomize=True)
+@given(small_numbers, small_numbers, st.permutations([0, 0, 1, 2, 2, 3, 4, 4]), st.sampled_from([1.0, 1e-3, 7e3]))
+def test_a_paired_p_value_is_that_of_exact_arithmetic_over_all_flips(after, before, labels, unit):
+    labels, pairs = np.array(labels), tenths(after) - tenths(before)
+    sums = [sum(pairs[labels == c]) for c in range(5)]
+    null = [abs(sum(x * s for x, s in zip(sums, signs, strict=True))) for signs in itertools.product([1, -1], repeat=5)]
+    differences = pair_differences(unit * after / 10, unit * before / 10)
+    assert cluster_sign_flip(differences, labels, seed=0).p_value == sum(x >= null[0] for x in null) / len(null)
+
+
+def test_pairs_that_are_equal_but_for_rounding_are_no_change():
+    """Left alone, the same rounding in each of ten pairs is as strong an evidence as there is."""
+    one, other = np.full(10, 0.1 + 0.2), np.full(10, 0.3)
+    assert cluster_sign_flip(one - other, np.arange(10), seed=0).p_value == 2 / 2**10
+    assert (pair_differences(one, other) == 0).all()
+    assert cluster_sign_flip(pair_differences(one, other), np.arange(10), seed=0).p_value == 1.0
+    told = pair_differences(np.array([np.nan, 2.0, -1e-9]), np.array([1.0, 2.5, 0.0]))
+    np.testing.assert_array_equal(told, [np.nan, -0.5, -1e-9])
 
 
 def test_cells_do_not_depend_on_each_other_nor_on_the_pieces_they_are_worked_out_in(monkeypatch):
