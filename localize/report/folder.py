@@ -89,7 +89,7 @@ def read_results(path: str | Path) -> Results:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a small file of facts; a killed write leaves the old one or the new one."""
     with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
