@@ -15,7 +15,7 @@ from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
-from localize.measure.recall import Recall, check_finite, measure_recall, measure_tokens, recall_of
+from localize.measure.recall import Recall, check_changed, check_finite, finite_recall, measure_tokens, recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
@@ -146,7 +146,7 @@ def _measured(
     """Recall and all else of one model, edited or not."""
     tokens, prefix = paragraphs.recall_tokens, paragraphs.prefix_length
     right, nll = measure_tokens(model, tokens, prefix, batch_size=batch_size)
-    reference = measure_recall(model, own, prefix, batch_size=batch_size)
+    reference = finite_recall(model, paragraphs, own, batch_size=batch_size)
     arrays: dict[str, Any] = {
         "token_accuracy": right.mean(1),
         "reference_exact_match": reference.exact_match,
@@ -167,20 +167,18 @@ def _prompted(
     def said(flags: np.ndarray) -> np.ndarray:
         return flags.cumprod(1).mean(1)
 
-    changed = [
-        said(
-            measure_tokens(model, one_changed(paragraphs, model.vocab_size, draw, seed), prefix, batch_size=batch_size)[
-                0
-            ]
-        )
-        for draw in range(draws)
-    ]
+    def said_behind(texts: Int[Tensor, "paragraph position"], prefix: int) -> np.ndarray:
+        flags, nll = measure_tokens(model, texts, prefix, batch_size=batch_size)
+        check_changed(model, paragraphs.ids, nll)
+        return said(flags)
+
+    changed = [said_behind(one_changed(paragraphs, model.vocab_size, draw, seed), prefix) for draw in range(draws)]
     dropped = prefix // 2
     by_prompt = {
         "as_is": said(right),
         "one_changed": np.mean(changed, axis=0),
         # a prefix of one token has no second half
-        "second_half": said(measure_tokens(model, tokens[:, dropped:], prefix - dropped, batch_size=batch_size)[0]),
+        "second_half": said_behind(tokens[:, dropped:], prefix - dropped),
         "fifth_given": said(right[:, length // 5 :]),
         "half_given": said(right[:, length // 2 :]),
     }
@@ -205,7 +203,7 @@ def _rewritten(
     rows = [row for row, digest in enumerate(paragraphs.hashes) if digest.hex() in new]
     said = torch.tensor([new[paragraphs.hashes[row].hex()] for row in rows])
     tokens = torch.cat([paragraphs.prefixes[rows], said], dim=1)
-    recall = measure_recall(model, tokens, paragraphs.prefix_length, batch_size=batch_size)
+    recall = finite_recall(model, paragraphs[rows], tokens, batch_size=batch_size)
     exact_match[rows], nll[rows] = recall.exact_match, recall.token_nll.mean(1)
     return {"rewritten_exact_match": exact_match, "rewritten_nll": nll}
 

@@ -21,7 +21,7 @@ from localize.measure.batches import SHOW_AFTER
 from localize.measure.continuation import continued
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
-from localize.measure.recall import measure_recall, recall_of
+from localize.measure.recall import check_finite, measure_recall, recall_of
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -127,6 +127,7 @@ def noise(
     chosen_by = _chosen_by(chosen_by, group, clusters)
     counts = _counts(model, cells, fractions)
     before = measure_recall(model, tokens, prefix_length, batch_size=batch_size)
+    check_finite(model, paragraphs, before)
     choices = {}
     for name in chosen_by:
         if name != RANDOM:

@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from localize.measure.backward import Loss
 from localize.measure.contrastive import reference_states
 from localize.measure.loss import Losses, kl_gradient, nll_gradient
-from localize.measure.recall import measure_recall
+from localize.measure.recall import finite_recall
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -64,7 +64,7 @@ def negative_preference(
     Source:
         Zhang et al. 2024, Negative Preference Optimization (arXiv 2404.05868), equation 3; divided here by T.
     """
-    before = measure_recall(model, paragraphs.tokens, paragraphs.prefix_length, batch_size=batch_size).token_nll.sum(1)
+    before = finite_recall(model, paragraphs, paragraphs.tokens, batch_size=batch_size).token_nll.sum(1)
 
     def of_rows(rows: Rows) -> Loss:
         def loss(hooked: HookedModel, states: Tensor, targets: Tensor, weights: Tensor) -> Losses:

@@ -11,7 +11,7 @@ from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import nll
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import Recall, measure_recall, recall_of
+from localize.measure.recall import Recall, finite_recall, recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
@@ -53,7 +53,7 @@ def relearn(
 
     Raises:
         InputError: If the paragraphs do not fit the model or each other.
-        LocalizeError: If an option is out of range, or the loss is not finite.
+        LocalizeError: If an option is out of range, or a loss or an NLL on the way is not finite.
     """
     how = Steps(steps, learning_rate, batch_size=batch_size)
     how.check("relearn")
@@ -65,9 +65,7 @@ def relearn(
     mask.check(model, "relearn", weights=False)
 
     def on_step(step: int, values: Mapping[str, Value]) -> bool:
-        seen.append(
-            measure_recall(model, both.recall_tokens, both.prefix_length, batch_size=4 * batch_size, show=False)
-        )
+        seen.append(finite_recall(model, both, both.recall_tokens, batch_size=4 * batch_size, show=False))
         return False
 
     with weights_put_back(model, mask) as chosen:

@@ -15,7 +15,7 @@ from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import measure_recall, recall_of, score
+from localize.measure.recall import finite_recall, recall_of, score
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads
@@ -162,7 +162,7 @@ def ablated_recall(
         at_once: Heads ablated in one forward pass, each giving as many rows as there are paragraphs.
 
     Returns:
-        Exact match in tokens and NLL in nats per token, nan for a head that was not chosen.
+        Exact match in tokens and NLL in nats per token, nan for a head that was not chosen, and where an NLL is not finite.
     """
     targets, read = tokens[:, prefix_length:], slice(prefix_length - 1, None)
     shape, precise = (len(tokens), model.n_layers, model.n_heads), torch.promote_types(model.dtype, torch.float32)
@@ -176,8 +176,9 @@ def ablated_recall(
         for some, streams in ablated_streams(model, layer, outputs.pop(layer), resid, means[layer], heads, at_once):
             states = model.resume(streams.flatten(0, 1), at=name, read=read)
             exact, loss = score(model, states, targets.repeat_interleave(len(some), dim=0))
-            matched[:, layer, some] = exact.view(-1, len(some)).to(precise)
-            nll[:, layer, some] = loss.mean(1).view(-1, len(some))
+            finite = loss.isfinite().all(1)  # a head may be what keeps a narrow dtype from overflowing
+            matched[:, layer, some] = torch.where(finite, exact.to(precise), torch.nan).view(-1, len(some))
+            nll[:, layer, some] = torch.where(finite, loss.mean(1), torch.nan).view(-1, len(some))
 
     hooks: dict[str, Hook] = {}
     for layer in layers:
@@ -231,7 +232,7 @@ def ablate(
         raise LocalizeError(f"ablate: batch_size={batch_size} must be at least 1.")
     tokens = continued(model, paragraphs, continuation, "ablate")
     recall = recall_of(model, paragraphs)
-    before = measure_recall(model, tokens, paragraphs.prefix_length)
+    before = finite_recall(model, paragraphs, tokens)
     means = torch.zeros((model.n_layers, model.n_heads, model.d_head), dtype=model.dtype, device=model.device)
     if to == MEAN:
         means = head_means(model, tokens[:, :-1], batch_size=batch_size)

@@ -17,7 +17,7 @@ from localize.measure.earlier import call_of, check_perturbation
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.orders import EFFECT, RAREST, fixed_ranks, numbers_up_to, random_ranks
-from localize.measure.recall import measure_recall, recall_of, score
+from localize.measure.recall import check_changed, finite_recall, recall_of, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
@@ -153,7 +153,7 @@ def corrupt_prefix(
         counts, corpus = corpus_counts(model, paragraphs, counts, "corrupt_prefix")
         told |= {"counts": corpus, "counts_hash": counts_hash(counts)}
     recall = recall_of(model, paragraphs)
-    before = measure_recall(model, tokens, paragraphs.prefix_length)
+    before = finite_recall(model, paragraphs, tokens)
     fixed = fixed_ranks(orders, paragraphs, counts, perturbation, seed)
     first_draw = perturbation.dataset.sizes["draw"] if perturbation is not None else 0
     # A row is a draw of a paragraph, so that a batch halves however many draws there are.
@@ -177,6 +177,7 @@ def corrupt_prefix(
         )
         exact, loss = corrupted_recall(model, texts, put, turns, numbers)
         matched[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
+        check_changed(model, [paragraphs.ids[row] for row in paragraph], nll[rows])
 
     in_batches(work, len(matched), batch_size, what="prefix corruption", unit="draw")
     matched, nll = (

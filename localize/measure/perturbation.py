@@ -16,7 +16,7 @@ from localize.measure.continuation import continued
 from localize.measure.copies import perturbed_copies
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import measure_recall, recall_of, token_scores
+from localize.measure.recall import check_changed, finite_recall, recall_of, token_scores
 from localize.measure.substitutes import NOTHING, replacements_of
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
@@ -163,7 +163,7 @@ def perturb_prefix(
     tokens = continued(model, paragraphs, continuation, "perturb_prefix")
     recall = recall_of(model, paragraphs)
     counts, corpus = corpus_counts(model, paragraphs, counts, "perturb_prefix")
-    before = measure_recall(model, tokens, prefix_length)
+    before = finite_recall(model, paragraphs, tokens)
     by_kind = [replacements_of(model, paragraphs, kind, draws, seed, counts, batch_size) for kind in kinds]
     replacements = np.stack(by_kind, axis=1)  # (paragraph, kind, draw, prefix_position)
     shape, put = replacements.shape, torch.from_numpy(replacements).flatten(0, 2)
@@ -186,6 +186,7 @@ def perturb_prefix(
             span=span,
         )
         matched[rows], nll[rows], wrong[rows] = (part.cpu().numpy() for part in found)
+        check_changed(model, [paragraphs.ids[row] for row in paragraph[index].tolist()], nll[rows])
 
     in_batches(work, len(put), batch_size, what="prefix perturbation", unit="prefix")
     matched, nll = (np.where(whole, values.reshape(shape), np.nan) for values in (matched, nll))

@@ -1,6 +1,6 @@
 """How much of a paragraph's continuation the model says, and how likely it finds the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -38,6 +38,8 @@ class Recall(NamedTuple):
         """Of some paragraphs; a view."""
         return Recall(self.exact_match[rows], self.token_nll[rows])
 
+
+FINITE_IS_NEEDED = "a finite number is needed (damaged weights, or a dtype too narrow?)"
 
 LOGITS_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 """How many logits are held at once where only their score is wanted: on a CPU what its cache holds, 1 MiB of float32."""
@@ -167,7 +169,22 @@ def _unmeasured(model: HookedModel, tokens: Int[Tensor, "paragraph position"], p
 def recall_of(model: HookedModel, paragraphs: Paragraphs, *, show: bool = True) -> Recall:
     """Recall of the paragraphs' true continuations (of their own ones, where the true ones are not known)."""
     paragraphs.check_fits(model)
-    recall = measure_recall(model, paragraphs.recall_tokens, paragraphs.prefix_length, show=show)
+    return finite_recall(model, paragraphs, paragraphs.recall_tokens, show=show)
+
+
+def finite_recall(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    tokens: Int[Tensor, "paragraph position"],
+    *,
+    batch_size: int = 64,
+    show: bool = True,
+) -> Recall:
+    """Recall of the paragraphs' prefixes with these tokens after them; raises a `LocalizeError` if an NLL is not finite.
+
+    A model that overflows gets no token right: without this it would pass for one that has memorized nothing.
+    """
+    recall = measure_recall(model, tokens, paragraphs.prefix_length, batch_size=batch_size, show=show)
     check_finite(model, paragraphs, recall)
     return recall
 
@@ -191,7 +208,17 @@ def check_finite(model: HookedModel, paragraphs: Paragraphs, recall: Recall) -> 
         row, offset = (int(i) for i in np.argwhere(~np.isfinite(recall.token_nll))[0])
         raise LocalizeError(
             f"{model.name}: the NLL of paragraph {paragraphs.ids[row]!r} at position {paragraphs.prefix_length + offset} is "
-            f"{recall.token_nll[row, offset]}; a finite number is needed (damaged weights, or a dtype too narrow?)."
+            f"{recall.token_nll[row, offset]}; {FINITE_IS_NEEDED}."
+        )
+
+
+def check_changed(model: HookedModel, ids: Sequence[str], nll: Float[np.ndarray, "row *cell"]) -> None:
+    """Raise a `LocalizeError` if an NLL behind a changed prefix, of the paragraph of that id, is not a finite number."""
+    wrong = np.argwhere(~np.isfinite(nll))
+    if len(wrong):
+        raise LocalizeError(
+            f"{model.name}: the NLL of paragraph {ids[wrong[0, 0]]!r} behind a changed prefix is {nll[tuple(wrong[0])]}; "
+            f"{FINITE_IS_NEEDED}."
         )
 
 

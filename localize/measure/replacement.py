@@ -15,7 +15,7 @@ from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import measure_recall, recall_of, score
+from localize.measure.recall import check_changed, finite_recall, recall_of, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -187,7 +187,7 @@ def replace_rarest(
     recall = recall_of(model, paragraphs)
     counts, corpus = corpus_counts(model, paragraphs, counts, "replace_rarest")
     positions = positions_replaced(paragraphs, counts, tokens, seed)
-    before = measure_recall(model, texts, prefix_length)
+    before = finite_recall(model, paragraphs, texts)
     comparable = np.flatnonzero(positions[:, 0, 0] >= 0)
     matched, nll, position = (np.full(positions.shape[:2], np.nan, before.token_nll.dtype) for _ in range(3))
     position[comparable] = positions[comparable].mean(-1)
@@ -200,6 +200,7 @@ def replace_rarest(
             model, torch.from_numpy(prefixes).to(model.device), texts[chosen, prefix_length:].to(model.device)
         )
         matched[chosen], nll[chosen] = exact.cpu().numpy(), loss.cpu().numpy()
+        check_changed(model, [paragraphs.ids[row] for row in chosen], nll[chosen])
 
     in_batches(work, len(comparable), max(1, batch_size // (len(REPLACED) * draws)), what="rare-token replacement")
     arrays = {

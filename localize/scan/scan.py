@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from localize.errors import InputError, LocalizeError
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.labels import NOT_MEMORIZED_SHARE
-from localize.measure.recall import score_tokens
+from localize.measure.recall import FINITE_IS_NEEDED, score_tokens
 from localize.scan.claim import claim
 from localize.scan.content import Read
 from localize.scan.corpus import NOTHING, START, Corpus, Place
@@ -241,7 +241,7 @@ class _Scan:
             place = int(unit.offset[start + row]) + self.options.prefix + at
             raise LocalizeError(
                 f"{self.model.name}: the NLL of document {unit.document[start + row]} ({unit.source[start + row]}) at position {place} "
-                f"is {nll[row, at]}; a finite number is needed (damaged weights, or a dtype too narrow?)."
+                f"is {nll[row, at]}; {FINITE_IS_NEEDED}."
             )
 
     def _candidates(

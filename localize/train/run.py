@@ -91,7 +91,7 @@ def train_recipe(
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "machine": platform.machine(),
         }
-        (beside / LOG_FILE).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+        (beside / LOG_FILE).write_text(json.dumps(log, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return model
 
 

@@ -243,3 +243,49 @@ def test_a_share_of_units_out_of_range_is_refused(neo, sets):
     with pytest.raises(lz.LocalizeError) as caught:
         lz.zero_units(neo, *sets, fraction=1.5)
     assert str(caught.value) == "zero_units: fraction=1.5 must lie above 0 and be at most 1."
+
+
+@pytest.fixture
+def poisoned(make_model):
+    """A model in which every text with a token from 50 on gives no number; it never says one itself. And paragraphs without them."""
+    model = make_model("gpt2", tie_word_embeddings=False)
+    with torch.no_grad():
+        model.hf.transformer.wte.weight[50:] = torch.nan
+        model.hf.lm_head.weight[50:] = 0.0
+    tokens = torch.randint(0, 50, (12, LENGTH), generator=torch.Generator().manual_seed(9))
+    return model, lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+
+
+def test_prompts_that_give_no_number_are_refused(poisoned):
+    model, paragraphs = poisoned
+    edit = lz.unlearn(model, paragraphs[:2], paragraphs[2:4], steps=2, learning_rate=1e-3, c=1.0)
+    with pytest.raises(lz.LocalizeError, match=r"behind a changed prefix is nan; a finite number is needed"):
+        lz.evaluate_edit(model, edit, paragraphs, draws=2)
+
+
+def test_own_continuations_that_give_no_number_are_refused(poisoned):
+    model, paragraphs = poisoned
+    with torch.no_grad():
+        model.hf.lm_head.weight[60] = 1e3 * model.hf.lm_head.weight[0]
+    edit = lz.unlearn(model, paragraphs[:2], paragraphs[2:4], steps=2, learning_rate=1e-3, c=1.0)
+    with pytest.raises(lz.LocalizeError, match=rf"at position {PREFIX} is nan; a finite number is needed"):
+        lz.evaluate_edit(model, edit, paragraphs, draws=2)
+
+
+def test_relearning_that_leaves_no_number_for_the_watched_is_refused(poisoned, monkeypatch):
+    from localize.edit import relearning
+
+    model, paragraphs = poisoned
+    watched = int(
+        set(paragraphs.tokens[4:].unique().tolist()).difference(paragraphs.tokens[:2].unique().tolist()).pop()
+    )
+
+    def descend(model, chosen, terms, how, caller, on_step):
+        model.hf.transformer.wte.weight.data[watched] = torch.nan
+        on_step(0, {})
+
+    monkeypatch.setattr(relearning, "descend", descend)
+    with pytest.raises(
+        lz.LocalizeError, match=r"the NLL of paragraph '\d+' at position \d+ is nan; a finite number is needed"
+    ):
+        lz.relearn(model, paragraphs[:2], paragraphs[4:], steps=1)

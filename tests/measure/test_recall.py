@@ -151,3 +151,68 @@ def test_a_hook_on_the_unembedding_is_heeded(neo):
     _, nll = token_scores(neo, states, targets)
     handle.remove()
     assert torch.allclose(nll, torch.full((2,), 97.0).double().log())
+
+
+# Numbers that are none.
+
+
+@pytest.fixture
+def poisoned(make_model):
+    """A model in which every text with a token from 50 on gives no number, and paragraphs without such tokens, new to it."""
+    model = make_model("gpt2", tie_word_embeddings=False)
+    with torch.no_grad():
+        model.hf.transformer.wte.weight[50:] = torch.nan
+    tokens = torch.randint(50, (4, 32), generator=torch.Generator().manual_seed(0))
+    return model, lz.load_paragraphs(tokens, prefix_length=16, continuation_length=16).with_groups("aabb")
+
+
+COUNTS = torch.arange(1, 98)
+OF_OWN = {
+    "ablate": lz.ablate,
+    "corrupt_prefix": lambda *of, **how: lz.corrupt_prefix(*of, orders="random", **how),
+    "replace_rarest": lambda *of, **how: lz.replace_rarest(*of, counts=COUNTS, **how),
+    "perturb_prefix": lz.perturb_prefix,
+    "noise": lambda *of, **how: lz.noise(*of, chosen_by="a", strengths=1.0, draws=1, **how),
+}
+
+
+@pytest.mark.parametrize("name", OF_OWN)
+def test_own_continuations_that_give_no_number_are_refused(name, poisoned):
+    model, paragraphs = poisoned
+    assert (lz.recall(model, paragraphs)["exact_match"] < 16).all()  # the true ones are fine
+    with pytest.raises(lz.LocalizeError) as error:
+        OF_OWN[name](model, paragraphs)
+    assert str(error.value) == (
+        "small gpt2: the NLL of paragraph '0' at position 16 is nan; a finite number is needed (damaged weights, or a dtype too "
+        "narrow?)."
+    )
+
+
+@pytest.mark.parametrize("name", ["corrupt_prefix", "replace_rarest", "perturb_prefix"])
+def test_changed_prefixes_that_give_no_number_are_refused(name, poisoned):
+    with pytest.raises(lz.LocalizeError) as error:
+        OF_OWN[name](*poisoned, continuation="true")
+    assert str(error.value) == (
+        "small gpt2: the NLL of paragraph '0' behind a changed prefix is nan; a finite number is needed (damaged weights, or a dtype "
+        "too narrow?)."
+    )
+
+
+def test_a_head_without_which_no_number_comes_out_is_missing_and_not_a_match_of_nothing(neo, monkeypatch):
+    from localize.measure import ablation
+
+    paragraphs = lz.load_paragraphs(torch.arange(64).view(2, 32), prefix_length=16, continuation_length=16)
+    calm, score = lz.ablate(neo, paragraphs, layers=[0, 1], heads=[0, 3], continuation="true"), ablation.score
+
+    def overflowing(model, states, targets):
+        exact, loss = score(model, states, targets)
+        loss[1, 5] = torch.inf  # of the first row's second head
+        return exact, loss
+
+    monkeypatch.setattr(ablation, "score", overflowing)
+    found = lz.ablate(neo, paragraphs, layers=[0, 1], heads=[0, 3], continuation="true")
+    for name in ("ablated_exact_match", "ablated_nll"):
+        there = found[name].sel(layer=[0, 1], head=[0, 3]).values
+        assert np.isnan(there[0, :, 1]).all()
+        there[0, :, 1] = calm[name].sel(layer=[0, 1], head=[0, 3]).values[0, :, 1]
+        assert (there == calm[name].sel(layer=[0, 1], head=[0, 3]).values).all()
