@@ -70,7 +70,9 @@ def scan_corpus(
     Args:
         model: A hooked model.
         corpus: A file, a folder, or an iterable that can be started again; see `localize.scan.corpus.Corpus`.
-        out: Folder for the results. A killed scan of the same model, corpus and options goes on in it where it stopped.
+        out: Folder for the results. A killed scan of the same model, tokenizer, options and corpus goes on in it where it stopped; a
+            finished one is given back. Files, arrays and what has a length are hashed wholly beforehand; a stream is hashed as it is
+            read, so that one that has been read to its end is read again. What is the same in content is the same, wherever it lies.
         prefix_length: Tokens that are given.
         continuation_length: Tokens that are asked for.
         stride: Tokens between the starts of two windows of a document; None takes the continuation's length, so that every token
@@ -79,7 +81,8 @@ def scan_corpus(
         min_distinct: Windows with a smaller share of distinct tokens are set aside.
         max_repeated: Windows with a larger share of tokens that repeat those a period before are set aside.
         keywords: Windows with one of these words are set aside.
-        matched: Also find a window that is not memorized for each that is: of the same source, as rare in its tokens.
+        matched: Also find a window that is not memorized for each cluster of those that are: of the same source, as rare in its tokens,
+            and no near-duplicate of a found one.
         count: Also count how often each found window stands in the corpus, at any place of it; reads the corpus a second time.
         text_field: Of records; None takes `text`, `paragraph` or `content`.
         batch_size: Windows a pass; None starts with 64 on a CPU and 4096 on a GPU. Halved where memory runs out.
@@ -87,12 +90,15 @@ def scan_corpus(
     Returns:
         What was found, also in `out`: `paragraphs.jsonl`, which `load_paragraphs` and `localize run` take (tokens, text, duplicates,
         exact match, NLL, place, cluster), `set_aside.jsonl` with the reasons, `matched.jsonl`, and `scan.json` with the counts.
+        Consecutive windows that overlap and are all found are a span, a stretch of recited text: one window of it is kept, of those
+        with the highest exact match the first, with the span's start, length and number of windows.
         Every exact match told is that of a real greedy decode; where it is another than the teacher-forced one (a tie of two
         logits), the window is left out and counted.
 
     Raises:
-        InputError: If the corpus cannot be read, or holds no window.
-        LocalizeError: If an option is out of range, `out` holds another scan, another process writes to it, or the disk is full.
+        InputError: If the corpus cannot be read, holds no window, or changes while it is read or between two readings.
+        LocalizeError: If an option is out of range, `out` holds another scan, another process writes to it, the disk is full, or the NLL
+            of a token is no finite number.
     """
     options = Options(
         prefix_length, continuation_length, continuation_length if stride is None else stride,

@@ -211,7 +211,7 @@ def test_a_model_whose_nll_is_no_number_is_refused_where_it_first_shows(broken, 
         broken(counter)
     for _ in range(2):  # also when it is asked for again
         with pytest.raises(LocalizeError) as error:
-            lz.scan_corpus(counter, [list(range(40)), tokens.tolist()], tmp_path / "out", **asked)
+            lz.scan_corpus(counter, [list(range(40)), tokens.tolist()], tmp_path / "out", **(asked | {"batch_size": 2}))
         assert str(error.value) == (
             f"small gpt2: the NLL of document 1 (list) at position {place} is nan; a finite number is needed (damaged weights, or a "
             "dtype too narrow?)."
