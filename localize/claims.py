@@ -145,10 +145,11 @@ class Command:
                 f"left them; choose another --out, or {OVERWRITE}."
             )
         keys = {**mine, **there} if whole else mine
-        if (key := next((key for key in keys if there.get(key) != mine.get(key)), None)) is not None:
+        if any(there.get(key) != mine.get(key) for key in keys):
+            key, before, now = _difference({key: there.get(key) for key in keys}, {key: mine.get(key) for key in keys})
             raise LocalizeError(
-                f"{self.name} {self.folder}: holds results of localize {self.name} with {key} = {_short(there.get(key))}, and "
-                f"{_short(mine.get(key))} is asked for; choose another --out, or {OVERWRITE}."
+                f"{self.name} {self.folder}: holds results of localize {self.name} with {key} = {_short(before)}, and {_short(now)} is "
+                f"asked for; choose another --out, or {OVERWRITE}."
             )
 
     def _remove(self) -> None:
@@ -216,6 +217,15 @@ def _kind(told: Mapping[str, Any]) -> str:
     """Which command left a record; earlier versions' tell what was typed alone."""
     words = str(told.get("command", "")).split()
     return str(told.get("kind") or (words[1] if words[:1] == ["localize"] and len(words) > 1 else "something else"))
+
+
+def _difference(there: Mapping[str, Any], mine: Mapping[str, Any], within: str = "") -> tuple[str, Any, Any]:
+    """The first entry that differs, by its names from outside in, "corpus.files.a.txt", with both values."""
+    key = next(key for key in [*mine, *there] if there.get(key) != mine.get(key) or (key in there) != (key in mine))
+    before, now = there.get(key), mine.get(key)
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return _difference(before, now, f"{within}{key}.")
+    return f"{within}{key}", before, now
 
 
 def _short(value: Any) -> str:

@@ -30,13 +30,13 @@ from localize.cli.inputs import (
     Tokenizer,
     check_choices,
     check_numbers,
-    lengths_of,
     named,
     read_inputs,
     say_inputs,
 )
 from localize.cli.origin import code_of, command, hashes, save_tokenizer
-from localize.cli.words import next_command, say
+from localize.cli.run import run_command
+from localize.cli.words import say
 from localize.errors import InputError, LocalizeError
 from localize.paragraphs.readers import checked_kind
 from localize.storage import check_writable, is_free
@@ -213,8 +213,7 @@ def edit(
             )
         if export is not None and (file := results.file_of(way.names[0], seed)) is not None:
             load_edit(file).export(hooked, export)
-            of = [paragraphs] if paragraphs else []
-            say(f"Wrote {export}; next: {next_command('run', export, *of, *lengths_of(prefix, continuation))}")
+            say(f"Wrote {export}; next: {run_command(export, paragraphs, prefix=prefix, continuation=continuation)}")
         if results.changes:
             save_tokenizer(out, hooked)
         results.tell(seed)

@@ -50,12 +50,6 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where 
 Dtype = Annotated[str, typer.Option(help="float32, float64, bfloat16 or float16.")]
 
 
-def lengths_of(prefix: int, continuation: int) -> list[str]:
-    """The options that say how long paragraphs are, where that is not what every command takes them for."""
-    given = {"--prefix": (prefix, PREFIX), "--continuation": (continuation, CONTINUATION)}
-    return [word for option, (length, usual) in given.items() if length != usual for word in (option, str(length))]
-
-
 def check_numbers(**at_least_one: int | None) -> None:
     """Raise an `InputError` if a number is below 1."""
     for option, value in at_least_one.items():

@@ -1,5 +1,6 @@
 """`localize run` and `localize show`."""
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,6 +112,14 @@ def run(
         save_tokenizer(out, hooked)
     print_summary(signature)
     say(f"Wrote {out / SIGNATURE_FILE}; next: {next_command('report', out)}")
+
+
+def run_command(model: str | Path, paragraphs: str | Path | None, **given: Any) -> str:
+    """`localize run` as a shell takes it, with the options that are given and are not what it takes by itself."""
+    defaults = inspect.signature(run).parameters
+    options = {name: str(value) for name, value in given.items() if value != defaults[name].default}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    return next_command("run", model, *([] if paragraphs is None else [paragraphs]), *words)
 
 
 def _measured(

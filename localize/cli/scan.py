@@ -1,15 +1,27 @@
 """`localize scan`."""
 
-import shlex
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from localize.cli.app import app
-from localize.cli.inputs import Continuation, Device, Dtype, Prefix, Tokenizer
-from localize.cli.run import run
+from localize.cli.inputs import (
+    CONTINUATION,
+    EMBEDDED,
+    PREFIX,
+    Continuation,
+    Device,
+    Dtype,
+    Overwrite,
+    Prefix,
+    Revision,
+    Tokenizer,
+    check_choices,
+    check_numbers,
+)
+from localize.cli.origin import command, typed
+from localize.cli.run import run_command
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, first_line
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
@@ -25,8 +37,8 @@ def scan(
         str, typer.Argument(help=".txt .md .jsonl .npy, a folder of them, or a dataset's name, which is streamed.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; a killed scan goes on in it.")] = Path("found"),
-    prefix: Prefix = 50,
-    continuation: Continuation = 50,
+    prefix: Prefix = PREFIX,
+    continuation: Continuation = CONTINUATION,
     stride: Annotated[int | None, typer.Option(help="Tokens between windows; the continuation if left out.")] = None,
     threshold: Annotated[
         int | None, typer.Option(help="Least exact match; the whole continuation if left out.")
@@ -47,45 +59,48 @@ def scan(
     split: Annotated[str, typer.Option(help="Of a dataset.")] = "train",
     text_field: Annotated[str | None, typer.Option(help="Of records; text, paragraph or content if left out.")] = None,
     tokenizer: Tokenizer = None,
+    revision: Revision = None,
     device: Device = None,
     dtype: Dtype = "float32",
     batch_size: Annotated[int | None, typer.Option(help="Windows a pass; as many as fit, if left out.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find what a model recites in a corpus of any size; writes DIR/paragraphs.jsonl, which `localize run` takes."""
+    from localize.scan.found import FILES, PARAGRAPHS_FILE
+
+    check_numbers(prefix=prefix, continuation=continuation, stride=stride, batch_size=batch_size)
+    command("scan", out, FILES, overwrite=overwrite).check({})
+    check_choices(dtype, device)
+    source = _corpus(corpus, split)
+    quiet_libraries()
     from localize import load_model
-    from localize.scan.found import PARAGRAPHS_FILE
     from localize.scan.scan import scan_corpus
 
-    quiet_libraries()
-    hooked = load_model(None if model == "embedded" else model, tokenizer=tokenizer, device=device, dtype=dtype)
+    of = {"tokenizer": tokenizer, "revision": revision, "device": device, "dtype": dtype}
+    hooked = load_model(None if model == EMBEDDED else model, **of)
     say(str(hooked))
     found = scan_corpus(
-        hooked, _corpus(corpus, split), out, prefix_length=prefix, continuation_length=continuation, stride=stride,
+        hooked, source, out, prefix_length=prefix, continuation_length=continuation, stride=stride,
         threshold=threshold, min_distinct=min_distinct, max_repeated=max_repeated, keywords=keyword or (), matched=matched,
-        count=count, text_field=text_field, batch_size=batch_size,
+        count=count, text_field=text_field, batch_size=batch_size, overwrite=overwrite, command=typed(),
     )  # fmt: skip
     _print_found(found)
     if found.summary["distinct"] == found.summary["set_aside"]:
         say(_nothing(found))
         return
-    given = {"prefix": prefix, "continuation": continuation, "tokenizer": tokenizer, "device": device, "dtype": dtype}
-    say(f"Wrote {out / PARAGRAPHS_FILE}; next: {_run_command(model, out / PARAGRAPHS_FILE, **given)}")
-
-
-def _run_command(model: str, paragraphs: Path, **given: Any) -> str:
-    """`localize run` as a shell takes it, with what was given here and is not what it takes by itself."""
-    defaults = signature(run).parameters
-    options = {name: str(value) for name, value in given.items() if value != defaults[name].default}
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    return shlex.join(["localize", "run", model, str(paragraphs), *words])
+    given = {"prefix": prefix, "continuation": continuation, **of}
+    say(f"Wrote {out / PARAGRAPHS_FILE}; next: {run_command(model, out / PARAGRAPHS_FILE, **given)}")
 
 
 def _corpus(given: str, split: str) -> Any:
     """A path, or a dataset that is streamed."""
+    from localize.paragraphs.records import kind_of
     from localize.scan.corpus import SUFFIXES
 
-    if Path(given).exists() or Path(given).suffix in SUFFIXES:
+    if Path(given).exists():
         return given
+    if kind_of(Path(given)) in SUFFIXES:
+        raise InputError(f"corpus {given}: no such file or folder.")
     from datasets import load_dataset
 
     try:

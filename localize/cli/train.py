@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from localize.cli.app import app
-from localize.cli.inputs import Overwrite, lengths_of
+from localize.cli.inputs import Overwrite
 from localize.cli.origin import typed
-from localize.cli.words import next_command, quiet_libraries, say
+from localize.cli.run import run_command
+from localize.cli.words import quiet_libraries, say
 from localize.resources import embedded
 from localize.storage import check_writable
 from localize.train.recipe import read_recipe
@@ -53,5 +54,5 @@ def train(
     finally:
         bar.close()
     say(str(model))
-    lengths = lengths_of(read.training.prefix, read.training.row_tokens - read.training.prefix)
-    say(f"Wrote {out}; next: {next_command('run', out, out / PARAGRAPHS_FILE, *lengths)}")
+    lengths = {"prefix": read.training.prefix, "continuation": read.training.row_tokens - read.training.prefix}
+    say(f"Wrote {out}; next: {run_command(out, out / PARAGRAPHS_FILE, **lengths)}")

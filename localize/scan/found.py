@@ -12,16 +12,20 @@ from jaxtyping import Int
 from localize.scan.parts import Parts
 from localize.scan.selection import Selection
 from localize.statistics.clusters import effective_clusters
-from localize.storage import replacing
+from localize.storage import replacing, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from localize.claims import Claim
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.scan.options import Options
 
 PARAGRAPHS_FILE, SET_ASIDE_FILE, MATCHED_FILE = "paragraphs.jsonl", "set_aside.jsonl", "matched.jsonl"
 PLAN_FILE = "scan.json"
+PARTS = ("windows", "decoded", "counted")
+FILES = (*PARTS, PARAGRAPHS_FILE, SET_ASIDE_FILE, MATCHED_FILE, PLAN_FILE)
+"""What a scan leaves in its folder."""
 TOLD_SKIPS = 100
 """So many lines that could not be read are told one by one; all are counted."""
 
@@ -67,9 +71,16 @@ class Found:
 
 
 def gather(
-    corpus: str, options: "Options", folder: Path, selection: Selection, windows: Parts, decoded: Parts, counted: Parts
+    corpus: str,
+    options: "Options",
+    claim: "Claim",
+    selection: Selection,
+    windows: Parts,
+    decoded: Parts,
+    counted: Parts,
 ) -> Found:
     """Put the parts together and write what came out."""
+    folder = claim.command.folder
     table, passed = selection.table, selection.passed
     duplicates = selection.copies
     if options.count:
@@ -91,10 +102,8 @@ def gather(
     if options.matched:
         _write(folder / MATCHED_FILE, selection.matched, selection.matched_tokens)
         summary |= {"matched": len(selection.matched), "unmatched": selection.unmatched}
-    plan = folder / PLAN_FILE
-    told = {"asked": json.loads(plan.read_text(encoding="utf-8"))["asked"], **summary}
-    with replacing(plan) as beside:
-        beside.write_text(json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    told = {"asked": dict(claim.asked), **summary}
+    write_json(folder / PLAN_FILE, told)
     return Found(folder, table, told)
 
 

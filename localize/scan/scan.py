@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,21 @@ import torch
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
+from localize.claims import Command
 from localize.errors import InputError, LocalizeError
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.labels import NOT_MEMORIZED_SHARE
 from localize.measure.recall import FINITE_IS_NEEDED, score_tokens
-from localize.scan.claim import claim
+from localize.scan.claim import asked_of
 from localize.scan.content import Read
 from localize.scan.corpus import NOTHING, START, Corpus, Place
 from localize.scan.filters import MAX_REPEATED, MIN_DISTINCT
-from localize.scan.found import Found, gather
+from localize.scan.found import FILES, PARTS, Found, gather
 from localize.scan.occurrences import Occurrences, joined_pieces
 from localize.scan.options import Options
 from localize.scan.parts import Arrays, Parts
 from localize.scan.selection import select
 from localize.scan.windows import State, Unit, units
-from localize.storage import only_writer, told_of_full_disk
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -64,13 +65,17 @@ def scan_corpus(
     count: bool = True,
     text_field: str | None = None,
     batch_size: int | None = None,
+    overwrite: bool = False,
+    command: str = "localize.scan_corpus(...)",
 ) -> Found:
     """Find what a model recites in a corpus of any size: one teacher-forced pass per window, and a decode of what is found.
 
     Args:
         model: A hooked model.
         corpus: A file, a folder, or an iterable that can be started again; see `localize.scan.corpus.Corpus`.
-        out: Folder for the results. A killed scan of the same model, corpus and options goes on in it where it stopped.
+        out: Folder for the results. A killed scan of the same model, tokenizer, options and corpus goes on in it where it stopped; a
+            finished one is given back. Files, arrays and what has a length are hashed wholly beforehand; a stream is hashed as it is
+            read, so that one that has been read to its end is read again. What is the same in content is the same, wherever it lies.
         prefix_length: Tokens that are given.
         continuation_length: Tokens that are asked for.
         stride: Tokens between the starts of two windows of a document; None takes the continuation's length, so that every token
@@ -79,20 +84,26 @@ def scan_corpus(
         min_distinct: Windows with a smaller share of distinct tokens are set aside.
         max_repeated: Windows with a larger share of tokens that repeat those a period before are set aside.
         keywords: Windows with one of these words are set aside.
-        matched: Also find a window that is not memorized for each that is: of the same source, as rare in its tokens.
+        matched: Also find a window that is not memorized for each cluster of those that are: of the same source, as rare in its tokens,
+            and no near-duplicate of a found one.
         count: Also count how often each found window stands in the corpus, at any place of it; reads the corpus a second time.
         text_field: Of records; None takes `text`, `paragraph` or `content`.
         batch_size: Windows a pass; None starts with 64 on a CPU and 4096 on a GPU. Halved where memory runs out.
+        overwrite: Whether the findings of another scan in `out` are replaced.
+        command: What was typed or called, for the record.
 
     Returns:
         What was found, also in `out`: `paragraphs.jsonl`, which `load_paragraphs` and `localize run` take (tokens, text, duplicates,
         exact match, NLL, place, cluster), `set_aside.jsonl` with the reasons, `matched.jsonl`, and `scan.json` with the counts.
+        Consecutive windows that overlap and are all found are a span, a stretch of recited text: one window of it is kept, of those
+        with the highest exact match the first, with the span's start, length and number of windows.
         Every exact match told is that of a real greedy decode; where it is another than the teacher-forced one (a tie of two
         logits), the window is left out and counted.
 
     Raises:
-        InputError: If the corpus cannot be read, or holds no window.
-        LocalizeError: If an option is out of range, `out` holds another scan, another process writes to it, or the disk is full.
+        InputError: If the corpus cannot be read, holds no window, or changes while it is read or between two readings.
+        LocalizeError: If an option is out of range, `out` holds another scan, another process writes to it, the disk is full, or the NLL
+            of a token is no finite number.
     """
     options = Options(
         prefix_length, continuation_length, continuation_length if stride is None else stride,
@@ -100,8 +111,9 @@ def scan_corpus(
     )  # fmt: skip
     options.check(model, batch_size)
     read, folder = Corpus(corpus, model.tokenizer, text_field=text_field), Path(out)
-    with only_writer(folder, "scan"), told_of_full_disk("scan", folder):
-        claim(folder, model, read, text_field, options)
+    mine = Command("scan", folder, command, FILES, overwrite)
+    mine.check(asdict(options))
+    with mine.claimed(asked_of(model, read, text_field, options)) as claim:
         scan = _Scan(model, read, options, folder, batch_size or BATCH[model.device.type])
         scan.pass_windows()
         scan.decode()
@@ -109,7 +121,7 @@ def scan_corpus(
         if count:
             scan.count_occurrences(selection.sequences)
         read.check_unchanged()
-        return gather(read.name, options, folder, selection, scan.windows, scan.decoded, scan.counted)
+        return gather(read.name, options, claim, selection, scan.windows, scan.decoded, scan.counted)
 
 
 class _Scan:
@@ -117,7 +129,7 @@ class _Scan:
 
     def __init__(self, model: "HookedModel", corpus: Corpus, options: Options, folder: Path, batch: int):
         self.model, self.corpus, self.options, self.batch = model, corpus, options, batch
-        self.windows, self.decoded, self.counted = (Parts(folder / name) for name in ("windows", "decoded", "counted"))
+        self.windows, self.decoded, self.counted = (Parts(folder / name) for name in PARTS)
 
     def pass_windows(self) -> None:
         """Exact match and NLL of every window; keeps those over the threshold, and a few that are far below it."""

@@ -166,5 +166,5 @@ def test_what_a_folder_holds_of_another_split_of_a_dataset_is_refused(
     assert code == 0
     assert localize(*given)[1] == told
     assert localize.refused(*given, "--split", "test").startswith(
-        f'scan {tmp_path / "found"}: holds a scan with corpus.split = "train", and "test" is asked for; '
+        f'scan {tmp_path / "found"}: holds results of localize scan with corpus.split = "train", and "test" is asked for; '
     )

@@ -85,7 +85,11 @@ FORMS = ("file", "folder", "texts", "records", "tokens", "array", "dataset", "st
 @pytest.mark.parametrize("form", FORMS)
 def test_where_nothing_has_changed_all_is_used_again(form, reader, options, tmp_path, calls):
     found = lz.scan_corpus(reader, corpora(tmp_path / "one")[form], tmp_path / "out", **options)
-    files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.name != "scan.json"}
+    files = {
+        path: path.read_bytes()
+        for path in (tmp_path / "out").rglob("*.*")
+        if path.name not in ("scan.json", "command.json")
+    }
     assert len(files) > 5
     assert len(found.table) > 0
     assert len(calls) > 0
@@ -132,7 +136,8 @@ def test_another_model_gets_nothing_of_the_first(key, reader, options, tmp_path,
         lz.scan_corpus(MODELS[key](reader), corpus, out, **options)
     first = "weights_hash" if key == "dtype" else key.strip()  # other bytes, too
     assert re.fullmatch(
-        rf"scan {out}: holds a scan with {first} = .+, and .+ is asked for; choose another --out, or remove it\.",
+        rf"scan {out}: holds results of localize scan with {first} = .+, and .+ is asked for; choose another --out, or "
+        r"--overwrite replaces it\.",
         str(error.value),
     )
     assert calls == []
@@ -142,7 +147,8 @@ def test_weights_of_equal_bytes_in_another_dtype_are_another_model(reader, optio
     monkeypatch.setattr(HookedModel, "weights_hash", lambda model: "same")
     lz.scan_corpus(reader, [list(range(60))], tmp_path / "out", **options)
     with pytest.raises(
-        LocalizeError, match=r'holds a scan with dtype = "torch.float64", and "torch.float32" is asked for'
+        LocalizeError,
+        match=r'holds results of localize scan with dtype = "torch.float64", and "torch.float32" is asked for',
     ):
         lz.scan_corpus(MODELS["dtype"](reader), [list(range(60))], tmp_path / "out", **options)
 
@@ -166,7 +172,7 @@ def test_another_option_gets_nothing_of_the_first(key, reader, options, tmp_path
     rows, out = [{"text": text} for text in TEXTS], tmp_path / "out"
     lz.scan_corpus(reader, rows, out, **options)
     calls.clear()
-    with pytest.raises(LocalizeError, match=f"holds a scan with {key} = "):
+    with pytest.raises(LocalizeError, match=f"holds results of localize scan with {key} = "):
         lz.scan_corpus(reader, rows, out, **(options | CHANGES[key]))
     assert calls == []
 
@@ -218,7 +224,7 @@ def test_another_corpus_gets_nothing_of_the_first(pair, reader, options, tmp_pat
     first, second, key = PAIRS[pair]
     lz.scan_corpus(reader, first, tmp_path / "out", **options)
     calls.clear()
-    with pytest.raises(LocalizeError, match=f"holds a scan with {key} = "):
+    with pytest.raises(LocalizeError, match=f"holds results of localize scan with {key} = "):
         lz.scan_corpus(reader, second, tmp_path / "out", **options)
     assert calls == []
 
@@ -232,7 +238,7 @@ def test_files_of_the_same_name_size_and_time_are_told_apart(reader, options, tm
     calls.clear()
     (folder / "x" / "a.txt").write_text(TEXTS[0].replace("cat", "dog"))
     os.utime(folder / "x" / "a.txt", (1, 1))
-    with pytest.raises(LocalizeError, match=r"holds a scan with corpus\.files\.x/a\.txt = "):
+    with pytest.raises(LocalizeError, match=r"holds results of localize scan with corpus\.files\.x/a\.txt = "):
         lz.scan_corpus(reader, folder, tmp_path / "out", **options)
     assert calls == []
 
@@ -275,15 +281,17 @@ def test_a_dataset_that_is_streamed_tells_its_name_and_split(reader, options, tm
         write_lines(tmp_path / "texts" / f"{name}.jsonl", ROWS)
     train, test = (load_dataset(str(tmp_path / "texts"), split=name, streaming=True) for name in ("train", "test"))
     lz.scan_corpus(reader, train, tmp_path / "out", **options)
-    asked = json.loads((tmp_path / "out" / "scan.json").read_text())["asked"]["corpus"]
+    asked = json.loads((tmp_path / "out" / "command.json").read_text())["asked"]["corpus"]
     assert asked == {
         "type": "IterableDataset", "builder_name": "json", "dataset_name": "texts", "config_name": "default", "version": "0.0.0",
         "split": "train",
     }  # fmt: skip
     calls.clear()
-    with pytest.raises(LocalizeError, match=r'holds a scan with corpus\.split = "train", and "test" is asked for'):
+    with pytest.raises(
+        LocalizeError, match=r'holds results of localize scan with corpus\.split = "train", and "test" is asked for'
+    ):
         lz.scan_corpus(reader, test, tmp_path / "out", **options)
-    with pytest.raises(LocalizeError, match="holds a scan with text_field = null"):
+    with pytest.raises(LocalizeError, match="holds results of localize scan with text_field = null"):
         lz.scan_corpus(reader, train, tmp_path / "out", **options, text_field="other")
     assert calls == []
 
@@ -357,24 +365,39 @@ def test_a_file_that_changes_while_it_is_scanned_is_told(neo, corpus, options, t
     )
 
 
-def test_parts_of_another_format_are_not_used(neo, corpus, options, tmp_path, monkeypatch, calls):
+def test_parts_of_other_code_are_not_used(neo, corpus, options, tmp_path, monkeypatch, calls):
     lz.scan_corpus(neo, corpus, tmp_path / "out", **options)
-    monkeypatch.setattr(claiming, "FORMAT", claiming.FORMAT + 1)
+    monkeypatch.setattr(claiming, "code_hash", lambda module: f"another {module}")
     calls.clear()
-    with pytest.raises(LocalizeError, match=f"holds a scan with format = {claiming.FORMAT - 1}, and"):
+    with pytest.raises(
+        LocalizeError, match=r'holds results of localize scan with code = ".+", and "another localize\.scan\.scan"'
+    ):
         lz.scan_corpus(neo, corpus, tmp_path / "out", **options)
     assert calls == []
 
 
-@pytest.mark.parametrize("told", ["", "{", "[]", "{}", "NaN"])
-def test_a_damaged_plan_is_told(told, neo, corpus, options, tmp_path):
+def test_what_may_be_replaced_is_found_anew(neo, corpus, options, tmp_path, calls):
     lz.scan_corpus(neo, corpus, tmp_path / "out", **options)
-    path = tmp_path / "out" / "scan.json"
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    calls.clear()
+    other = options | {"threshold": 4}
+    again = lz.scan_corpus(neo, corpus, tmp_path / "out", **other, overwrite=True)
+    assert calls != []
+    assert again.table.equals(lz.scan_corpus(neo, corpus, tmp_path / "another", **other).table)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("told", ["", "{", "[]", "{}"])
+def test_a_damaged_record_is_told_and_nothing_is_used(told, neo, corpus, options, tmp_path, calls):
+    lz.scan_corpus(neo, corpus, tmp_path / "out", **options)
+    path = tmp_path / "out" / "command.json"
     path.write_text(told)
-    with pytest.raises(InputError) as error:
+    calls.clear()
+    with pytest.raises(LocalizeError) as error:
         lz.scan_corpus(neo, corpus, tmp_path / "out", **options)
-    assert str(error.value).startswith(f"{path}: not what a scan writes (")
-    assert str(error.value).endswith("); remove the folder, or choose another --out.")
+    assert str(tmp_path / "out") in str(error.value)
+    assert "\n" not in str(error.value)
+    assert calls == []
 
 
 DOCUMENTS = st.lists(st.lists(st.integers(0, 96), min_size=20, max_size=40), min_size=1, max_size=4)

@@ -211,7 +211,7 @@ def test_a_model_whose_nll_is_no_number_is_refused_where_it_first_shows(broken, 
         broken(counter)
     for _ in range(2):  # also when it is asked for again
         with pytest.raises(LocalizeError) as error:
-            lz.scan_corpus(counter, [list(range(40)), tokens.tolist()], tmp_path / "out", **asked)
+            lz.scan_corpus(counter, [list(range(40)), tokens.tolist()], tmp_path / "out", **(asked | {"batch_size": 2}))
         assert str(error.value) == (
             f"small gpt2: the NLL of document 1 (list) at position {place} is nan; a finite number is needed (damaged weights, or a "
             "dtype too narrow?)."
@@ -260,7 +260,8 @@ def test_another_scan_in_the_same_folder_is_refused(neo, corpus, asked, tmp_path
     with pytest.raises(LocalizeError) as error:
         lz.scan_corpus(neo, corpus, tmp_path / "out", **(asked | {"threshold": 4}))
     assert str(error.value) == (
-        f"scan {tmp_path / 'out'}: holds a scan with threshold = 8, and 4 is asked for; choose another --out, or remove it."
+        f"scan {tmp_path / 'out'}: holds results of localize scan with threshold = 8, and 4 is asked for; choose another "
+        "--out, or --overwrite replaces it."
     )
 
 

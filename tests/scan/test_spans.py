@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import localize as lz
 from localize.models.hooks import HookedModel
 from localize.paragraphs.clusters import near_duplicate_clusters
+from localize.scan import scan as module
 from localize.scan.spans import apart, overlaps, spans
 from localize.statistics.clusters import effective_clusters
 
@@ -126,6 +127,8 @@ def test_what_passes_the_filters_and_what_is_set_aside_are_spans_of_their_own(co
     found = lz.scan_corpus(counter, tokens, tmp_path / "out", **asked | {"stride": 4, "min_distinct": 1.0})
     assert found.summary["spans"] == len(found.table) > 2
     assert set(found.table["set_aside"] == "") == {True, False}
+    assert found.table["offset"].is_monotonic_increasing  # both kinds in the order of the corpus
+    assert found.table["set_aside"].iloc[0] != ""
     for _, row in found.table.iterrows():
         window = tokens[row["offset"] : row["offset"] + 20]
         assert (len(set(window.tolist())) == 20) == (row["set_aside"] == "")
@@ -158,18 +161,21 @@ def test_windows_that_overlap_each_other_do_not_take_the_matches_away(counter, c
     assert not any(place in recited for line in lines for place in range(line["offset"], line["offset"] + 20))
 
 
+def test_a_long_text_has_many_matches_although_its_windows_overlap(counter, asked, tmp_path):
+    noise = np.random.default_rng(1).integers(0, 97, 120).tolist()
+    documents = [run_of(0, 20), run_of(30, 20), run_of(60, 20), noise]
+    found = lz.scan_corpus(counter, documents, tmp_path / "out", matched=True, **asked)
+    assert (found.summary["clusters"], found.summary["matched"]) == (3, 3)
+
+
 def test_matches_tell_how_often_they_stand_in_the_corpus(counter, asked, tmp_path):
-    tokens = np.random.default_rng(3).integers(0, 97, 120)
-    tokens[40:60] = run_of(5, 20)
-    twice = np.concatenate([tokens[:40], [1, 2, 3], tokens[:40]])
-    documents = [tokens.tolist(), twice.tolist()]
+    noise = np.random.default_rng(3).integers(0, 97, 40).tolist()
+    documents = [[*noise, *run_of(5, 20)], [1, 2, 3, *noise]]  # the noise where a window starts, and where none does
     found = lz.scan_corpus(counter, documents, tmp_path / "out", matched=True, **asked)
     lines = [json.loads(line) for line in (tmp_path / "out" / "matched.jsonl").read_text().splitlines()]
-    assert len(lines) == 1
-    for line in lines:
-        places = [d[start : start + 20] for d in documents for start in range(len(d) - 19)]
-        assert line["duplicates"] == places.count(line["tokens"])
-    assert found.paragraphs(matched=True).duplicates == tuple(line["duplicates"] for line in lines)
+    assert [line["duplicates"] for line in lines] == [2]
+    assert found.table["duplicates"].tolist() == [1]
+    assert found.paragraphs(matched=True).duplicates == (2,)
     lz.scan_corpus(counter, documents, tmp_path / "uncounted", matched=True, count=False, **asked)
     assert "duplicates" not in json.loads((tmp_path / "uncounted" / "matched.jsonl").read_text().splitlines()[0])
 
@@ -199,6 +205,20 @@ def test_why_a_cluster_has_no_match_is_told(counter, asked, tmp_path):
         "no window of the same source is left: more clusters are found in it than windows to match them with": 1,
     }
     assert json.loads((tmp_path / "out" / "scan.json").read_text())["unmatched"] == found.summary["unmatched"]
+
+
+def test_the_best_window_of_all_parts_has_the_highest_exact_match_and_of_equals_the_lowest_nll(
+    neo, asked, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "UNIT", 5)
+    rows = np.random.default_rng(0).integers(0, 97, (50, 20))
+    measured = lz.recall(neo, lz.load_paragraphs(rows, prefix_length=12, continuation_length=8))
+    match, nll = measured["exact_match"].values, measured["nll"].values
+    best = lz.scan_corpus(neo, rows, tmp_path / "out", **asked).summary["best"]
+    row = max(range(50), key=lambda row: (match[row], -nll[row]))
+    assert (match == match.max()).sum() > 1
+    assert (best["id"], best["exact_match"]) == (f"{row}:0", match[row])
+    assert best["nll"] == pytest.approx(nll[row])
 
 
 def test_the_best_window_is_told_also_where_none_is_found(counter, asked, tmp_path):
