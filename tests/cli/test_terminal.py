@@ -48,8 +48,9 @@ def test_every_command_tells_of_its_interruption(localize, checkpoint, good, tmp
         "report": "localize.report.page.write_report", "figures": "localize.report.folder.read_results",
     }  # fmt: skip
     monkeypatch.setattr(where[name], stopped)
+    (tmp_path / "grid.toml").write_text('[[measure]]\nmeasurement = "recall"\n')
     given = {
-        "run": (checkpoint, good), "edit": (checkpoint, good), "scan": (checkpoint, good), "sweep": (good,), "train": (),
+        "run": (checkpoint, good), "edit": (checkpoint, good), "scan": (checkpoint, good), "sweep": (tmp_path / "grid.toml",), "train": (),
         "report": (tmp_path,), "figures": (tmp_path,),
     }  # fmt: skip
     code, _, stderr = localize(name, *given[name], "--out", tmp_path / "out.html")

@@ -180,7 +180,7 @@ def test_another_option_gets_nothing_of_the_first(key, reader, options, tmp_path
 def test_every_option_is_held_to():
     from inspect import signature
 
-    free = {"model", "corpus", "out", "batch_size"}
+    free = {"model", "corpus", "out", "batch_size", "overwrite", "command"}
     names = {name.removesuffix("_length") for name in signature(lz.scan_corpus).parameters} - free
     assert names == set(CHANGES)
 
@@ -370,7 +370,7 @@ def test_parts_of_other_code_are_not_used(neo, corpus, options, tmp_path, monkey
     monkeypatch.setattr(claiming, "code_hash", lambda module: f"another {module}")
     calls.clear()
     with pytest.raises(
-        LocalizeError, match=r'holds results of localize scan with code = ".+", and "another localize\.scan\.scan"'
+        LocalizeError, match=r'holds results of localize scan with code = ".+, and "another localize\.scan\.scan"'
     ):
         lz.scan_corpus(neo, corpus, tmp_path / "out", **options)
     assert calls == []
