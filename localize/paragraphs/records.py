@@ -225,8 +225,8 @@ def _parquet_records(path: Path, what: str, fields: Sequence[str], start: int) -
         with ParquetFile(path) as file:
             names = list(file.schema_arrow.names)
             if not any(field in names for field in (*fields, "tokens")):
-                has = ", ".join(names) or "none"
-                raise InputError(f"{what} {path}: no column {', '.join(map(repr, (*fields, 'tokens')))}; it has {has}.")
+                yield Record(0, None, None, _no_column((*fields, "tokens"), names))
+                return
             check_names(names, f"{what} {path}")
             for group in range(file.num_row_groups):
                 count = file.metadata.row_group(group).num_rows
@@ -246,7 +246,7 @@ def rows_of(source: Any, what: str) -> Any:
     """A source in memory, where it is a table its rows: a pandas DataFrame or Series, whose index is no part of it, or a dict of columns.
 
     Raises:
-        InputError: If a table has two columns of one name, or columns of several lengths.
+        InputError: If a table has two columns of one name, or columns of several lengths, or it is several tables.
     """
     where = f"{what} {type(source).__name__}"
     pandas = sys.modules.get("pandas")
@@ -256,7 +256,11 @@ def rows_of(source: Any, what: str) -> Any:
         check_names(list(source.columns), where)
         whole = source.convert_dtypes()  # whole numbers beside missing ones are whole numbers
         return whole.astype(object).where(whole.notna(), None).to_dict("records")
+    if pandas is not None and isinstance(source, pandas.Series):
+        return [{"text": None} if is_missing(value) else value for value in source.tolist()]
     if isinstance(source, Mapping):
+        if any(hasattr(values, "column_names") for values in source.values()):
+            raise InputError(f"{where}: one of its splits is needed: {', '.join(map(str, source))}.")
         columns = {name: values for name, values in source.items() if hasattr(values, "__len__")}
         if len(columns) < len(source) or any(isinstance(values, str | Mapping) for values in columns.values()):
             raise InputError(

@@ -268,7 +268,9 @@ def test_records_before_a_start_are_counted_and_not_read(tmp_path):
 def test_a_parquet_file_without_a_text_names_its_columns(tmp_path):
     path = tmp_path / "p.parquet"
     parquet.write_table(pa.table({"words": ["abcdefgh"], "id": [1]}), path)
-    assert told(path) == f"paragraphs {path}: no column 'text', 'paragraph', 'content', 'tokens'; it has words, id."
+    found = "no column 'text', 'paragraph', 'content', 'tokens'; it has words, id"
+    assert told(path) == f"paragraphs {path}: {found}."
+    assert scanned(path) == ({0: []}, [f"p.parquet, document 0: {found}"])
 
 
 def test_parquet_rows_may_be_tokens(tmp_path):
@@ -317,7 +319,8 @@ def test_a_data_frame_is_read_by_its_rows_and_its_index_is_no_part_of_it(tokeniz
         ["document 1: no text"],
     )
     assert unigram_counts(frame, vocab_size=128, tokenizer=Characters()).sum() == 16
-    assert read(frame["text"].dropna()).texts == ("abcdefgh", "abcdefgj")
+    assert read(frame["text"]).texts == ("abcdefgh", "abcdefgj")
+    assert read(frame["text"]).skipped == ("row 1: no text",)
     assert read(frame["text"].dropna()).ids == ("0", "1")
 
 
@@ -334,6 +337,17 @@ def test_a_dict_of_columns_is_read_by_its_rows():
         told({"text": "abcdefgh"})
         == "paragraphs dict: one mapping is no set of rows; a list of them, or a dict of columns, is needed."
     )
+
+
+def test_of_several_splits_one_is_asked_for():
+    from datasets import Dataset, DatasetDict
+
+    split = Dataset.from_dict({"text": ["abcdefgh"]})
+    assert (
+        told(DatasetDict(train=split, test=split))
+        == "paragraphs DatasetDict: one of its splits is needed: train, test."
+    )
+    assert read(split).texts == ("abcdefgh",)
 
 
 def test_whatever_is_no_table_is_itself():

@@ -47,6 +47,13 @@ def test_the_first_tokens_are_the_first_ones_of_the_whole_text(which, text, coun
     assert found == tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:count]
 
 
+def test_one_token_too_few_is_too_few(small, monkeypatch):
+    monkeypatch.setattr(module, "CHARACTERS", 2)
+    text = "the the the the the"
+    assert len(small(text[:7])["input_ids"]) == 2  # up to the first whitespace after 6 characters
+    assert Tokenization(small).first_tokens(text, 3) == small(text)["input_ids"][:3]
+
+
 class Counting:
     """A tokenizer that remembers how much it was given."""
 

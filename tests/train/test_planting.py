@@ -143,7 +143,7 @@ def test_marks_packing_and_hidden_files_change_no_training_data(tmp_path):
     (plain / "planted.jsonl").write_text("".join(json.dumps({"text": p}) + "\n" for p in paragraphs))
     (other / "BOOK.TXT.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text.encode()))
     for name in ("._book.txt", ".git/book.txt"):
-        (other / name).write_text(text)
+        (other / name).write_text("no part of it " * 9000)
     (other / "planted.CSV").write_text("text\n" + "\n".join(paragraphs) + "\n", encoding="utf-8-sig")
     expected = trained_on(str(plain), str(plain / "planted.jsonl")).hash
     assert trained_on(str(other), str(other / "planted.CSV")).hash == expected
