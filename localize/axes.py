@@ -55,6 +55,9 @@ RAW: Final = "raw"
 FOLDED: Final = "folded"
 """Weights as they were trained, or with layer norms and value biases folded in and what writes to the stream centred."""
 
+DTYPES: Final = ("float32", "float64", "bfloat16", "float16")
+"""Weights that can be measured."""
+
 MEMORIZED: Final = "memorized"
 NOT_MEMORIZED: Final = "not_memorized"
 PARTIAL: Final = "partial"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from localize.axes import TRUE
 from localize.errors import InputError, first_line
-from localize.resources import embedded
+from localize.resources import EMBEDDED, embedded, path_words
 from localize.storage import is_unicode
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def load_paragraphs(
     """Read paragraphs, each cut to `prefix_length + continuation_length` tokens.
 
     Args:
-        source: None for the embedded ones; a `.csv` or `.jsonl` file, a `datasets.Dataset` or an iterable of mappings
+        source: None or "embedded" for the embedded ones; a `.csv` or `.jsonl` file, a `datasets.Dataset` or an iterable of mappings
             (fields `text`, `paragraph` or `content`, or `tokens`; on the side `id`, `group` or `label`, and `duplicates`, `count` or
             `copies`); a `.npy` or `.pt` file, an array or a tensor of token rows; an iterable of strings; or `Paragraphs`.
         tokenizer: What turns texts into tokens: a tokenizer, or a model loaded with one. No BOS is added.
@@ -64,8 +64,9 @@ def load_paragraphs(
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     length = prefix_length + continuation_length
     if source is None or isinstance(source, str | Path):
-        path = embedded("paragraphs.jsonl") if source is None else Path(source)
-        name = "embedded" if source is None else str(path)
+        of_house = source is None or source == EMBEDDED
+        path = embedded("paragraphs.jsonl") if of_house else Path(source)
+        name = EMBEDDED if of_house else path_words(path)
         suffix = _checked_suffix(path)
         source = (
             _token_file(path)
