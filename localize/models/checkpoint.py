@@ -56,7 +56,9 @@ def check_folder(path: Path) -> None:
         )
 
 
-def load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revision: str | None) -> Any:
+def load_weights(
+    where: str, name: str, dtype: "str | torch.dtype | None", revision: str | None
+) -> tuple[Any, str | None]:
     """The Hugging Face model of a folder or a hub name, with every weight that its config describes and no other.
 
     Args:
@@ -64,6 +66,9 @@ def load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revis
         name: What messages call it.
         dtype: The weights' dtype; None means float32.
         revision: The hub's branch, tag or commit.
+
+    Returns:
+        The model in evaluation mode, and the hub's commit that it is of, where it is of one.
 
     Raises:
         ModelError: If it cannot be loaded, is of another architecture or quantised, or its weights are others than the config's.
@@ -78,6 +83,7 @@ def load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revis
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+        commit = None if Path(where).is_dir() else _commit(where, revision)
         if config.model_type not in ("gpt_neo", "gpt2"):
             raise ModelError(f"model {name}: model_type={config.model_type!r}; gpt_neo and gpt2 can be localized.")
         if getattr(config, "quantization_config", None):
@@ -86,7 +92,7 @@ def load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revis
             )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
-            revision=revision,
+            revision=commit or revision,  # a branch may have moved since
             config=config,
             dtype=dtype or "float32",
             attn_implementation="eager",
@@ -105,7 +111,15 @@ def load_weights(where: str, name: str, dtype: "str | torch.dtype | None", revis
     unexpected = sorted(key for key in report["unexpected_keys"] if not LEGACY.fullmatch(key))
     if fault := _wrong_weights(hf, sorted(report["missing_keys"]), unexpected):
         raise ModelError(f"model {name}: {fault}")
-    return hf
+    return hf, commit
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit that a hub name's revision is, as the cache has it once the config is read."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _wrong_weights(hf: Any, missing: list[str], unexpected: list[str]) -> str | None:

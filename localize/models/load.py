@@ -84,14 +84,13 @@ def _from_files(
             what = "the embedded model" if source is None else f"{name}, a folder,"
             raise ModelError(f"revision={revision!r}: {what} has no revisions; those of a hub name have.")
         check_folder(path)
-    hf = load_weights(where, name, dtype, revision)
+    hf, commit = load_weights(where, name, dtype, revision)
     counts = read_unigram_counts(path / UNIGRAM_FILE, hf.config.vocab_size)
     if tokenizer is None:
-        tokenizer = load_tokenizer(path if path.is_dir() else where, required=False, revision=revision)
+        tokenizer = load_tokenizer(path if path.is_dir() else where, required=False, revision=commit or revision)
     else:
         tokenizer = load_tokenizer(tokenizer)
     hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    commit = getattr(hf.config, "_commit_hash", None)
     model = HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
     return fold_in_place(model) if weights == FOLDED else model
 
