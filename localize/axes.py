@@ -35,7 +35,7 @@ REPLACED: Final = ("rarest", "common")
 """Which prefix tokens are replaced together: the rarest, or common ones at like positions."""
 
 KINDS: Final = ("uniform", "frequency", "second_choice", "neutral")
-"""What replaces a prefix token: any other token of the vocabulary alike; one about as frequent; what the model finds likeliest
+"""What replaces a prefix token: any other token of the tokenizer alike; one about as frequent; what the model finds likeliest
 after the tokens before it, if not the token itself; one of the commonest tokens."""
 
 ORDERS: Final = ("random", "rarest", "effect", "first", "last")
