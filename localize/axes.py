@@ -51,6 +51,12 @@ PATCH_METRICS: Final = ("first_changed", "continuation")
 STREAMS: Final = ("attn_out", "mlp_out", "resid")
 """Activations of a whole layer: what attention writes, what the MLP writes, and the residual stream that enters it."""
 
+APART: Final = "apart"
+IN_W_Q: Final = "in_W_Q"
+
+ATTENTION_SCALES: Final = (APART, IN_W_Q)
+"""Where the scale of attention scores stands when gradients are taken: apart from the weights, where the model has it, or in W_Q."""
+
 RAW: Final = "raw"
 FOLDED: Final = "folded"
 """Weights as they were trained, or with layer norms and value biases folded in and what writes to the stream centred."""
