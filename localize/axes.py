@@ -35,7 +35,7 @@ REPLACED: Final = ("rarest", "common")
 """Which prefix tokens are replaced together: the rarest, or common ones at like positions."""
 
 KINDS: Final = ("uniform", "frequency", "second_choice", "neutral")
-"""What replaces a prefix token: any other token of the vocabulary alike; one about as frequent; what the model finds likeliest
+"""What replaces a prefix token: any other token of the tokenizer alike; one about as frequent; what the model finds likeliest
 after the tokens before it, if not the token itself; one of the commonest tokens."""
 
 ORDERS: Final = ("random", "rarest", "effect", "first", "last")
@@ -51,9 +51,18 @@ PATCH_METRICS: Final = ("first_changed", "continuation")
 STREAMS: Final = ("attn_out", "mlp_out", "resid")
 """Activations of a whole layer: what attention writes, what the MLP writes, and the residual stream that enters it."""
 
+APART: Final = "apart"
+IN_W_Q: Final = "in_W_Q"
+
+ATTENTION_SCALES: Final = (APART, IN_W_Q)
+"""Where the scale of attention scores stands when gradients are taken: apart from the weights, where the model has it, or in W_Q."""
+
 RAW: Final = "raw"
 FOLDED: Final = "folded"
 """Weights as they were trained, or with layer norms and value biases folded in and what writes to the stream centred."""
+
+DTYPES: Final = ("float32", "float64", "bfloat16", "float16")
+"""Weights that can be measured."""
 
 MEMORIZED: Final = "memorized"
 NOT_MEMORIZED: Final = "not_memorized"

@@ -4,6 +4,14 @@ from pathlib import Path
 
 from localize.errors import LocalizeError
 
+EMBEDDED = "embedded"
+"""What the embedded model and paragraphs are called, wherever a name or a path may stand."""
+
+
+def path_words(path: Path) -> str:
+    """A path as results and messages tell it, and as it can be given again: never the name of what is embedded."""
+    return f"./{path}" if str(path) == EMBEDDED else str(path)
+
 
 def embedded(name: str) -> Path:
     """The path of an embedded folder or file, such as `model` or `paragraphs.jsonl`.

@@ -14,7 +14,6 @@ from localize.cli.app import app
 from localize.cli.edited import FILES, Edited
 from localize.cli.inputs import (
     CONTINUATION,
-    EMBEDDED,
     PREFIX,
     Continuation,
     Device,
@@ -39,6 +38,7 @@ from localize.cli.run import run_command
 from localize.cli.words import say
 from localize.errors import InputError, LocalizeError
 from localize.paragraphs.readers import checked_kind
+from localize.resources import EMBEDDED
 from localize.storage import check_writable, is_free
 
 if TYPE_CHECKING:

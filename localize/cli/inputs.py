@@ -6,19 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from localize.axes import FOLDED, RAW
+from localize.axes import DTYPES, FOLDED, RAW
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError, ModelError
-from localize.models.load import DTYPES
 from localize.paragraphs.readers import FORMATS, checked_kind
 from localize.paragraphs.records import kind_of
+from localize.resources import EMBEDDED
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
-
-EMBEDDED = "embedded"
-"""What stands for the embedded model, or the embedded paragraphs, where one is to be named."""
 
 PREFIX, CONTINUATION = 50, 50
 """Tokens of a paragraph's two parts, if nothing else is said."""

@@ -8,7 +8,6 @@ import typer
 from localize.cli.app import app
 from localize.cli.inputs import (
     CONTINUATION,
-    EMBEDDED,
     PREFIX,
     Continuation,
     Device,
@@ -77,7 +76,7 @@ def scan(
     from localize.scan.scan import scan_corpus
 
     of = {"tokenizer": tokenizer, "revision": revision, "device": device, "dtype": dtype}
-    hooked = load_model(None if model == EMBEDDED else model, **of)
+    hooked = load_model(model, **of)
     say(str(hooked))
     found = scan_corpus(
         hooked, source, out, prefix_length=prefix, continuation_length=continuation, stride=stride,

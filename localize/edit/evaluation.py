@@ -16,7 +16,9 @@ from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
 from localize.measure.recall import Recall, check_changed, check_finite, finite_recall, measure_tokens, recall_of
+from localize.measure.substitutes import place_among
 from localize.models.hooks import HookedModel
+from localize.models.vocabulary import text_tokens, text_tokens_words
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.change import Change
@@ -73,7 +75,8 @@ def evaluate_edit(
     own = paragraphs.with_own_continuation(model).tokens
     paragraphs = paragraphs.with_groups(groups)
     told = {name: edit.call[name] for name in edit.call if name not in ("forget", "keep", "new", "log")}
-    call = {"measurement": "evaluate_edit", "draws": draws, "seed": seed, "batch_size": batch_size}
+    call = {"measurement": "evaluate_edit", "draws": draws, "drawn_from": text_tokens_words(model), "seed": seed}
+    call |= {"batch_size": batch_size}
     call |= {"edit": {**told, "changed": len(edit), "of_weights": edit.weights_hash}}
 
     def measured(edited: bool) -> "MemorizationSignature":
@@ -163,6 +166,7 @@ def _prompted(
 ) -> Float[np.ndarray, "paragraph prompt"]:
     """The share of the tokens asked for that is said before the first error, behind each of PROMPTS."""
     tokens, prefix, length = paragraphs.recall_tokens, paragraphs.prefix_length, right.shape[1]
+    ids = text_tokens(model)
 
     def said(flags: np.ndarray) -> np.ndarray:
         return flags.cumprod(1).mean(1)
@@ -172,7 +176,7 @@ def _prompted(
         check_changed(model, paragraphs.ids, nll)
         return said(flags)
 
-    changed = [said_behind(one_changed(paragraphs, model.vocab_size, draw, seed), prefix) for draw in range(draws)]
+    changed = [said_behind(one_changed(paragraphs, ids, draw, seed), prefix) for draw in range(draws)]
     dropped = prefix // 2
     by_prompt = {
         "as_is": said(right),
@@ -185,13 +189,16 @@ def _prompted(
     return np.stack([by_prompt[prompt] for prompt in PROMPTS], axis=1)
 
 
-def one_changed(paragraphs: Paragraphs, vocab_size: int, draw: int, seed: int) -> Int[Tensor, "paragraph position"]:
-    """The paragraphs, each with one random prefix token replaced by another."""
+def one_changed(
+    paragraphs: Paragraphs, ids: Int[np.ndarray, " token"], draw: int, seed: int
+) -> Int[Tensor, "paragraph position"]:
+    """The paragraphs, each with one random prefix token replaced by another of the ids (see `text_tokens`)."""
     tokens = paragraphs.recall_tokens.clone()
     for row, digest in enumerate(paragraphs.hashes):
         at = keyed_integer(paragraphs.prefix_length, "prompt position", seed, digest, draw)
-        shift = 1 + keyed_integer(vocab_size - 1, "prompt token", seed, digest, draw)
-        tokens[row, at] = (int(tokens[row, at]) + shift) % vocab_size
+        place, there = (int(part[0]) for part in place_among(ids, tokens[row, at : at + 1].numpy()))
+        shift = there + keyed_integer(len(ids) - there, "prompt token", seed, digest, draw)
+        tokens[row, at] = int(ids[(place + shift) % len(ids)])
     return tokens
 
 

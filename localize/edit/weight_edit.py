@@ -157,8 +157,8 @@ class WeightEdit:
             )
         if model.weights_hash() != self.weights_hash:
             raise LocalizeError(
-                f"apply: {model.name} has the edited weights as they were before, but others differ from the model that the edit "
-                "was made of; it applies to that one alone."
+                f"apply: {model.name} has the edited weights as they were before, but other weights, its settings or the hooks on it "
+                "differ from the model that the edit was made of; it applies to that one alone."
             )
         self._write(model, self.after, self.before)
 

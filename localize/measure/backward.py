@@ -77,8 +77,9 @@ def backward_pass(
         Exact match and NLL, from the same pass.
 
     Raises:
-        LocalizeError: If a row has no scored token, or its first token is one.
+        LocalizeError: If a row has no scored token, its first token is one, or no gradient can be computed.
     """
+    model.check_differentiable()
     if not bool(scored.any(1).all()) or bool(scored[:, 0].any()):
         row = int(torch.where(scored[:, 0] | ~scored.any(1))[0][0])
         raise LocalizeError(

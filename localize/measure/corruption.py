@@ -21,6 +21,7 @@ from localize.measure.recall import check_changed, finite_recall, recall_of, sco
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
+from localize.models.vocabulary import text_tokens, text_tokens_words
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.unigrams import corpus_counts, counts_hash
 from localize.signature.signature import MemorizationSignature
@@ -156,6 +157,7 @@ def corrupt_prefix(
     before = finite_recall(model, paragraphs, tokens)
     fixed = fixed_ranks(orders, paragraphs, counts, perturbation, seed)
     first_draw = perturbation.dataset.sizes["draw"] if perturbation is not None else 0
+    ids = text_tokens(model)
     # A row is a draw of a paragraph, so that a batch halves however many draws there are.
     matched, nll = (
         np.empty((len(paragraphs) * draws, len(orders), len(numbers)), before.token_nll.dtype) for _ in range(2)
@@ -163,7 +165,7 @@ def corrupt_prefix(
 
     def work(rows: slice) -> None:
         paragraph, draw = np.divmod(np.arange(rows.start, rows.stop), draws)
-        replacements = _replacements(paragraphs, model.vocab_size, paragraph, draw + first_draw, seed)
+        replacements = _replacements(paragraphs, ids, paragraph, draw + first_draw, seed)
         hashes = [paragraphs.hashes[row] for row in paragraph]
         ranks = [
             fixed[order][paragraph]
@@ -196,6 +198,7 @@ def corrupt_prefix(
         "draws": draws,
         "first_draw": first_draw,
         "numbers": numbers,
+        "drawn_from": text_tokens_words(model),
         **told,
         "seed": seed,
         "batch_size": batch_size,
@@ -206,14 +209,14 @@ def corrupt_prefix(
 
 def _replacements(
     paragraphs: Paragraphs,
-    vocab_size: int,
+    ids: Int[np.ndarray, " token"],
     paragraph: Int[np.ndarray, " row"],
     draw: Int[np.ndarray, " row"],
     seed: int,
 ) -> Int[np.ndarray, "row prefix_position"]:
     """What the draws of some paragraphs put in their prefixes."""
     distinct, of_row = np.unique(paragraph, return_inverse=True)
-    drawn = uniform_replacements(paragraphs[distinct], vocab_size, int(draw.max()) + 1, seed)
+    drawn = uniform_replacements(paragraphs[distinct], ids, int(draw.max()) + 1, seed)
     return drawn[of_row, draw]
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 MADE_BY = "perturb_prefix"
-OPTIONS = ("measurement", "kinds", "draws", "span", "copy_positions", "seed", "continuation")
+OPTIONS = ("measurement", "kinds", "draws", "span", "copy_positions", "drawn_from", "seed", "continuation")
 """Of a perturbation: what decides which copies it makes."""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from localize.axes import APART, ATTENTION_SCALES, IN_W_Q
 from localize.errors import LocalizeError
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
@@ -15,6 +16,7 @@ from localize.measure.labels import groups_of, labelled
 from localize.measure.outer_gradients import OuterSizes
 from localize.measure.recall import Recall, check_finite, recall_in_passing
 from localize.measure.set_gradients import SetSums, cancellation
+from localize.models.blocks import attention_scale as scale_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -31,6 +33,7 @@ def gradients(
     sets: bool = True,
     embeddings: bool = False,
     biases: bool = False,
+    attention_scale: str = APART,
     batch_size: int = 16,
 ) -> "MemorizationSignature":
     """Where a paragraph's continuation pulls on the weights.
@@ -48,6 +51,9 @@ def gradients(
         sets: Also the set-level gradients, which hold one copy of the weights per group in memory.
         embeddings: Also those of W_E, W_pos and W_U, at a cost of one matrix product with W_U's shape per paragraph.
         biases: Also those of the components' biases. Layer norms are left out.
+        attention_scale: "apart": by W_Q as the model has it. GPT-2 divides its scores by sqrt(d_head) outside of W_Q, which scales
+            W_Q's gradient down by as much; GPT-Neo does not. "in_W_Q": by a W_Q that holds the scale, for which GPT-2's gradients
+            of W_Q and b_Q are divided by it. Between families, and between GPT-2s of other d_head, only these compare, shares too.
         batch_size: Paragraphs a backward pass; the numbers are the same for any, up to rounding.
 
     Returns:
@@ -57,12 +63,13 @@ def gradients(
 
     Raises:
         InputError: If the paragraphs exceed the model's context or vocabulary.
-        LocalizeError: If `statistics` holds another word, or none; or if an NLL is not finite.
+        LocalizeError: If `statistics` holds another word, or none, or `attention_scale` is one; or if an NLL is not finite.
 
     Source:
         Stoehr et al. 2024, section 4: set-level, max. Per paragraph, the L2 norm, shares and cancellation: ours.
     """
     statistics = _checked((statistics,) if isinstance(statistics, str) else statistics)
+    scales = _scales(model, attention_scale)
     recall, filling = recall_in_passing(model, paragraphs)
     sizes, sums = Sizes(model, len(paragraphs), statistics), SetSums()
     outer = OuterSizes(model, len(paragraphs), statistics, embeddings=embeddings, biases=biases)
@@ -79,6 +86,8 @@ def gradients(
                 members.update(_members(paragraphs[rows], recall.rows(rows), model.device))
 
         def on_linear(layer: int, component: str, x: Tensor, d: Tensor) -> None:
+            if component == "W_Q" and scales[layer] != 1:
+                d = d / scales[layer]  # y = s x W: by s W, a gradient is that by W over s
             sizes.fill(rows, layer, component, x, d)
             outer.fill_bias(rows, layer, component, d)
             sums.add(members, layer, component, x, d)
@@ -103,6 +112,7 @@ def gradients(
         "sets": sets,
         "embeddings": embeddings,
         "biases": biases,
+        "attention_scale": attention_scale,
         "batch_size": batch_size,
     }
     return labelled(model, paragraphs, recall, arrays, call=call, axes={"set": names})
@@ -114,6 +124,15 @@ def _checked(statistics: Sequence[str]) -> tuple[str, ...]:
             f"gradients: statistics={list(statistics)} must hold one or both of {', '.join(STATISTICS)}."
         )
     return tuple(name for name in STATISTICS if name in statistics)
+
+
+def _scales(model: HookedModel, attention_scale: str) -> list[float]:
+    """For each layer what the gradient of W_Q is divided by."""
+    if attention_scale not in ATTENTION_SCALES:
+        raise LocalizeError(
+            f"gradients: attention_scale={attention_scale!r} is not one of {', '.join(ATTENTION_SCALES)}."
+        )
+    return [scale_of(model, layer) if attention_scale == IN_W_Q else 1.0 for layer in range(model.n_layers)]
 
 
 def _members(paragraphs: Paragraphs, recall: Recall, device: torch.device) -> dict[str, Tensor]:

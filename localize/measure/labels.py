@@ -151,6 +151,7 @@ def model_facts(model: HookedModel, weights_hash: str) -> dict[str, Any]:
         "revision": model.revision,
         "weights_hash": weights_hash,
         "weights": model.weights,
+        "foreign_hooks": list(model.foreign_hooks),
         "layers": model.n_layers,
         "heads": model.n_heads,
         "d_model": model.d_model,

@@ -200,6 +200,8 @@ def patch_pair(
     targets = both[0, scored.first : scored.last + 1]
     parts = [(layer, part) for layer in asked.layers for part in asked.parts]
     gradients: list[Activations] = []
+    if asked.estimate:
+        model.check_differentiable()
     with model.frozen(), torch.set_grad_enabled(asked.estimate):
         runs = two_runs(model, both[:, : scored.last], start, slice(scored.first - 1 - start, None))
         if asked.estimate:

@@ -20,6 +20,7 @@ from localize.measure.recall import check_changed, finite_recall, recall_of, tok
 from localize.measure.substitutes import NOTHING, replacements_of
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
+from localize.models.vocabulary import text_tokens_words
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.unigrams import corpus_counts, counts_hash
 
@@ -125,7 +126,8 @@ def perturb_prefix(
     Args:
         model: A hooked model.
         paragraphs: The paragraphs.
-        kinds: What replaces a token; one or several of "uniform", any other token of the vocabulary alike; "frequency", one of those
+        kinds: What replaces a token, always one that the model's tokenizer has (`call` tells how many those are); one or several of
+            "uniform", any other token alike; "frequency", one of those
             about as frequent; "second_choice", the likeliest other after the tokens before it; "neutral", the commonest other.
             Of the last two, draw d has the d-th likeliest or commonest, and the first token of a prefix has no second choice.
         draws: Replacements per kind and position; their spread is kept.
@@ -208,6 +210,7 @@ def perturb_prefix(
         "draws": draws,
         "span": span,
         "copy_positions": np.flatnonzero(allowed).tolist(),
+        "drawn_from": text_tokens_words(model),
         "seed": seed,
         "batch_size": batch_size,
     }

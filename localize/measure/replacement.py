@@ -18,6 +18,7 @@ from localize.measure.labels import labelled
 from localize.measure.recall import check_changed, finite_recall, recall_of, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
+from localize.models.vocabulary import text_tokens, text_tokens_words
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.unigrams import corpus_counts, counts_hash
 
@@ -188,13 +189,14 @@ def replace_rarest(
     counts, corpus = corpus_counts(model, paragraphs, counts, "replace_rarest")
     positions = positions_replaced(paragraphs, counts, tokens, seed)
     before = finite_recall(model, paragraphs, texts)
+    ids = text_tokens(model)
     comparable = np.flatnonzero(positions[:, 0, 0] >= 0)
     matched, nll, position = (np.full(positions.shape[:2], np.nan, before.token_nll.dtype) for _ in range(3))
     position[comparable] = positions[comparable].mean(-1)
 
     def work(rows: slice) -> None:
         chosen = comparable[rows]
-        replacements = uniform_replacements(paragraphs[chosen], model.vocab_size, draws, seed)
+        replacements = uniform_replacements(paragraphs[chosen], ids, draws, seed)
         prefixes = replaced_prefixes(texts[chosen, :prefix_length].numpy(), replacements, positions[chosen])
         exact, loss = replaced_recall(
             model, torch.from_numpy(prefixes).to(model.device), texts[chosen, prefix_length:].to(model.device)
@@ -216,6 +218,7 @@ def replace_rarest(
         "counts_hash": counts_hash(counts),
         "tokens": tokens,
         "draws": draws,
+        "drawn_from": text_tokens_words(model),
         "seed": seed,
         "batch_size": batch_size,
     }

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from localize.errors import InputError, LocalizeError
@@ -10,6 +10,7 @@ from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
 from localize.measure.recall import logit_pieces
 from localize.models.hooks import HookedModel
+from localize.models.vocabulary import text_tokens
 from localize.paragraphs.paragraphs import Paragraphs
 
 NOTHING = -1
@@ -20,42 +21,56 @@ NEIGHBOURS = 32
 
 
 def uniform_replacements(
-    paragraphs: Paragraphs, vocab_size: int, draws: int, seed: int
+    paragraphs: Paragraphs, ids: Int[np.ndarray, " token"], draws: int, seed: int
 ) -> Int[np.ndarray, "paragraph draw prefix_position"]:
-    """For every prefix token, `draws` others, uniform over the rest of the vocabulary; keyed by seed, paragraph, position, draw."""
-    prefixes = paragraphs.prefixes.numpy()
-    drawn = _drawn("replace", paragraphs, vocab_size - 1, draws, seed)
-    return drawn + (drawn >= prefixes[:, None])
+    """For every prefix token, `draws` others, uniform over the ids (see `text_tokens`); keyed by seed, paragraph, position, draw."""
+    place, there = place_among(ids, paragraphs.prefixes.numpy())
+    drawn = _drawn("replace", paragraphs, len(ids) - there, draws, seed)
+    return ids[drawn + (there[:, None] & (drawn >= place[:, None]))]
+
+
+def place_among(
+    ids: Int[np.ndarray, " token"], tokens: Int[np.ndarray, "*shape"]
+) -> tuple[Int[np.ndarray, "*shape"], Bool[np.ndarray, "*shape"]]:
+    """Where tokens stand, or would stand, among ascending ids, and whether they are there."""
+    place = np.searchsorted(ids, tokens)
+    return place, ids[place.clip(max=len(ids) - 1)] == tokens
 
 
 def frequency_matched(
-    paragraphs: Paragraphs, counts: Int[Tensor, " vocab"], draws: int, seed: int
+    paragraphs: Paragraphs, ids: Int[np.ndarray, " token"], counts: Int[Tensor, " vocab"], draws: int, seed: int
 ) -> Int[np.ndarray, "paragraph draw prefix_position"]:
     """For every prefix token, `draws` others about as frequent in a corpus: uniform over its neighbours in the order of counts.
 
     Tokens that are equally frequent, as those never seen, stand in an order drawn by the seed.
     """
-    counted = counts.cpu().numpy()
+    every, prefixes = counts.cpu().numpy(), paragraphs.prefixes.numpy()
+    counted = every[ids]
+    place, there = place_among(ids, prefixes)
     shuffled = np.random.default_rng([seed, 17]).permutation(len(counted))
     order = shuffled[np.argsort(counted[shuffled], kind="stable")]
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     near = min(NEIGHBOURS, max(1, len(order) // 64))
     span = min(2 * near, len(order) - 1)  # as many neighbours at the ends of the order as within
-    own = rank[paragraphs.prefixes.numpy()][:, None]
+    # A token that is none of the ids stands where its count would.
+    beside = np.searchsorted(counted[order], every[prefixes])
+    own = np.where(there, rank[place.clip(max=len(ids) - 1)], beside)[:, None]
     lowest = (own - near).clip(0, len(order) - 1 - span)
-    drawn = lowest + _drawn("frequency", paragraphs, span, draws, seed)
-    return order[drawn + (drawn >= own)]
+    drawn = lowest + _drawn("frequency", paragraphs, span + ~there, draws, seed)
+    return ids[order[drawn + (there[:, None] & (drawn >= own))]]
 
 
 def second_choices(
-    model: HookedModel, paragraphs: Paragraphs, draws: int, batch_size: int
+    model: HookedModel, paragraphs: Paragraphs, ids: Int[np.ndarray, " token"], draws: int, batch_size: int
 ) -> Int[np.ndarray, "paragraph draw prefix_position"]:
-    """For every prefix token but the first, what the model finds likeliest in its place: draw d has the d-th likeliest other.
+    """For every prefix token but the first, which of the ids the model finds likeliest in its place: draw d has the d-th likeliest other.
 
     Nothing predicts the first token: `NOTHING` stands there.
     """
     prefixes = paragraphs.prefixes
+    outside = torch.ones(model.vocab_size, dtype=torch.bool, device=model.device)
+    outside[torch.from_numpy(ids).to(model.device)] = False
     chosen = np.full((len(paragraphs), draws, paragraphs.prefix_length), NOTHING)
 
     def work(rows: slice) -> None:
@@ -64,7 +79,7 @@ def second_choices(
         wanted, found = tokens[:, 1:].flatten(), []
         for piece in logit_pieces(model, len(states)):
             logits = model.hf.lm_head(states[piece]).clone()
-            logits.scatter_(1, wanted[piece, None], -torch.inf)
+            logits.scatter_(1, wanted[piece, None], -torch.inf).masked_fill_(outside, -torch.inf)
             found.append(logits.topk(draws, dim=1).indices)
         shape = (len(tokens), tokens.shape[1] - 1, draws)
         chosen[rows, :, 1:] = torch.cat(found).view(shape).transpose(1, 2).cpu().numpy()
@@ -75,10 +90,10 @@ def second_choices(
 
 
 def neutral_replacements(
-    paragraphs: Paragraphs, counts: Int[Tensor, " vocab"], draws: int
+    paragraphs: Paragraphs, ids: Int[np.ndarray, " token"], counts: Int[Tensor, " vocab"], draws: int
 ) -> Int[np.ndarray, "paragraph draw prefix_position"]:
-    """For every prefix token a common other: draw d has the d-th commonest of the corpus but the token itself."""
-    commonest = np.argsort(-counts.cpu().numpy(), kind="stable")[: draws + 1]
+    """For every prefix token a common other: draw d has the d-th commonest of the ids in the corpus but the token itself."""
+    commonest = ids[np.argsort(-counts.cpu().numpy()[ids], kind="stable")[: draws + 1]]
     prefixes = paragraphs.prefixes.numpy()
     own = np.where(commonest == prefixes[..., None], np.arange(draws + 1), draws + 1).min(
         -1
@@ -102,30 +117,31 @@ def replacements_of(
         LocalizeError: If the vocabulary has fewer other tokens than there are draws of a kind that gives each draw another.
         InputError: If nothing can be replaced, because a prefix of one token has no second choice.
     """
-    if kind in ("second_choice", "neutral") and draws >= model.vocab_size:
+    ids = text_tokens(model)
+    if kind in ("second_choice", "neutral") and draws >= len(ids):
         raise LocalizeError(
-            f"perturb_prefix: draws={draws} must be at most {model.vocab_size - 1} for {kind}, which gives each draw another token."
+            f"perturb_prefix: draws={draws} must be at most {len(ids) - 1} for {kind}, which gives each draw another token."
         )
     if kind == "uniform":
-        return uniform_replacements(paragraphs, model.vocab_size, draws, seed)
+        return uniform_replacements(paragraphs, ids, draws, seed)
     if kind == "frequency":
-        return frequency_matched(paragraphs, counts, draws, seed)
+        return frequency_matched(paragraphs, ids, counts, draws, seed)
     if kind == "second_choice":
         if paragraphs.prefix_length == 1:
             raise InputError(
                 f"perturb_prefix: {paragraphs.source}: a prefix of 1 token has no second choice; nothing predicts the first token."
             )
-        return second_choices(model, paragraphs, draws, batch_size)
-    return neutral_replacements(paragraphs, counts, draws)
+        return second_choices(model, paragraphs, ids, draws, batch_size)
+    return neutral_replacements(paragraphs, ids, counts, draws)
 
 
 def _drawn(
-    what: str, paragraphs: Paragraphs, below: int, draws: int, seed: int
+    what: str, paragraphs: Paragraphs, below: Int[np.ndarray, "paragraph prefix_position"], draws: int, seed: int
 ) -> Int[np.ndarray, "paragraph draw prefix_position"]:
     """An integer in `0 .. below - 1` for each, keyed by seed, paragraph, position and draw."""
     drawn = np.empty((len(paragraphs), draws, paragraphs.prefix_length), dtype=np.int64)
-    for row, key in enumerate(paragraphs.hashes):
+    for row, (key, limits) in enumerate(zip(paragraphs.hashes, below.tolist(), strict=True)):
         for draw in range(draws):
-            for position in range(paragraphs.prefix_length):
-                drawn[row, draw, position] = keyed_integer(below, what, seed, key, position, draw)
+            for position, limit in enumerate(limits):
+                drawn[row, draw, position] = keyed_integer(limit, what, seed, key, position, draw)
     return drawn

@@ -4,7 +4,7 @@ The linear maps, layer norms and activation functions are the Hugging Face model
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +18,59 @@ if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
 
 
+class Wiring(NamedTuple):
+    """All that the forward pass of a block reads: modules of the Hugging Face model, and numbers.
+
+    The functions below read nothing else, and the hash of a model covers every field: what changes a number changes the hash.
+
+    Attributes:
+        ln_1: The norm before attention.
+        qkv: The linear maps to queries, keys and values; one to all three in GPT-2.
+        project: The linear map from the heads to the stream.
+        ln_2: The norm before the MLP.
+        c_fc: The MLP's first linear map.
+        act: Its activation function.
+        c_proj: Its second linear map.
+        n_heads: How many parts queries, keys and values are divided into.
+        scale: What products of queries and keys are multiplied by.
+        window: How many tokens a query sees, itself among them; None for all.
+    """
+
+    ln_1: Any
+    qkv: tuple[Any, ...]
+    project: Any
+    ln_2: Any
+    c_fc: Any
+    act: Any
+    c_proj: Any
+    n_heads: int
+    scale: float
+    window: int | None
+
+    @property
+    def linear_maps(self) -> tuple[Any, ...]:
+        """The modules that hold the components."""
+        return (*self.qkv, self.project, self.c_fc, self.c_proj)
+
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """Every module that is called."""
+        return (self.ln_1, self.ln_2, self.act, *self.linear_maps)
+
+
+def wiring(model: "HookedModel", layer: int) -> Wiring:
+    """What the forward pass of a layer reads, as it is now."""
+    block = model.blocks[layer]
+    attn, mlp = block.attn, block.mlp
+    if model.family == "gpt-neo":
+        attn = attn.attention
+        maps = (attn.q_proj, attn.k_proj, attn.v_proj), attn.out_proj
+    else:
+        maps = (attn.c_attn,), attn.c_proj
+    scale, window = attention_scale(model, layer), model.window(layer)
+    return Wiring(block.ln_1, *maps, block.ln_2, mlp.c_fc, mlp.act, mlp.c_proj, model.n_heads, scale, window)
+
+
 def add_attention(
     model: "HookedModel",
     layer: int,
@@ -28,9 +81,9 @@ def add_attention(
     asked: slice,
 ) -> Float[Tensor, "batch asked d_model"]:
     """The stream at the positions asked for, after attention has written to it."""
-    at = f"blocks.{layer}"
+    at, reads = f"blocks.{layer}", wiring(model, layer)
     resid = site(f"{at}.hook_resid_pre", resid)
-    out = _attention(model, layer, model.blocks[layer].ln_1(resid), site, hooks, cache, asked)
+    out = _attention(reads, layer, reads.ln_1(resid), site, hooks, cache, asked)
     return site(f"{at}.hook_resid_mid", resid[:, asked] + site(f"{at}.hook_attn_out", out))
 
 
@@ -38,14 +91,14 @@ def add_mlp(
     model: "HookedModel", layer: int, resid: Float[Tensor, "batch position d_model"], site: Site
 ) -> Float[Tensor, "batch position d_model"]:
     """The stream after the MLP has written to it."""
-    at, block = f"blocks.{layer}", model.blocks[layer]
-    pre = site(f"{at}.mlp.hook_pre", block.mlp.c_fc(block.ln_2(resid)))
-    post = site(f"{at}.mlp.hook_post", block.mlp.act(pre))
-    return site(f"{at}.hook_resid_post", resid + site(f"{at}.hook_mlp_out", block.mlp.c_proj(post)))
+    at, reads = f"blocks.{layer}", wiring(model, layer)
+    pre = site(f"{at}.mlp.hook_pre", reads.c_fc(reads.ln_2(resid)))
+    post = site(f"{at}.mlp.hook_post", reads.act(pre))
+    return site(f"{at}.hook_resid_post", resid + site(f"{at}.hook_mlp_out", reads.c_proj(post)))
 
 
 def _attention(
-    model: "HookedModel",
+    reads: Wiring,
     layer: int,
     x: Float[Tensor, "batch position d_model"],
     site: Site,
@@ -54,20 +107,19 @@ def _attention(
     asked: slice,
 ) -> Float[Tensor, "batch asked d_model"]:
     """What attention adds at the positions asked for; keys and values are computed for all."""
-    at = f"blocks.{layer}.attn"
-    attn, scale = model.blocks[layer].attn, attention_scale(model, layer)
-    if model.family == "gpt-neo":
-        attn = attn.attention
-        qkv, project = (attn.q_proj(x[:, asked]), attn.k_proj(x), attn.v_proj(x)), attn.out_proj
+    at, scale = f"blocks.{layer}.attn", reads.scale
+    if len(reads.qkv) == 3:
+        of_query, of_key, of_value = reads.qkv
+        qkv = of_query(x[:, asked]), of_key(x), of_value(x)
     else:
-        q, k, v = attn.c_attn(x).chunk(3, dim=-1)
-        qkv, project = (q[:, asked], k, v), attn.c_proj
+        q, k, v = reads.qkv[0](x).chunk(3, dim=-1)
+        qkv = q[:, asked], k, v
     q, k, v = (
-        site(f"{at}.hook_{name}", part.unflatten(-1, (model.n_heads, model.d_head))).transpose(1, 2)
+        site(f"{at}.hook_{name}", part.unflatten(-1, (reads.n_heads, -1))).transpose(1, 2)
         for name, part in zip("qkv", qkv, strict=True)
     )
     past = cache.of_layer(layer) if cache is not None else 0
-    seen = visible_keys(x.shape[1], past + x.shape[1], model.window(layer), x.device)[asked]
+    seen = visible_keys(x.shape[1], past + x.shape[1], reads.window, x.device)[asked]
     names = (f"{at}.hook_attn_scores", f"{at}.hook_pattern")
     hooked = any(name in hooks for name in names)
     shared = cache.shared(layer) if cache is not None and not hooked else None
@@ -78,16 +130,16 @@ def _attention(
             k, v = cache.appended(layer, k, v)
         if x.device.type == "cpu" and not hooked:
             # Fused, and equal up to rounding. Not on a GPU, where a fused kernel may round float32 to TF32 on its way.
-            causal = model.window(layer) is None and q.shape[2] == k.shape[2]
+            causal = reads.window is None and q.shape[2] == k.shape[2]
             z = scaled_dot_product_attention(q, k, v, attn_mask=None if causal else seen, is_causal=causal, scale=scale)
         else:
             # Half precision overflows in the scores: GPT-Neo does not divide by sqrt(d_head).
-            precise = torch.promote_types(model.dtype, torch.float32)
+            precise = torch.promote_types(q.dtype, torch.float32)
             scores = (q.to(precise) * scale) @ k.to(precise).transpose(-1, -2)
             scores = site(names[0], scores.masked_fill(~seen, torch.finfo(precise).min))
             z = site(names[1], scores.softmax(dim=-1).to(v.dtype)) @ v
     z = site(f"{at}.hook_z", z.transpose(1, 2))
-    return project(z.flatten(-2))
+    return reads.project(z.flatten(-2))
 
 
 def attention_scale(model: "HookedModel", layer: int) -> float:

@@ -8,7 +8,6 @@ and logits are computed only where they are asked for. Dropout is never applied.
 """
 
 import copy
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import RAW
-from localize.errors import ModelError
+from localize.errors import LocalizeError, ModelError
 from localize.models.activations import BLOCK_SITES, STREAM_SITES, Hook, calling
 from localize.models.blocks import add_attention, add_mlp
 from localize.models.bridge import bridge_over
+from localize.models.fingerprint import fingerprint
+from localize.models.foreign import check_plain, foreign_hooks
 from localize.models.key_values import KeyValues
 from localize.models.parameters import Family, weight_view
 
@@ -30,7 +31,8 @@ class HookedModel:
     """A thin layer around a Hugging Face GPT-Neo or GPT-2: hooks, parameter views, a TransformerLens bridge.
 
     Attributes:
-        hf: The Hugging Face model, which owns the weights, put into evaluation mode: no dropout is measured.
+        hf: The Hugging Face model, which owns the weights, put into evaluation mode: no dropout is measured. Nothing else of it is
+            changed.
         tokenizer: Its tokenizer, or None.
         name: Where it came from: a hub name, a folder, or "in memory".
         revision: The hub's commit, where known.
@@ -65,8 +67,11 @@ class HookedModel:
         self.family: Family = families[model_type]
         self.blocks: Sequence[Any] = hf.transformer.h
         self.n_layers = len(self.blocks)
-        self.n_heads: int = hf.config.num_attention_heads
-        self.d_model: int = hf.config.hidden_size
+        attn = self.blocks[0].attn  # not the config, which can be changed without effect once the model is there
+        self.n_heads: int = (attn.attention if self.family == "gpt-neo" else attn).num_heads
+        self.d_model: int = hf.transformer.wte.weight.shape[1]
+        self._windows = [_window(hf.config, block) for block in self.blocks]
+        check_plain(self)
         self.d_head = self.d_model // self.n_heads
         self.d_mlp: int = self.weight(0, "W_in").shape[1]
         self.vocab_size: int = hf.transformer.wte.weight.shape[0]
@@ -103,24 +108,37 @@ class HookedModel:
 
     def window(self, layer: int) -> int | None:
         """How many tokens a local layer's query sees, itself among them; None for a global layer."""
-        if self.family == "gpt-neo" and self.hf.config.attention_layers[layer] == "local":
-            return self.hf.config.window_size
-        return None
+        return self._windows[layer]
 
     def weight(self, layer: int, component: str, head: int | None = None) -> Tensor:
         """One component's weight, whole or of one head, as a view that writes through; see `weight_view`."""
         return weight_view(self, layer, component, head)
 
     def weights_hash(self) -> str:
-        """SHA-256 of every parameter's name and bytes, and of the wiring: two models with equal hashes compute the same."""
-        config = self.hf.config
-        windows = [self.window(layer) for layer in range(self.n_layers)]
-        wiring = (self.family, self.n_heads, windows, config.activation_function, config.layer_norm_epsilon)
-        digest = hashlib.sha256(repr(wiring).encode())
-        for name, value in sorted(self.hf.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        """SHA-256 of every weight's name and bytes, and of all else that the forward pass reads: equal hashes compute the same.
+
+        The same on every device and in every process, but for a model with `foreign_hooks`: of what these do only their code and what
+        it holds on to can be hashed, so that the hash is one of this process alone and nothing stored is ever taken for theirs.
+        """
+        return fingerprint(self)
+
+    @property
+    def foreign_hooks(self) -> tuple[str, ...]:
+        """Hooks and modules of others that the forward pass calls, in words: a steering vector's, for example."""
+        return foreign_hooks(self)
+
+    def check_differentiable(self) -> None:
+        """Raise a `LocalizeError` where no gradient can be computed: in or after `torch.inference_mode()`."""
+        if torch.is_inference_mode_enabled():
+            raise LocalizeError(
+                f"{self.name}: no gradient can be computed inside torch.inference_mode(); measure outside of it, or inside "
+                "torch.no_grad(), which is allowed."
+            )
+        if any(p.is_inference() for p in self.hf.parameters()):
+            raise LocalizeError(
+                f"{self.name}: its weights were made inside torch.inference_mode(), and no gradient can be computed with them; load it "
+                "outside of it."
+            )
 
     @property
     def hook_names(self) -> tuple[str, ...]:
@@ -169,6 +187,8 @@ class HookedModel:
         hooks = hooks or {}
         self._check_hooks(hooks)
         past = cache.length if cache is not None else 0
+        if past == 0:  # what goes on from earlier keys and values need not be checked again, token by token
+            check_plain(self)
         if past + tokens.shape[1] > self.n_ctx:
             raise ModelError(
                 f"{past + tokens.shape[1]} tokens do not fit the context of {self.name}, which is {self.n_ctx}."
@@ -328,3 +348,14 @@ class HookedModel:
             ModelError: If the model has no tokenizer, which a bridge needs.
         """
         return bridge_over(self.hf, self.tokenizer, self.name)
+
+
+def _window(config: Any, block: Any) -> int | None:
+    """How many tokens a block's query sees, as its mask has it, which stays what it is if the config is changed later."""
+    attention = getattr(block.attn, "attention", None)
+    if attention is None or attention.attention_type != "local":
+        return None
+    last = attention.bias[0, 0, -1]  # what the last token that fits sees
+    if last.is_meta or min(config.window_size, len(last)) == int(last.sum()):
+        return config.window_size
+    return int(last.sum())

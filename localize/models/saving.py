@@ -7,13 +7,13 @@ import numpy as np
 from localize.errors import LocalizeError
 from localize.models.hooks import HookedModel
 from localize.models.load import UNIGRAM_FILE
-from localize.resources import embedded
+from localize.resources import EMBEDDED, embedded
 from localize.storage import is_free
 
 
 def check_new(folder: Path, model: HookedModel, caller: str) -> None:
     """Raise a `LocalizeError` unless a checkpoint of this model may be written there as a new one."""
-    own = (embedded("model") if model.name == "embedded" else Path(model.name)).resolve()
+    own = (embedded("model") if model.name == EMBEDDED else Path(model.name)).resolve()
     if (own / "config.json").is_file() and folder.resolve().is_relative_to(own):
         raise LocalizeError(
             f"{caller}: {folder} is in the folder of {model.name} itself, which stays as it is; give a new one."

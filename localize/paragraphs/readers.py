@@ -19,7 +19,7 @@ from localize.paragraphs.records import (
     token_list,
 )
 from localize.paragraphs.tokenization import Tokenization
-from localize.resources import embedded
+from localize.resources import EMBEDDED, embedded, path_words
 from localize.storage import is_unicode
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def load_paragraphs(
     """Read paragraphs, each cut to `prefix_length + continuation_length` tokens.
 
     Args:
-        source: None for the embedded ones; a `.csv`, `.jsonl` (both also as `.gz` or `.zst`) or `.parquet` file, a
+        source: None or "embedded" for the embedded ones; a `.csv`, `.jsonl` (both also as `.gz` or `.zst`) or `.parquet` file, a
             `datasets.Dataset`, a pandas DataFrame, a dict of columns or an iterable of mappings (fields `text`, `paragraph` or
             `content`, or `tokens`; on the side `id`, `group` or `label`, and `duplicates`, `count` or `copies`, each of which a row
             may lack); a `.npy` or `.pt` file, an array or a tensor of token rows; an iterable of strings; or `Paragraphs`.
@@ -77,8 +77,8 @@ def load_paragraphs(
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     length = prefix_length + continuation_length
     if source is None or isinstance(source, str | Path):
-        path = embedded("paragraphs.jsonl") if source is None else Path(source)
-        name = "embedded" if source is None else str(path)
+        given = None if source is None or source == EMBEDDED else Path(source)
+        path, name = (embedded("paragraphs.jsonl"), EMBEDDED) if given is None else (given, path_words(given))
         kind = checked_kind(path)
         source = _token_file(path, kind) if kind in TOKEN_FILES else _file_rows(path)
     else:

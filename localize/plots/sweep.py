@@ -15,6 +15,7 @@ from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import MAGNITUDE, SCORE, WIDTH, plain, variable_words
 from localize.signature.schema import REGISTRY
+from localize.signature.weight_units import unlike_units
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,7 +83,7 @@ def sweep(
 
     Returns:
         An editable figure, 700 px for 7 in. Means over paragraphs with 95 % intervals by bootstrap over clusters. Shares are summed over
-        components, other variables averaged over what is not shown.
+        components, other variables averaged over what is not shown. A note tells where gradients of several models do not compare.
 
     Raises:
         LocalizeError: If `against` is none of these, or no finished cell holds the variable along it.
@@ -139,7 +140,9 @@ def _lines(
                 int(dataset.attrs["model"]["parameters"]),
             )
         )
-    return lines, "; ".join(f"{dim}: {plain(str(label))}" for dim, label in told.items())
+    notes = [f"{dim}: {plain(str(label))}" for dim, label in told.items()]
+    notes += [unlike] if (unlike := unlike_units([dataset for _, dataset in opened], [variable])) else []
+    return lines, "; ".join(notes)
 
 
 def _reduced(

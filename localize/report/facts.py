@@ -54,6 +54,8 @@ def model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if model.get("revision"):
         facts.insert(1, ("revision", model["revision"]))
+    if model.get("foreign_hooks"):
+        facts.append(("hooks and modules of others", "; ".join(model["foreign_hooks"])))
     return [(name, option_words(value)) for name, value in facts]
 
 

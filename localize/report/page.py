@@ -20,6 +20,7 @@ from localize.report.policy import content_policy
 from localize.report.run import Run, run_of
 from localize.report.together import run_numbers, side_by_side
 from localize.signature.signature import MemorizationSignature
+from localize.signature.weight_units import unlike_units
 from localize.storage import replacing
 
 SCRIPTS = ("page.js", "tables.js", "figures.js", "list.js", "tokens.js", "start.js")
@@ -90,7 +91,8 @@ def write_report(
         run_of(each, name, f"r{number}", asked)
         for number, (each, name) in enumerate(zip(read, _names(read), strict=True))
     ]
-    page = page_of(runs, title or _title(runs), command, sources_of([each.path for each in read]))
+    unlike = unlike_units(each.signature.dataset for each in read if each.signature is not None)
+    page = page_of(runs, title or _title(runs), command, sources_of([each.path for each in read]), unlike)
     with replacing(place) as beside:
         beside.write_text(page, encoding="utf-8", newline="\n")
     return place
@@ -112,9 +114,9 @@ def check_report(place: Path, paths: Sequence[Path]) -> None:
         raise LocalizeError(f"report: {place} holds {what}; choose another --out, or --overwrite replaces it.")
 
 
-def page_of(runs: Sequence[Run], title: str, command: str, sources: str) -> str:
-    """The page itself."""
-    together = side_by_side([(run.name, run_numbers((run.groups, *run.evidence))) for run in runs])
+def page_of(runs: Sequence[Run], title: str, command: str, sources: str, unlike: str = "") -> str:
+    """The page itself; `unlike` tells what of several runs does not compare."""
+    together = side_by_side([(run.name, run_numbers((run.groups, *run.evidence))) for run in runs], unlike)
     script, plotly = _script(), bundle_for(figure.drawn for run in runs for figure in run.figures)
     tables = [table for run in runs for table in run.tables] + ([together] if together else [])
     content = {

@@ -45,8 +45,8 @@ def shared_name(quantity: str) -> tuple[str, str]:
     return quantity[: found.start()] + kept, found[2]
 
 
-def side_by_side(runs: Sequence[tuple[str, Numbers]]) -> Table | None:
-    """What at least two of several runs tell; None where there is nothing."""
+def side_by_side(runs: Sequence[tuple[str, Numbers]], unlike: str = "") -> Table | None:
+    """What at least two of several runs tell, and what of it does not compare; None where there is nothing."""
     keys = list(dict.fromkeys(key for _, numbers in runs for key in numbers))
     shared = [key for key in keys if sum(key in numbers for _, numbers in runs) > 1]
     if len(runs) < 2 or not shared:
@@ -58,5 +58,6 @@ def side_by_side(runs: Sequence[tuple[str, Numbers]]) -> Table | None:
         "Estimates with their 95% intervals; each run's nulls and p-values stand in its own tables. Between runs nothing is tested. "
         "A head is the one that the run itself chose, on other clusters than those it is told on."
     )
+    note += f" Gradients: {unlike}." if unlike else ""
     frame = pd.DataFrame([[cell.text for cell in row] for row in rows], columns=[column.head for column in columns])
     return Table("together", "What the runs share", columns, rows_of(rows), csv_of(frame, index=False), note, 30)

@@ -19,6 +19,7 @@ from localize.signature.compare import (
 )
 from localize.signature.comparison import Comparison
 from localize.signature.schema import range_of
+from localize.signature.weight_units import unlike_units
 from localize.statistics import (
     Range,
     cluster_bootstrap,
@@ -65,7 +66,8 @@ def compare_paired(
         bootstrap over clusters, `p_value` by flipping the signs of whole clusters, `null_low` `null_high` the central 95 % of
         the flipped means, `effect_size` the mean in the pairs' own standard deviations (Hedges' correction), `auc` the share of
         pairs that rise, ties counted half, `mean_a` and `mean_b` the means after and before of the pairs. Draws are averaged
-        first, on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count.
+        first, on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count. A
+        warning tells where gradients of two models do not compare (see `gradients(attention_scale=)`).
 
     Raises:
         SignatureError: If ids or clusters differ, the group or a variable is not there, nothing is in both, or a variable is of
@@ -112,6 +114,8 @@ def compare_paired(
         one, other = _both(sides)
         return rough_mean(pair_differences(one, other), clusters)
 
+    if unlike := unlike_units((after.dataset, before.dataset), names):
+        warnings.warn(f"compare_paired: {unlike}.", stacklevel=2)
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
     comparison = compared(arrays, numbers, rough, apart, about, what="compare_paired")

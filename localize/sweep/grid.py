@@ -9,6 +9,7 @@ from typing import Any
 
 from localize.axes import RAW
 from localize.errors import InputError
+from localize.resources import EMBEDDED, path_words
 from localize.storage import read_toml
 from localize.sweep.measurements import MEASUREMENTS, Measurement, check_keys
 
@@ -16,7 +17,6 @@ SECTIONS = ("model", "paragraphs", "measure")
 MODEL_KEYS = ("source", "name", "checkpoints", "tokenizer", "device", "dtype", "weights", "over")
 SET_KEYS = ("source", "name", "prefix", "continuation", "limit", "sample", "em_bins", "over")
 MEASURE_KEYS = ("measurement", "name", "block", "options", "over")
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _source(entry: Mapping[str, Any], where: str, folder: Path | None) -> str | 
 def _path(source: str, folder: Path | None) -> str:
     """A path taken from the grid's folder, if something is there; else what was written, such as a hub name."""
     beside = (folder or Path()) / source
-    return str(beside) if beside.exists() else source
+    return path_words(beside) if beside.exists() and source != EMBEDDED else source
 
 
 def _short(source: str | None) -> str:

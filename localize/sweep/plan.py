@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from localize.code import code_hash, module_of
 from localize.errors import InputError
 from localize.measure.labels import model_facts
+from localize.models.vocabulary import text_tokens_hash
 from localize.paragraphs.unigrams import counts_hash
 from localize.sweep.bench import Bench, Unit
 from localize.sweep.cost import forward_passes
@@ -72,7 +73,7 @@ class Cell:
         """SHA-256 of weights, data, measurement, options, code, and of the block, which the files are divided by."""
         facts = self.pair.facts
         about = {
-            "weights": [facts[key] for key in ("weights_hash", "weights", "dtype", "counts_hash")],
+            "weights": [facts[key] for key in ("weights_hash", "weights", "dtype", "counts_hash", "text_tokens_hash")],
             "paragraphs": self.pair.data_hash,
             "measurement": self.measure.measurement.name,
             "options": self.measure.options,
@@ -168,6 +169,7 @@ def _facts(model: "HookedModel", weights_hash: str) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.hf.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "counts_hash": None if model.unigram_counts is None else counts_hash(model.unigram_counts),
+        "text_tokens_hash": text_tokens_hash(model),
     }
 
 

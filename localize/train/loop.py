@@ -79,8 +79,9 @@ def train(
         The loss of every step, in nats per token.
 
     Raises:
-        LocalizeError: If a loss is not a finite number.
+        LocalizeError: If a loss is not a finite number, or no gradient can be computed.
     """
+    model.check_differentiable()
     decayed = [p for p in model.hf.parameters() if p.ndim > 1]
     others = [p for p in model.hf.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -9,6 +9,7 @@ measured in the same run. Each line's seconds are the least of three runs. `--on
 import argparse
 import time
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -81,7 +82,9 @@ def eager_forward(model, tokens, rows=32):
 
 def perturbed_texts(model, paragraphs, tokens):
     """The texts with one prefix token replaced, one position after the other."""
-    replacements = torch.from_numpy(uniform_replacements(paragraphs, model.vocab_size, 1, 0))[:, 0].to(tokens.device)
+    replacements = torch.from_numpy(uniform_replacements(paragraphs, np.arange(model.vocab_size), 1, 0))[:, 0].to(
+        tokens.device
+    )
     for position in range(PREFIX):
         changed = tokens.clone()
         changed[:, position] = replacements[:, position]
@@ -157,7 +160,7 @@ def comparisons(model, paragraphs, vocab):
     held = paragraphs.with_own_continuation(model)
     own = held.tokens.to(model.device)
     positions = sum(2 * (weights * (LENGTH - 1 - i) + unembedding) * count for i in range(PREFIX))
-    replacements = torch.from_numpy(uniform_replacements(paragraphs, vocab, 1, 0))[:, 0].to(model.device)
+    replacements = torch.from_numpy(uniform_replacements(paragraphs, np.arange(vocab), 1, 0))[:, 0].to(model.device)
     row = torch.arange(count, device=model.device)
     repeated = ("a pass per position", lambda: perturbation_loop(model, paragraphs, own))
     yield (

@@ -94,7 +94,7 @@ def test_other_prompts_ask_for_what_they_do_not_give(model, crowd, change):
         assert recalled.sel(prompt="second_half").values[row] == share(prefix[12:], text[24:])
         assert recalled.sel(prompt="fifth_given").values[row] == share(text[:27], text[27:])
         assert recalled.sel(prompt="half_given").values[row] == share(text[:32], text[32:])
-        changed = [one_changed(crowd, 97, draw, 3)[row] for draw in range(2)]
+        changed = [one_changed(crowd, np.arange(97), draw, 3)[row] for draw in range(2)]
         expected = np.mean([share(copy[:24], text[24:]) for copy in changed])
         assert recalled.sel(prompt="one_changed").values[row] == pytest.approx(expected)
     edit.undo(model)
@@ -103,16 +103,16 @@ def test_other_prompts_ask_for_what_they_do_not_give(model, crowd, change):
 def test_one_prefix_token_is_changed_at_random_and_by_the_seed_alone(neo):
     tokens = torch.randint(0, 3, (300, 8), generator=torch.Generator().manual_seed(0))
     paragraphs = lz.load_paragraphs(tokens, prefix_length=5, continuation_length=3)
-    changed = one_changed(paragraphs, 3, 0, 0)
+    changed = one_changed(paragraphs, np.arange(3), 0, 0)
     differs = changed != tokens
     assert differs.sum(1).tolist() == [1] * 300
     assert not differs[:, 5:].any()
     assert differs[:, :5].sum(0).min() > 30
     assert int(changed.min()) >= 0
     assert int(changed.max()) < 3
-    assert torch.equal(changed[10:20], one_changed(paragraphs[10:20], 3, 0, 0))
-    assert not torch.equal(changed, one_changed(paragraphs, 3, 1, 0))
-    assert not torch.equal(changed, one_changed(paragraphs, 3, 0, 1))
+    assert torch.equal(changed[10:20], one_changed(paragraphs[10:20], np.arange(3), 0, 0))
+    assert not torch.equal(changed, one_changed(paragraphs, np.arange(3), 1, 0))
+    assert not torch.equal(changed, one_changed(paragraphs, np.arange(3), 0, 1))
 
 
 def test_of_a_rewriting_the_new_text_is_measured_where_there_is_one(neo):

@@ -22,7 +22,8 @@ PLACES = {(0, "W_Q"): [0, 33, 1023], (2, "W_in"): [5, 4095], (2, "W_O"): [31, 32
 """Corners among them; (2, W_O) is written back as it was, so that two matrices of three change."""
 CALL = {"measurement": "unlearn", "steps": 3, "forget": ["ab", "cd"], "log": [{"step": 0, "forget_loss": 0.125}]}
 OTHERS_DIFFER = (
-    "apply: {} has the edited weights as they were before, but others differ from the model that the edit was made of; it applies to "
+    "apply: {} has the edited weights as they were before, but other weights, its settings or the hooks on it differ from the model that "
+    "the edit was made of; it applies to "
     "that one alone."
 )
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -106,7 +106,9 @@ def test_numbers_are_those_of_plain_passes_over_the_changed_text(hooked, paragra
     assert signature["order"].values.tolist() == list(ORDERS)
     assert signature["tokens_replaced"].values.tolist() == list(NUMBERS)
     texts = (paragraphs.with_own_continuation(hooked) if continuation == "own" else paragraphs).tokens
-    drawn = torch.from_numpy(uniform_replacements(paragraphs, 97, 5, 4))  # the perturbation used the first three
+    drawn = torch.from_numpy(
+        uniform_replacements(paragraphs, np.arange(97), 5, 4)
+    )  # the perturbation used the first three
     for row, (column, order), draw in product(range(4), enumerate(ORDERS), range(2)):
         places = positions_in_order(order, paragraphs, counts, perturbation, row, 3 + draw, 4)
         broken = []
@@ -131,7 +133,7 @@ def test_numbers_are_those_of_plain_passes_over_the_changed_text(hooked, paragra
 def test_exact_match_is_that_of_a_decoded_run(hooked, paragraphs):
     signature = corrupt_prefix(hooked, paragraphs, orders=("random", "last"), draws=1, numbers=(1, 2, 6), seed=3)
     own = paragraphs.with_own_continuation(hooked).tokens
-    drawn = torch.from_numpy(uniform_replacements(paragraphs, 97, 1, 3))[:, 0]
+    drawn = torch.from_numpy(uniform_replacements(paragraphs, np.arange(97), 1, 3))[:, 0]
     for row in range(4):
         for column, order in enumerate(("random", "last")):
             places = positions_in_order(order, paragraphs, None, None, row, 0, 3)
@@ -150,7 +152,7 @@ def test_as_many_tokens_as_the_prefix_has_are_all_of_it_in_every_order(hooked, p
     own = paragraphs.with_own_continuation(hooked).tokens
     with torch.no_grad():
         for row, draw in np.ndindex(4, 3):
-            prefix = torch.from_numpy(uniform_replacements(paragraphs, 97, 3, 2))[row, draw]
+            prefix = torch.from_numpy(uniform_replacements(paragraphs, np.arange(97), 3, 2))[row, draw]
             _, nll = plain_recall(hooked, torch.cat([prefix, own[row, PREFIX:]]))
             assert whole.sel(order="first").values[row, draw] == pytest.approx(nll, rel=EXACT)
 

@@ -121,7 +121,7 @@ def test_rarity_is_that_of_the_counts_given(paragraphs, counts):
 def test_only_the_chosen_positions_change_and_all_of_them_do(paragraphs, counts):
     prefixes = paragraphs.prefixes.numpy()
     positions = positions_replaced(paragraphs, counts, 3, 0)
-    changed = replaced_prefixes(prefixes, uniform_replacements(paragraphs, 97, 5, 0), positions)
+    changed = replaced_prefixes(prefixes, uniform_replacements(paragraphs, np.arange(97), 5, 0), positions)
     assert changed.shape == (4, 2, 5, PREFIX)
     for row in range(4):
         for kind in range(2):
@@ -137,7 +137,7 @@ def test_numbers_are_those_of_plain_passes_over_the_changed_text_averaged(hooked
     )
     texts = (paragraphs.with_own_continuation(hooked) if continuation == "own" else paragraphs).tokens
     positions = positions_replaced(paragraphs, counts, 2, 4)
-    drawn = torch.from_numpy(uniform_replacements(paragraphs, 97, 3, 4))
+    drawn = torch.from_numpy(uniform_replacements(paragraphs, np.arange(97), 3, 4))
     for row in range(len(paragraphs)):
         for kind in range(2):
             changed = texts[row].repeat(3, 1)

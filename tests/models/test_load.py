@@ -1,6 +1,8 @@
+import copy
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -420,3 +422,253 @@ def test_a_refused_model_leaves_the_librarys_messages_as_they_were(folder):
     (folder / WEIGHTS).write_bytes(b"")
     refusal(folder)
     assert logging.get_verbosity() == before
+
+
+# What is embedded, by its name
+
+
+def test_embedded_is_the_embedded_model_also_where_a_folder_has_that_name(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "embedded")
+    expected = load_model()
+    assert load_model("embedded").weights_hash() == expected.weights_hash()
+    assert (load_model("embedded").name, load_model("embedded").vocab_size) == ("embedded", 2048)
+    for path in ("./embedded", Path("embedded")):
+        loaded = load_model(path)
+        assert loaded.weights_hash() == load_model(folder).weights_hash()
+        assert loaded.name == "./embedded"
+        assert load_model(loaded.name).weights_hash() == loaded.weights_hash()
+
+
+def test_the_embedded_tokenizer_has_that_name_too(folder):
+    loaded = load_model(folder, tokenizer="embedded").tokenizer
+    assert loaded.get_vocab() == load_model().tokenizer.get_vocab()
+
+
+# Revisions
+
+
+def test_a_revision_of_what_has_none_is_refused(folder, kept, tmp_path):
+    ends = "has no revisions; those of a hub name have."
+    assert refusal(None, revision="v1")[0] == f"revision='v1': the embedded model {ends}"
+    assert refusal("embedded", revision="v1")[0] == f"revision='v1': the embedded model {ends}"
+    assert refusal(folder, revision="v1")[0] == f"revision='v1': {folder}, a folder, {ends}"
+    assert (
+        refusal(str(tmp_path / "nowhere"), revision="v1")[0]
+        == f"revision='v1': {tmp_path / 'nowhere'}, a folder, {ends}"
+    )
+    for source in (kept, kept.hf):
+        assert refusal(source, revision="main")[0] == f"revision='main': a model in memory {ends}"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, make_model, tokenizer):
+    """A hub cache with two revisions of some/model, each with weights and a tokenizer of its own, and another/tokenizer."""
+    from huggingface_hub import constants
+
+    from localize.train.planting import train_tokenizer
+
+    other = train_tokenizer(["an entirely different corpus of other words"] * 5, 270)
+    parts = {"a" * 40: ("main", make_model("gpt2"), tokenizer), "b" * 40: ("late", make_model("gpt2", seed=1), other)}
+    for name, revisions in (
+        ("some--model", parts),
+        ("another--tokenizer", {"c" * 40: ("main", make_model("gpt2"), other)}),
+    ):
+        for commit, (branch, model, of_model) in revisions.items():
+            place = tmp_path / f"models--{name}"
+            (place / "refs").mkdir(parents=True, exist_ok=True)
+            (place / "refs" / branch).write_text(commit)
+            of_model.save_pretrained(place / "snapshots" / commit)
+            saved(model, place / "snapshots" / commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return parts
+
+
+@pytest.mark.parametrize("revision", [None, "main", "late", "a" * 40, "b" * 40])
+def test_a_hub_names_revision_is_that_of_the_weights_and_of_the_tokenizer(hub, revision):
+    commit = "b" * 40 if revision in ("late", "b" * 40) else "a" * 40
+    _, expected, tokenizer = hub[commit]
+    model = load_model("some/model", revision=revision, dtype="float64")
+    assert model.weights_hash() == expected.weights_hash()
+    assert model.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert (model.name, model.revision) == ("some/model", commit)
+
+
+def test_a_tokenizer_named_beside_a_revision_is_not_of_that_revision(hub):
+    model = load_model("some/model", revision="late", tokenizer="another/tokenizer")
+    assert model.tokenizer.get_vocab() == hub["b" * 40][2].get_vocab()
+    assert load_model("some/model", tokenizer="some/model", revision="late").tokenizer.get_vocab() == (
+        hub["a" * 40][2].get_vocab()
+    )
+
+
+# A model in memory stays the caller's
+
+
+@pytest.mark.parametrize("form", [lambda m: m, lambda m: m.hf], ids=["hooked", "transformers"])
+def test_another_dtype_is_that_of_a_copy(model, form):
+    before, hashed = {name: p.clone() for name, p in model.hf.named_parameters()}, model.weights_hash()
+    loaded = load_model(form(model), dtype="float32")
+    assert loaded.hf is not model.hf
+    assert (loaded.dtype, model.dtype, model.weights_hash()) == (torch.float32, torch.float64, hashed)
+    loaded.weight(0, "W_Q").fill_(5.0)
+    assert all(torch.equal(p, before[name]) for name, p in model.hf.named_parameters())
+    assert loaded.hf.lm_head.weight is loaded.hf.transformer.wte.weight
+
+
+def test_the_dtype_and_device_that_a_model_has_make_no_copy(model):
+    assert load_model(model, dtype="float64").hf is model.hf
+    assert load_model(model.hf, dtype=torch.float64, device="cpu").hf is model.hf
+
+
+def test_a_model_of_several_dtypes_is_copied_to_the_one_asked_for(model):
+    model.hf.transformer.ln_f.float()
+    loaded = load_model(model, dtype="float64")
+    assert {p.dtype for p in loaded.hf.parameters()} == {torch.float64}
+    assert model.hf.transformer.ln_f.weight.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_another_device_is_that_of_a_copy(model):
+    loaded = load_model(model, device="cuda")
+    assert (loaded.device.type, model.device.type) == ("cuda", "cpu")
+    assert load_model(loaded, device="cuda").hf is loaded.hf
+
+
+def test_a_model_in_memory_keeps_its_config_and_what_asks_for_gradients(model):
+    config = copy.deepcopy(model.hf.config.to_dict())
+    model.hf.transformer.wte.weight.requires_grad_(False)
+    asked = [p.requires_grad for p in model.hf.parameters()]
+    for options in ({}, {"dtype": "float32"}, {"weights": "folded"}):
+        loaded = load_model(model.hf, **options)
+        assert model.hf.config.to_dict() == config
+        assert [p.requires_grad for p in model.hf.parameters()] == asked
+        assert [p.requires_grad for p in loaded.hf.transformer.h.parameters()] == [True] * len(
+            list(loaded.hf.transformer.h.parameters())
+        )
+    assert model.hf.lm_head.weight is model.hf.transformer.wte.weight
+    assert model.hf.lm_head.bias is None
+
+
+# Weights that the config does not describe
+
+
+def rewritten(folder, change, form="model.safetensors"):
+    """The folder with its weights changed and written in one of the forms that there are."""
+    weights = change(load_file(folder / WEIGHTS))
+    (folder / WEIGHTS).unlink()
+    if form == WEIGHTS:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    else:
+        torch.save(weights, folder / form)
+    return folder
+
+
+@pytest.mark.parametrize("form", [WEIGHTS, "pytorch_model.bin"])
+def test_a_checkpoint_of_more_layers_than_its_config_names_is_refused(folder, family, form):
+    rewritten(folder, lambda weights: weights, form)
+    config = json.loads((folder / "config.json").read_text())
+    if family == "gpt2":
+        config["n_layer"] = 2
+        count, first, whole = 11, "transformer.h.2.attn.c_attn.weight", 3
+    else:
+        config |= {
+            "num_layers": 2,
+            "attention_types": [[["global", "local"], 1]],
+            "attention_layers": ["global", "local"],
+        }
+        count, first, whole = 26, "transformer.h.2.attn.attention.k_proj.weight", 4
+    (folder / "config.json").write_text(json.dumps(config))
+    assert refusal(folder)[0] == (
+        f"model {folder}: {count} weights have no place in the {config['model_type']} that config.json describes, the first {first!r} "
+        f"(it has 2 layers, and the weights are of {whole}); a checkpoint is not used in part."
+    )
+
+
+@pytest.mark.parametrize("form", [WEIGHTS, "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("transformer.h.0.mlp.c_fc.lora_A.default.weight", " (an adapter's; merge it into the weights first)"),
+        ("transformer.h.0.mlp.c_fc.lora_A", " (an adapter's; merge it into the weights first)"),
+        ("transformer.h.0.mlp.c_fc.base_layer.weight", " (an adapter's; merge it into the weights first)"),
+        ("transformer.h.0.mlp.gate.weight", ""),
+        ("v_head.summary.weight", ""),
+        ("score.weight", ""),
+        ("ema.transformer.wte.weight", ""),
+    ],
+)
+def test_a_weight_beside_those_of_the_model_is_refused(folder, kept, form, name, why):
+    rewritten(folder, lambda weights: weights | {name: torch.zeros(2, 3)}, form)
+    assert refusal(folder)[0] == (
+        f"model {folder}: 1 weights have no place in the {kept.hf.config.model_type} that config.json describes, the first {name!r}{why}; "
+        "a checkpoint is not used in part."
+    )
+
+
+@pytest.mark.parametrize("form", [WEIGHTS, "pytorch_model.bin"])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "base_model.model.", "state_dict."])
+@pytest.mark.parametrize("bare", [False, True], ids=["whole names", "without transformer."])
+def test_the_prefix_of_a_wrapper_is_told(folder, form, prefix, bare):
+    def wrapped(weights):
+        return {
+            prefix + (name.removeprefix("transformer.") if bare else name): value for name, value in weights.items()
+        }
+
+    rewritten(folder, wrapped, form)
+    message, _ = refusal(folder)
+    assert message == (
+        f"model {folder}: its weights are named {first_named(message)!r}, as a wrapper saved them; take {prefix!r} off every name, or "
+        "save the model inside the wrapper."
+    )
+    assert first_named(message).startswith(prefix + ("h.0." if bare else "transformer.h.0."))
+
+
+def first_named(message):
+    return message.split("are named '")[1].split("'")[0]
+
+
+@pytest.mark.parametrize(
+    ("nest", "held"),
+    [
+        (lambda weights: {"state_dict": weights}, "'state_dict'"),
+        (lambda weights: {"model": weights, "optimizer": {"lr": 1.0}, "step": 3}, "'model', 'optimizer', 'step'"),
+    ],
+)
+def test_weights_nested_in_a_training_loops_file_are_told(folder, nest, held):
+    rewritten(folder, nest, "pytorch_model.bin")
+    assert refusal(folder)[0] == (
+        f"model {folder}: its weights file holds {held} instead of weights, as a training loop saves them; save the model's state dict "
+        "alone."
+    )
+
+
+@pytest.mark.parametrize("form", [WEIGHTS, "pytorch_model.bin"])
+@pytest.mark.parametrize("bare", [False, True], ids=["whole names", "without transformer."])
+def test_the_masks_that_earlier_versions_saved_are_no_weights(folder, kept, family, form, bare):
+    def with_masks(weights):
+        attn = "attn." if family == "gpt2" else "attn.attention."
+        masks = {f"transformer.h.{n}.{attn}bias": torch.ones(1, 1, 128, 128) for n in range(kept.n_layers)}
+        masks |= {f"transformer.h.{n}.{attn}masked_bias": torch.tensor(-1e9) for n in range(kept.n_layers)}
+        masks |= {"lm_head.weight": weights["transformer.wte.weight"].clone()}
+        return {(k.removeprefix("transformer.") if bare else k): v for k, v in (weights | masks).items()}
+
+    assert load_model(rewritten(folder, with_masks, form)).weights_hash() == kept.weights_hash()
+
+
+def test_an_adapter_beside_the_weights_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert refusal(folder)[0] == (
+        f"model {folder}: adapter_config.json is there, an adapter beside the weights; merge it into them and save the model alone."
+    )
+
+
+def test_a_quantised_checkpoint_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert refusal(folder)[0] == (
+        f"model {folder}: quantised, as config.json says; float32, float64, bfloat16, float16 weights can be localized, of the model "
+        "before."
+    )
