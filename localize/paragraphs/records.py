@@ -69,9 +69,10 @@ def readable_files(folder: Path, kinds: Sequence[str], *, deep: bool = True) -> 
     )
 
 
-def unicode_name(path: Path) -> str:
-    """A file's name as any file can hold it."""
-    return path.name.encode("utf-8", "backslashreplace").decode("utf-8")
+def unicode_name(path: Path, folder: Path | None = None) -> str:
+    """A file's name, with its folders below the one given, as any file can hold it."""
+    name = path.name if folder is None else path.relative_to(folder).as_posix()
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

@@ -133,6 +133,10 @@ class Corpus:
                     f"corpus {self.name}: {path.name} was changed while it was scanned; scan it again with another --out."
                 )
 
+    def _name(self, path: Path) -> str:
+        """What a file is called as a source: two of one name in different folders are two."""
+        return unicode_name(path, self._root)
+
     def _stats(self) -> list[tuple[int, int]]:
         return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in self._files)]
 
@@ -150,7 +154,7 @@ class Corpus:
         """The pieces from a place on; what lies before it is passed over without being turned into tokens."""
         document = 0
         for path in self._files:
-            kind, name = kind_of(path), unicode_name(path)
+            kind, name = kind_of(path), self._name(path)
             if kind in TEXT_FILES:
                 if document >= start.document:
                     first = start.part if document == start.document else 0
@@ -184,7 +188,7 @@ class Corpus:
 
         GPT-2's tokenizer begins a word where whitespace begins, but divides whitespace by what comes after it.
         """
-        part, text, skipped, name = 0, "", list[str](), unicode_name(path)
+        part, text, skipped, name = 0, "", list[str](), self._name(path)
         with opened(path, "corpus") as file:
             for lines in _bundles(file):
                 for number, line in lines:

@@ -84,6 +84,16 @@ def test_a_line_that_is_not_utf8_is_left_out_and_told(tokenizer, tmp_path):
     assert pieces[0].skipped == ("a.txt, line 2: not UTF-8 (invalid start byte at byte 0)",)
 
 
+def test_two_files_of_one_name_in_different_folders_are_two_sources(tokenizer, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("the cat sat")
+        (tmp_path / folder / "b.jsonl").write_text('{"text": "the dog sat"}\n')
+    sources = [piece.source for piece in Corpus(tmp_path, tokenizer).pieces() if piece.ends]
+    assert sources == ["one/a.txt", "one/b.jsonl", "two/a.txt", "two/b.jsonl"]
+    assert {piece.source for piece in Corpus(tmp_path / "one" / "a.txt", tokenizer).pieces()} == {"a.txt"}
+
+
 def test_what_is_hidden_is_not_scanned(tokenizer, tmp_path):
     for name in ("a.txt", ".ipynb_checkpoints/a-checkpoint.txt", ".git/b.txt", "._a.txt", "c/.d.jsonl", "c/e.JSONL"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
