@@ -1,6 +1,7 @@
 """The embedded model, paragraphs and recipe: what they are said to be."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,3 +59,14 @@ def test_the_sample_that_the_command_takes_holds_a_hundred_of_both_groups(recall
     group = recalled[2]["group"].values[chosen]
     assert (group == "memorized").sum() >= 100
     assert (group == "not_memorized").sum() >= 100
+
+
+def test_embedded_is_the_embedded_paragraphs_also_where_a_file_has_that_name(tmp_path, monkeypatch):
+    expected = lz.load_paragraphs()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedded").write_text('{"text": "another"}\n')
+    found = lz.load_paragraphs("embedded")
+    assert (found.data_hash, found.ids, found.source) == (expected.data_hash, expected.ids, "embedded")
+    for path in ("./embedded", Path("embedded")):
+        with pytest.raises(lz.InputError, match=r"^paragraphs embedded: no suffix is not a format read here"):
+            lz.load_paragraphs(path)

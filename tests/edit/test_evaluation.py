@@ -115,6 +115,16 @@ def test_one_prefix_token_is_changed_at_random_and_by_the_seed_alone(neo):
     assert not torch.equal(changed, one_changed(paragraphs, np.arange(3), 0, 1))
 
 
+def test_the_changed_token_is_one_that_the_tokenizer_has(neo):
+    tokens = torch.randint(0, 9, (300, 8), generator=torch.Generator().manual_seed(0))
+    paragraphs = lz.load_paragraphs(tokens, prefix_length=5, continuation_length=3)
+    changed = one_changed(paragraphs, np.array([2, 4, 7]), 0, 0)
+    differs = changed != tokens
+    assert differs.sum(1).tolist() == [1] * 300
+    for own in range(9):  # each of the ids but the token itself, also where it is none of them
+        assert set(changed[differs][tokens[differs] == own].tolist()) == {2, 4, 7} - {own}
+
+
 def test_of_a_rewriting_the_new_text_is_measured_where_there_is_one(neo):
     tokens = torch.randint(0, 97, (9, LENGTH), generator=torch.Generator().manual_seed(9))
     rows = lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=16)

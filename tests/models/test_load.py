@@ -597,6 +597,7 @@ def test_a_checkpoint_of_more_layers_than_its_config_names_is_refused(folder, fa
         ("v_head.summary.weight", ""),
         ("score.weight", ""),
         ("ema.transformer.wte.weight", ""),
+        ("ema.transformer.h.0.attn.masked_bias", ""),
     ],
 )
 def test_a_weight_beside_those_of_the_model_is_refused(folder, kept, form, name, why):

@@ -118,3 +118,17 @@ def test_a_file_that_is_no_grid(tmp_path):
 )
 def test_a_group_has_a_name_that_every_file_system_takes(name, key):
     assert key_of(name, "0123456789abcdef") == key
+
+
+def test_embedded_is_a_name_and_a_folder_of_that_name_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "embedded").mkdir()
+    models = [
+        {"name": "a"},
+        {"name": "b", "source": "embedded"},
+        {"name": "c", "source": "./embedded"},
+        {"name": "d", "tokenizer": "embedded"},
+    ]
+    grid = read_grid({"model": models, "measure": [{"measurement": "recall"}]})
+    assert [model.source for model in grid.models] == [None, None, "./embedded", None]
+    assert grid.models[3].tokenizer == "embedded"
