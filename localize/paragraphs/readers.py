@@ -1,7 +1,7 @@
 """From files, lists, arrays and datasets to `Paragraphs`."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def load_paragraphs(
         given = None if source is None or source == EMBEDDED else Path(source)
         path, name = (embedded("paragraphs.jsonl"), EMBEDDED) if given is None else (given, path_words(given))
         kind = checked_kind(path)
-        source = _token_file(path, kind) if kind in TOKEN_FILES else _file_rows(path)
+        source = _token_file(path, kind) if kind in TOKEN_FILES else _FileRows(path)
     else:
         name = type(source).__name__
         source = rows_of(source, "paragraphs")
@@ -242,12 +242,17 @@ def checked_kind(path: Path) -> str:
     return kind
 
 
-def _file_rows(path: Path) -> Iterable[Any]:
-    """The rows of a file of records; one that cannot be read ends it."""
-    for record in records(path, "paragraphs"):
-        if record.problem:
-            raise InputError(f"paragraphs {path}: {record.told}.")
-        yield record.value
+class _FileRows:
+    """The rows of a file of records; one that cannot be read ends it. The file is open while there is a loop over them."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __iter__(self) -> Iterator[Any]:
+        for record in records(self.path, "paragraphs"):
+            if record.problem:
+                raise InputError(f"paragraphs {self.path}: {record.told}.")
+            yield record.value
 
 
 def _token_file(path: Path, kind: str) -> Any:

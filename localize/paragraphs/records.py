@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import index
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -158,28 +158,36 @@ def _jsonl_records(path: Path, what: str, fields: Sequence[str], start: int) -> 
 def _csv_records(path: Path, what: str, fields: Sequence[str], start: int) -> Iterator[Record]:
     """Rows as mappings; an empty cell is None. What strict CSV does not allow ends it: which rows are meant cannot be known."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # paragraphs can exceed the 128 KiB that is the default
-    rows = csv.reader(_utf8_lines(path, what), strict=True)
-    names = _header(rows)
-    if not any(field in names for field in fields):
-        first = next(_utf8_lines(path, what), "").rstrip("\r\n")
-        yield Record(0, None, None, _other_separator(first, fields) or _no_column(fields, names))
-        return
-    check_names(names, f"{what} {path}")
+    with closing(_utf8_lines(path, what)) as read:
+        rows = csv.reader(read, strict=True)
+        names = _header(rows)
+        if not any(field in names for field in fields):
+            first = next(_utf8_lines(path, what), "").rstrip("\r\n")
+            yield Record(0, None, None, _other_separator(first, fields) or _no_column(fields, names))
+            return
+        check_names(names, f"{what} {path}")
+        for number, cells in enumerate(_csv_cells(rows, len(names), f"{what} {path}")):
+            filled = {name: cell or None for name, cell in zip(names, cells, strict=True)}
+            yield Record(number, rows.line_num, filled if number >= start else None)
+
+
+def _csv_cells(rows: Any, columns: int, where: str) -> Iterator[list[str]]:
+    """The cells of each row but blank lines."""
     number, begins = 0, rows.line_num + 1
     try:
         for cells in rows:
-            where = f"{what} {path}: row {number} (line {rows.line_num})"
             if cells:
-                if len(cells) != len(names):
-                    raise InputError(f"{where} has {len(cells)} columns, not {len(names)}.")
-                filled = {name: cell or None for name, cell in zip(names, cells, strict=True)}
-                yield Record(number, rows.line_num, filled if number >= start else None)
+                if len(cells) != columns:
+                    raise InputError(
+                        f"{where}: row {number} (line {rows.line_num}) has {len(cells)} columns, not {columns}."
+                    )
+                yield cells
                 number += 1
             begins = rows.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{what} {path}: row {number}, which begins on line {begins}, is no CSV up to line {rows.line_num} ({error}); is a "
-            'quote left open, or not doubled ("") inside a cell?'
+            f"{where}: row {number}, which begins on line {begins}, is no CSV up to line {rows.line_num} ({error}); is a quote left open, "
+            'or not doubled ("") inside a cell?'
         ) from None
 
 

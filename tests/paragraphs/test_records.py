@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from localize.errors import InputError
+from localize.paragraphs import records as module
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
 from localize.paragraphs.records import kind_of, readable_files, records, rows_of
@@ -248,6 +250,36 @@ def test_a_damaged_file_is_told_in_one_line(name, tmp_path):
     reason = "not a readable Parquet file (" if name == "p.parquet" else "cannot be read ("
     assert told(path).startswith(f"paragraphs {path}: {reason}")
     assert told(path, scanned).startswith(f"corpus {path}: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "text,id\nabcdefgh,1\nabcdefgh,2,3\nabcdefgh,4\n"),
+        ("p.csv", 'text,id\nabcdefgh,1\n"abcdefgh"x,2\nabcdefgh,4\n'),
+        ("p.csv", "text,count\nabcdefgh,1\nabcdefgh,many\nabcdefgh,4\n"),
+        ("p.jsonl", '{"text": "abcdefgh"}\n{\n{"text": "abcdefgh"}\n'),
+        ("p.jsonl", '{"text": "abcdefgh"}\n5\n{"text": "abcdefgh"}\n'),
+    ],
+)
+def test_a_file_is_closed_once_its_error_is_there(name, content, tmp_path, monkeypatch):
+    opened, events = module.opened, []
+
+    @contextmanager
+    def watched(path, what):
+        events.append("opened")
+        try:
+            with opened(path, what) as file:
+                yield file
+        finally:
+            events.append("closed")
+
+    monkeypatch.setattr(module, "opened", watched)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path / name)
+    assert events == ["opened", "closed"]
+    assert caught.value.__traceback__ is not None  # the frames that could hold the file are still there
 
 
 def test_records_before_a_start_are_counted_and_not_read(tmp_path):

@@ -109,7 +109,7 @@ def with_weight(model):
 
 
 def with_config(model):
-    model.hf.config.layer_norm_epsilon = 1e-4
+    model.hf.transformer.ln_f.eps = 1e-4
     return model
 
 
