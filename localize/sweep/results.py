@@ -1,7 +1,7 @@
 """A sweep opened for reading: its cells, labelled arrays over the grid, signatures, tables."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 from localize.errors import LocalizeError
 from localize.signature.storage import fixed_width
+from localize.sweep.joined import label, one_signature, over_grid
 from localize.sweep.store import OF_THE_PAIR, SweepStore, read_node
 
 if TYPE_CHECKING:
@@ -139,10 +140,11 @@ class Sweep:
         Args:
             model: A name, or None where there is one only.
             paragraphs: Likewise.
-            measures: Names; None takes all that are finished.
+            measures: Names; None takes all that are finished, which must join: parts of one measurement, such as ablations of
+                other layers, do; one measurement with other options does not.
 
         Raises:
-            LocalizeError: If a cell is not finished, or two hold one variable with other options: name one of them.
+            LocalizeError: If a cell is not finished, or two hold one variable with other options; it names `measures` that join.
         """
         from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
 
@@ -157,50 +159,43 @@ class Sweep:
                     f"sweep {self.path}: {name!r} of {model} / {paragraphs} is {states.get(name, 'not asked for')}; finished: "
                     f"{', '.join(n for n, s in states.items() if s == FINISHED) or 'none'}."
                 )
-        signature: MemorizationSignature | None = None
-        for name in wanted:
-            dataset = fixed_width(self._open(self._cell(model, paragraphs, name)).load())
-            dataset.attrs = {"schema": SCHEMA_VERSION, **dataset.attrs}
-            part = MemorizationSignature(dataset)
-            signature = part if signature is None else signature | part
-        assert signature is not None
-        return signature
+
+        def parts() -> Iterator[tuple[str, MemorizationSignature]]:
+            for name in wanted:
+                dataset = fixed_width(self._open(self._cell(model, paragraphs, name)).load())
+                dataset.attrs = {"schema": SCHEMA_VERSION, **dataset.attrs}
+                yield name, MemorizationSignature(dataset)
+
+        return one_signature(f"sweep {self.path}", parts())
 
     def __getitem__(self, variable: str) -> "xr.DataArray":
         """One variable over the grid; lazy where dask is installed.
 
         Axes: `model`, `paragraphs` and every option that the grid varies, each only if there are several, then the variable's own.
-        Models of fewer layers, and what is not measured, hold nan.
+        An option that chooses labels of one of these (`layers`, `heads`, `kinds`, `metrics`, ...) has no axis beside it: cells that
+        chose different labels fill it together; only where two chose the same, or one all of them, does each stand by itself. So
+        `over = { layers = [0, 1, 2], to = ["mean", "zero"] }` gives `ablated_nll` over `to`, paragraph, layer and head. Models of
+        fewer layers, and what is not measured, hold nan. Several entries of one measurement, alike in all that the grid varies,
+        stand along `measure`.
 
         Raises:
             LocalizeError: If no cell holds the variable.
         """
-        import xarray as xr
-
-        parts, seen = [], set[str]()
+        found, seen = [], set[str]()
         for cell in self._cells:
             if not self._store.told(cell["path"]).get("done"):
                 continue
             names = self._store.names(cell["path"])
             seen |= names
             if variable in names:
-                place = {"model": cell["model"], "paragraphs": cell["paragraphs"], **cell["axes"]["measure"]}
-                parts.append((place, self._open(cell)[variable]))
-        if not parts:
+                found.append(cell)
+        if not found:
             near = get_close_matches(variable, sorted(seen), n=1, cutoff=0.0)
             raise LocalizeError(
                 f"sweep {self.path}: no cell holds {variable!r}{f'; did you mean {near[0]!r}?' if near else '.'}"
             )
-        keys = dict.fromkeys(key for place, _ in parts for key in place)
-        varied = [key for key in keys if len({_label(place.get(key)) for place, _ in parts}) > 1]
-        arrays = []
-        for place, array in parts:
-            bare = array.reset_coords(drop=True) if len(parts) > 1 else array
-            arrays.append(bare.expand_dims({key: [_label(place.get(key))] for key in varied}))
-        joined = xr.combine_by_coords(arrays, join="outer") if len(arrays) > 1 else arrays[0]
-        found = joined[variable] if isinstance(joined, xr.Dataset) else joined
-        order = {key: list(dict.fromkeys(_label(place.get(key)) for place, _ in parts)) for key in varied}
-        return found.reindex(order).rename(variable).assign_attrs(parts[0][1].attrs)
+        places = _places(found)
+        return over_grid([(place, self._open(cell)[variable]) for place, cell in zip(places, found, strict=True)])
 
     def to_parquet(self, folder: str | Path, variables: Sequence[str] | None = None, *, rows: int = 4096) -> list[Path]:
         """Write each variable as one long table, `rows` paragraphs at a time, with a column per axis, label and option of the grid.
@@ -235,7 +230,7 @@ class Sweep:
                 holders = [(cell, dataset) for cell, dataset in opened if variable in own[cell["path"]]]
                 blank = {key: "" for cell, _ in holders for part in cell["axes"].values() for key in part}
                 for cell, dataset in holders:
-                    axes = blank | {k: str(_label(v)) for part in cell["axes"].values() for k, v in part.items()}
+                    axes = blank | {k: str(label(v)) for part in cell["axes"].values() for k, v in part.items()}
                     for table in _tables(dataset, variable, rows):
                         told = {
                             "model": cell["model"],
@@ -296,11 +291,16 @@ def _nan_where_unfinished(dataset: "xr.Dataset") -> "xr.Dataset":
     return dataset.assign({name: dataset[name].where(xr.DataArray(there, dims="paragraph")) for name in whole})
 
 
-def _label(value: Any) -> Any:
-    """A value of an option as the label of an axis."""
-    if value is None:
-        return "default"
-    return "+".join(map(str, value)) if isinstance(value, list) else value
+def _places(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each cell is: model, paragraph set, all options that the grid varies anywhere, and its name where these are not enough."""
+    options = dict.fromkeys(key for cell in cells for key in cell["axes"]["measure"])
+    places = [
+        {"model": cell["model"], "paragraphs": cell["paragraphs"]} | {key: cell["options"].get(key) for key in options}
+        for cell in cells
+    ]
+    if len({tuple(map(label, place.values())) for place in places}) < len(places):
+        places = [place | {"measure": cell["measure"]} for place, cell in zip(places, cells, strict=True)]
+    return places
 
 
 def _tables(dataset: "xr.Dataset", variable: str, rows: int) -> Any:

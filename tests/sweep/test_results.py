@@ -24,13 +24,70 @@ def test_a_variable_is_labelled_by_all_that_the_grid_varies(done):
     assert shares.sizes["layer"] == 4 and np.isnan(shares.sel(model="flat", layer=3)).all()
     assert np.allclose(shares.sum(["layer", "component"]), 1)
     ablated = done["ablated_nll"]
-    assert set(ablated.dims) == {"model", "layers", "paragraph", "layer", "head"}
-    assert np.isfinite(ablated.sel(model="deep", layers=1, layer=1)).all()
-    assert np.isnan(ablated.sel(model="deep", layers=1, layer=0)).all()
-    exact = done.dataset("flat", measure="ablation, layers=1")["ablated_nll"]
-    assert np.array_equal(
-        ablated.sel(model="flat", layers=1).isel(layer=slice(3)).transpose(*exact.dims), exact, equal_nan=True
+    assert ablated.dims == ("model", "paragraph", "layer", "head"), "cells of other layers fill one axis"
+    assert np.isfinite(ablated.sel(layer=[0, 1])).all() and np.isnan(ablated.sel(layer=[2, 3])).all()
+    for layer in (0, 1):
+        exact = done.dataset("flat", measure=f"ablation, layers={layer}")["ablated_nll"].sel(layer=layer)
+        assert np.array_equal(ablated.sel(model="flat", layer=layer), exact.transpose("paragraph", "head"))
+
+
+@pytest.fixture(scope="module")
+def crossed(made, make_grid, tmp_path_factory):
+    """The README's: three layers, each removed to its mean and to zero."""
+    grid = make_grid(made)
+    grid["model"] = grid["model"][:1]
+    grid["measure"] = [{"measurement": "ablation", "over": {"layers": [0, 1, 2], "to": ["mean", "zero"]}}]
+    return lz.run_sweep(grid, tmp_path_factory.mktemp("crossed") / "s.zarr")
+
+
+def test_layers_fill_their_own_axis_and_what_they_are_removed_to_has_one(crossed):
+    ablated = crossed["ablated_nll"]
+    assert ablated.dims == ("to", "paragraph", "layer", "head")
+    assert ablated["to"].values.tolist() == ["mean", "zero"]
+    for to in ("mean", "zero"):
+        for layer in (0, 1, 2):
+            cell = crossed.dataset(measure=f"ablation, layers={layer}, to={to}")["ablated_nll"].sel(layer=layer)
+            assert np.array_equal(ablated.sel(to=to, layer=layer), cell.transpose("paragraph", "head"))
+    assert np.isnan(ablated.sel(layer=3)).all()
+    assert ablated.attrs["unit"] == "nats per token" and ablated.attrs["options"] == '{"measurement": "ablate"}'
+    plain = crossed["unperturbed_nll"]
+    assert plain.dims == ("layers", "to", "paragraph")  # it has no layers of its own
+
+
+def test_a_signature_joins_parts_and_names_cells_that_do_where_options_differ(crossed):
+    with pytest.raises(LocalizeError) as error:
+        crossed.signature()
+    measures = ["ablation, layers=0, to=mean", "ablation, layers=1, to=mean", "ablation, layers=2, to=mean"]
+    assert str(error.value) == (
+        f"sweep {crossed.path}: 'ablation, layers=0, to=zero' does not join those before it (join: ablated_exact_match is of to='mean' "
+        "on the left and of to='zero' on the right; only parts of one measurement join); choose some that do, such as "
+        f"measures={measures}."
     )
+    signature = crossed.signature(measures=measures)
+    assert np.isfinite(signature["ablated_nll"].sel(layer=[0, 1, 2])).all()
+
+
+def test_cells_that_chose_the_same_layer_stand_apart_and_lists_and_numbers_on_one_axis_are_text(grid, files):
+    grid["model"] = grid["model"][:1]
+    grid["measure"] = [{"measurement": "ablation", "over": {"layers": [0, [0, 1]], "heads": [[0], [2, 3]]}}]
+    ablated = lz.run_sweep(grid, files / "s.zarr")["ablated_nll"]
+    assert ablated.dims == ("layers", "paragraph", "layer", "head") and ablated["layers"].values.tolist() == [
+        "0",
+        "0+1",
+    ]
+    there = ~np.isnan(ablated.transpose("layers", "layer", "head", "paragraph").values).any(-1)
+    assert np.argwhere(there[0]).tolist() == [[0, 0], [0, 2], [0, 3]]
+    assert np.argwhere(there[1]).tolist() == [[0, 0], [0, 2], [0, 3], [1, 0], [1, 2], [1, 3]]
+
+
+def test_entries_of_one_measurement_that_no_axis_tells_apart_stand_along_their_names(grid, files):
+    grid["model"] = grid["model"][:1]
+    grid["measure"] = [
+        {"measurement": "ablation", "name": f"to {to}", "options": {"to": to, "layers": [0]}} for to in ("zero", "mean")
+    ]
+    ablated = lz.run_sweep(grid, files / "s.zarr")["ablated_nll"]
+    assert ablated.dims == ("measure", "paragraph", "layer", "head")
+    assert ablated["measure"].values.tolist() == ["to zero", "to mean"]
 
 
 def test_values_are_read_when_they_are_asked_for(done):

@@ -1,0 +1,119 @@
+"""Every option of every measurement that a grid takes can be swept and read back: over the grid, cell by cell, and as a signature."""
+
+import ast
+import re
+
+import numpy as np
+import pytest
+
+import localize as lz
+from localize.errors import LocalizeError
+from localize.sweep.joined import SELECTS, label
+from localize.sweep.measurements import MEASUREMENTS
+
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:.*token counts")
+
+OWN = {"continuation": ["own", "true"], "batch_size": [1, 64], "seed": [0, 1]}
+VALUES = {
+    "recall": {},
+    "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],
+                  "biases": [True, False]} | OWN,
+    "activation_gradients": OWN,
+    "heads": {"null_draws": [1, 2], "rarest": [2, 3], "untrained": [True, False]} | OWN,
+    "attention": OWN,
+    "ablation": {"layers": [0, [1, 2]], "heads": [[0], [1, 3]], "to": ["mean", "zero"]} | OWN,
+    "replacement": {"tokens": [1, 2], "draws": [1, 2]} | OWN,
+    "perturbation": {"kinds": ["uniform", ["second_choice", "neutral"]], "draws": [1, 2], "span": [1, 2],
+                     "copy_positions": [[0, 1], [2]]} | OWN,
+    "corruption": {"orders": ["random", ["first"]], "draws": [1, 2], "numbers": [1, [2, 4]]} | OWN,
+    "patching": {"kind": [None, "uniform"], "sites": [["q"], ["k", "z"]], "streams": [["resid"], ["mlp_out"]],
+                 "metrics": [["first_changed"], ["continuation"]], "directions": [["denoising"], ["noising"]], "layers": [[0], [1, 2]],
+                 "null": [True, False], "estimate": [True, False]} | OWN,
+    "noise": {"fractions": [0.01, [0.1]], "strengths": [[0.5], [1.0, 2.0]], "draws": [1, 2],
+              "chosen_by": [["not_memorized"], ["not_memorized", "random"]], "components": [["W_Q"], ["W_in", "W_out"]]} | OWN,
+}  # fmt: skip
+"""Two values of each option."""
+
+SMALL = {
+    "heads": {"null_draws": 1, "untrained": False},
+    "perturbation": {"draws": 1},
+    "corruption": {"draws": 1, "numbers": [2]},
+    "patching": {"sites": ["q"], "streams": ["resid"]},
+    "noise": {"fractions": [0.1], "strengths": [1.0], "draws": 1},
+}
+"""So that it takes no time."""
+
+QUICK = {*SELECTS, "statistics", "to", "draws", "copy_positions"}
+"""Those that change which cells there are; the others are an axis like any other, and slow."""
+
+CASES = [
+    pytest.param(name, option, marks=() if option in QUICK else pytest.mark.slow, id=f"{name}, {option}")
+    for name, measurement in MEASUREMENTS.items()
+    for option in measurement.defaults()
+]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, make_model):
+    """`swept(measurement, over)`: on a small GPT-2 and four paragraphs, in one store for all."""
+    folder = tmp_path_factory.mktemp("options")
+    make_model("gpt2").hf.save_pretrained(folder / "model")
+    np.save(folder / "rows.npy", np.random.default_rng(0).integers(0, 97, (4, 14)))
+
+    def run(*measures):
+        grid = {
+            "model": [{"source": str(folder / "model"), "dtype": "float64"}],
+            "paragraphs": [{"source": str(folder / "rows.npy"), "prefix": 8, "continuation": 6}],
+            "measure": list(measures),
+        }
+        return lz.run_sweep(grid, folder / "s.zarr")
+
+    return run
+
+
+def test_two_values_of_every_option_are_told_here():
+    assert {name: set(m.defaults()) - set(VALUES[name]) for name, m in MEASUREMENTS.items()} == {
+        name: set() for name in MEASUREMENTS
+    }
+
+
+@pytest.mark.parametrize(("name", "option"), CASES)
+def test_an_option_is_swept_and_read_back(name, option, swept):
+    options = {key: value for key, value in SMALL.get(name, {}).items() if key != option}
+    values = VALUES[name][option]
+    done = swept({"measurement": name, "options": options, "over": {option: values}})
+    told = done.cells()
+    assert (told["status"] == "finished").all(), told["error"].tolist()
+    cells = {
+        label(value): done.dataset(measure=measure) for value, measure in zip(values, done.measures[1:], strict=True)
+    }
+    recalled = set(done.dataset(measure="recall").data_vars)
+    measured = {
+        v: (cell[v].dims, cell[v].dtype.kind) for cell in cells.values() for v in cell.data_vars if v not in recalled
+    }
+    for variable in {alike: v for v, alike in measured.items()}.values():  # one of those that are alike
+        whole = done[variable].load()
+        holders = {at: cell[variable] for at, cell in cells.items() if variable in cell}
+        axis = f"{option}_option" if option in next(iter(holders.values())).dims else option
+        own_axis = SELECTS.get(option) in whole.dims and axis not in whole.dims
+        assert (axis in whole.dims) == (len(holders) > 1 and not own_axis), variable
+        for at, array in holders.items():
+            at = at if len({isinstance(v, str) for v in holders}) == 1 else str(at)
+            found = whole.sel({axis: at}) if axis in whole.dims else whole
+            found = found.sel({dim: array[dim].values for dim in array.dims if dim in array.indexes})
+            found = found.isel({dim: slice(array.sizes[dim]) for dim in array.dims if dim not in array.indexes})
+            expected = array.transpose(*found.dims).values
+            there = ~np.isnan(expected) if own_axis else np.ones(expected.shape, dtype=bool)
+            assert there.any()
+            np.testing.assert_array_equal(found.values[there], expected[there], err_msg=variable)
+    assert set(as_one_signature(done).variables) >= recalled
+
+
+def as_one_signature(done):
+    """All cells where they join; else what the error's one line advises."""
+    try:
+        return done.signature()
+    except LocalizeError as error:
+        line = str(error)
+    advice = re.search(r"; choose some that do, such as measures=(\[.*\])\.$", line)
+    return done.signature(measures=ast.literal_eval(advice[1]))
