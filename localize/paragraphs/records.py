@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from operator import index
 from pathlib import Path
@@ -191,7 +191,7 @@ def _csv_cells(rows: Any, columns: int, where: str) -> Iterator[list[str]]:
         ) from None
 
 
-def _utf8_lines(path: Path, what: str) -> Iterator[str]:
+def _utf8_lines(path: Path, what: str) -> Generator[str, None, None]:
     for number, line in enumerate(lines(path, what, newline=""), start=1):
         if problem := not_utf8(line):
             raise InputError(f"{what} {path}: line {number} is {problem}.")
