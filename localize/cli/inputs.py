@@ -28,7 +28,9 @@ Model = Annotated[
 ]
 Source = Annotated[
     str | None,
-    typer.Argument(help=".csv .jsonl .npy .pt, which may also stand alone; the embedded paragraphs if left out."),
+    typer.Argument(
+        help=".csv .jsonl (also .gz .zst) .parquet .npy .pt; may stand alone; the embedded paragraphs if left out."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Prefix = Annotated[int, typer.Option(help="Prefix length, in tokens.")]

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 def scan(
     model: Annotated[str, typer.Argument(help='Hub name or checkpoint folder; "embedded" for the embedded model.')],
     corpus: Annotated[
-        str, typer.Argument(help=".txt .md .jsonl .npy, a folder of them, or a dataset's name, which is streamed.")
+        str,
+        typer.Argument(
+            help=".txt .md .csv .jsonl (also .gz .zst) .parquet .npy, a folder of them, or a dataset's name, streamed."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; a killed scan goes on in it.")] = Path("found"),
     prefix: Prefix = PREFIX,
