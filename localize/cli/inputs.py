@@ -1,6 +1,7 @@
 """What every command reads: a model and paragraphs, the embedded ones where none are named."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +96,9 @@ def read_inputs(
     from localize import load_model, load_paragraphs
 
     hooked = load_model(model, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision, weights=weights)
-    read = load_paragraphs(paragraphs, hooked, prefix_length=prefix, continuation_length=continuation, limit=limit)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="paragraphs ")  # what it warns of is told with them, by `say_inputs`
+        read = load_paragraphs(paragraphs, hooked, prefix_length=prefix, continuation_length=continuation, limit=limit)
     if paragraphs is None and sample is None and limit is None:
         sample = EMBEDDED_SAMPLE
     whole = len(read)

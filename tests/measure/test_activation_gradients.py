@@ -49,9 +49,10 @@ def test_every_head_and_position_has_autograds_gradient(hooked, paragraphs, at):
         for layer in range(hooked.n_layers):
             for s, site in enumerate(SITES):
                 got = signature["activation_gradient"].values[row, layer, s]  # (head, position)
-                assert np.allclose(got, oracle[f"blocks.{layer}.attn.hook_{site}"].T, rtol=1e-10, atol=1e-15)
+                # sums of terms up to 1 differ in their last bits, more or less by the machine
+                assert np.allclose(got, oracle[f"blocks.{layer}.attn.hook_{site}"].T, rtol=1e-10, atol=1e-14)
             got = signature["residual_gradient"].values[row, layer]
-            assert np.allclose(got, oracle[f"blocks.{layer}.hook_resid_pre"], rtol=1e-10, atol=1e-15)
+            assert np.allclose(got, oracle[f"blocks.{layer}.hook_resid_pre"], rtol=1e-10, atol=1e-14)
 
 
 def test_nothing_after_the_predicting_position_can_matter(hooked, paragraphs):
