@@ -44,10 +44,11 @@ class Pair:
 
     @property
     def path(self) -> str:
-        """Its group in the store."""
-        weights = self.facts["weights_hash"] + self.facts["dtype"] + self.facts["weights"]
-        digest = hashlib.sha256(weights.encode()).hexdigest()
-        return f"{key_of(self.model.name, digest)}/{key_of(self.paragraphs.name, self.data_hash)}"
+        """Its group in the store, by all that recall, which stands in it, depends on."""
+        code = code_hash(module_of(MEASUREMENTS["recall"].function))
+        weights, data = self.facts["weights_hash"] + self.facts["dtype"] + self.facts["weights"], self.data_hash + code
+        of_model, of_data = (hashlib.sha256(text.encode()).hexdigest() for text in (weights, data))
+        return f"{key_of(self.model.name, of_model)}/{key_of(self.paragraphs.name, of_data)}"
 
 
 @dataclass(frozen=True, eq=False)
