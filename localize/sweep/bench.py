@@ -161,7 +161,7 @@ class Bench:
 
 
 def set_hash(paragraphs: "Paragraphs") -> str:
-    """A digest of all that is stored of a paragraph set: tokens, split, ids, texts, labels, duplicates."""
+    """A digest of all that is stored of a paragraph set: tokens, split, ids, texts, labels, duplicates, clusters."""
     about: Any = [
         paragraphs.data_hash,
         paragraphs.continuation,
@@ -170,5 +170,6 @@ def set_hash(paragraphs: "Paragraphs") -> str:
         paragraphs.groups,
         paragraphs.em_bins,
         paragraphs.duplicates,
+        paragraphs.clusters.tolist(),  # of a part of a set they follow from the whole of it
     ]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()

@@ -35,6 +35,7 @@ class Pair:
         facts: What the model is: hash of its weights, layers, heads, parameters, ....
         data_hash: See `set_hash`.
         count: Number of paragraphs.
+        block: Paragraphs a unit of recall, where the grid tells: its files are divided by it.
     """
 
     model: ModelAsked
@@ -42,13 +43,18 @@ class Pair:
     facts: dict[str, Any]
     data_hash: str
     count: int
+    block: int | None = None
 
     @property
     def path(self) -> str:
-        """Its group in the store."""
-        weights = self.facts["weights_hash"] + self.facts["dtype"] + self.facts["weights"]
-        digest = hashlib.sha256(weights.encode()).hexdigest()
-        return f"{key_of(self.model.name, digest)}/{key_of(self.paragraphs.name, self.data_hash)}"
+        """Its group in the store, by all that recall, which stands in it, depends on."""
+        code = code_hash(module_of(MEASUREMENTS["recall"].function))
+        weights, data = (
+            self.facts["weights_hash"] + self.facts["dtype"] + self.facts["weights"],
+            f"{self.data_hash} {code} {self.block}",
+        )
+        of_model, of_data = (hashlib.sha256(text.encode()).hexdigest() for text in (weights, data))
+        return f"{key_of(self.model.name, of_model)}/{key_of(self.paragraphs.name, of_data)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,18 +154,18 @@ def make_plan(
     """
     cells: list[Cell] = []
     recall = MeasureAsked("recall", MEASUREMENTS["recall"], MEASUREMENTS["recall"].defaults())
+    recall = next((measure for measure in grid.measures if measure.measurement.name == "recall"), recall)
     for asked in grid.models:
         model, weights_hash = bench.model(asked)
         facts = _facts(model, weights_hash)
         for set_ in grid.sets:
             paragraphs, data_hash = bench.paragraphs(set_)
-            pair = Pair(asked, set_, facts, data_hash, len(paragraphs))
+            pair = Pair(asked, set_, facts, data_hash, len(paragraphs), recall.block)
             for measure in grid.measures:
                 _check_block(pair, measure)
             if on_pair is not None:
                 on_pair(pair, model, paragraphs)
-            asked_recall = [m for m in grid.measures if m.measurement.name == "recall"]
-            cells.append(Cell(pair, asked_recall[0] if asked_recall else recall))
+            cells.append(Cell(pair, recall))
             cells += [Cell(pair, m) for m in grid.measures if m.measurement.name != "recall"]
     return cells
 

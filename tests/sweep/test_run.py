@@ -69,6 +69,16 @@ def test_with_another_block_a_measurement_is_done_anew_and_finished(grid, files)
     np.testing.assert_allclose(done["prefix_attention"], whole, rtol=1e-9)
 
 
+def test_with_another_block_recall_too_is_done_anew_and_finished(grid, files):
+    grid["model"], grid["measure"] = grid["model"][:1], [{"measurement": "recall"}]
+    whole = lz.run_sweep(grid, files / "s.zarr")["nll"].load()
+    grid["measure"] = [{"measurement": "recall", "block": 4}]
+    done = lz.run_sweep(grid, files / "s.zarr")
+    assert done.cells()[["status", "done", "of"]].values.tolist() == [["finished", 6, 6]]
+    np.testing.assert_allclose(done["nll"], whole, rtol=1e-9)
+    assert dry_run(grid, files / "s.zarr")[0].missing == 0
+
+
 @pytest.mark.parametrize("what", ["weights", "paragraphs", "code"])
 def test_other_weights_paragraphs_or_code_are_measured_anew(what, grid, files, measured, monkeypatch):
     lz.run_sweep(grid, files / "s.zarr")
