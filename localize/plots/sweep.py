@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from localize.plots.groups import labelled_groups
 from localize.plots.recall import by_duplicates, known_counts
 from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
-from localize.plots.theme import MAGNITUDE, SCORE, WIDTH, plain, variable_words
+from localize.plots.theme import MAGNITUDE, NULL, SCORE, WIDTH, plain, variable_words
 from localize.signature.schema import REGISTRY
 from localize.signature.weight_units import unlike_units
 
@@ -97,18 +98,23 @@ def sweep(
         raise LocalizeError(
             f"plots.sweep: {variable} has no axis {missing[0]!r}; it has {', '.join(REGISTRY[variable].dims)}."
         )
-    lines, note = _lines(done, variable, kept, paragraphs, select or {})
+    lines, note, unlike = _lines(done, variable, kept, paragraphs, select or {})
     sheet = Sheet()
-    draw = {"size": _by_size, "layer": _by_layer, "duplicates": _by_duplicates}
-    if against == "head":
-        return sheet.finish(_by_head(sheet, lines, variable, group, note))
-    return sheet.finish(draw[against](sheet, lines, variable, note, seed))
+    draw = {
+        "size": partial(_by_size, seed=seed), "layer": partial(_by_layer, seed=seed),
+        "duplicates": partial(_by_duplicates, seed=seed), "head": partial(_by_head, group=group),
+    }  # fmt: skip
+    bottom = draw[against](sheet, lines, variable, note)
+    if unlike:
+        bottom += NOTE
+        sheet.text(f"{unlike[:1].upper()}{unlike[1:]}.", LEFT, bottom, colour=NULL)
+    return sheet.finish(bottom)
 
 
 def _lines(
     done: "Sweep", variable: str, kept: Sequence[str], paragraphs: str | None, select: Mapping[str, Any]
-) -> tuple[list[Line], str]:
-    """The finished cells that hold the variable, and what was chosen on other axes."""
+) -> tuple[list[Line], str, str]:
+    """The finished cells that hold the variable, what was chosen on other axes, and whether they do not compare."""
     cells = [row for row in done.cells().to_dict("records") if row["status"] == "finished"]
     sets = list(dict.fromkeys(row["paragraphs"] for row in cells))
     if paragraphs is None and len(sets) > 1:
@@ -140,9 +146,8 @@ def _lines(
                 int(dataset.attrs["model"]["parameters"]),
             )
         )
-    notes = [f"{dim}: {plain(str(label))}" for dim, label in told.items()]
-    notes += [unlike] if (unlike := unlike_units([dataset for _, dataset in opened], [variable])) else []
-    return lines, "; ".join(notes)
+    note = "; ".join(f"{dim}: {plain(str(label))}" for dim, label in told.items())
+    return lines, note, unlike_units([dataset for _, dataset in opened], [variable])
 
 
 def _reduced(
@@ -232,7 +237,7 @@ def _by_layer(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: i
     return TITLE + NOTE + HEIGHT + UNDER
 
 
-def _by_head(sheet: Sheet, lines: list[Line], variable: str, group: str | None, note: str) -> Px:
+def _by_head(sheet: Sheet, lines: list[Line], variable: str, note: str, group: str | None) -> Px:
     import plotly.graph_objects as go
 
     names = ordered_groups([g for line in lines for g in line.groups.tolist()])

@@ -58,6 +58,6 @@ def side_by_side(runs: Sequence[tuple[str, Numbers]], unlike: str = "") -> Table
         "Estimates with their 95% intervals; each run's nulls and p-values stand in its own tables. Between runs nothing is tested. "
         "A head is the one that the run itself chose, on other clusters than those it is told on."
     )
-    note += f" Gradients: {unlike}." if unlike else ""
+    note += f" {unlike[:1].upper()}{unlike[1:]}." if unlike else ""
     frame = pd.DataFrame([[cell.text for cell in row] for row in rows], columns=[column.head for column in columns])
     return Table("together", "What the runs share", columns, rows_of(rows), csv_of(frame, index=False), note, 30)

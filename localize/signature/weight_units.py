@@ -40,4 +40,7 @@ def unlike_units(datasets: Iterable["xr.Dataset"], variables: Collection[str] | 
             scales.add(scale_outside(dataset))
     if len(scales) < 2:
         return ""
-    return f"units of W_Q, and shares, differ between the models; gradients(attention_scale={IN_W_Q!r}) compares"
+    return (
+        "gradients by W_Q are in other units from model to model, so that shares do not compare; with "
+        f"gradients(attention_scale={IN_W_Q!r}) they do"
+    )

@@ -15,7 +15,10 @@ VARIABLES = (
     "gradient_max", "gradient_norm", "gradient_share", "head_gradient_max", "head_gradient_norm", "head_gradient_share",
     "set_gradient_max", "set_gradient_norm", "set_head_gradient_max", "set_head_gradient_norm", "set_cancellation",
 )  # fmt: skip
-UNLIKE = "units of W_Q, and shares, differ between the models; gradients(attention_scale='in_W_Q') compares"
+UNLIKE = (
+    "gradients by W_Q are in other units from model to model, so that shares do not compare; with "
+    "gradients(attention_scale='in_W_Q') they do"
+)
 
 
 @torch.no_grad()
@@ -115,7 +118,7 @@ def told_by_pairs(one, other, variables):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         lz.compare_paired(one, other, variables, resamples=200)
-    return [str(warning.message) for warning in seen if "compare_paired: units" in str(warning.message)]
+    return [str(warning.message) for warning in seen if "compare_paired: gradients by W_Q" in str(warning.message)]
 
 
 def test_pairs_across_families_are_told_where_their_units_differ_and_only_there(signatures):
@@ -133,7 +136,7 @@ def test_a_report_of_two_families_tells_where_their_units_differ_and_only_there(
             warnings.simplefilter("ignore")
             page = lz.report([signatures["gpt2", scale], signatures["gpt-neo", scale]], tmp_path / f"{scale}.html")
         text = page.read_text(encoding="utf-8")
-        assert ("units of W_Q, and shares, differ between the models" in text) == there
+        assert ("Gradients by W_Q are in other units from model to model" in text) == there
         assert "Between runs nothing is tested." in text
 
 
@@ -162,7 +165,7 @@ def test_a_figure_of_two_families_tells_where_their_units_differ_and_only_there(
         figure = lz.plots.sweep(grid_of, variable, against)
         return " ".join(note.text for note in figure.layout.annotations)
 
-    assert UNLIKE in words("gradient_share", done).replace("<br>", " ")
-    assert "units of W_Q" not in words("nll", done, "size")
+    assert UNLIKE[1:] in words("gradient_share", done).replace("<br>", " ")
+    assert "by W_Q" not in words("nll", done, "size")
     alone = {**grid, "measure": [{"measurement": "gradients", "options": {"sets": False, "attention_scale": "in_W_Q"}}]}
-    assert "units of W_Q" not in words("gradient_share", lz.run_sweep(alone, tmp_path / "alone"))
+    assert "by W_Q" not in words("gradient_share", lz.run_sweep(alone, tmp_path / "alone"))
