@@ -15,10 +15,17 @@ def main() -> None:
 
         spell_for_terminal()
         try:
-            app(standalone_mode=True)
+            app()
         except LocalizeError as error:
             sys.stderr.write(f"localize: {' '.join(str(error).splitlines())}\n")
             sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("localize: interrupted; nothing was begun\n")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer makes a silent exit of Ctrl-C
+        error: BaseException | None = stop
+        while error is not None and not isinstance(error, KeyboardInterrupt):
+            error = error.__cause__ or error.__context__
+        if error is None:
+            raise
+        told = getattr(error, "__notes__", ["nothing was finished yet"])[-1]
+        sys.stderr.write(f"localize: interrupted; {told}\n")
         sys.exit(130)

@@ -259,8 +259,6 @@ def rows_of(source: Any, what: str) -> Any:
     """
     where = f"{what} {type(source).__name__}"
     pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(source, pandas.Series):
-        return source.tolist()
     if pandas is not None and isinstance(source, pandas.DataFrame):
         check_names(list(source.columns), where)
         whole = source.convert_dtypes()  # whole numbers beside missing ones are whole numbers

@@ -17,7 +17,7 @@ OWN = {"continuation": ["own", "true"], "batch_size": [1, 64], "seed": [0, 1]}
 VALUES = {
     "recall": {},
     "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],
-                  "biases": [True, False]} | OWN,
+                  "biases": [True, False], "attention_scale": ["apart", "in_W_Q"]} | OWN,
     "activation_gradients": OWN,
     "heads": {"null_draws": [1, 2], "rarest": [2, 3], "untrained": [True, False]} | OWN,
     "attention": OWN,
