@@ -203,9 +203,14 @@ class Claim:
             self.tell(INTERRUPTED) if interrupted else self.tell(
                 FAILED, error=f"{type(error).__name__}: {first_line(error)}"
             )
-            told = f"what is finished is kept in {folder}; the same command goes on"
+            told = kept_words(folder)
         if interrupted:
             error.add_note(told)
+
+
+def kept_words(place: str | Path) -> str:
+    """What an interrupted command leaves, in words."""
+    return f"what is finished is kept in {place}; the same command goes on"
 
 
 def _as_read(asked: Mapping[str, Any]) -> dict[str, Any]:

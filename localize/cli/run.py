@@ -110,7 +110,7 @@ def run(
             claim, hooked, read, [name for name in MEASUREMENTS if name in chosen], draws, seed, batch_size
         )
         save_tokenizer(out, hooked)
-    print_summary(signature)
+        print_summary(signature)
     say(f"Wrote {out / SIGNATURE_FILE}; next: {next_command('report', out)}")
 
 

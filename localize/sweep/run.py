@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from localize.claims import kept_words
 from localize.errors import LocalizeError
 from localize.measure.batches import SHOW_AFTER
 from localize.sweep.bench import Bench, Unit
@@ -67,9 +68,13 @@ def run_sweep(
         missing = missing_units(store, cells, retry=retry)
         total = sum(1 for cell in cells for _ in cell.units())
         say(f"{total - len(missing)} of {total} units are there; {len(missing)} to do.")
-        if missing:
-            with _engine(bench, workers, threads, scheduler, resources) as engine:
-                _do(store, engine, missing, say)
+        try:
+            if missing:
+                with _engine(bench, workers, threads, scheduler, resources) as engine:
+                    _do(store, engine, missing, say)
+        except KeyboardInterrupt as error:
+            error.add_note(kept_words(out))
+            raise
     return open_sweep(out)
 
 

@@ -57,6 +57,50 @@ def test_every_command_tells_of_its_interruption(localize, checkpoint, good, tmp
     assert (code, stderr.splitlines()[-1]) == (130, "localize: interrupted; nothing was finished yet")
 
 
+def test_an_interrupted_sweep_tells_what_is_kept(localize, checkpoint, good, tmp_path, monkeypatch):
+    grid = f"""
+        [[model]]
+        source = "{checkpoint}"
+        [[paragraphs]]
+        source = "{good}"
+        prefix = 16
+        continuation = 16
+        [[measure]]
+        measurement = "attention"
+    """
+    (tmp_path / "grid.toml").write_text(grid)
+    command = ("sweep", tmp_path / "grid.toml", "--out", tmp_path / "sweep.zarr")
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("localize.sweep.bench.Bench.measure", stopped)
+        code, _, stderr = localize(*command)
+    kept = f"localize: interrupted; what is finished is kept in {tmp_path / 'sweep.zarr'}; the same command goes on"
+    assert (code, stderr.splitlines()[-1]) == (130, kept)
+    assert localize(*command)[0] == 0
+
+
+def test_a_run_interrupted_while_it_prints_has_lost_nothing(localize, checkpoint, good, tmp_path, monkeypatch):
+    lengths = ("--prefix", "16", "--continuation", "16")
+    command = ("run", checkpoint, good, *lengths, "--measure", "attention", "--out", tmp_path / "out")
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("localize.cli.run.print_summary", stopped)
+        code, _, stderr = localize(*command)
+    assert code == 130
+    assert (
+        stderr == f"localize: interrupted; what is finished is kept in {tmp_path / 'out'}; the same command goes on\n"
+    )
+    code, stdout, _ = localize(*command)
+    assert code == 0
+    assert "holds 1 of these; to do: nothing." in stdout
+
+
 # Signs.
 
 
