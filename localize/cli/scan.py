@@ -96,12 +96,11 @@ def scan(
 
 def _corpus(given: str, split: str) -> Any:
     """A path, or a dataset that is streamed."""
-    from localize.paragraphs.records import kind_of
-    from localize.scan.corpus import SUFFIXES
+    from localize.paragraphs.records import CORPUS_FILES, kind_of
 
     if Path(given).exists():
         return given
-    if kind_of(Path(given)) in SUFFIXES:
+    if kind_of(Path(given)) in CORPUS_FILES:
         raise InputError(f"corpus {given}: no such file or folder.")
     from datasets import load_dataset
 

@@ -16,6 +16,9 @@ from localize.storage import is_unicode
 TEXT_FIELDS = ("text", "paragraph", "content")
 TEXT_FILES = (".txt", ".md")
 RECORD_FILES = (".csv", ".jsonl", ".parquet")
+CORPUS_FILES = (*TEXT_FILES, *RECORD_FILES, ".npy")
+"""Kinds of files that a corpus is made of; see `kind_of`, which looks through the suffix of a compressed one."""
+
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 """Suffixes of compressed files, each with its codec's name."""
 

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from localize.errors import InputError, first_line
 from localize.paragraphs.records import (
+    CORPUS_FILES,
     HALF,
     PACKED,
     RECORD_FILES,
@@ -39,9 +40,6 @@ TOKEN_PIECE = 2**18
 
 WHITESPACE = "".join(sign for sign in map(chr, range(0x3001)) if sign.isspace() and not "\x1c" <= sign <= "\x1f")
 """What the tokenizers take for whitespace: Unicode's property, which Python's `isspace` widens by four separators."""
-
-SUFFIXES = (*TEXT_FILES, *RECORD_FILES, ".npy")
-"""Kinds of files; see `kind_of`, which looks through the suffix of a compressed one."""
 
 CHECKED = 256
 """Of the tokens that a record brings with its text, so many are decoded to see whether they are the text's."""
@@ -261,15 +259,15 @@ class Corpus:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = readable_files(path, SUFFIXES)
+        found = readable_files(path, CORPUS_FILES)
         if not found:
-            raise InputError(f"corpus {path}: no file of {', '.join(SUFFIXES)} in this folder.")
+            raise InputError(f"corpus {path}: no file of {', '.join(CORPUS_FILES)} in this folder.")
         return found
     if not path.is_file():
         raise InputError(f"corpus {path}: no such file or folder.")
-    if kind_of(path) not in SUFFIXES:
+    if kind_of(path) not in CORPUS_FILES:
         raise InputError(
-            f"corpus {path}: {kind_of(path) or 'no suffix'} is not a format scanned here; {', '.join(SUFFIXES)} are (text, .csv and .jsonl "
+            f"corpus {path}: {kind_of(path) or 'no suffix'} is not a format scanned here; {', '.join(CORPUS_FILES)} are (text, .csv and .jsonl "
             f"also as {' or '.join(PACKED)})."
         )
     return [path]

@@ -94,7 +94,7 @@ def test_what_is_embedded_has_a_name_and_a_file_of_paragraphs_may_stand_alone(lo
 
 
 def test_a_revision_of_what_has_none_is_refused(localize, checkpoint, good, tmp_path):
-    for command in ("run", "edit"):
+    for command in ("run", "edit", "scan"):
         for model in ("embedded", checkpoint):
             line = localize.refused(command, model, good, *LENGTHS, "--revision", "main", "--out", tmp_path / "out")
             assert "revision='main'" in line

@@ -159,6 +159,40 @@ def test_in_a_process_of_its_own_a_refusal_is_one_line_and_exit_code_2(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("run", "no.csv"), "paragraphs no.csv: no such file."),
+        (("run", "embedded", "no.csv"), "paragraphs no.csv: no such file."),
+        (("run", "--out", "/dev/null/out"), "--out /dev/null/out: /dev/null is a file; a folder is needed."),
+        (("run", "--out", "s3://bucket/run"), "--out s3://bucket/run: is a URL; a path of this machine is needed (only a sweep's store can "
+         "be a URL)."),
+        (("run", "--dtype", "int8"), "dtype='int8' is not one of float32, float64, bfloat16, float16."),
+        (("run", "--device", "tpu"), "device='tpu' is not one of cpu, cuda, cuda:0, ...."),
+        (("run", "--weights", "centred"), "weights='centred' is not one of raw, folded."),
+        (("edit", "embedded", "no.csv"), "paragraphs no.csv: no such file."),
+        (("edit", "--general", "no.csv"), "paragraphs no.csv: no such file."),
+        (("scan", "embedded", "no.txt"), "corpus no.txt: no such file or folder."),
+        (("sweep", "no.toml"), "grid no.toml: no such file."),
+        (("train", "no.toml"), "recipe no.toml: no such file."),
+        (("report", "no"), "no: no such folder; one that `localize run` or `localize edit` wrote is needed."),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_takes_no_time_to_see_is_told_before_torch_is_loaded(arguments, told, tmp_path):
+    code = (
+        "import sys; from localize.cli import main; sys.argv = ['localize', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2, "False\n", f"localize: {told}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 # Bad paragraphs.
 
 
