@@ -267,8 +267,8 @@ def _files(path: Path) -> list[Path]:
         raise InputError(f"corpus {path}: no such file or folder.")
     if kind_of(path) not in CORPUS_FILES:
         raise InputError(
-            f"corpus {path}: {kind_of(path) or 'no suffix'} is not a format scanned here; {', '.join(CORPUS_FILES)} are (text, .csv and .jsonl "
-            f"also as {' or '.join(PACKED)})."
+            f"corpus {path}: {kind_of(path) or 'no suffix'} is not a format scanned here; {', '.join(CORPUS_FILES)} are (text, .csv and "
+            f".jsonl also as {' or '.join(PACKED)})."
         )
     return [path]
 
