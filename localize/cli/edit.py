@@ -197,7 +197,7 @@ def edit(
     from localize import load_edit
 
     with mine.claimed(asked) as claim:
-        results = Edited(out, way.names)
+        results = Edited(claim, way.names)
         if claim.kept:
             say(f"{out} holds {results.find_again()} edits of these, which are not made again.")
         for repeat in range(seed, seed + repeats):

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED
+from localize.claims import FINISHED
+from localize.cli.origin import save_told
 from localize.cli.words import say
 from localize.errors import LocalizeError
 from localize.report.folder import EDITS_FILE, REPORT_FILE, SIDES, TOKENIZER_FOLDER
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from localize.claims import Claim
     from localize.edit.weight_edit import WeightEdit
     from localize.signature.change import Change
     from localize.signature.signature import MemorizationSignature
@@ -43,7 +46,7 @@ class Edited:
     """What was made so far; each edit is written at once, so that a later failure loses nothing.
 
     Attributes:
-        out: The folder.
+        claim: Of the folder.
         asked: Names of the edits that are not controls.
         changes: What each edit changed, by its name, a repeat after the other.
         relearned: How fast what it forgot came back, in the first repeat.
@@ -51,12 +54,17 @@ class Edited:
         files: What was written, as `read_results` reads it.
     """
 
-    out: Path
+    claim: "Claim"
     asked: tuple[str, ...]
     changes: "dict[str, list[Change]]" = field(default_factory=dict)
     relearned: "dict[str, MemorizationSignature]" = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     files: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"edits": [], "relearned": []})
+
+    @property
+    def out(self) -> Path:
+        """The folder."""
+        return self.claim.command.folder
 
     def find_again(self) -> int:
         """Take up what the folder holds; gives how many edits that are."""
@@ -80,11 +88,12 @@ class Edited:
         name = f"{_slug(label)}-seed{repeat}"
         sides = {side: f"{name}-{side}.zarr.zip" for side in SIDES}
         made.save(self.out / f"{name}.safetensors")
-        change.before.save(self.out / sides["before"])
-        change.after.save(self.out / sides["after"])
+        told = self.claim.about(FINISHED)  # of this edit; the next one's may still be missing
+        save_told(change.before, self.out / sides["before"], told)
+        save_told(change.after, self.out / sides["after"], told)
         for of, signature in runs.items():
             file = f"{_slug(of)}-seed{repeat}-relearned.zarr.zip"
-            signature.save(self.out / file)
+            save_told(signature, self.out / file, told)
             if of not in self.relearned:
                 self.files["relearned"].append({"label": of, "seed": repeat, "file": file})
                 self.relearned[of] = signature

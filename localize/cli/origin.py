@@ -13,6 +13,7 @@ from localize.report.folder import TOKENIZER_FOLDER
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
+    from localize.signature.signature import MemorizationSignature
 
 
 def typed() -> str:
@@ -53,3 +54,14 @@ def save_tokenizer(out: Path, model: "HookedModel") -> None:
     """Write the tokenizer that the results' texts are read with, if the model has one."""
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(out / TOKENIZER_FOLDER)
+
+
+def save_told(signature: "MemorizationSignature", file: Path, about: dict[str, Any]) -> "MemorizationSignature":
+    """The signature, told which command made it and whether that was finished, in its file."""
+    from localize.signature.signature import MemorizationSignature
+
+    dataset = signature.dataset
+    dataset.attrs["run"] = about
+    told = MemorizationSignature(dataset)
+    told.save(file)
+    return told

@@ -28,7 +28,7 @@ from localize.cli.inputs import (
     read_inputs,
     say_inputs,
 )
-from localize.cli.origin import code_of, command, hashes, save_tokenizer
+from localize.cli.origin import code_of, command, hashes, save_tokenizer, save_told
 from localize.cli.words import next_command, print_summary, say
 from localize.errors import InputError
 from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER, unfinished_words
@@ -154,20 +154,9 @@ def _measured(
         if name == "patching":
             more |= {"copies": signature if signature is not None and "copy_tokens" in signature else None}
         part = measure(model, own if name in ON_OWN else paragraphs, **more, **size)
-        signature = _saved(part if signature is None else signature | part, file, claim.about(RUNNING))
+        signature = save_told(part if signature is None else signature | part, file, claim.about(RUNNING))
     assert signature is not None  # a folder that is kept holds a first measurement, or it is missing
-    return _saved(signature, file, claim.about(FINISHED))
-
-
-def _saved(signature: "MemorizationSignature", file: Path, about: dict[str, Any]) -> "MemorizationSignature":
-    """The signature, told which command made it and whether that was finished, in its file."""
-    from localize.signature.signature import MemorizationSignature
-
-    dataset = signature.dataset
-    dataset.attrs["run"] = about
-    told = MemorizationSignature(dataset)
-    told.save(file)
-    return told
+    return save_told(signature, file, claim.about(FINISHED))
 
 
 @app.command()

@@ -242,6 +242,9 @@ def edit(localize, checkpoint, tmp_path):
 def test_edits_that_are_there_are_not_made_again_and_more_repeats_are_added(edit, tmp_path, monkeypatch):
     assert edit()[0] == 0
     before, made, zero_units = contents(tmp_path / "out"), [], lz.zero_units
+    for side in ("before", "after"):
+        run = load_signature(tmp_path / "out" / f"zeroed-units-5-seed0-{side}.zarr.zip").dataset.attrs["run"]
+        assert (run["asked"], run["command"]) == (told(tmp_path / "out")["asked"], told(tmp_path / "out")["command"])
     monkeypatch.setattr(lz, "zero_units", lambda *args: made.append(args) or zero_units(*args))
     code, stdout, stderr = edit("--repeats", "2")
     assert (code, stderr, len(made)) == (0, "", 1)
