@@ -200,9 +200,8 @@ class Claim:
             folder.rmdir()
             told = "nothing was finished yet"
         else:
-            self.tell(INTERRUPTED) if interrupted else self.tell(
-                FAILED, error=f"{type(error).__name__}: {first_line(error)}"
-            )
+            why = "" if interrupted else f"{type(error).__name__}: {first_line(error)}"
+            self.tell(INTERRUPTED if interrupted else FAILED, error=why)
             told = kept_words(folder)
         if interrupted:
             error.add_note(told)

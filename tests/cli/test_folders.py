@@ -79,6 +79,11 @@ def test_a_run_measures_what_is_missing_and_gives_what_one_run_gives(localize, c
     localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "whole")
     parts, whole = (load_signature(tmp_path / name / "signature.zarr.zip").dataset for name in ("parts", "whole"))
     xr.testing.assert_identical(parts.drop_attrs(), whole.drop_attrs())
+    model = lz.load_model(checkpoint)
+    own = lz.load_paragraphs(good, model, prefix_length=16, continuation_length=16).with_own_continuation(model)
+    copies = lz.perturb_prefix(model, own, draws=2, seed=0)
+    patched = lz.patch(model, own, copies=copies, seed=0)["head_patch_effect"]
+    np.testing.assert_array_equal(parts["head_patch_effect"].values, patched.values)  # of the run's own copies
     assert len(told(tmp_path / "parts")["commands"]) == 3
     run = parts.attrs["run"]
     assert (run["status"], run["command"]) == ("finished", told(tmp_path / "parts")["command"])
