@@ -70,18 +70,19 @@ def test_a_run_asked_for_again_measures_nothing_and_changes_no_number(localize, 
 
 
 def test_a_run_measures_what_is_missing_and_gives_what_one_run_gives(localize, checkpoint, good, tmp_path, calls):
+    draws = ("--draws", "5")  # others than patching itself would make its copies with
     for number, measurements in enumerate((("perturbation",), ("patching", "gradients"), ())):
         named = [word for name in measurements for word in ("--measure", name)]
-        assert localize("run", checkpoint, good, *LENGTHS, *named, "--out", tmp_path / "parts")[0] == 0, number
+        assert localize("run", checkpoint, good, *LENGTHS, *draws, *named, "--out", tmp_path / "parts")[0] == 0, number
     assert calls == [
         "perturb_prefix", "gradients", "patch", "rare_token_heads", "prefix_attention", "ablate", "replace_rarest",
     ]  # fmt: skip
-    localize("run", checkpoint, good, *LENGTHS, "--out", tmp_path / "whole")
+    localize("run", checkpoint, good, *LENGTHS, *draws, "--out", tmp_path / "whole")
     parts, whole = (load_signature(tmp_path / name / "signature.zarr.zip").dataset for name in ("parts", "whole"))
     xr.testing.assert_identical(parts.drop_attrs(), whole.drop_attrs())
     model = lz.load_model(checkpoint)
     own = lz.load_paragraphs(good, model, prefix_length=16, continuation_length=16).with_own_continuation(model)
-    copies = lz.perturb_prefix(model, own, draws=2, seed=0)
+    copies = lz.perturb_prefix(model, own, draws=5, seed=0)
     patched = lz.patch(model, own, copies=copies, seed=0)["head_patch_effect"]
     np.testing.assert_array_equal(parts["head_patch_effect"].values, patched.values)  # of the run's own copies
     assert len(told(tmp_path / "parts")["commands"]) == 3
