@@ -10,6 +10,8 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import LOGARITHMIC, Series, with_room
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, axis_words, plain, variable_words
+from localize.signature.schema import range_of
+from localize.statistics.ranges import PERCENT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -86,8 +88,9 @@ def _row(
         before = ("unperturbed_exact_match", "unperturbed_nll", "")[column]
         if before in dataset:
             _before(panel, number, float(group.mean(dataset[before].values)))
+        possible = PERCENT if column == 2 else range_of(dataset, VARIABLES[column])
         for name, line in lines.items():
-            line.draw(panel, number, group.interval(values[:, _place(dataset, name)], seed), group)
+            line.draw(panel, number, group.interval(values[:, _place(dataset, name)], seed, possible), group)
     told = ", ".join(f"{plain(name)} {_half_broken(dataset, group, name)}" for name in lines)
     sheet.text(f"Tokens that break half of the recitals: {told}.", LEFT, top + HEIGHT + 34 + NOTE)
 

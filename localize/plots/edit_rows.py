@@ -9,6 +9,7 @@ from localize.plots.edit_view import OWN_MATCH, RECITED, TRUE_MATCH, Edit, Table
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, NULL, WIDTH, plain, see_through, variable_words
+from localize.statistics.ranges import Range
 
 WORDS = {
     FORGET: "to forget", NEAR_DUPLICATE: "near duplicates of these", f"{KEPT}_{MEMORIZED}": "kept, memorized",
@@ -111,7 +112,8 @@ def _lane(
     earlier = [float(group.mean(values)) for group, values in zip(groups, before, strict=True)]
     shown = {"legendgroup": BEFORE, "legendrank": 1500, "showlegend": panel.sheet.first(BEFORE)}
     panel.add(go.Scatter(x=earlier, y=middle, mode="markers", marker=tick, name=BEFORE, **shown), "before", one)
-    interval = stacked([group.interval(values, seed) for group, values in zip(groups, after, strict=True)])
+    possible = Range(0, max(edit.length for _, edit, _ in there))
+    interval = stacked([group.interval(values, seed, possible) for group, values in zip(groups, after, strict=True)])
     rim = {"width": 1.8, "color": one.colour} if one.symbol.endswith("-open") else {"width": 1, "color": "white"}
     means = go.Scatter(
         x=interval.estimate, y=middle, mode="markers", error_x=whiskers(interval, one.colour), showlegend=True,

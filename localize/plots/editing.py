@@ -18,6 +18,7 @@ from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, NULL, WIDTH, see_through, variable_words
 from localize.signature.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.statistics import Interval
+from localize.statistics.ranges import Range
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -91,7 +92,7 @@ def _against(sheet: Sheet, edits: list[Edit], table: Table, seed: int) -> Px:
     """Draw exact match of the forget set after, against the change of what the edit did not see; gives the bottom in px."""
     import plotly.graph_objects as go
 
-    left = [edit.groups[FORGET].interval(edit.match(FORGET)[1], seed) for edit in edits]
+    left = [edit.groups[FORGET].interval(edit.match(FORGET)[1], seed, Range(0, edit.length)) for edit in edits]
     lost = [_change(table[edit.name, TRUE_MATCH, MEMORIZED]) for edit in edits]
     singles = [edit.repetitions() for edit in edits]
     before = np.unique([round(table[edit.name, TRUE_MATCH, FORGET]["before"], 6) for edit in edits])

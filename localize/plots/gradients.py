@@ -11,6 +11,7 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, axis_words, component_words, variable_words
 from localize.statistics import Interval, cluster_permutation_difference
+from localize.statistics.ranges import PERCENT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -267,7 +268,7 @@ def _profile(
     for group in groups:
         chosen = shares[group.name]
         alone = Interval(chosen.mean(0), *np.full((2, len(layers)), np.nan))
-        interval = alone if value == "set" else whole_group(group).interval(chosen, seed)
+        interval = alone if value == "set" else whole_group(group).interval(chosen, seed, PERCENT)
         panel.curve(layers, interval, group, markers=True)
 
 

@@ -9,9 +9,13 @@ from jaxtyping import Bool, Float, Int, Real
 from localize.axes import ordered_groups
 from localize.errors import LocalizeError
 from localize.plots.theme import LONGEST_NAME, group_style, plain
+from localize.signature.schema import range_of
 from localize.statistics import Interval, cluster_bootstrap, effective_clusters
+from localize.statistics.ranges import UNBOUNDED, Range
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from localize.signature.signature import MemorizationSignature
 
 
@@ -53,9 +57,9 @@ class Group:
         count = (~np.isnan(chosen)).sum(0)
         return np.where(count > 0, np.nansum(chosen, axis=0) / np.maximum(count, 1), np.nan)
 
-    def interval(self, values: Real[np.ndarray, "paragraph *cell"], seed: int) -> Interval:
-        """Mean over the group and its 95 % interval by bootstrap over clusters."""
-        return cluster_bootstrap(values[self.rows].astype(np.float64), self.clusters, seed=seed)
+    def interval(self, values: Real[np.ndarray, "paragraph *cell"], seed: int, possible: Range = UNBOUNDED) -> Interval:
+        """Mean over the group and its 95 % interval by bootstrap over clusters, inside of what is possible."""
+        return cluster_bootstrap(values[self.rows].astype(np.float64), self.clusters, seed=seed).within(possible)
 
 
 def groups_of(signature: "MemorizationSignature") -> list[Group]:
@@ -82,3 +86,9 @@ def continuation_words(signature: "MemorizationSignature", name: str) -> str:
     """Which continuation a variable is of: "own continuation"."""
     which = signature[name].attrs.get("continuation")
     return f"{which} continuation" if which else "continuation not told"
+
+
+def change_range(dataset: "xr.Dataset", name: str, sign: float) -> Range:
+    """Where `sign` times the change of `name` by a replacement can lie."""
+    sides = [range_of(dataset, f"{side}_{name}") for side in ("perturbed", "unperturbed")]
+    return sides[0].minus(sides[1]) if sign > 0 else sides[1].minus(sides[0])

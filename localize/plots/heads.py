@@ -13,6 +13,7 @@ from localize.plots.groups import Group, groups_of, require
 from localize.plots.series import whiskers
 from localize.plots.sheet import TITLE, Box, Px, Sheet
 from localize.plots.theme import NULL, SCORE, axis_words, variable_words
+from localize.signature.schema import range_of
 from localize.statistics import Interval
 
 if TYPE_CHECKING:
@@ -165,7 +166,9 @@ class Best:
         at = tuple(np.array(best_heads(group.mean(score) - means, top), dtype=int).reshape(-1, 2).T)
         layers, heads = dataset["layer"].values[at[0]], dataset["head"].values[at[1]]
         return cls(
-            [f"L{a}.H{b}" for a, b in zip(layers, heads, strict=True)], group.interval(score[:, *at], seed), means[at]
+            [f"L{a}.H{b}" for a, b in zip(layers, heads, strict=True)],
+            group.interval(score[:, *at], seed, range_of(dataset, "rare_token_score")),
+            means[at],
         )
 
 

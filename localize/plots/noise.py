@@ -11,6 +11,7 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import from_zero
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import LARGE, WIDTH, axis_words, plain, see_through, variable_words
+from localize.signature.schema import range_of
 from localize.statistics import Interval
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def noise(signature: "MemorizationSignature", *, quantity: str = "exact_match", 
     require(signature, "plots.noise", (name, before), "localize.noise(model, paragraphs)")
     dataset, groups = signature.dataset, groups_of(signature)
     x, values = with_unnoised(dataset, name, before)
-    labels = [str(label) for label in dataset["chosen_by"].values]
+    labels, possible = [str(label) for label in dataset["chosen_by"].values], range_of(dataset, name)
     found = {
-        label: [(group, group.interval(values[:, place], seed)) for group in groups]
+        label: [(group, group.interval(values[:, place], seed, possible)) for group in groups]
         for place, label in enumerate(labels)
     }
     highest = max(_highest(interval) for lines in found.values() for _, interval in lines)

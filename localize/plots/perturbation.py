@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.groups import Group, change_range, continuation_words, groups_of, require
 from localize.plots.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import axis_words, plain, variable_words
 from localize.signature.effects import exact_match_drop, one_kind, put_only
+from localize.signature.schema import range_of
 from localize.statistics import cumulated_share
+from localize.statistics.ranges import Range
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -97,7 +99,8 @@ def draw_perturbation(
         x = {"title": {"text": axis_words("prefix_position")}, "nticks": 6}
         y = {"title": {"text": variable_words(f"perturbed_{name}", words)}, "rangemode": "tozero"}
         panel = sheet.panel(box, f"{title}, {own}", f"{what}dashed: {PERMUTED}", x=x, y=y)
-        _against_position(panel, groups, sign * rise(dataset, name), dataset["prefix_position"].values, seed)
+        possible = change_range(dataset, name, sign)
+        _against_position(panel, groups, sign * rise(dataset, name), dataset["prefix_position"].values, seed, possible)
     _concentration(sheet, boxes[2], groups, dataset, own, seed)
     if compact or "perturbed_token_error" not in signature:
         return boxes[0].bottom + 38
@@ -125,10 +128,15 @@ def rise(dataset: "xr.Dataset", name: str) -> Float[np.ndarray, "paragraph prefi
 
 
 def _against_position(
-    panel: Panel, groups: list[Group], change: Float[np.ndarray, "paragraph position"], positions: np.ndarray, seed: int
+    panel: Panel,
+    groups: list[Group],
+    change: Float[np.ndarray, "paragraph position"],
+    positions: np.ndarray,
+    seed: int,
+    possible: Range,
 ) -> None:
     for group in groups:
-        interval = group.interval(change, seed)
+        interval = group.interval(change, seed, possible)
         level = float(np.nanmean(interval.estimate)) if np.isfinite(interval.estimate).any() else np.nan
         panel.null_line([positions[0], positions[-1]], [level, level], PERMUTED, group)
         panel.curve(positions, interval, group)
@@ -146,7 +154,14 @@ def _below(
     title = f"Tokens wrong after a replacement, {own}"
     panel = sheet.panel(wide, title, f"{put_words(signature, dataset)}dashed: {PERMUTED}", x=x, y=y)
     wrong = dataset["perturbed_token_error"].transpose("paragraph", "continuation_position")
-    _against_position(panel, groups, wrong.values.astype(np.float64), dataset["continuation_position"].values, seed)
+    _against_position(
+        panel,
+        groups,
+        wrong.values.astype(np.float64),
+        dataset["continuation_position"].values,
+        seed,
+        range_of(dataset, "perturbed_token_error"),
+    )
     if len(kinds) > 1:
         _kinds(sheet, Box(LEFT + 2 * STEP, top, PANEL_WIDTH, LOW), signature, kinds, groups, seed)
 
@@ -165,7 +180,8 @@ def _kinds(
     y = {"title": {"text": variable_words("perturbed_exact_match", "lost exact match")}, "rangemode": "tozero"}
     panel = sheet.panel(box, "Lost by kind of replacement", f"dashed: {ALIKE}", x=x, y=y)
     for place, group in enumerate(groups):
-        interval = group.interval(change.transpose("paragraph", "kind").values.astype(np.float64), seed)
+        lost = change.transpose("paragraph", "kind").values.astype(np.float64)
+        interval = group.interval(lost, seed, change_range(dataset, "exact_match", -1))
         aside = 0.16 * (place - (len(groups) - 1) / 2)
         panel.null_line([-0.5, len(kinds) - 0.5], [float(np.mean(interval.estimate))] * 2, ALIKE, group)
         marker = {"color": group.colour, "symbol": group.symbol, "size": 6}

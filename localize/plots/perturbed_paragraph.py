@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.plots.groups import Group, continuation_words, groups_of
+from localize.plots.groups import Group, change_range, continuation_words, groups_of
 from localize.plots.paragraph import loss_variable, measured_tokens, row_of
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, WIDTH, plain, see_through, variable_words
 from localize.plots.token_axis import changed_position, token_axis
 from localize.plots.token_text import token_texts
+from localize.statistics.ranges import Range
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -48,7 +49,7 @@ def draw_paragraph(
         panel = sheet.panel(box, f"{title}, {own}: {name}, {group.words}", note, x=x if last else hidden, y=y)
         after = dataset[f"perturbed_{quantity}"].transpose("paragraph", "draw", "prefix_position").values
         before = dataset[f"unperturbed_{quantity}"].values.astype(np.float64)
-        _lines(panel, group, sign * (after - before[:, None, None]), row, seed)
+        _lines(panel, group, sign * (after - before[:, None, None]), row, seed, change_range(dataset, quantity, sign))
         top = box.bottom + BETWEEN + TITLE + NOTE
     return sheet.finish(top - BETWEEN - TITLE - NOTE + below + 6)
 
@@ -57,14 +58,19 @@ POSITIONS = "positions permuted"
 
 
 def _lines(
-    panel: Panel, group: Group, change: Float[np.ndarray, "paragraph draw position"], row: int, seed: int
+    panel: Panel,
+    group: Group,
+    change: Float[np.ndarray, "paragraph draw position"],
+    row: int,
+    seed: int,
+    possible: Range,
 ) -> None:
     """The group behind, then the draws, then their mean, with the mean over positions."""
     import plotly.graph_objects as go
 
     count = np.isfinite(change).sum(1)
     means = np.where(count > 0, np.nansum(change, axis=1) / np.maximum(count, 1), np.nan)
-    at, interval = np.arange(change.shape[2]), group.interval(means, seed)
+    at, interval = np.arange(change.shape[2]), group.interval(means, seed, possible)
     panel.band(at, interval.low, interval.high, "interval", group, name=GROUP_MEAN, fillcolor=see_through(NULL, 0.22))
     shown, sheet = {"hoverinfo": "skip"}, panel.sheet
     panel.add(

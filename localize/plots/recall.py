@@ -9,7 +9,9 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, variable_words
+from localize.signature.schema import range_of
 from localize.statistics import Interval, cluster_bootstrap
+from localize.statistics.ranges import UNBOUNDED, Range
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,7 +45,7 @@ def recall(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
     for box, (name, title) in zip(boxes, QUANTITIES, strict=True):
         values, own = dataset[name].values, continuation_words(signature, name)
         panel, highest = _histogram(sheet, box, groups, values, name, title, own, together=True)
-        _means(panel, groups, values, highest, seed)
+        _means(panel, groups, values, highest, seed, range_of(dataset, name))
     if "duplicates" not in dataset.coords:
         return sheet.finish(boxes[0].bottom + UNDER)
     top = boxes[0].bottom + UNDER + TITLE + NOTE
@@ -115,13 +117,18 @@ def _histogram(
 
 
 def _means(
-    panel: Panel, groups: list[Group], values: Real[np.ndarray, " paragraph"], highest: float, seed: int
+    panel: Panel,
+    groups: list[Group],
+    values: Real[np.ndarray, " paragraph"],
+    highest: float,
+    seed: int,
+    possible: Range,
 ) -> None:
     """The groups' means with their intervals, a row each above the bars."""
     import plotly.graph_objects as go
 
     for row, group in enumerate(groups):
-        found = group.interval(values, seed)
+        found = group.interval(values, seed, possible)
         interval = Interval(*(np.atleast_1d(end) for end in (found.estimate, found.low, found.high)))
         marker = {"color": group.colour, "symbol": group.symbol, "size": 6}
         point = go.Scatter(
@@ -143,13 +150,14 @@ def by_duplicates(
     copies: Real[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
     seed: int,
+    possible: Range = UNBOUNDED,
 ) -> tuple[Int[np.ndarray, " copies"], Interval]:
     """Mean of the paragraphs that stand equally often in training, with its interval; those of which it is not known are left out."""
     counts = known_counts(copies)
     parts = [
         cluster_bootstrap(values[copies == c].astype(np.float64), clusters[copies == c], seed=seed) for c in counts
     ]
-    return counts, stacked(parts)
+    return counts, stacked(parts).within(possible)
 
 
 def _by_duplicates(
@@ -160,7 +168,7 @@ def _by_duplicates(
     dataset = signature.dataset
     values = dataset[name].values
     copies = dataset["duplicates"].values
-    counts, interval = by_duplicates(values, copies, dataset["cluster"].values, seed)
+    counts, interval = by_duplicates(values, copies, dataset["cluster"].values, seed, range_of(dataset, name))
     rank = np.arange(len(counts))
     every = max(1, int(np.ceil(len(counts) * 20 / box.width)))
     x = {

@@ -10,6 +10,7 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import Series
 from localize.plots.sheet import TITLE, Box, Sheet
 from localize.plots.theme import LONGEST_NAME, axis_words, plain, variable_words
+from localize.signature.schema import range_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -49,8 +50,10 @@ def relearning(runs: Mapping[str, "MemorizationSignature"], *, seed: int = 0) ->
         panel = sheet.panel(box, title, x={"title": {"text": axis_words("step")}, "nticks": 6}, y=y)
         for number, (run, group) in enumerate(lines):
             values = runs[run][name].transpose("paragraph", "step")
+            possible = range_of(runs[run].dataset, name)
+            interval = group.interval(values.values.astype(np.float64), seed, possible)
             series = Series.of(_line_words(run, group, len(groups_of(runs[run]))), number)
-            series.draw(panel, values["step"].values, group.interval(values.values.astype(np.float64), seed), group)
+            series.draw(panel, values["step"].values, interval, group)
     return sheet.finish(TITLE + HEIGHT + UNDER)
 
 

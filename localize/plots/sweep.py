@@ -15,8 +15,9 @@ from localize.plots.recall import by_duplicates, known_counts
 from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, SCORE, WIDTH, plain, variable_words
-from localize.signature.schema import REGISTRY
+from localize.signature.schema import REGISTRY, range_of
 from localize.signature.weight_units import unlike_units
+from localize.statistics.ranges import Range
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -48,6 +49,7 @@ class Line:
         clusters: Of near-duplicates.
         duplicates: Copies in training, where known.
         size: Parameters of the model.
+        possible: Where the variable can lie.
     """
 
     words: str
@@ -57,6 +59,7 @@ class Line:
     clusters: np.ndarray
     duplicates: np.ndarray | None
     size: int
+    possible: Range
 
 
 def sweep(
@@ -144,6 +147,7 @@ def _lines(
                 dataset["cluster"].values,
                 dataset["duplicates"].values if "duplicates" in dataset.coords else None,
                 int(dataset.attrs["model"]["parameters"]),
+                range_of(dataset, variable),
             )
         )
     note = "; ".join(f"{dim}: {plain(str(label))}" for dim, label in told.items())
@@ -196,7 +200,7 @@ def _by_size(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: in
     ]
     for name in ordered_groups(group.name for *_, group in parted):
         there = [part for part in parted if part[2].name == name]
-        interval = stacked([group.interval(line.values, seed) for _, line, group in there])
+        interval = stacked([group.interval(line.values, seed, line.possible) for _, line, group in there])
         panel.curve(np.array([place for place, *_ in there]), interval, there[-1][2], markers=True)
     return box.bottom + UNDER
 
@@ -227,7 +231,7 @@ def _by_layer(sheet: Sheet, lines: list[Line], variable: str, note: str, seed: i
                 continue
             layers = np.arange(line.values.shape[1], dtype=np.float64)
             at = 100 * layers / line.values.shape[1] if relative else layers
-            interval = own.interval(line.values, seed)
+            interval = own.interval(line.values, seed, line.possible)
             highest = max(highest, float(np.nanmax(interval.high)))
             Series.of(line.words, place).draw(panel, at, interval, own)
             if line.null is not None:
@@ -295,7 +299,7 @@ def _by_duplicates(sheet: Sheet, lines: list[Line], variable: str, note: str, se
     panel.null_line([-0.5, len(copies) - 0.5], [float(np.nanmean(everyone))] * 2, TOGETHER)
     for place, line in enumerate(lines):
         assert line.duplicates is not None
-        counts, interval = by_duplicates(line.values, line.duplicates, line.clusters, seed)
+        counts, interval = by_duplicates(line.values, line.duplicates, line.clusters, seed, line.possible)
         Series.of(line.words, place).draw(
             panel, np.searchsorted(copies, counts), interval, labelled_groups(line.groups, line.clusters)[0]
         )

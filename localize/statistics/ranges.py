@@ -30,6 +30,7 @@ class Range(NamedTuple):
 UNBOUNDED = Range()
 ZERO_TO_ONE = Range(0, 1)
 MINUS_ONE_TO_ONE = Range(-1, 1)
+PERCENT = Range(0, 100)
 
 
 def within(end: Float[np.ndarray, "*cell"], possible: Range) -> Float[np.ndarray, "*cell"]:
