@@ -181,7 +181,7 @@ def _kinds(
     panel = sheet.panel(box, "Lost by kind of replacement", f"dashed: {ALIKE}", x=x, y=y)
     for place, group in enumerate(groups):
         lost = change.transpose("paragraph", "kind").values.astype(np.float64)
-        interval = group.interval(lost, seed, change_range(dataset, "exact_match", -1))
+        interval = group.interval(lost, seed, change_range(dataset, "exact_match", -1.0))
         aside = 0.16 * (place - (len(groups) - 1) / 2)
         panel.null_line([-0.5, len(kinds) - 0.5], [float(np.mean(interval.estimate))] * 2, ALIKE, group)
         marker = {"color": group.colour, "symbol": group.symbol, "size": 6}
