@@ -152,7 +152,11 @@ def _measured(
         if name == "perturbation":
             more |= {"draws": draws}
         if name == "patching":
-            more |= {"copies": signature if signature is not None and "copy_tokens" in signature else None}
+            # The same copies, whichever of the two is asked for first.
+            held = signature is not None and "copy_tokens" in signature
+            more |= {
+                "copies": signature if held else MEASURED["perturbation"].call()(model, own, draws=draws, seed=seed)
+            }
         part = measure(model, own if name in ON_OWN else paragraphs, **more, **size)
         signature = save_told(part if signature is None else signature | part, file, claim.about(RUNNING))
     assert signature is not None  # a folder that is kept holds a first measurement, or it is missing

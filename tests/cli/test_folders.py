@@ -116,6 +116,16 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(localize, checkpoin
     assert told(tmp_path / "out")["status"] == "finished"
 
 
+def test_patches_are_of_the_same_copies_whichever_is_asked_for_first(localize, checkpoint, good, tmp_path):
+    orders = {"first": ("patching", "perturbation"), "last": ("perturbation", "patching")}
+    for folder, order in orders.items():
+        for name in order:
+            options = ("--draws", "5", "--measure", name, "--out", tmp_path / folder)
+            assert localize("run", checkpoint, good, *LENGTHS, *options)[0] == 0
+    one, other = (load_signature(tmp_path / folder / "signature.zarr.zip").dataset for folder in orders)
+    xr.testing.assert_identical(one.drop_attrs(), other.drop_attrs())
+
+
 # Another question.
 
 
