@@ -1,11 +1,14 @@
 """The command line: `localize run`, `localize show`, `localize report`, `localize figures`, `localize edit`, `localize train`,
 `localize sweep`, `localize scan`."""
 
+import signal
 import sys
+from contextlib import suppress
 
 
 def main() -> None:
     """Run the command line: what a user's input causes is told in one line, with exit code 2; Ctrl-C likewise, with 130."""
+    pressed = _noted_interrupts()
     try:
         # Inside, so that Ctrl-C during the first seconds, which go to imports, is no traceback.
         from localize.cli import edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
@@ -19,13 +22,27 @@ def main() -> None:
         except LocalizeError as error:
             sys.stderr.write(f"localize: {' '.join(str(error).splitlines())}\n")
             sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        # typer makes a silent exit of Ctrl-C
+    except BaseException as stop:
+        # typer makes a silent exit of Ctrl-C, and a library that it meets while it is imported makes an ImportError of it
         error: BaseException | None = stop
         while error is not None and not isinstance(error, KeyboardInterrupt):
             error = error.__cause__ or error.__context__
-        if error is None:
+        if error is None and not pressed:
             raise
         told = getattr(error, "__notes__", ["nothing was finished yet"])[-1]
         sys.stderr.write(f"localize: interrupted; {told}\n")
         sys.exit(130)
+
+
+def _noted_interrupts() -> list[int]:
+    """A list that fills when Ctrl-C is pressed, whatever becomes of the KeyboardInterrupt on its way."""
+    pressed: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody else, or nobody, is to be told
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, note)
+    return pressed
