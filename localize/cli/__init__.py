@@ -1,8 +1,10 @@
 """The command line: `localize run`, `localize show`, `localize report`, `localize figures`, `localize edit`, `localize train`,
 `localize sweep`, `localize scan`."""
 
+import _thread
 import signal
 import sys
+import threading
 from contextlib import suppress
 
 
@@ -35,7 +37,11 @@ def main() -> None:
 
 
 def _noted_interrupts() -> list[int]:
-    """A list that fills when Ctrl-C is pressed, whatever becomes of the KeyboardInterrupt on its way."""
+    """A list that fills when Ctrl-C is pressed, whatever becomes of the KeyboardInterrupt on its way.
+
+    Where nothing can be raised, in a finalizer or a callback of the garbage collector, Python drops it and the command
+    would go on: it is raised again a moment later.
+    """
     pressed: list[int] = []
 
     def note(number: int, _: object) -> None:
@@ -45,4 +51,19 @@ def _noted_interrupts() -> list[int]:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody else, or nobody, is to be told
         with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, note)
+            sys.unraisablehook = _raised_again
     return pressed
+
+
+def _raised_again(dropped: "sys.UnraisableHookArgs") -> None:
+    if isinstance(dropped.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, _interrupt_main).start()
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def _interrupt_main() -> None:
+    if hasattr(signal, "pthread_kill"):  # which also wakes the thread from a system call
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,18 +14,28 @@ from localize.cli.words import PLAIN, spell_for_terminal
 START = "import sys; from localize.cli import main; sys.argv = ['localize', *sys.argv[1:]]; print('begun', flush=True); main()"
 
 
-def command(code, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), **environment}, errors="replace",
-    )  # fmt: skip
+@pytest.fixture
+def command():
+    """Start Python on a code and its arguments; what is left of it at the end of the test is killed."""
+    with ExitStack() as stack:
+
+        def start(code, *arguments, **environment):
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, env={**os.environ, "PYTHONPATH": os.getcwd(), **environment}, errors="replace",
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 # Ctrl-C.
 
 
 @pytest.mark.parametrize("after", [0.02, 0.1, 0.3, 1.0, 2.5, 5.0])
-def test_whenever_it_comes_an_interruption_is_one_line_and_exit_code_130(tmp_path, after):
+def test_whenever_it_comes_an_interruption_is_one_line_and_exit_code_130(command, tmp_path, after):
     process = command(START, "run", "--out", tmp_path / "out")
     assert process.stdout.readline() == "begun\n"
     time.sleep(after)
@@ -35,6 +46,27 @@ def test_whenever_it_comes_an_interruption_is_one_line_and_exit_code_130(tmp_pat
     kept = f"what is finished is kept in {tmp_path / 'out'}; the same command goes on"
     assert told in {f"localize: interrupted; {why}" for why in ("nothing was finished yet", kept)}
     assert "Traceback" not in stderr
+
+
+def test_an_interruption_that_python_drops_in_a_finalizer_ends_the_command_all_the_same(command):
+    code = """
+import time, localize.cli.app
+from localize.cli import edit, figures, report, run, scan, sweep, train
+class Held:
+    def __del__(self):
+        print("begun", flush=True)
+        time.sleep(60)
+def app():
+    Held()
+    time.sleep(60)
+localize.cli.app.app = app
+localize.cli.main()
+"""
+    process = command(code)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (130, "localize: interrupted; nothing was finished yet\n")
 
 
 @pytest.mark.parametrize("name", ["run", "edit", "scan", "sweep", "train", "report", "figures"])
@@ -105,7 +137,7 @@ def test_a_run_interrupted_while_it_prints_has_lost_nothing(localize, checkpoint
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1", "utf-8"])
-def test_what_is_measured_is_printed_whatever_the_output_can_hold(checkpoint, good, tmp_path, encoding):
+def test_what_is_measured_is_printed_whatever_the_output_can_hold(command, checkpoint, good, tmp_path, encoding):
     lengths = ("--prefix", "16", "--continuation", "16")
     process = command(
         START,
@@ -128,7 +160,7 @@ def test_what_is_measured_is_printed_whatever_the_output_can_hold(checkpoint, go
     assert "Recall" in stdout
 
 
-def test_signs_that_a_terminal_lacks_are_spelled_as_a_reader_takes_them():
+def test_signs_that_a_terminal_lacks_are_spelled_as_a_reader_takes_them(command):
     code = (
         "import sys; from localize.cli.words import spell_for_terminal; spell_for_terminal(); "
         "print('−0.5 [−1, 1] 4 × 8 é ≤ 文 …'); print('−', file=sys.stderr)"
