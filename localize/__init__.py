@@ -7,6 +7,8 @@ from localize.threads import settle_threads
 
 if TYPE_CHECKING:
     from localize import plots
+    from localize.analysis.change import Change, edit_table
+    from localize.analysis.paired import compare_paired
     from localize.edit.evaluation import evaluate_edit
     from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
     from localize.edit.noise import noise
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from localize.paragraphs.unseen import unseen_paragraphs
     from localize.report.page import report
     from localize.scan.scan import scan_corpus
-    from localize.signature.change import Change, edit_table
-    from localize.signature.paired import compare_paired
     from localize.signature.signature import MemorizationSignature, load_signature
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 settle_threads()  # before anything loads torch
 
 _HOME = {
-    "Change": "localize.signature.change",
+    "Change": "localize.analysis.change",
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
@@ -63,13 +63,13 @@ _HOME = {
     "ablation_hooks": "localize.measure.ablation",
     "activation_gradients": "localize.measure.activation_gradients",
     "choose_weights": "localize.edit.masks",
-    "compare_paired": "localize.signature.paired",
+    "compare_paired": "localize.analysis.paired",
     "contrastive_gradients": "localize.measure.contrastive",
     "copies_of": "localize.paragraphs.copies",
     "copy_similarity": "localize.measure.similarity",
     "corrupt_prefix": "localize.measure.corruption",
     "edit_sets": "localize.edit.sets",
-    "edit_table": "localize.signature.change",
+    "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",
     "gradients": "localize.measure.gradients",
     "head_means": "localize.measure.ablation",

@@ -1,4 +1,9 @@
-"""The errors that a user of the suite can cause, each told in one line."""
+"""The errors that a user of the suite can cause, each told in one line that begins with the function that was called."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 DISTRIBUTION = "localize-memorization"
 """What the package index calls this package: there "localize" is another one."""
@@ -18,6 +23,33 @@ class ModelError(LocalizeError):
 
 class SignatureError(LocalizeError):
     """A signature is damaged, does not fit its schema, or does not join with another."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CALLED: ContextVar[str] = ContextVar("_CALLED", default="")
+
+
+def public(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that users call: an error that is raised below it, however deep, names it as the `caller`."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _CALLED.get():  # by another public function, which is the one that the user knows
+            return function(*args, **kwargs)
+        before = _CALLED.set(function.__name__)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _CALLED.reset(before)
+
+    return called
+
+
+def caller() -> str:
+    """The public function that the user called, for the beginning of a message."""
+    return _CALLED.get() or "localize"
 
 
 def first_line(error: BaseException) -> str:

@@ -15,12 +15,14 @@ FILES = sorted(HOUSE.rglob("*.py"))
 FLOORS = [
     {"errors"},
     {"axes", "keyed", "storage", "resources", "threads", "code"},
-    {"claims", "statistics", "theory"},
+    {"claims", "statistics", "theory", "measurements"},
     {"signature", "models"},
-    {"paragraphs"},
+    {"analysis", "paragraphs"},
     {"measure"},
-    {"edit", "train", "localizers", "plots", "scan"},
-    {"sweep", "report"},
+    {"train", "scan"},
+    {"localizers"},
+    {"edit", "plots"},
+    {"report", "sweep"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room in rooms}

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from localize.analysis.change import Change
     from localize.claims import Claim
     from localize.edit.weight_edit import WeightEdit
-    from localize.signature.change import Change
     from localize.signature.signature import MemorizationSignature
 
 TABLE_FILE, FIGURE_FILE, RELEARNING_FILE = "changes.csv", "editing.html", "relearning.html"

@@ -79,7 +79,7 @@ def print_summary(signature: "MemorizationSignature") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from localize.signature.html import signature_content
+    from localize.analysis.html import signature_content
 
     content = signature_content(signature)
     length = content["paragraphs"]["continuation_length"]

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from localize.analysis.change import Change
 from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL_GROUPS
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import InputError, LocalizeError
@@ -21,7 +22,6 @@ from localize.models.hooks import HookedModel
 from localize.models.vocabulary import text_tokens, text_tokens_words
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.signature.change import Change
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature

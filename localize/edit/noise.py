@@ -25,8 +25,8 @@ from localize.measure.recall import check_finite, measure_recall, recall_of
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.signature.choice import choosing_half
 from localize.signature.signature import MemorizationSignature
+from localize.statistics.clusters import choosing_half
 
 FRACTIONS = (0.0001, 0.001, 0.01)
 STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
+from localize.analysis.choice import head_name, head_scores
+from localize.analysis.head_agreement import NUMBERS
 from localize.plots.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, see_through, variable_words
-from localize.signature.agreement import NUMBERS
-from localize.signature.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
-from localize.signature.choice import head_name, head_scores
 from localize.statistics import cluster_sign_flip
 
 if TYPE_CHECKING:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.choice import head_name
+from localize.analysis.effects import one_kind
 from localize.errors import LocalizeError
 from localize.plots.colouring import Looking, looking_heads
 from localize.plots.groups import require
@@ -12,8 +14,6 @@ from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import INK, MAGNITUDE, WIDTH, plain, variable_words
 from localize.plots.token_axis import changed_position, token_axis
 from localize.plots.token_text import token_texts
-from localize.signature.choice import head_name
-from localize.signature.effects import one_kind
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.change import Changes
+from localize.analysis.rows import main_pair
 from localize.plots.ablation import VARIABLES as ABLATED
 from localize.plots.ablation import ablation
 from localize.plots.attention import attention
@@ -29,8 +31,6 @@ from localize.plots.perturbation import perturbation
 from localize.plots.recall import recall
 from localize.plots.relearning import relearning
 from localize.plots.signature import signature as overview
-from localize.signature.change import Changes
-from localize.signature.rows import main_pair
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.analysis.choice import head_name
+from localize.analysis.effects import one_kind
 from localize.errors import LocalizeError
 from localize.plots.paragraph import loss_variable
 from localize.plots.perturbation import KIND_WORDS
 from localize.plots.shades import shade
-from localize.signature.choice import head_name
-from localize.signature.effects import one_kind
 from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from localize.analysis.change import Change, Pooled
 from localize.axes import FORGET, KEPT, MEMORIZED, NEAR_DUPLICATE
 from localize.plots.groups import Group
 from localize.plots.theme import INK, NULL, group_style, plain
-from localize.signature.change import Change, Pooled
 
 TRUE_MATCH, OWN_MATCH = "exact_match", "reference_exact_match"
 RECITED = (FORGET, NEAR_DUPLICATE, f"{KEPT}_{MEMORIZED}", MEMORIZED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.analysis.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.axes import FORGET, MEMORIZED
 from localize.errors import LocalizeError
 from localize.plots.edit_rows import draw_rows
@@ -16,7 +17,6 @@ from localize.plots.point_names import name_points
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, NULL, WIDTH, see_through, variable_words
-from localize.signature.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.statistics import Interval
 from localize.statistics.ranges import Range
 
@@ -34,7 +34,7 @@ def editing(changes: Changes, *, controls: Sequence[str] = (), seed: int = 0) ->
     Above: exact match of the forget set after the edit, against the change in exact match of the memorized paragraphs that the
     edit did not see, with 95 % intervals by bootstrap over clusters, the repetitions of an edit pooled. At the upper left an
     edit forgets what it should and nothing else. Small points are single repetitions; the cross is the unedited model; dashed:
-    no change. The changes are those of `localize.signature.change.edit_table`.
+    no change. The changes are those of `localize.analysis.change.edit_table`.
 
     Below: exact match of every paragraph after the edit (of every repetition; shaken a little, so that all show), each role's
     mean and 95 % interval, and its mean before (grey). What was recited before is asked for its true continuation, all else for

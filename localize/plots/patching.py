@@ -25,8 +25,8 @@ from localize.plots.patch_view import (
 from localize.plots.series import Series, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import INK, NULL, SCORE, axis_words, plain, variable_words
-from localize.signature.choice import choosing_half
 from localize.statistics import Interval
+from localize.statistics.clusters import choosing_half
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.analysis.weight_units import unlike_units
 from localize.axes import ordered_groups
 from localize.errors import LocalizeError
 from localize.plots.groups import labelled_groups
@@ -16,7 +17,6 @@ from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, SCORE, WIDTH, plain, variable_words
 from localize.signature.schema import REGISTRY, range_of
-from localize.signature.weight_units import unlike_units
 from localize.statistics.ranges import Range
 
 if TYPE_CHECKING:

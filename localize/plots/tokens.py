@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.effects import one_kind
+from localize.analysis.rendering import template
 from localize.plots.colouring import (
     Colouring,
     Looking,
@@ -18,8 +20,6 @@ from localize.plots.colouring import (
 )
 from localize.plots.paragraph import UNKNOWN, loss_variable, measured_tokens, row_of
 from localize.plots.token_text import LINE, SEEN, token_texts
-from localize.signature.effects import one_kind
-from localize.signature.html import template
 from localize.storage import replacing
 
 if TYPE_CHECKING:

@@ -5,6 +5,10 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from localize.analysis.causal import NLL_RISE, SCORE
+from localize.analysis.html import matching_notes, removal_notes
+from localize.analysis.rows import main_pair
+from localize.analysis.summary import RESTORED
 from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.errors import SignatureError
 from localize.report.tables import (
@@ -22,11 +26,7 @@ from localize.report.tables import (
     small,
     text,
 )
-from localize.signature.causal import NLL_RISE, SCORE
-from localize.signature.html import matching_notes, removal_notes
 from localize.signature.registry import REGISTRY
-from localize.signature.rows import main_pair
-from localize.signature.summary import RESTORED
 
 if TYPE_CHECKING:
     from localize.report.folder import Results
@@ -178,7 +178,7 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
 
 def edits_table(results: "Results", key: str, seed: int) -> tuple[Table, list[str]]:
     """What each edit changed in each group, beside the same with signs flipped."""
-    from localize.signature.change import edit_table
+    from localize.analysis.change import edit_table
 
     found, notes = heard(lambda: edit_table(results.changes, seed=seed))
     repeated = bool((found["repetitions"] > 1).any())

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from localize.analysis.change import Change
 from localize.claims import COMMAND_FILE, FAILED, FINISHED, INTERRUPTED
 from localize.errors import InputError
 from localize.models.load import load_tokenizer
-from localize.signature.change import Change
 from localize.signature.signature import MemorizationSignature, load_signature
 from localize.storage import read_json
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from localize import __version__
+from localize.analysis.weight_units import unlike_units
 from localize.errors import LocalizeError
 from localize.report.bundle import bundle_for
 from localize.report.folder import Results, read_results, report_file
@@ -20,7 +21,6 @@ from localize.report.policy import content_policy
 from localize.report.run import Run, run_of
 from localize.report.together import run_numbers, side_by_side
 from localize.signature.signature import MemorizationSignature
-from localize.signature.weight_units import unlike_units
 from localize.storage import replacing
 
 SCRIPTS = ("page.js", "tables.js", "figures.js", "list.js", "tokens.js", "start.js")

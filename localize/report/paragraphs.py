@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from localize.analysis.causal import removal_effects
+from localize.analysis.choice import head_name, head_scores, mean_measured
+from localize.analysis.effects import one_kind
+from localize.analysis.summary import layer_sums
 from localize.axes import MLP_COMPONENTS, QUERIES
 from localize.plots.colouring import (
     Colouring,
@@ -25,15 +29,11 @@ from localize.plots.tokens import COPY_NUMBERS
 from localize.report.literal import LONGEST_ID, cut, link_name, readable
 from localize.report.packed import packed_floats, packed_integers, packed_shares
 from localize.report.sample import sampled
-from localize.signature.causal import removal_effects
-from localize.signature.choice import head_name, head_scores, mean_measured
-from localize.signature.effects import one_kind
-from localize.signature.summary import layer_sums
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from localize.signature.change import Change
+    from localize.analysis.change import Change
     from localize.signature.signature import MemorizationSignature
 
 CALLER = "report"

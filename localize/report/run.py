@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from localize import __version__
+from localize.analysis.change import Change
 from localize.errors import InputError
 from localize.plots.catalogue import Drawn, edit_figures_of, figures_of
 from localize.report.drawn import figure_json
@@ -26,7 +27,6 @@ from localize.report.folder import Results
 from localize.report.literal import script_json
 from localize.report.paragraphs import Asked, paragraph_content
 from localize.report.tables import Table, group_words
-from localize.signature.change import Change
 from localize.signature.signature import MemorizationSignature
 
 if TYPE_CHECKING:

@@ -2,13 +2,15 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
+from localize.axes import ordered_groups
 from localize.errors import SignatureError
 from localize.signature.schema import DIMS, REGISTRY, range_of
 from localize.storage import is_unicode
@@ -17,12 +19,30 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from localize.signature.comparison import Comparison
 
 SCHEMA_VERSION = 3
 ROUNDING = {"bfloat16": 6e-2, "float16": 1e-2}
 """Relative difference up to which two measurements of one variable agree, in other batch sizes, kernels or on other devices."""
 ROUNDING_OF_FLOATS = 1e-3
+
+
+class Delegate:
+    """A method whose function lives in a room above: imported, by name, when it is asked for.
+
+    Args:
+        home: The function's module.
+        function: Its name there; that of the method if left out.
+    """
+
+    def __init__(self, home: str, function: str | None = None):
+        self.home, self.function = home, function
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.function = self.function or name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        found = getattr(import_module(self.home), str(self.function))
+        return found if instance is None else MethodType(found, instance)
 
 
 class MemorizationSignature:
@@ -38,6 +58,33 @@ class MemorizationSignature:
 
     __slots__ = ("_dataset",)
     _dataset: "xr.Dataset"
+
+    if TYPE_CHECKING:
+        from localize.analysis.causal import causal_check as causal_check
+        from localize.analysis.compare import compare as compare
+        from localize.analysis.concentration import concentration as concentration
+        from localize.analysis.contrast import contrast as contrast
+        from localize.analysis.distinguish import distinguish as distinguish
+        from localize.analysis.head_agreement import head_agreement as head_agreement
+        from localize.analysis.html import signature_html as _repr_html_
+        from localize.analysis.matching import matched_drop as matched_drop
+        from localize.analysis.patch_agreement import patch_agreement as patch_agreement
+        from localize.analysis.patch_grid import patching as patching
+        from localize.analysis.patching import patch_table as patch_table
+        from localize.analysis.summary import summary as summary
+    else:
+        causal_check = Delegate("localize.analysis.causal")
+        compare = Delegate("localize.analysis.compare")
+        concentration = Delegate("localize.analysis.concentration")
+        contrast = Delegate("localize.analysis.contrast")
+        distinguish = Delegate("localize.analysis.distinguish")
+        head_agreement = Delegate("localize.analysis.head_agreement")
+        _repr_html_ = Delegate("localize.analysis.html", "signature_html")
+        matched_drop = Delegate("localize.analysis.matching")
+        patch_agreement = Delegate("localize.analysis.patch_agreement")
+        patching = Delegate("localize.analysis.patch_grid")
+        patch_table = Delegate("localize.analysis.patching")
+        summary = Delegate("localize.analysis.summary")
 
     def __init__(self, dataset: "xr.Dataset"):
         check(dataset)
@@ -98,382 +145,18 @@ class MemorizationSignature:
 
     def where(self, *, group: str) -> "MemorizationSignature":
         """The paragraphs of one group, and what was measured of it as a set."""
-        chosen = np.flatnonzero(self._dataset["group"].values == self._known(group))
+        chosen = np.flatnonzero(self._dataset["group"].values == self.known_group(group))
         part = self._dataset.isel(paragraph=chosen)
         for axis in ("set", "other_set"):
             if axis in part.dims:
                 part = part.isel({axis: np.flatnonzero(part[axis].values == group)})
         return MemorizationSignature(part)
 
-    def _known(self, group: str) -> str:
+    def known_group(self, group: str) -> str:
+        """The name of a group; raises a `SignatureError` where there is no such."""
         if group not in self.groups:
             raise SignatureError(f"signature: no group {group!r}; it has {', '.join(self.groups)}.")
         return group
-
-    def compare(
-        self, a: str, b: str, variables: str | Sequence[str] | None = None, *, seed: int = 0, resamples: int = 2000
-    ) -> "Comparison":
-        """Difference of two groups' means, cell by cell, with what it would be if the labels meant nothing.
-
-        Args:
-            a: The one group.
-            b: The group subtracted from it.
-            variables: One or several, whatever is measured per paragraph; None takes those whose mean means something and that
-                have at most 3000 cells.
-            seed: Seed of bootstrap and permutation.
-            resamples: Draws of each.
-
-        Returns:
-            `comparison[name]` is a Dataset over the variable's cells: `difference`, its 95 % interval `low` `high` by bootstrap
-            over clusters, `p_value` by permutation of clusters, `q_value` (Benjamini-Hochberg over these cells), `null_low`
-            `null_high` (central 95 % under permuted labels), `effect_size` (Hedges' g), `auc` (probability that a paragraph of
-            a has the larger value), `mean_a`, `mean_b`, and `rough`: fewer than 10 effective clusters, or too skewed for their
-            number, so that the interval covers less than it says. `to_dataframe`, `strongest`, `save` tell all cells together.
-            Draws are averaged first. Fewer than 30 effective clusters warn, and so do rough intervals.
-
-        Raises:
-            SignatureError: If a group or variable is not there.
-        """
-        from localize.signature.compare import compare_groups, compared_variables, warn_of_rough_intervals
-
-        a, b = self._known(a), self._known(b)
-        if a == b:
-            raise SignatureError(f"compare: a and b are both {a!r}; two groups are needed.")
-        names = compared_variables(self._dataset) if variables is None else variables
-        names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-        if not names:
-            raise SignatureError(f"compare: variables is empty; the signature holds {', '.join(self.variables)}.")
-        possible = {name: range_of(self._dataset, name) for name in names}
-        comparison = compare_groups([self[name] for name in names], a, b, possible, seed=seed, resamples=resamples)
-        warn_of_rough_intervals(comparison)
-        return comparison
-
-    def distinguish(
-        self,
-        a: str = MEMORIZED,
-        b: str = NOT_MEMORIZED,
-        *,
-        seed: int = 0,
-        permutations: int = 200,
-        folds: int = 5,
-        repeats: int = 5,
-        resamples: int = 2000,
-    ) -> "pd.DataFrame":
-        """Whether two groups can be told apart by how well they are recited, by where, and by where beyond how well.
-
-        A linear classifier (ridge regression) is trained on the clusters of all folds but one and judged on that one.
-
-        Args:
-            a: The one group; its paragraphs should score higher.
-            b: The other.
-            seed: Of folds, permutations and bootstrap.
-            permutations: Labellings of each null.
-            folds: Parts that the clusters are divided into, each held out once; fewer where a group has fewer clusters.
-            repeats: How often they are divided anew.
-            resamples: Draws of the bootstrap.
-
-        Returns:
-            Indexed by `features`: "loss" (NLL and its logarithm); a row per part measured: "gradients" (shares per component
-            and head), "rare-token heads" (score, mass), "attention" (entropy, distance), "ablation", "replacement",
-            "perturbation" (NLL rises per head, choice of tokens, prefix position), "patching" (effect per site);
-            "where (all parts)"; "loss + gradients", ... and "loss + where".
-
-            `auc`: of the pairs of an a and a b held out in one fold, the share in which a scores higher (chance is .5), with
-            its 95 % interval by bootstrap over clusters of the scores; `null` and its central 95 % and `p_value` (one-sided):
-            labels permuted over clusters, scaling, choice of penalty and training run anew each time. `gain`: AUC(loss + part)
-            - AUC(loss), on the same pairs; its null permutes labels among clusters alike in loss (up to 10 strata of the range
-            that both groups reach). `features_count`, `paragraphs`, `effective_clusters`. `attrs` tell every choice made.
-
-            The gain tests whether a part tells the groups apart among paragraphs alike in loss. It is asked only of those that
-            have a counterpart in the other group (`attrs["alike_in_loss"]`); where the AUC of the loss is near 1 there is
-            hardly one and hardly anything left to gain, so that no gain is no sign that where is the same, and an AUC of
-            a part may be nothing but loss seen in another place. This warns. A gain can come from loss that its two features
-            do not hold, such as the NLL of another continuation. A part that only a curved boundary finds is not found.
-            Fewer than 30 effective clusters warn.
-
-        Raises:
-            SignatureError: If a group is not there, or has fewer than 3 clusters.
-        """
-        from localize.signature.distinguish import distinguish_groups
-
-        a, b = self._known(a), self._known(b)
-        if a == b:
-            raise SignatureError(f"distinguish: a and b are both {a!r}; two groups are needed.")
-        return distinguish_groups(
-            self, a, b, seed=seed, permutations=permutations, folds=folds, repeats=repeats, resamples=resamples
-        )
-
-    def contrast(
-        self,
-        a: str,
-        b: str,
-        variable: str = "gradient_share",
-        *,
-        over: str | Sequence[str] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> "xr.Dataset":
-        """How two groups' profiles differ, cell by cell: by how much, and by what factor.
-
-        A profile is the mean over a group's paragraphs of a variable of at least 0, best a share: absolute gradients follow
-        the loss, which is several times larger for text that is not memorized.
-
-        Args:
-            a: The one group.
-            b: The group that it is held against.
-            variable: What is contrasted: "gradient_share", "head_gradient_share" or another variable that is never negative.
-            over: Axes to sum over first: "component" gives the profile over layers.
-            seed: Seed of bootstrap and permutation.
-            resamples: Draws of each.
-
-        Returns:
-            Per cell `profile_a`, `profile_b`; `difference` (a - b) with its 95 % interval `low` `high` by bootstrap over
-            clusters and the central 95 % under permuted labels, `null_low` `null_high`; `log_ratio` (log profile_a -
-            log profile_b, nats) with `log_ratio_low` `log_ratio_high` and `log_ratio_null_low` `log_ratio_null_high`, the
-            log ratios that the null's differences are; `p_value` of equal profiles, `q_value` (Benjamini-Hochberg over the
-            cells) and `effect_size` (Hedges' g of the difference). The log ratio is nan where a profile is 0. Attributes say
-            variable, unit, groups, paragraphs, effective clusters, seed. Fewer than 30 effective clusters warn.
-
-        Raises:
-            SignatureError: If a group, variable or axis is not there, or the variable can be negative.
-        """
-        from localize.signature.contrast import contrast_groups
-
-        a, b = self._known(a), self._known(b)
-        values, possible = self[variable], range_of(self._dataset, variable)
-        return contrast_groups(values, a, b, possible, over=over, seed=seed, resamples=resamples)
-
-    def head_agreement(
-        self,
-        group: str | None = None,
-        *,
-        component: str | None = "W_V",
-        query: str = "last_prefix",
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> "pd.DataFrame":
-        """Whether the heads that carry most gradient are those that look at rare tokens.
-
-        Args:
-            group: One group, or None for each.
-            component: Whose gradient: W_Q, W_K, W_V or W_O of a head, or None for the four together.
-            query: Who looks: "last_prefix" or "continuation".
-            seed: Seed of bootstrap, permutation and of the half of the clusters that chooses.
-            resamples: Draws of each.
-
-        Returns:
-            Three rows per group, indexed by `quantity` and `group`, with the columns of `summary` and `head`, `heads` (how many
-            are ranked), `left_out` (how many have no score, because they attend evenly):
-
-            - Spearman's rho over heads between mean gradient share and mean rare-token score; null: heads permuted within
-              their layers. Noise in the means pulls rho toward 0, so that few paragraphs show less agreement than there is.
-            - The head with most gradient, chosen on one half of the group's clusters: its rank by rare-token score on the
-              other half, 1 the highest; null: a head taken at random, `p_value` the chance that it ranks as high.
-            - Its score there, beside its own mismatched null; `p_value` by flipping the sign of whole clusters.
-
-        Raises:
-            SignatureError: If the group, component, query or a measurement is not there.
-
-        Source:
-            Stoehr et al. 2024 find one head (W_V of head 2, layer 1) both most salient and most rare-token. The test is ours.
-        """
-        from localize.signature.agreement import agreement
-
-        groups = self.groups if group is None else (self._known(group),)
-        return agreement(self, groups, component=component, query=query, seed=seed, resamples=resamples)
-
-    def causal_check(self, *, query: str = "last_prefix", seed: int = 0, resamples: int = 2000) -> "pd.DataFrame":
-        """Whether removing heads confirms that attention to rare tokens matters, in numbers and in words.
-
-        The head with the highest rare-token score above its mismatched null is chosen on one half of the clusters, as in
-        `summary`, by the memorized paragraphs where there are any. All that is told of it is measured on the other half.
-
-        Args:
-            query: Who looks: "last_prefix" or "continuation".
-            seed: Seed of bootstrap, permutation and of the half of the clusters that chooses.
-            resamples: Draws of each.
-
-        Returns:
-            Four rows per group, indexed by `quantity` and `group`: of the chosen `head` its rare-token score beside its null,
-            and its NLL rise (nats per token) and lost exact match (tokens) when it is removed beside the mean over the other
-            heads of its layer (`null`). Each has `difference` with its 95 % interval by bootstrap over clusters and
-            `p_value` by flipping the sign of whole clusters. And, over all heads and paragraphs, Spearman's rho between
-            score above null and NLL rise; null: heads permuted within their layers. Other columns as in `summary`;
-            `verdict` says in words whether removal confirms the correlation. nan where a head was not removed.
-
-        Raises:
-            SignatureError: If the query or a measurement is not there.
-        """
-        from localize.signature.causal import causal_table
-
-        return causal_table(self, query=query, seed=seed, resamples=resamples)
-
-    def concentration(
-        self,
-        kind: str | None = None,
-        *,
-        effect: str = "exact_match",
-        counts: Any = None,
-        seed: int = 0,
-        resamples: int = 1000,
-    ) -> "pd.DataFrame":
-        """How few prefix tokens hold what replacing them costs, and which: early ones, rare ones?
-
-        Args:
-            kind: Of replacement; None takes the first that was measured.
-            effect: What a replacement costs: "exact_match" (tokens lost) or "nll" (nats per token), which does not end at the first
-                wrong token. What is gained counts as 0 in shares and Gini.
-            counts: Occurrences of each token in a reference corpus (`unigram_counts`), for the link with rarity; None leaves it out.
-            seed: Seed of bootstrap and permutations.
-            resamples: Draws of each.
-
-        Returns:
-            Columns and index as in `summary`, rows per group and for the difference of the two main ones:
-
-            - The share of the cost in the top 1, 3 and 5 positions, chosen on every second draw and scored on the others, both
-              ways averaged. Null: positions permuted in each draw apart. nan with one draw.
-            - The Gini coefficient over positions, draws averaged, with the same null; and how far it is above that null, which
-              is what groups of different noise are compared by.
-            - The share in the first half of the prefix, the first position too. Null: positions permuted alike in all draws.
-            - Spearman's rho, inside each paragraph, between cost and rarity of the token replaced (of a span, its first). Null:
-              the rarity of paragraphs from other clusters at the same positions; `p_value` by flipping the sign of clusters.
-
-            Positions are permuted alike in all paragraphs of a cluster. Positions where nothing was put are left out.
-
-        Raises:
-            SignatureError: If the kind, effect or a measurement is not there, or `counts` does not cover the tokens.
-        """
-        from localize.signature.concentration import concentration_table
-
-        return concentration_table(self, effect=effect, kind=kind, counts=counts, seed=seed, resamples=resamples)
-
-    def matched_drop(
-        self,
-        a: str = MEMORIZED,
-        b: str = NOT_MEMORIZED,
-        *,
-        kind: str | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> "pd.DataFrame":
-        """Whether one group is harder to corrupt than another, or only surer to begin with.
-
-        Args:
-            a: The one group.
-            b: The group subtracted from it.
-            kind: Of replacement; None takes the first that was measured.
-            seed: Seed of bootstrap and permutation.
-            resamples: Draws of each.
-
-        Returns:
-            Rows for a, b and a - b, indexed by `quantity` and `group`: confidence before the change (mean probability of the
-            continuation's tokens); then each loss (lost exact match, also without the first position, which the paper never
-            changes; NLL rise; share of tokens made wrong), plain and matched on confidence: of the paragraph, for tokens on each
-            token's own. Columns as in `summary`; of the plain difference the null is permuted labels, of the matched one labels
-            permuted among clusters alike in confidence. And `confidence`, the mean of what is compared (of the difference, what
-            is left of it after matching; the estimate is adjusted for that); `support`, the share of the group that has
-            counterparts in the other (of the difference, the smaller one), and `paragraphs` and `effective_clusters` of them,
-            as they are weighted; `verdict`, in words. nan where the groups have no common support.
-
-            The lost exact match is at least 0 for each replacement. Measured on true continuations, which are not all matched
-            before, only tokens before the first error count as made wrong, and lost exact match gets no verdict. Where whole clusters
-            are not alike in confidence, though tokens are, there is no `p_value`, and the interval alone gives the verdict. Fewer
-            than 30 effective clusters warn.
-
-        Raises:
-            SignatureError: If a group, the kind or a measurement is not there.
-        """
-        from localize.signature.matching import matched_table
-
-        return matched_table(self, self._known(a), self._known(b), kind=kind, seed=seed, resamples=resamples)
-
-    def patch_table(
-        self, *, metric: str = "first_changed", direction: str | None = None, seed: int = 0, resamples: int = 2000
-    ) -> "pd.DataFrame":
-        """Which single activation carries most from one run to the other, and whether more than any change of its size does.
-
-        The strongest site (of all head activations; and of each stream, over layers) lowers the NLL most in denoising and raises
-        it most in noising. It is chosen on one half of all clusters, the same for every group, and told on the other.
-
-        Args:
-            metric: Judged by "first_changed" or "continuation".
-            direction: "denoising", "noising", or None for both.
-            seed: Seed of bootstrap, permutation and of the half of the clusters that chooses.
-            resamples: Draws of each.
-
-        Returns:
-            Two rows per kind of site, direction and group, indexed by `quantity`, `direction` and `group`: the NLL change (nats
-            per token), and the share of the gap between the two runs' NLL that it makes up (ratio of means, 1 for all of it).
-            Beside each (`null`) as large a change in a random direction; `difference` from it, `p_value` by flipping the sign
-            of whole clusters, the same for both rows, and `q_value` (Benjamini-Hochberg over the sites listed). `site` names it
-            ("L1.H2.v", "L3.mlp_out"), `verdict` says in words whether it does more than its null. nan without a changed token.
-            Patched at the changed position or at all, `resid` of layer 0 is the whole difference of the runs: 1 by construction.
-
-        Raises:
-            SignatureError: If the metric, direction or a measurement is not there.
-        """
-        from localize.signature.patching import patch_table
-
-        return patch_table(self, metric=metric, direction=direction, seed=seed, resamples=resamples)
-
-    def patching(
-        self, part: str = "head", *, metric: str = "first_changed", seed: int = 0, resamples: int = 2000
-    ) -> "xr.Dataset":
-        """What patching does at every site, of each group and in each direction.
-
-        Args:
-            part: "head" for q, k, v, z of each head, "stream" for what is of a whole layer.
-            metric: Judged by "first_changed" or "continuation".
-            seed: Seed of bootstrap and permutation.
-            resamples: Draws of each.
-
-        Returns:
-            Per group, direction and site `effect` (NLL change, nats per token), its `null` (as large a change in a random
-            direction) and their `difference`, each with its 95 % interval by bootstrap over clusters; `p_value` of no
-            difference by flipping the sign of whole clusters, `q_value` (Benjamini-Hochberg over all that is returned); `share`
-            of the gap between the two runs (ratio of means) with its interval. nan for what was not patched.
-
-        Raises:
-            SignatureError: If the part, metric or a measurement is not there.
-        """
-        from localize.signature.patch_grid import patch_grid
-
-        return patch_grid(self, part, metric=metric, seed=seed, resamples=resamples)
-
-    def patch_agreement(
-        self, *, metric: str | None = None, direction: str | None = None, seed: int = 0, resamples: int = 2000
-    ) -> "pd.DataFrame":
-        """Whether attribution patching, one gradient for all sites, tells what patching each of them does.
-
-        Args:
-            metric: "first_changed", "continuation", or None for all there are.
-            direction: "denoising", "noising", or None for both.
-            seed: Seed of bootstrap and permutation.
-            resamples: Draws of each.
-
-        Returns:
-            Six rows for heads and for streams, each direction, metric and group, indexed by `quantity`, `part`, `direction`,
-            `metric`, `group`. Over the sites inside each paragraph, then a mean over paragraphs: Spearman's rho, Pearson's r, the
-            slope of the effect on the estimate, the share of sites of the same sign, and whether the strongest site is the
-            estimate's strongest, or among its 5. `null`: one paragraph's estimate with the effects in paragraphs from other
-            clusters of its group, on average over all of them, which keeps what all paragraphs share. Other columns as in
-            `causal_check`, and `sites`, how many are compared.
-
-        Raises:
-            SignatureError: If the metric, direction or a measurement is not there.
-
-        Source:
-            Nanda 2023; Syed et al. 2023. The null: ours.
-        """
-        from localize.signature.patch_agreement import agreement_table
-
-        return agreement_table(self, metric=metric, direction=direction, seed=seed, resamples=resamples)
-
-    def summary(self, *, seed: int = 0) -> "pd.DataFrame":
-        """The fingerprint in a few numbers, for each group and their difference; see `localize.signature.summary`."""
-        from localize.signature.summary import fingerprint
-
-        return fingerprint(self, seed=seed)
 
     def to_dataframe(self, variable: str | None = None) -> "pd.DataFrame":
         """One variable as a long table, or, without a name, one row per paragraph with all that is one number for each."""
@@ -497,11 +180,6 @@ class MemorizationSignature:
     def _group_counts(self) -> dict[str, int]:
         values = self._dataset["group"].values
         return {group: int((values == group).sum()) for group in self.groups}
-
-    def _repr_html_(self) -> str:
-        from localize.signature.html import signature_html
-
-        return signature_html(self)
 
 
 def load_signature(path: str | Path) -> MemorizationSignature:

@@ -6,7 +6,7 @@ from localize.statistics.bootstrap import (
     cluster_bootstrap_difference,
     cluster_bootstrap_statistic,
 )
-from localize.statistics.clusters import ClusterSums, cluster_sums, effective_clusters
+from localize.statistics.clusters import ClusterSums, choosing_half, cluster_sums, effective_clusters
 from localize.statistics.correction import false_discovery
 from localize.statistics.effects import auc, paired_difference, share_rising, standardized_difference
 from localize.statistics.matching import Matched, matched_difference
@@ -30,6 +30,7 @@ __all__ = [
     "PermutationTest",
     "Range",
     "auc",
+    "choosing_half",
     "cluster_bootstrap",
     "cluster_bootstrap_difference",
     "cluster_bootstrap_statistic",

@@ -37,6 +37,13 @@ def effective_number(counts: Int[np.ndarray, "cluster"]) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum())
 
 
+def choosing_half(clusters: Int[np.ndarray, " paragraph"], seed: int) -> Bool[np.ndarray, " paragraph"]:
+    """A random half of the clusters, as a mask over paragraphs: what chooses is never what is scored."""
+    distinct = np.unique(clusters)
+    half = np.random.default_rng([seed, 11]).permutation(distinct)[: len(distinct) // 2]
+    return np.isin(clusters, half)
+
+
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
     """Per cluster and cell, the sum of the measured values and how many there are.

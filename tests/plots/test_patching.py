@@ -8,9 +8,9 @@ import pytest
 from localize import plots
 from localize.errors import LocalizeError
 from localize.plots.theme import WIDTH
-from localize.signature.choice import choosing_half
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap
+from localize.statistics.clusters import choosing_half
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import localize as lz
+from localize.analysis.change import Change
 from localize.errors import InputError, LocalizeError
 from localize.plots.colouring import continuation_colourings, prefix_colourings
 from localize.plots.heads import scores
@@ -22,7 +23,6 @@ from localize.report.packed import packed_floats, packed_integers, packed_shares
 from localize.report.sample import even_shares, sampled
 from localize.report.tables import csv_of
 from localize.report.together import shared_name
-from localize.signature.change import Change
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
 

@@ -1,0 +1,292 @@
+"""Whether two groups are told apart by how well a paragraph is recited, by where it is kept, and by where beyond how well."""
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from tqdm.auto import tqdm
+
+from localize.analysis.compare import DRAWS, SHOW_AFTER, warn_of_few_clusters
+from localize.axes import MEMORIZED, NOT_MEMORIZED
+from localize.errors import SignatureError
+from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, effective_clusters
+from localize.statistics.classification import (
+    FEWEST_FOLDS,
+    PENALTIES,
+    HeldOut,
+    cluster_folds,
+    held_out,
+    pair_interval,
+    pair_wins,
+    parts_of_groups,
+)
+from localize.statistics.permutation import relabelled_among_alike, relabellings
+from localize.statistics.strata import strata_of_clusters
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+LOSS, WHERE = "loss", "where (all parts)"
+TOGETHER = "loss + where"
+ADDED = "loss + {}"
+
+AUC = ("auc", "low", "high", "null", "null_low", "null_high", "p_value")
+GAIN = ("gain", "gain_low", "gain_high", "gain_null", "gain_null_low", "gain_null_high", "gain_p_value")
+COLUMNS = (*AUC, "features_count", "paragraphs", "effective_clusters", *GAIN)
+
+PARTS = {
+    "gradients": ("gradient_share", "head_gradient_share"),
+    "rare-token heads": ("rare_token_score", "rare_token_mass"),
+    "attention": ("attention_entropy", "attention_distance"),
+    "ablation": ("ablated_nll",),
+    "replacement": ("replaced_nll",),
+    "perturbation": ("perturbed_nll",),
+    "patching": ("head_patch_effect", "stream_patch_effect"),
+}
+"""What tells where. Of a change of model or prefix it is the rise of the NLL, never its level."""
+
+RISES = ("ablated_nll", "replaced_nll", "perturbed_nll")
+
+STRATA = 10
+CLUSTERS_IN_A_STRATUM = 4
+"""Of the group that has fewer there, as where paragraphs are matched on confidence."""
+
+HARDLY_OVERLAPS = 0.95
+"""AUC of the loss beyond which the groups have too little in common to ask what where adds."""
+
+LEAST_LOSS = 1e-6
+ROUNDING = 1e-9
+
+Features = Float[np.ndarray, "paragraph feature"]
+
+
+def distinguish(
+    signature: "MemorizationSignature",
+    a: str = MEMORIZED,
+    b: str = NOT_MEMORIZED,
+    *,
+    seed: int = 0,
+    permutations: int = 200,
+    folds: int = 5,
+    repeats: int = 5,
+    resamples: int = 2000,
+) -> "pd.DataFrame":
+    """Whether two groups can be told apart by how well they are recited, by where, and by where beyond how well.
+
+    A linear classifier (ridge regression) is trained on the clusters of all folds but one and judged on that one.
+
+    Args:
+        signature: What was measured.
+        a: The one group; its paragraphs should score higher.
+        b: The other.
+        seed: Of folds, permutations and bootstrap.
+        permutations: Labellings of each null.
+        folds: Parts that the clusters are divided into, each held out once; fewer where a group has fewer clusters.
+        repeats: How often they are divided anew.
+        resamples: Draws of the bootstrap.
+
+    Returns:
+        Indexed by `features`: "loss" (NLL and its logarithm); a row per part measured: "gradients" (shares per component
+        and head), "rare-token heads" (score, mass), "attention" (entropy, distance), "ablation", "replacement",
+        "perturbation" (NLL rises per head, choice of tokens, prefix position), "patching" (effect per site);
+        "where (all parts)"; "loss + gradients", ... and "loss + where".
+
+        `auc`: of the pairs of an a and a b held out in one fold, the share in which a scores higher (chance is .5), with
+        its 95 % interval by bootstrap over clusters of the scores; `null` and its central 95 % and `p_value` (one-sided):
+        labels permuted over clusters, scaling, choice of penalty and training run anew each time. `gain`: AUC(loss + part)
+        - AUC(loss), on the same pairs; its null permutes labels among clusters alike in loss (up to 10 strata of the range
+        that both groups reach). `features_count`, `paragraphs`, `effective_clusters`. `attrs` tell every choice made.
+
+        The gain tests whether a part tells the groups apart among paragraphs alike in loss. It is asked only of those that
+        have a counterpart in the other group (`attrs["alike_in_loss"]`); where the AUC of the loss is near 1 there is
+        hardly one and hardly anything left to gain, so that no gain is no sign that where is the same, and an AUC of
+        a part may be nothing but loss seen in another place. This warns. A gain can come from loss that its two features
+        do not hold, such as the NLL of another continuation. A part that only a curved boundary finds is not found.
+        Fewer than 30 effective clusters warn.
+
+    Raises:
+        SignatureError: If a group is not there, or has fewer than 3 clusters.
+    """
+    import pandas as pd
+
+    a, b = signature.known_group(a), signature.known_group(b)
+    if a == b:
+        raise SignatureError(f"distinguish: a and b are both {a!r}; two groups are needed.")
+    if permutations < 1:
+        raise SignatureError(f"distinguish: permutations={permutations} must be at least 1.")
+    dataset = signature.dataset
+    group = dataset["group"].values
+    dataset = dataset.isel(paragraph=np.flatnonzero((group == a) | (group == b)))
+    in_a, clusters = dataset["group"].values == a, dataset["cluster"].values
+    used = _usable_folds(in_a, clusters, a, b, folds)
+    loss, parts, said = loss_features(dataset), where_features(dataset), continuations(dataset)
+    warn_of_few_clusters({a: clusters[in_a], b: clusters[~in_a]})
+    plain, alike, shared = _labellings(in_a, clusters, loss[:, 1], seed, permutations)
+    labels = np.concatenate([plain, alike[1:]])
+    fold = cluster_folds(in_a, clusters, seed=seed, folds=used, repeats=repeats)
+    designs: dict[str, tuple[list[Features], Features | None]] = {LOSS: ([], loss)}
+    designs |= {name: ([part], None) for name, part in parts.items()}
+    if parts:
+        designs[WHERE] = (list(parts.values()), None)
+        designs |= {ADDED.format(name): ([part], loss) for name, part in parts.items()}
+        designs[TOGETHER] = (list(parts.values()), loss)
+
+    found: dict[str, HeldOut] = {}
+    total = len(designs) * repeats * used
+    with tqdm(total=total, desc="distinguish", unit="fold", delay=SHOW_AFTER, leave=False) as bar:
+        for name, (features, base) in designs.items():
+            found[name] = held_out(features, labels, fold, base=base, after_fold=bar.update)
+
+    draws = {"seed": seed, "resamples": resamples}
+    wins, pairs = pair_wins(found[LOSS].scores, fold, in_a)
+    rows = {}
+    for name, (features, base) in designs.items():
+        own, _ = pair_wins(found[name].scores, fold, in_a)
+        interval = pair_interval(own, pairs, in_a, clusters, **draws).within(ZERO_TO_ONE)
+        row = dict(
+            zip(
+                AUC,
+                (interval.estimate, interval.low, interval.high, *_beside(found[name].auc[: len(plain)])),
+                strict=True,
+            )
+        )
+        if base is not None and features:
+            gain = pair_interval(own - wins, pairs, in_a, clusters, **draws).within(MINUS_ONE_TO_ONE)
+            gains = (found[name].auc - found[LOSS].auc)[np.r_[0, len(plain) : len(labels)]]
+            numbers = (gain.estimate, gain.low, gain.high, *_beside(gains if shared else gains[:1]))
+            row |= dict(zip(GAIN, numbers, strict=True))
+        columns = [*features, *([] if base is None else [base])]
+        rows[name] = row | {"features_count": sum(part.shape[1] for part in columns)}
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    table["features_count"] = table["features_count"].astype(int)
+    table["paragraphs"] = len(in_a)
+    table["effective_clusters"] = effective_clusters(clusters)
+    table = table.reindex(columns=list(COLUMNS)).rename_axis("features")
+    table.attrs = {
+        "a": a,
+        "b": b,
+        "folds": used,
+        "repeats": repeats,
+        "permutations": len(plain) - 1,
+        "resamples": resamples,
+        "seed": seed,
+        "continuation": {LOSS: said["nll"]} | {name: _said(said, PARTS[name]) for name in parts},
+        "variables": {LOSS: ["nll", "log nll"]} | {name: [v for v in PARTS[name] if v in said] for name in parts},
+        "paragraphs": [int(in_a.sum()), int((~in_a).sum())],
+        "effective_clusters": [effective_clusters(clusters[in_a]), effective_clusters(clusters[~in_a])],
+        "alike_in_loss": shared,
+        "classifier": "ridge regression on labels of -1 and 1; features scaled, and missing ones set to their mean, by the "
+        "rows trained on; parts weigh alike",
+        "penalties": list(PENALTIES),
+        "auc_of": "pairs held out in one fold",
+        "null": "labels permuted over clusters, everything run anew",
+        "gain_null": "labels permuted among clusters alike in loss, everything run anew",
+    }
+    _warn_of_little_overlap(table, a, b, shared, len(in_a))
+    return table
+
+
+def loss_features(dataset: "xr.Dataset") -> Features:
+    """How well: the mean NLL of recall and its logarithm. Not the exact match, which makes the groups."""
+    nll = dataset["nll"].values.astype(float)
+    return np.stack([nll, np.log(np.maximum(nll, LEAST_LOSS))], axis=1)
+
+
+def where_features(dataset: "xr.Dataset") -> dict[str, Features]:
+    """What the dataset holds of each of `PARTS`, a row per paragraph, draws averaged; columns that nobody has are left out."""
+    found = {}
+    for part, names in PARTS.items():
+        columns = [_column(dataset, name) for name in names if name in dataset]
+        if not columns:
+            continue
+        features = np.concatenate(columns, axis=1)
+        features = features[:, ~np.isnan(features).all(0)]
+        if features.shape[1]:
+            found[part] = features
+    return found
+
+
+def continuations(dataset: "xr.Dataset") -> dict[str, str]:
+    """Which continuation each variable is of."""
+    return {str(name): str(dataset[name].attrs.get("continuation", "")) for name in dataset.data_vars}
+
+
+def _column(dataset: "xr.Dataset", name: str) -> Features:
+    values = dataset[name].astype(float)
+    if name in RISES:
+        values = values - dataset["unperturbed_nll"].astype(float)
+    values = values.mean([axis for axis in DRAWS if axis in values.dims])
+    return values.transpose("paragraph", ...).values.reshape(dataset.sizes["paragraph"], -1)
+
+
+def _said(said: dict[str, str], names: tuple[str, ...]) -> str:
+    return next(said[name] for name in names if name in said)
+
+
+def _usable_folds(in_a: Bool[np.ndarray, " paragraph"], clusters: np.ndarray, a: str, b: str, folds: int) -> int:
+    """As many folds as asked for, or as the group with fewer clusters has, with a warning."""
+    if folds < FEWEST_FOLDS:
+        raise SignatureError(f"distinguish: folds={folds} must be at least {FEWEST_FOLDS}.")
+    counts = {name: len(np.unique(clusters[members])) for name, members in ((a, in_a), (b, ~in_a))}
+    name = min(counts, key=counts.__getitem__)
+    if counts[name] < FEWEST_FOLDS:
+        raise SignatureError(
+            f"distinguish: {name} has {counts[name]} clusters; at least {FEWEST_FOLDS} are needed in each group to hold some out."
+        )
+    if counts[name] < folds:
+        warnings.warn(f"distinguish: {name} has {counts[name]} clusters; {counts[name]} folds are made.", stacklevel=4)
+    return min(folds, counts[name])
+
+
+def _labellings(
+    in_a: Bool[np.ndarray, " paragraph"],
+    clusters: np.ndarray,
+    log_loss: Float[np.ndarray, " paragraph"],
+    seed: int,
+    permutations: int,
+) -> tuple[Bool[np.ndarray, "labelling paragraph"], Bool[np.ndarray, "alike_labelling paragraph"], int]:
+    """Labels as they are, then permuted over all clusters; the same among clusters alike in loss; how many paragraphs have such."""
+    parts, part = parts_of_groups(in_a, clusters)
+    plain = relabellings(np.random.default_rng(seed), parts, permutations)
+    alone = parts.only_a + parts.only_b
+    means = (np.bincount(part, weights=log_loss, minlength=len(parts.counts)) / parts.counts)[:alone]
+    stratum = loss_strata(means, np.arange(alone) < parts.only_a)
+    alike = relabelled_among_alike(np.random.default_rng([seed, 23]), parts, stratum, permutations)
+    moves = np.asarray(alike.any(0) & ~alike.all(0))
+    return plain[:, part], alike[:, part], int(moves[part].sum())
+
+
+def loss_strata(
+    means: Float[np.ndarray, " cluster"], in_a: Bool[np.ndarray, " cluster"]
+) -> Int[np.ndarray, " cluster"]:
+    """Clusters alike in loss: up to 10 strata of the range that both groups reach, at least 4 clusters of each group in one."""
+    if not (in_a.any() and (~in_a).any()):
+        return np.arange(len(means))
+    low, high = max(means[in_a].min(), means[~in_a].min()), min(means[in_a].max(), means[~in_a].max())
+    inside = (means >= low) & (means <= high)
+    fewest = min(int((inside & members).sum()) for members in (in_a, ~in_a))
+    return strata_of_clusters(means, in_a, int(np.clip(fewest // CLUSTERS_IN_A_STRATUM, 1, STRATA)))
+
+
+def _beside(numbers: Float[np.ndarray, " labelling"]) -> tuple[float, float, float, float]:
+    """Mean and central 95 % of all labellings but the first, and the share of all, it included, that are as large as the first."""
+    null = numbers[1:][~np.isnan(numbers[1:])]
+    if len(null) == 0 or np.isnan(numbers[0]):
+        return np.nan, np.nan, np.nan, np.nan
+    low, high = np.quantile(null, [0.025, 0.975])
+    as_large = (null >= numbers[0] - ROUNDING).sum()
+    return float(null.mean()), float(low), float(high), float((1 + as_large) / (1 + len(null)))
+
+
+def _warn_of_little_overlap(table: "pd.DataFrame", a: str, b: str, shared: int, count: int) -> None:
+    of_loss = float(table.loc[LOSS, "auc"])
+    if len(table) > 1 and (max(of_loss, 1 - of_loss) > HARDLY_OVERLAPS or not shared):
+        warnings.warn(
+            f"{a} and {b} hardly overlap in loss (its AUC is {of_loss:.3f}; {shared} of {count} paragraphs have one of the other "
+            "group beside them): what where tells beyond it cannot be judged.",
+            stacklevel=4,
+        )

@@ -1,0 +1,116 @@
+"""A signature as a table, for Jupyter; every text in it escaped."""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from localize.analysis.causal import NLL_RISE
+from localize.analysis.matching import matching_note
+from localize.analysis.rendering import template
+from localize.signature.schema import REGISTRY
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+
+def signature_html(signature: "MemorizationSignature") -> str:
+    """What it holds and what stands out, for a notebook's cell."""
+    return template("localize.analysis", "signature.html").render(signature_content(signature))
+
+
+def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
+    """What both Jupyter and the terminal show, as plain text."""
+    from localize.statistics import effective_clusters
+
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    groups = []
+    for name in signature.groups:
+        chosen = group == name
+        groups.append(
+            {
+                "name": name.replace("_", " "),
+                "paragraphs": int(chosen.sum()),
+                "clusters": round(effective_clusters(clusters[chosen]), 1),
+                "exact_match": _group_mean(dataset, "exact_match", chosen, 1),
+                "nll": _group_mean(dataset, "nll", chosen, 3),
+            }
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = summary_rows(signature.summary())
+    variables = [
+        {
+            "name": name,
+            "dims": " × ".join(f"{dim} {size}" for dim, size in dataset[name].sizes.items()),
+            "unit": REGISTRY[name].unit,
+            "continuation": dataset[name].attrs.get("continuation", ""),
+            "description": REGISTRY[name].description,
+        }
+        for name in signature.variables
+    ]
+    return {
+        "model": dataset.attrs["model"],
+        "paragraphs": dataset.attrs["paragraphs"],
+        "calls": dataset.attrs["calls"],
+        "groups": groups,
+        "summary": rows,
+        "notes": [str(w.message) for w in caught] + removal_notes(signature) + matching_notes(signature),
+        "variables": variables,
+        "count": len(signature),
+    }
+
+
+def removal_notes(signature: "MemorizationSignature") -> list[str]:
+    """Whether removing the head that looks most at rare tokens confirms that it matters, in a sentence."""
+    if not {"rare_token_score", "ablated_nll", "ablated_exact_match"} <= set(signature.variables):
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few clusters, which is told with the summary
+        table = signature.causal_check().reset_index()
+    rows = [row for row in table.to_dict("records") if row["quantity"].startswith(NLL_RISE.format(""))]
+    told = "; ".join(f"{row['group'].replace('_', ' ')}: {row['verdict']}" for row in rows)
+    return [f"Head {rows[0]['head']} looks most at rare tokens. {told}."] if rows else []
+
+
+def matching_notes(signature: "MemorizationSignature") -> list[str]:
+    """Whether the memorized are harder to corrupt or only surer to begin with, in a sentence."""
+    if "perturbed_exact_match" not in signature:
+        return []
+    note = matching_note(signature.dataset)
+    return [] if note is None else [note]
+
+
+def _group_mean(dataset: "xr.Dataset", name: str, chosen: Bool[np.ndarray, " paragraph"], digits: int) -> str:
+    return f"{dataset[name].values[chosen].mean():.{digits}f}" if name in dataset else "·"
+
+
+def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:
+    """The summary as text: estimate with interval, null with its range, p-value; `·` where there is none."""
+
+    def number(value: float) -> str:
+        return "·" if value != value else f"{value:.3f}"
+
+    def with_range(row: Any, middle: str, low: str, high: str) -> str:
+        told = number(row[middle])
+        return told if row[low] != row[low] else f"{told} [{number(row[low])}, {number(row[high])}]"
+
+    rows: list[dict[str, str]] = []
+    for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
+        p = row["p_value"]
+        rows.append(
+            {
+                "quantity": quantity,
+                "group": group.replace("_", " ").replace(" - ", " − "),
+                "estimate": with_range(row, "estimate", "low", "high"),
+                "null": with_range(row, "null", "null_low", "null_high"),
+                "p": "·" if p != p else ("< 0.001" if p < 0.001 else f"{p:.3f}"),
+                "size": f"{int(row['paragraphs'])} / {row['effective_clusters']:.0f}",
+            }
+        )
+    return rows

@@ -1,0 +1,201 @@
+"""Two signatures of paragraphs that correspond row by row: before and after an edit, a paragraph and its copy."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from localize.analysis.choice import mean_measured
+from localize.analysis.compare import (
+    Cells,
+    compared,
+    compared_variables,
+    per_paragraph,
+    warn_of_few_clusters,
+    warn_of_rough_intervals,
+)
+from localize.analysis.comparison import Comparison
+from localize.analysis.weight_units import unlike_units
+from localize.errors import SignatureError
+from localize.signature.schema import range_of
+from localize.statistics import (
+    Range,
+    cluster_bootstrap,
+    cluster_sign_flip,
+    effective_clusters,
+    pair_differences,
+    paired_difference,
+    rough_mean,
+    share_rising,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+AFTER, BEFORE = "after", "before"
+ALL = "all paragraphs"
+
+
+def compare_paired(
+    after: "MemorizationSignature",
+    before: "MemorizationSignature",
+    variables: str | Sequence[str] | None = None,
+    *,
+    group: str | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Comparison:
+    """How the same paragraphs differ between two signatures, cell by cell: after - before, pair by pair.
+
+    Of a model before and after an edit; of paragraphs and their perturbed copies (`copies_of`); of two models.
+
+    Args:
+        after: The one side.
+        before: What is subtracted from it: the same ids and clusters in the same order. Tokens may differ, as those of copies do.
+        variables: One or several that both hold; None takes those whose mean means something and that have at most 3000 cells.
+        group: Only the paragraphs of this group of `before`; None for all.
+        seed: Of bootstrap and sign flips.
+        resamples: Draws of each.
+
+    Returns:
+        As `MemorizationSignature.compare`, with `paired`: `difference` is the mean over pairs, `low` `high` its 95 % interval by
+        bootstrap over clusters, `p_value` by flipping the signs of whole clusters, `null_low` `null_high` the central 95 % of
+        the flipped means, `effect_size` the mean in the pairs' own standard deviations (Hedges' correction), `auc` the share of
+        pairs that rise, ties counted half, `mean_a` and `mean_b` the means after and before of the pairs. Draws are averaged
+        first, on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count. A
+        warning tells where gradients of two models do not compare (see `gradients(attention_scale=)`).
+
+    Raises:
+        SignatureError: If ids or clusters differ, the group or a variable is not there, nothing is in both, or a variable is of
+            another continuation on one side than on the other. Of `variables=None` such are left out, with a warning.
+    """
+    _check_rows(after, before)
+    names = _names(after, before, variables)
+    chosen = np.ones(len(before), dtype=bool)
+    if group is not None:
+        chosen = before.dataset["group"].values == before.known_group(group)
+    clusters = before.dataset["cluster"].values[chosen]
+    warn_of_few_clusters({group or ALL: clusters})
+    effective = effective_clusters(clusters)
+    about: Mapping[str, Any] = {
+        "a": AFTER,
+        "b": BEFORE,
+        "group": group or "",
+        "paragraphs": [len(clusters), len(clusters)],
+        "effective_clusters": [effective, effective],
+        "seed": seed,
+        "resamples": resamples,
+        "paired": True,
+    }
+
+    def numbers(sides: Float[np.ndarray, "row cell"], apart: Range) -> Cells:
+        one, other = _both(sides)
+        values = pair_differences(one, other)
+        interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples).within(apart)
+        test = cluster_sign_flip(values, clusters, seed=seed, permutations=resamples)
+        return {
+            "difference": test.difference,
+            "low": interval.low,
+            "high": interval.high,
+            "p_value": test.p_value,
+            "null_low": test.null_low,
+            "null_high": test.null_high,
+            "effect_size": paired_difference(values),
+            "auc": share_rising(values),
+            "mean_a": mean_measured(one),
+            "mean_b": mean_measured(other),
+        }
+
+    def rough(sides: Float[np.ndarray, "row cell"]) -> Bool[np.ndarray, " cell"]:
+        one, other = _both(sides)
+        return rough_mean(pair_differences(one, other), clusters)
+
+    if unlike := unlike_units((after.dataset, before.dataset), names):
+        warnings.warn(f"compare_paired: {unlike}.", stacklevel=2)
+    arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
+    apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
+    comparison = compared(arrays, numbers, rough, apart, about, what="compare_paired")
+    warn_of_rough_intervals(comparison)
+    return comparison
+
+
+def _sides(after: "xr.DataArray", before: "xr.DataArray") -> "xr.DataArray":
+    """Both sides of a variable, one below the other, draws averaged; of an axis the labels that both have."""
+    import xarray as xr
+
+    sides = [per_paragraph(side, "compare_paired") for side in (after, before)]
+    # What a paragraph is called along its axis is checked already; other coordinates of it may differ.
+    bare = [
+        side.drop_vars([n for n, c in side.coords.items() if "paragraph" in c.dims]).astype(float) for side in sides
+    ]
+    one, other = xr.align(*bare, join="inner")
+    if one.size == 0:
+        raise SignatureError(f"compare_paired: {after.name} has no cell that both sides have measured.")
+    return xr.concat([one, other], "paragraph").rename(after.name).assign_attrs(sides[0].attrs)
+
+
+def _both(
+    sides: Float[np.ndarray, "row cell"],
+) -> tuple[Float[np.ndarray, "pair cell"], Float[np.ndarray, "pair cell"]]:
+    """After and before, nan in both where one of them is."""
+    one, other = np.split(sides, 2)
+    missing = np.isnan(one) | np.isnan(other)
+    return np.where(missing, np.nan, one), np.where(missing, np.nan, other)
+
+
+def _names(
+    after: "MemorizationSignature", before: "MemorizationSignature", variables: str | Sequence[str] | None
+) -> list[str]:
+    """What is compared: asked for, or in both and of one continuation."""
+    ways = {
+        name: [side[name].attrs.get("continuation", "") for side in (after, before)]
+        for name in before.variables
+        if name in after
+    }
+    if variables is not None:
+        names = [variables] if isinstance(variables, str) else list(dict.fromkeys(variables))
+        for name in names:
+            for side, signature in ((AFTER, after), (BEFORE, before)):
+                if name not in signature:
+                    raise SignatureError(
+                        f"compare_paired: no {name!r} {side}; that side holds {', '.join(signature.variables)}."
+                    )
+            if ways[name][0] != ways[name][1]:
+                raise SignatureError(
+                    f"compare_paired: {name} is of the {ways[name][0]} continuation after and of the {ways[name][1]} one "
+                    "before; the same is needed."
+                )
+        return names
+    shared = [name for name in compared_variables(before.dataset) if name in after]
+    names = [name for name in shared if ways[name][0] == ways[name][1]]
+    if not names:
+        one, other = (", ".join(signature.variables) for signature in (after, before))
+        raise SignatureError(
+            f"compare_paired: nothing that is compared is in both, of one continuation: {one} after, {other} before."
+        )
+    if left_out := [name for name in shared if name not in names]:
+        warnings.warn(
+            f"compare_paired leaves out {', '.join(left_out)}: of another continuation before than after.", stacklevel=3
+        )
+    return names
+
+
+def _check_rows(after: "MemorizationSignature", before: "MemorizationSignature") -> None:
+    """Refuse, in one line, two signatures whose rows do not correspond."""
+    if len(after) != len(before):
+        raise SignatureError(
+            f"compare_paired: {len(after)} paragraphs after and {len(before)} before; the same ones, in the same order, are needed."
+        )
+    for name, words in (("paragraph", "id"), ("cluster", "cluster")):
+        one, other = (side.dataset[name].values for side in (after, before))
+        differ = np.flatnonzero(one != other)
+        if len(differ):
+            row = differ[0]
+            raise SignatureError(
+                f"compare_paired: the {words} of row {row} is {one[row].item()!r} after and {other[row].item()!r} before; "
+                "rows must correspond."
+            )

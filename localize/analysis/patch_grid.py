@@ -1,0 +1,159 @@
+"""What patching does at every site: mean, interval, null, test and share of the gap, of each group and in each direction."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from localize.analysis.compare import warn_of_few_clusters
+from localize.analysis.head_agreement import require
+from localize.analysis.patching import MEASURE, PARTS, cells_of, chosen_labels, gap_of, over, strength_sign
+from localize.errors import SignatureError
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_bootstrap_statistic,
+    cluster_sign_flip,
+    effective_clusters,
+    false_discovery,
+    pair_differences,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+WITHOUT_UNIT = ("share", "share_low", "share_high", "p_value", "q_value")
+
+DRAWS_TIMES_CELLS = 2**20
+"""How many numbers of a bootstrap of shares are held at once: 8 MB, of a few."""
+
+
+def patching(
+    signature: "MemorizationSignature",
+    part: str = "head",
+    *,
+    metric: str = "first_changed",
+    seed: int = 0,
+    resamples: int = 2000,
+) -> "xr.Dataset":
+    """What patching does at every site, of each group and in each direction.
+
+    Args:
+        signature: What was measured.
+        part: "head" for q, k, v, z of each head, "stream" for what is of a whole layer.
+        metric: Judged by "first_changed" or "continuation".
+        seed: Seed of bootstrap and permutation.
+        resamples: Draws of each.
+
+    Returns:
+        Per group, direction and site `effect` (NLL change, nats per token), its `null` (as large a change in a random
+        direction) and their `difference`, each with its 95 % interval by bootstrap over clusters; `p_value` of no
+        difference by flipping the sign of whole clusters, `q_value` (Benjamini-Hochberg over all that is returned); `share`
+        of the gap between the two runs (ratio of means) with its interval. nan for what was not patched.
+
+    Raises:
+        SignatureError: If the part, metric or a measurement is not there.
+    """
+    import xarray as xr
+
+    if part not in PARTS:
+        raise SignatureError(f"patching: part={part!r} is not one of {', '.join(PARTS)}.")
+    require(signature, "patching", {f"{part}_patch_{name}": MEASURE for name in ("effect", "null")})
+    dataset, groups = signature.dataset, signature.groups
+    chosen_labels(dataset, "metric", metric, "patching")
+    directions = chosen_labels(dataset, "direction", None, "patching")
+    group, clusters, gap = dataset["group"].values, dataset["cluster"].values, gap_of(dataset, metric)
+    warn_of_few_clusters({name: clusters[group == name] for name in groups})
+    cells: dict[str, list[np.ndarray]] = {}
+    for name in groups:
+        inside = group == name
+        for direction in directions:
+            effect, null = (
+                cells_of(dataset, what, part, direction=direction, metric=metric)[inside] for what in ("effect", "null")
+            )
+            sign = strength_sign(direction)
+            found = grid_cells(effect, null, gap[inside], clusters[inside], sign, seed=seed, resamples=resamples)
+            for what, values in found.items():
+                cells.setdefault(what, []).append(values)
+    shape = (len(groups), len(directions), *(dataset.sizes[dim] for dim in PARTS[part]))
+    arrays = {what: np.stack(values).reshape(shape) for what, values in cells.items()}
+    arrays["q_value"] = false_discovery(arrays["p_value"])
+    measured = ~np.isnan(gap)
+    attrs = {
+        "variable": f"{part}_patch_effect",
+        "metric": metric,
+        "continuation": dataset[f"{part}_patch_effect"].attrs.get("continuation", ""),
+        "paragraphs": [int((measured & (group == name)).sum()) for name in groups],
+        "effective_clusters": [_effective(clusters[measured & (group == name)]) for name in groups],
+        "seed": seed,
+        "resamples": resamples,
+    }
+    dims = ("group", "direction", *PARTS[part])
+    coords = {dim: dataset[dim].values for dim in dims[1:]} | {"group": list(groups)}
+    units = {what: "" if what in WITHOUT_UNIT else "nats per token" for what in arrays}
+    return xr.Dataset({what: (dims, values, {"unit": units[what]}) for what, values in arrays.items()}, coords, attrs)
+
+
+def grid_cells(
+    effect: Float[np.ndarray, "paragraph *cell"],
+    null: Float[np.ndarray, "paragraph *cell"],
+    gap: Float[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    sign: float,
+    *,
+    seed: int,
+    resamples: int,
+) -> dict[str, Float[np.ndarray, "*cell"]]:
+    """Mean effect, mean null, their difference and the share of the gap of every site, with intervals and p-values."""
+    draws = {"seed": seed, "resamples": resamples}
+    moved = pair_differences(effect, null)
+    own, other, apart = (cluster_bootstrap(values, clusters, **draws) for values in (effect, null, moved))
+    test = cluster_sign_flip(moved, clusters, seed=seed, permutations=resamples)
+    share = _grid_shares(sign * effect.reshape(len(effect), -1), gap, clusters, **draws).reshape(3, *effect.shape[1:])
+    return {
+        "effect": own.estimate,
+        "low": own.low,
+        "high": own.high,
+        "null": other.estimate,
+        "null_low": other.low,
+        "null_high": other.high,
+        "difference": apart.estimate,
+        "difference_low": apart.low,
+        "difference_high": apart.high,
+        "p_value": test.p_value,
+        "share": share[0],
+        "share_low": share[1],
+        "share_high": share[2],
+    }
+
+
+def _grid_shares(
+    strength: Float[np.ndarray, "paragraph site"],
+    gap: Float[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    *,
+    seed: int,
+    resamples: int,
+) -> Float[np.ndarray, "end site"]:
+    """Mean strength over mean gap and the ends of its interval, some sites at a time."""
+    ends = np.full((3, strength.shape[1]), np.nan)
+    there = ~np.isnan(gap) & ~np.isnan(strength).all(1)
+    strength, gap, clusters = strength[there], gap[there], clusters[there]
+    if not there.any():
+        return ends
+    at_once = max(1, DRAWS_TIMES_CELLS // resamples)
+
+    def over_gap(means: Float[np.ndarray, "draw 2 site"]) -> Float[np.ndarray, "draw site"]:
+        return over(means[:, 0], means[:, 1])
+
+    for start in range(0, strength.shape[1], at_once):
+        some = strength[:, start : start + at_once]
+        pairs = np.stack([some, np.where(np.isnan(some), np.nan, gap[:, None])], axis=1)
+        interval = cluster_bootstrap_statistic(pairs, clusters, over_gap, seed=seed, resamples=resamples)
+        ends[:, start : start + at_once] = interval.estimate, interval.low, interval.high
+    return ends
+
+
+def _effective(clusters: Int[np.ndarray, " paragraph"]) -> float:
+    return effective_clusters(clusters) if len(clusters) else 0.0

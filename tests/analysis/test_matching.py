@@ -1,0 +1,259 @@
+"""Whether a group is harder to corrupt or only surer to begin with: planted answers, and numbers by hand."""
+
+import numpy as np
+import pytest
+
+from localize.analysis.matching import (
+    BY_TOKEN,
+    CONFIDENCE,
+    EASIER,
+    HARDER,
+    LATER,
+    LOST,
+    MATCHED,
+    NO_LONGER,
+    NO_SUPPORT,
+    OTHERWISE,
+    RISE,
+    STILL,
+    UNKNOWN,
+    WRONG,
+    matched_rows,
+    matching_note,
+    plain_rows,
+    side,
+    with_verdict,
+)
+from localize.errors import SignatureError
+from localize.statistics import (
+    UNBOUNDED,
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    effective_clusters,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
+
+A, B = "memorized", "not_memorized"
+DIFFERENCE = f"{A} - {B}"
+TWO = [A] * 60 + [B] * 60
+IN_A = np.array(TWO) == A
+
+
+def sure(seed, gap, count=120):
+    """Confidence of paragraphs, higher in the first group by `gap` logits, and of each of four tokens about it."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(np.where(np.arange(count) < count // 2, gap / 2, -gap / 2), 1.0)
+    return 1 / (1 + np.exp(-logit[:, None] - rng.normal(0, 0.5, (count, 4))))
+
+
+def of(make, confidence, lost, *, error=None, before=50, group=TWO, **options):
+    """A signature of paragraphs that lose so many tokens at every position but the first, where none is lost."""
+    count = len(confidence)
+    after = np.broadcast_to(before - lost[:, None, None], (count, 2, 6)).copy()
+    after[..., 0] = before
+    rise = np.broadcast_to(0.1 * lost[:, None, None], (count, 2, 6))
+    arrays = {
+        "unperturbed_exact_match": np.full(count, before),
+        "perturbed_exact_match": after.clip(min=0),
+        "unperturbed_nll": np.zeros(count),
+        "perturbed_nll": rise.clip(min=0),
+        "unperturbed_token_nll": -np.log(confidence),
+        "perturbed_token_error": np.zeros((count, 4)) if error is None else error,
+    }
+    return make(group, arrays, continuation="own", **options)
+
+
+def by_confidence(seed, confidence, effect=0.0):
+    """Tokens lost, the more the less confident, and more by `effect` in the first group."""
+    lost = 40 * (1 - confidence.mean(1)) + np.random.default_rng(seed).normal(0, 2, len(confidence))
+    return (lost + effect * (np.arange(len(lost)) < len(lost) // 2)).clip(0, 50)
+
+
+def test_every_loss_stands_plain_and_matched_for_both_groups_and_their_difference(make):
+    confidence = sure(0, 1.0)
+    table = of(make, confidence, by_confidence(1, confidence)).matched_drop(resamples=100)
+    names = [CONFIDENCE]
+    for loss in (LOST, LATER, RISE):
+        names += [loss, MATCHED.format(loss)]
+    names += [WRONG, BY_TOKEN.format(WRONG)]
+    assert table.index.tolist() == [(name, group) for name in names for group in (A, B, DIFFERENCE)]
+    assert table.columns.tolist() == [*make(TWO).summary().columns, "confidence", "support", "verdict"]
+
+
+def test_plain_rows_are_the_statistics_of_plain_means(make):
+    confidence, clusters = sure(0, 1.0), np.concatenate([np.repeat(np.arange(20), 3), np.arange(100, 160)])
+    lost, error = by_confidence(1, confidence), np.random.default_rng(2).random((120, 4))
+    table = of(make, confidence, lost, error=error, cluster=clusters).matched_drop(seed=3, resamples=100)
+    values = {CONFIDENCE: confidence.mean(1), LOST: lost * 5 / 6, LATER: lost, RISE: 0.1 * lost, WRONG: error.mean(1)}
+    for name, expected in values.items():
+        row = table.loc[(name, DIFFERENCE)]
+        interval = cluster_bootstrap_difference(expected, IN_A, ~IN_A, clusters, seed=3, resamples=100)
+        test = cluster_permutation_difference(expected, IN_A, ~IN_A, clusters, seed=3, permutations=100)
+        got = row[["estimate", "low", "high", "null_low", "null_high", "p_value"]].tolist()
+        wanted = [interval.estimate, interval.low, interval.high, test.null_low, test.null_high, test.p_value]
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, err_msg=name)
+        assert table.loc[(name, A), "estimate"] == pytest.approx(expected[IN_A].mean())
+        assert table.loc[(name, A), "effective_clusters"] == effective_clusters(clusters[IN_A])
+        assert table.loc[(name, B), "confidence"] == pytest.approx(confidence[~IN_A].mean())
+        assert row["confidence"] == pytest.approx(confidence[IN_A].mean() - confidence[~IN_A].mean())
+        assert table.loc[name, "support"].tolist() == [1, 1, 1]
+
+
+def test_who_is_only_surer_is_not_harder_to_corrupt():
+    plain, matched, p_values = [], [], []
+    for seed in range(20):
+        confidence, options = sure(seed, 1.5), {"seed": seed, "resamples": 100}
+        lost = by_confidence(100 + seed, confidence)
+        plain.append(lost[IN_A].mean() - lost[~IN_A].mean())
+        of_all = lost, confidence.mean(1), np.array(TWO), np.arange(120), (A, B), UNBOUNDED
+        row = with_verdict(matched_rows("", *of_all, **options), plain_rows("", *of_all, **options)[-1], A, B)[-1]
+        matched.append(row["estimate"])
+        p_values.append(row["p_value"])
+        assert abs(row["confidence"]) < 0.05
+        if row["p_value"] > 0.05:
+            assert row["verdict"] == NO_LONGER
+    assert np.mean(plain) < -9
+    assert abs(np.mean(matched)) < 0.4
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.15
+    assert 0.3 < np.mean(p_values) < 0.7
+
+
+@pytest.mark.parametrize(("effect", "words"), [(-6.0, STILL.format(HARDER)), (8.0, OTHERWISE.format(EASIER))])
+def test_a_difference_at_like_confidence_is_found_and_said(make, effect, words):
+    confidence = sure(5, 1.0)
+    table = of(make, confidence, by_confidence(6, confidence, effect)).matched_drop(resamples=200)
+    row = table.loc[(MATCHED.format(LATER), DIFFERENCE)]
+    assert row["estimate"] == pytest.approx(effect, abs=1.5)
+    assert row["p_value"] < 0.02
+    assert row["verdict"] == words.format(a=A, b=B)
+    one, other = (table.loc[(MATCHED.format(LATER), name), "estimate"] for name in (A, B))
+    assert one - other == pytest.approx(row["estimate"])
+
+
+def test_support_is_the_share_with_a_counterpart(make):
+    confidence = np.repeat(np.linspace(0.1, 0.5, 60), 4).reshape(60, 4)
+    confidence = np.concatenate([confidence + 0.2, confidence])  # overlap between .3 and .5
+    row = of(make, confidence, by_confidence(0, confidence)).matched_drop(resamples=100).loc[MATCHED.format(LOST)]
+    inside_a, inside_b = (confidence[:60, 0] <= 0.5 + 1e-9).sum(), (confidence[60:, 0] >= 0.3 - 1e-9).sum()
+    assert row["paragraphs"].tolist() == [inside_a, inside_b, inside_a + inside_b]
+    assert row["support"].tolist() == pytest.approx([inside_a / 60, inside_b / 60, min(inside_a, inside_b) / 60])
+    assert 0.7 * inside_a < row.loc[A, "effective_clusters"] <= inside_a
+    assert abs(row.loc[DIFFERENCE, "confidence"]) < 0.02
+
+
+def test_without_common_support_nothing_is_told_but_that(make):
+    confidence = np.where(IN_A[:, None], 0.9, 0.2) + 0.05 * sure(0, 0.0)
+    signature = of(make, confidence, by_confidence(0, confidence))
+    table = signature.matched_drop(resamples=100)
+    for quantity in (MATCHED.format(LATER), BY_TOKEN.format(WRONG)):
+        rows = table.loc[quantity]
+        assert rows[["estimate", "low", "p_value", "confidence"]].isna().all(axis=None)
+        assert rows["paragraphs"].tolist() == rows["support"].tolist() == [0, 0, 0]
+        assert rows.loc[DIFFERENCE, "verdict"] == NO_SUPPORT
+    assert table.loc[(LATER, DIFFERENCE), "verdict"] == HARDER.format(a=A, b=B)
+    assert matching_note(signature.dataset) == f"Tokens that a replaced prefix token makes wrong: {NO_SUPPORT}."
+
+
+def test_tokens_are_matched_on_their_own_confidence_and_overlap_more(make):
+    confidence = sure(7, 4.0)
+    rng = np.random.default_rng(0)
+    confidence = 1 / (1 + np.exp(-np.log(confidence / (1 - confidence)) - rng.normal(0, 2.0, confidence.shape)))
+    error = (1 - confidence) * 0.8 + rng.uniform(0, 0.1, (120, 4))
+    table = of(make, confidence, by_confidence(0, confidence), error=error).matched_drop(resamples=100)
+    plain, matched = table.loc[(WRONG, DIFFERENCE)], table.loc[(BY_TOKEN.format(WRONG), DIFFERENCE)]
+    assert plain["estimate"] < -0.2
+    assert abs(matched["estimate"]) < 0.03
+    assert matched["support"] > table.loc[(MATCHED.format(LOST), DIFFERENCE), "support"] + 0.1
+
+
+def test_only_tokens_before_the_first_error_can_be_made_wrong(make):
+    confidence, error = sure(0, 0.0), np.random.default_rng(0).random((120, 4))
+    before = np.arange(120) % 4  # of four tokens
+    arrays = {
+        "unperturbed_exact_match": before,
+        "perturbed_exact_match": np.full((120, 2, 6), 1),
+        "unperturbed_nll": np.ones(120),
+        "perturbed_nll": np.full((120, 2, 6), 0.5),
+        "unperturbed_token_nll": -np.log(confidence),
+        "perturbed_token_error": error,
+    }
+    table = make(TWO, arrays, continuation="true").matched_drop(resamples=100)
+    of_paragraph = [error[i, : before[i]].mean() for i in range(60) if before[i]]
+    assert table.loc[(WRONG, A), "estimate"] == pytest.approx(np.mean(of_paragraph))
+    assert table.loc[(WRONG, A), "paragraphs"] == 45
+    assert table.loc[(BY_TOKEN.format(WRONG), A), "paragraphs"] <= 45
+    # What a replacement gains is no loss of exact match; a lower NLL is a negative rise.
+    assert table.loc[(LOST, A), "estimate"] == pytest.approx((before[:60] - 1).clip(min=0).mean())
+    assert table.loc[(RISE, A), "estimate"] == pytest.approx(-0.5)
+
+
+def test_turned_round_the_sign_and_the_words_change(make):
+    confidence = sure(5, 1.0)
+    signature = of(make, confidence, by_confidence(6, confidence, -6.0))
+    one, other = (signature.matched_drop(*pair, resamples=200).loc[MATCHED.format(LATER)] for pair in ((A, B), (B, A)))
+    row = other.loc[f"{B} - {A}"]
+    assert row["estimate"] == pytest.approx(-one.loc[DIFFERENCE, "estimate"])
+    assert row["verdict"] == STILL.format(EASIER).format(a=B, b=A)
+
+
+def test_other_groups_and_other_kinds_have_no_say(make):
+    confidence = sure(5, 1.0)
+    lost = by_confidence(6, confidence)
+    alone = of(make, confidence, lost).matched_drop(resamples=100)
+    more = np.concatenate([confidence, sure(9, 0.0, 10)])
+    third = of(make, more, np.concatenate([lost, np.full(10, 3.0)]), group=[*TWO, *["partial"] * 10])
+    assert third.matched_drop(resamples=100).equals(alone)
+    assert of(make, confidence, lost).matched_drop(kind="uniform", resamples=100).equals(alone)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "which"),
+    [(1, 2, 0.01, 1), (-2, -1, 0.01, -1), (1, 2, 0.2, 0), (-1, 2, 0.01, 0), (np.nan, np.nan, np.nan, None), (1, 2, np.nan, 1)],
+)  # fmt: skip
+def test_a_difference_is_told_only_where_interval_and_test_if_there_is_one_agree(low, high, p_value, which):
+    assert side({"low": low, "high": high, "p_value": p_value}) == which
+
+
+def test_one_cluster_is_too_few(make):
+    confidence = sure(5, 0.0)
+    signature = of(make, confidence, by_confidence(6, confidence), cluster=np.where(IN_A, 0, np.arange(120)))
+    table = signature.matched_drop(resamples=100)
+    assert (
+        table.loc[(LATER, DIFFERENCE), "verdict"]
+        == table.loc[(MATCHED.format(LATER), DIFFERENCE), "verdict"]
+        == UNKNOWN
+    )
+
+
+def test_few_clusters_are_told(make):
+    confidence = sure(5, 0.0, 10)
+    signature = of(make, confidence, np.arange(10.0), group=[A] * 5 + [B] * 5)
+    with pytest.warns(
+        UserWarning, match=r"^few effective clusters \(memorized 5\.0 of 5 paragraphs, not_memorized 5\.0 of 5"
+    ):
+        signature.matched_drop(resamples=100)
+
+
+def test_what_cannot_be_compared_is_said_in_one_line(make):
+    confidence = sure(0, 0.0)
+    signature = of(make, confidence, by_confidence(0, confidence))
+    for options, message in (
+        ({"a": "x"}, "signature: no group 'x'; it has memorized, not_memorized."),
+        ({"b": A}, "matched_drop: a='memorized' and b='memorized' are one group; two are compared."),
+        ({"kind": "neutral"}, "matched_drop: kind='neutral' was not measured; the signature has uniform."),
+    ):
+        with pytest.raises(SignatureError) as told:
+            signature.matched_drop(**options)
+        assert str(told.value) == message
+    with pytest.raises(SignatureError) as told:
+        make(TWO).matched_drop()
+    assert str(told.value) == (
+        "matched_drop: the signature has no 'perturbed_exact_match'; measure it with localize.perturb_prefix(model, paragraphs)."
+    )
+
+
+def test_a_measured_model_has_every_row(measured):
+    table = measured.matched_drop(resamples=100)
+    assert table.loc[[CONFIDENCE, LOST, LATER, RISE, WRONG], "estimate"].notna().all()
+    assert table["verdict"].groupby("quantity").agg(lambda words: (words != "").sum()).max() == 1

@@ -1,0 +1,376 @@
+"""The fingerprint: numbers known by hand, nulls that nothing exceeds, and choices tested on other clusters than made them."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+
+from localize.analysis.concentration import first_half_share
+from localize.analysis.matching import BY_TOKEN, LATER, WRONG, token_rows
+from localize.analysis.summary import low_layer_share
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    effective_clusters,
+)
+from localize.statistics.clusters import choosing_half
+
+pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
+
+SHARE, TOP, HALF = (
+    "low-layer share of the gradient",
+    "perturbation effect in the top 5 positions",
+    "perturbation effect in the first half",
+)
+COLUMNS = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters"]
+TWO = ["memorized"] * 30 + ["not_memorized"] * 30
+
+
+def of_perturbation(make, group, drop, **options):
+    """The summary of a perturbation that loses so many tokens; (paragraph, draw, position)."""
+    before = np.full(len(drop), 50)
+    after = before.reshape(-1, *[1] * (drop.ndim - 1)) - drop
+    return make(group, {"unperturbed_exact_match": before, "perturbed_exact_match": after}, **options).summary()
+
+
+# Low-layer share.
+
+
+def test_low_layer_share_sums_every_head_and_the_two_weights_of_the_mlp(make):
+    rng = np.random.default_rng(0)
+    whole, heads = rng.gamma(1.0, size=(5, 4, 6)), rng.gamma(1.0, size=(5, 4, 4, 3))
+    signature = make(["a"] * 5, {"gradient_max": whole, "head_gradient_max": heads})
+    expected = []
+    for paragraph in range(5):
+        layers = []
+        for layer in range(4):
+            cells = [heads[paragraph, layer, component, head] for component in range(4) for head in range(3)]
+            cells += [
+                whole[paragraph, layer, 4],
+                whole[paragraph, layer, 5],
+            ]  # W_in, W_out; the others are counted by heads
+            layers.append(sum(cells))
+        expected.append((layers[0] + layers[1]) / sum(layers))
+    np.testing.assert_allclose(low_layer_share(signature.dataset), expected, rtol=1e-12)
+
+
+def test_low_layer_share_of_known_layers(make, layered):
+    assert low_layer_share(make(["a", "b"], layered([3.0, 1.0], 2)).dataset).tolist() == [0.75, 0.75]
+    # Of three layers the lower half is one: the middle one is not low.
+    table = make(["a"] * 3, layered([3.0, 1.0, 2.0], 3)).summary()
+    assert table.loc[(SHARE, "a"), "estimate"] == 0.5
+    assert table.loc[(SHARE, "a"), "null"] == pytest.approx(1 / 3)
+
+
+def test_rows_are_the_statistics_of_the_shares(make, layered):
+    rng = np.random.default_rng(1)
+    clusters = np.concatenate([np.repeat(np.arange(15), 2), np.arange(100, 130)])
+    signature = make(TWO, layered(rng.gamma(2.0, size=(60, 4))), cluster=clusters)
+    table, share = signature.summary(seed=3), low_layer_share(signature.dataset)
+    in_a = np.array(TWO) == "memorized"
+    assert table.columns.tolist() == COLUMNS
+    assert table.index.tolist() == [
+        (SHARE, "memorized"),
+        (SHARE, "not_memorized"),
+        (SHARE, "memorized - not_memorized"),
+    ]
+    for name, chosen in (("memorized", in_a), ("not_memorized", ~in_a)):
+        interval = cluster_bootstrap(share[chosen], clusters[chosen], seed=3)
+        row = table.loc[(SHARE, name)]
+        assert (row["estimate"], row["low"], row["high"]) == (interval.estimate, interval.low, interval.high)
+        assert (row["null"], row["paragraphs"], row["effective_clusters"]) == (
+            0.5,
+            30,
+            effective_clusters(clusters[chosen]),
+        )
+        assert row[["null_low", "null_high", "p_value"]].isna().all()
+    interval = cluster_bootstrap_difference(share, in_a, ~in_a, clusters, seed=3)
+    test = cluster_permutation_difference(share, in_a, ~in_a, clusters, seed=3)
+    row = table.loc[(SHARE, "memorized - not_memorized")]
+    assert row["estimate"] == pytest.approx(share[in_a].mean() - share[~in_a].mean())
+    assert (row["low"], row["high"]) == (interval.low, interval.high)
+    assert (row["null"], row["null_low"], row["null_high"], row["p_value"]) == (
+        0,
+        test.null_low,
+        test.null_high,
+        test.p_value,
+    )
+    assert row["paragraphs"] == 60
+
+
+def test_the_same_seed_gives_the_same_table(make, layered):
+    signature = make(TWO, layered(np.random.default_rng(1).gamma(2.0, size=(60, 4))))
+    assert signature.summary(seed=3).equals(signature.summary(seed=3))
+    assert not signature.summary(seed=3).equals(signature.summary(seed=4))
+
+
+# Which rows there are.
+
+
+def test_what_was_not_measured_has_no_row(make, layered):
+    empty = make(TWO).summary()
+    assert len(empty) == 0
+    assert empty.columns.tolist() == COLUMNS
+    assert set(make(TWO, layered([1.0, 2.0], 60)).summary().index.get_level_values(0)) == {SHARE}
+    assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {TOP, HALF, LATER}
+
+
+@pytest.mark.parametrize(
+    ("group", "rows"),
+    [
+        (["memorized"] * 4, ["memorized"]),
+        (["b", "b", "a", "a"], ["a", "b", "a - b"]),
+        (
+            ["not_memorized", "partial", "memorized", "partial"],
+            ["memorized", "partial", "not_memorized", "memorized - not_memorized"],
+        ),
+        (["c", "b", "a", "a"], ["a", "b", "c"]),
+    ],
+    ids=["one group", "two of the user's", "the three of recall", "three of the user's"],
+)
+def test_each_group_has_a_row_and_the_main_pair_a_difference(make, layered, group, rows):
+    assert make(group, layered([3.0, 1.0], 4)).summary().index.get_level_values(1).tolist() == rows
+
+
+def test_one_paragraph_has_an_estimate_and_no_interval(make, layered):
+    row = make(["memorized"], layered([3.0, 1.0], 1)).summary().loc[(SHARE, "memorized")]
+    assert row["estimate"] == 0.75
+    assert math.isnan(row["low"])
+    assert (row["paragraphs"], row["effective_clusters"]) == (1, 1)
+
+
+def test_few_clusters_are_told(make):
+    told = r"^few effective clusters \(a 1\.0 of 40 paragraphs\); below 30, intervals and p-values are rough\.$"
+    with pytest.warns(UserWarning, match=told):
+        make(["a"] * 40 + ["b"] * 40, cluster=[0] * 40 + list(range(1, 41))).summary()
+
+
+def test_who_does_not_want_to_be_told_is_not_told(make):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        make(["a"] * 5).summary()
+    assert caught == []
+
+
+# Where the perturbation's effect lies.
+
+
+def noise(seed=0, count=60, draws=2):
+    """Losses that lie at other positions in every draw; 6 positions each, as the made signatures' prefixes have."""
+    return np.random.default_rng(seed).poisson(3, (count, draws, 6))
+
+
+def test_losses_at_one_place_in_every_draw_are_found_and_beyond_their_null(make):
+    rng = np.random.default_rng(0)
+    drop = np.zeros((60, 2, 6), int)
+    for paragraph in range(60):
+        drop[paragraph, :, rng.integers(6)] = 10
+    table = of_perturbation(make, TWO, drop)
+    row = table.loc[(TOP, "memorized")]
+    assert (row["estimate"], row["low"], row["high"]) == (1, 1, 1)
+    assert row["null_high"] < 0.95
+    assert row["p_value"] < 0.01
+
+
+def test_an_early_loss_in_one_group_is_a_difference(make):
+    drop = noise(seed=1)
+    drop[:30, :, :3] *= 4
+    table = of_perturbation(make, TWO, drop)
+    assert table.loc[(HALF, "memorized"), "estimate"] > 0.7
+    assert table.loc[(HALF, "memorized"), "p_value"] < 0.01
+    assert table.loc[(HALF, "memorized - not_memorized"), "p_value"] < 0.01
+    assert table.loc[(HALF, "not_memorized"), "p_value"] > 0.01
+
+
+def test_a_group_with_nothing_lost_has_nan_and_does_not_crash(make):
+    drop = noise()
+    drop[:30] = 0
+    table = of_perturbation(make, TWO, drop)
+    for quantity in (TOP, HALF):
+        row = table.loc[(quantity, "memorized")]
+        assert row[["estimate", "low", "high", "null", "null_low", "null_high", "p_value"]].isna().all()
+        assert (row["paragraphs"], row["effective_clusters"]) == (0, 0)
+        assert table.loc[(quantity, "not_memorized"), "paragraphs"] == 30
+        assert math.isnan(table.loc[(quantity, "memorized - not_memorized"), "estimate"])
+    table = of_perturbation(make, TWO, np.zeros((60, 2, 6), int))["estimate"]
+    assert table.loc[[TOP, HALF]].isna().all()
+    assert (table.loc[LATER] == 0).all()
+
+
+def test_paragraphs_with_nothing_lost_are_not_counted(make):
+    drop = noise()
+    drop[:10] = 0
+    row = of_perturbation(make, TWO, drop).loc[(HALF, "memorized")]
+    assert row["paragraphs"] == 20
+    assert row["estimate"] == pytest.approx(first_half_share(drop[10:30].astype(float)).mean())
+
+
+def test_with_a_single_draw_the_top_share_is_nan_and_the_half_is_not(make):
+    table = of_perturbation(make, TWO, noise(draws=1))
+    assert table.loc[(TOP, "memorized")][["estimate", "null", "p_value"]].isna().all()
+    assert table.loc[(HALF, "memorized"), "estimate"] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "copies"),
+    [pytest.param(40, 1, marks=pytest.mark.slow), (10, 4)],
+    ids=["no near-duplicates", "clusters of four"],
+)
+def test_where_early_and_late_positions_matter_alike_the_first_half_is_seldom_significant(make, clusters, copies):
+    # What a position matters to a paragraph it matters in every draw and to every near-duplicate of the paragraph.
+    p_values = []
+    for seed in range(25):
+        rng = np.random.default_rng(100 + seed)
+        matters = np.repeat(rng.gamma(0.3, 10.0, (clusters, 1, 6)), copies, axis=0)
+        drop = rng.poisson(np.repeat(matters, 6, axis=1)).clip(max=50)
+        table = of_perturbation(make, ["memorized"] * len(drop), drop, cluster=np.repeat(np.arange(clusters), copies))
+        p_values.append(table.loc[(HALF, "memorized"), "p_value"])
+    assert np.mean(np.array(p_values) < 0.05) <= 0.16  # 4 of 25; at a true 5% more than that is 1 in 150
+
+
+def test_the_lost_exact_match_leaves_the_first_position_out(make):
+    drop = noise(seed=2)
+    table = of_perturbation(make, TWO, drop)
+    loss = drop[..., 1:].mean((1, 2))
+    assert table.loc[(LATER, "memorized"), "estimate"] == pytest.approx(loss[:30].mean())
+    difference = table.loc[(LATER, "memorized - not_memorized")]
+    assert difference["estimate"] == pytest.approx(loss[:30].mean() - loss[30:].mean())
+    assert (difference["null_low"], difference["null_high"]) > (-5, 0)
+    assert table.loc[[(LATER, "memorized"), (LATER, "not_memorized")], "null"].isna().all()
+
+
+def test_where_confidence_was_measured_the_tokens_made_wrong_stand_matched_on_it(make):
+    drop, rng = noise(seed=2), np.random.default_rng(0)
+    before = np.full(60, 50)
+    arrays = {
+        "unperturbed_exact_match": before,
+        "perturbed_exact_match": before[:, None, None] - drop,
+        "unperturbed_token_nll": rng.gamma(2.0, size=(60, 4)),
+        "perturbed_token_error": rng.random((60, 1, 4)),
+    }
+    signature = make(TWO, arrays)
+    table = signature.summary(seed=4)
+    rows = token_rows(signature.dataset.isel(kind=0), ("memorized", "not_memorized"), seed=4, resamples=2000)[-3:]
+    assert rows[-1]["quantity"] == BY_TOKEN.format(WRONG)
+    for row in rows:
+        told = table.loc[(row["quantity"], row["group"])]
+        np.testing.assert_equal(told.to_dict(), {name: row[name] for name in COLUMNS})
+    three = make(["a", "b", "c"] * 20, arrays).summary()
+    assert BY_TOKEN.format(WRONG) not in three.index.get_level_values(0)
+
+
+def test_of_several_kinds_of_replacement_the_first_is_told(make):
+    drop = np.stack([noise(seed=3), noise(seed=4) + 20], axis=1)
+    assert of_perturbation(make, TWO, drop).equals(of_perturbation(make, TWO, drop[:, 0]))
+
+
+# The strongest rare-token head.
+
+
+def scored(rng, count=60, layers=3, heads=4):
+    """Of one query, and one null."""
+    sizes = {"rare_token_score": (1,), "rare_token_null": (1, 1)}
+    return {name: rng.normal(0, 0.1, (count, *size, layers, heads)).clip(-1, 1) for name, size in sizes.items()}
+
+
+def test_half_of_the_clusters_choose():
+    clusters = np.repeat(np.arange(21), 3)
+    chose = choosing_half(clusters, 0)
+    assert len(set(clusters[chose])) == 10
+    assert not set(clusters[chose]) & set(clusters[~chose])
+    assert (choosing_half(clusters, 0) == chose).all()
+    assert (choosing_half(clusters, 1) != chose).any()
+
+
+def test_a_planted_head_is_found_and_scored_on_the_clusters_that_did_not_choose_it(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:30, ..., 2, 1] += 0.4
+    clusters = np.concatenate([np.repeat(np.arange(15), 2), np.arange(20, 50)])
+    table = make(TWO, arrays, cluster=clusters).summary()
+    name = "rare-token score of head L2.H1"
+    assert table.index.get_level_values(0).unique().tolist() == [name]
+    rest, in_a = ~choosing_half(clusters, 0), np.array(TWO) == "memorized"
+    for group, chosen in (("memorized", rest & in_a), ("not_memorized", rest & ~in_a)):
+        row = table.loc[(name, group)]
+        assert row["paragraphs"] == chosen.sum()
+        assert row["estimate"] == pytest.approx(arrays["rare_token_score"][chosen, ..., 2, 1].mean())
+        assert row["null"] == pytest.approx(arrays["rare_token_null"][chosen, ..., 2, 1].mean())
+    assert table.loc[(name, "memorized"), "p_value"] < 0.01
+    assert table.loc[(name, "not_memorized"), "p_value"] > 0.01
+    assert table.loc[(name, "memorized - not_memorized"), "p_value"] < 0.01
+
+
+def test_the_scoring_half_has_no_say_in_the_choice(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:30, ..., 2, 1] += 0.4
+    rest = ~choosing_half(np.arange(60), 0)
+    arrays["rare_token_score"][rest, ..., 0, 0] = 1.0
+    assert "rare-token score of head L2.H1" in make(TWO, arrays).summary().index
+
+
+def test_a_head_that_scores_as_high_on_other_paragraphs_is_not_chosen(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:, ..., 0, 3] += 0.5
+    arrays["rare_token_null"][:, ..., 0, 3] += 0.5
+    arrays["rare_token_score"][:, ..., 1, 0] += 0.2
+    assert "rare-token score of head L1.H0" in make(TWO, arrays).summary().index
+
+
+def test_only_the_last_prefix_token_and_the_mismatched_null_have_a_say(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][..., 2, 1] += 0.4
+    alone = make(TWO, arrays).summary()
+    other = np.random.default_rng(1).uniform(-1, 1, (60, 1, 3, 4))
+    others = {
+        "rare_token_score": np.concatenate([arrays["rare_token_score"], other], axis=1),
+        "rare_token_null": np.tile(other[:, None], (1, 3, 2, 1, 1)),
+    }
+    others["rare_token_null"][:, :1, :1] = arrays["rare_token_null"]
+    assert make(TWO, others).summary().equals(alone)
+
+
+def test_the_memorized_choose_where_there_are_any(make):
+    arrays = scored(np.random.default_rng(0))
+    arrays["rare_token_score"][:30, ..., 0, 1] += 0.3
+    arrays["rare_token_score"][30:, ..., 2, 2] += 0.6
+    assert "rare-token score of head L0.H1" in make(TWO, arrays).summary().index
+    assert "rare-token score of head L2.H2" in make(["a"] * 30 + ["b"] * 30, arrays).summary().index
+
+
+def test_the_best_of_many_heads_of_noise_is_not_better_than_nothing(make):
+    p_values, estimates = [], []
+    for seed in range(15):
+        arrays = scored(np.random.default_rng(seed), count=30, layers=6, heads=8)
+        row = make(["memorized"] * 30, arrays).summary(seed=seed).iloc[0]
+        p_values.append(row["p_value"])
+        estimates.append(row["estimate"] - row["null"])
+    # Chosen and scored on the same paragraphs it would be .08 above, and p below .05 nearly always.
+    assert abs(np.mean(estimates)) < 0.03
+    assert np.mean(np.array(p_values) < 0.05) <= 0.2
+
+
+def test_heads_that_attend_evenly_have_no_score_and_no_row(make):
+    nothing = {name: np.full_like(values, np.nan) for name, values in scored(np.random.default_rng(0)).items()}
+    assert len(make(TWO, nothing).summary()) == 0
+    one_head = scored(np.random.default_rng(0), layers=2, heads=2)
+    for values in one_head.values():
+        values[..., 0] = np.nan
+        values[..., 0, :] = np.nan
+    assert "rare-token score of head L1.H1" in make(TWO, one_head).summary().index
+
+
+def test_one_cluster_cannot_choose_and_score(make):
+    arrays = scored(np.random.default_rng(0), count=4)
+    assert len(make(["memorized"] * 4, arrays, cluster=[7] * 4).summary()) == 0
+
+
+def test_all_that_a_model_tells_is_in_one_table(measured):
+    table = measured.summary()
+    quantities = table.index.get_level_values(0).unique().tolist()
+    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF, LATER, BY_TOKEN.format(WRONG)]
+    assert quantities[1].startswith("rare-token score of head L")
+    assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 6
+    assert table["estimate"].notna().all()
+    assert table.loc[quantities[:4], "null"].notna().all()
