@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from localize.edit.unlearn import rewrite, unlearn
     from localize.edit.weight_edit import WeightEdit, load_edit
     from localize.errors import InputError, LocalizeError, ModelError, SignatureError
-    from localize.measure.ablation import ablate, ablation_hooks, head_means
+    from localize.measure.ablate import ablate, ablation_hooks, head_means
     from localize.measure.activation_gradients import activation_gradients
-    from localize.measure.contrastive import contrastive_gradients
-    from localize.measure.corruption import corrupt_prefix
+    from localize.measure.contrastive_gradients import contrastive_gradients
+    from localize.measure.copy_similarity import copy_similarity
+    from localize.measure.corrupt_prefix import corrupt_prefix
     from localize.measure.gradients import gradients
-    from localize.measure.heads import rare_token_heads
-    from localize.measure.patching import patch, patch_hooks
-    from localize.measure.perturbation import perturb_prefix
+    from localize.measure.patch import patch, patch_hooks
+    from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
+    from localize.measure.rare_token_heads import rare_token_heads
     from localize.measure.recall import recall
-    from localize.measure.replacement import replace_rarest
-    from localize.measure.similarity import copy_similarity, set_similarity
+    from localize.measure.replace_rarest import replace_rarest
+    from localize.measure.set_similarity import set_similarity
     from localize.models.hooks import HookedModel
     from localize.models.load import load_model
     from localize.models.untrained import untrained
@@ -59,20 +60,20 @@ _HOME = {
     "SignatureError": "localize.errors",
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
-    "ablate": "localize.measure.ablation",
-    "ablation_hooks": "localize.measure.ablation",
+    "ablate": "localize.measure.ablate",
+    "ablation_hooks": "localize.measure.ablate",
     "activation_gradients": "localize.measure.activation_gradients",
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
-    "contrastive_gradients": "localize.measure.contrastive",
+    "contrastive_gradients": "localize.measure.contrastive_gradients",
     "copies_of": "localize.paragraphs.copies",
-    "copy_similarity": "localize.measure.similarity",
-    "corrupt_prefix": "localize.measure.corruption",
+    "copy_similarity": "localize.measure.copy_similarity",
+    "corrupt_prefix": "localize.measure.corrupt_prefix",
     "edit_sets": "localize.edit.sets",
     "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",
     "gradients": "localize.measure.gradients",
-    "head_means": "localize.measure.ablation",
+    "head_means": "localize.measure.ablate",
     "largest_weights": "localize.edit.masks",
     "load_edit": "localize.edit.weight_edit",
     "load_model": "localize.models.load",
@@ -81,20 +82,20 @@ _HOME = {
     "mask_controls": "localize.edit.masks",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
-    "patch": "localize.measure.patching",
-    "patch_hooks": "localize.measure.patching",
-    "perturb_prefix": "localize.measure.perturbation",
+    "patch": "localize.measure.patch",
+    "patch_hooks": "localize.measure.patch",
+    "perturb_prefix": "localize.measure.perturb_prefix",
     "plots": "localize",
     "prefix_attention": "localize.measure.prefix_attention",
-    "rare_token_heads": "localize.measure.heads",
+    "rare_token_heads": "localize.measure.rare_token_heads",
     "recall": "localize.measure.recall",
     "relearn": "localize.edit.relearning",
     "report": "localize",
-    "replace_rarest": "localize.measure.replacement",
+    "replace_rarest": "localize.measure.replace_rarest",
     "rewrite": "localize.edit.unlearn",
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",
-    "set_similarity": "localize.measure.similarity",
+    "set_similarity": "localize.measure.set_similarity",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
     "unlearn": "localize.edit.unlearn",

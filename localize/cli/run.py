@@ -95,8 +95,8 @@ def run(
         device=device, dtype=dtype, revision=revision, weights=weights,
     )  # fmt: skip
     from localize.code import module_of
-    from localize.measure.heads import check_rankable
-    from localize.measure.replacement import check_long_enough
+    from localize.measure.rare_token_heads import check_rankable
+    from localize.measure.replace_rarest import check_long_enough
     from localize.sweep.measurements import MEASUREMENTS as MEASURED
 
     if "heads" in chosen:

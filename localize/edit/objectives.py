@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from localize.measure.backward import Loss
-from localize.measure.contrastive import reference_states
+from localize.measure.contrastive_gradients import reference_states
 from localize.measure.loss import Losses, kl_gradient, nll_gradient
 from localize.measure.recall import finite_recall
 from localize.models.hooks import HookedModel

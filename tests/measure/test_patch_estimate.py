@@ -6,9 +6,9 @@ import torch
 
 import localize as lz
 from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
+from localize.measure.patch import patch
 from localize.measure.patch_estimate import estimated_effect
 from localize.measure.patch_runs import Patching, activation_name, patched_nll, two_runs, units
-from localize.measure.patching import patch
 
 pytestmark = pytest.mark.gpt2_is_slow("hooked")
 

@@ -199,17 +199,17 @@ def test_changed_prefixes_that_give_no_number_are_refused(name, poisoned):
 
 
 def test_a_head_without_which_no_number_comes_out_is_missing_and_not_a_match_of_nothing(neo, monkeypatch):
-    from localize.measure import ablation
+    from localize.measure import ablate
 
     paragraphs = lz.load_paragraphs(torch.arange(64).view(2, 32), prefix_length=16, continuation_length=16)
-    calm, score = lz.ablate(neo, paragraphs, layers=[0, 1], heads=[0, 3], continuation="true"), ablation.score
+    calm, score = lz.ablate(neo, paragraphs, layers=[0, 1], heads=[0, 3], continuation="true"), ablate.score
 
     def overflowing(model, states, targets):
         exact, loss = score(model, states, targets)
         loss[1, 5] = torch.inf  # of the first row's second head
         return exact, loss
 
-    monkeypatch.setattr(ablation, "score", overflowing)
+    monkeypatch.setattr(ablate, "score", overflowing)
     found = lz.ablate(neo, paragraphs, layers=[0, 1], heads=[0, 3], continuation="true")
     for name in ("ablated_exact_match", "ablated_nll"):
         there = found[name].sel(layer=[0, 1], head=[0, 3]).values

@@ -131,7 +131,7 @@ def test_comments_and_docstrings_are_no_other_code(monkeypatch, tmp_path):
 
 
 def test_the_code_of_a_measurement_is_all_that_it_imports():
-    seen, waiting = set(), ["localize.measure.ablation"]
+    seen, waiting = set(), ["localize.measure.ablate"]
     while waiting:
         name = waiting.pop()
         if name not in seen:

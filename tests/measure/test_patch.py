@@ -7,9 +7,9 @@ import torch
 import localize as lz
 from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
 from localize.measure.pairs import paired
+from localize.measure.patch import patch, patch_hooks
 from localize.measure.patch_effects import Asked, Pair, random_put, scored_tokens
 from localize.measure.patch_runs import Patching, patched_nll, two_runs, units
-from localize.measure.patching import patch, patch_hooks
 from localize.models.hooks import HookedModel
 
 pytestmark = pytest.mark.gpt2_is_slow("hooked")
@@ -223,7 +223,7 @@ def test_the_numbers_do_not_depend_on_how_many_tokens_are_carried_on_together(
     pair = paragraphs[[1]], copies[[1]]
     whole = true(hooked, *pair, **some)
     for tokens in (1, 400) if at == "each" else (1, 60, 400):
-        monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": tokens})
+        monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": tokens})
         less = true(hooked, *pair, **some)
         for name in whole.variables:
             assert same(whole[name], less[name]), (name, tokens)
@@ -254,7 +254,7 @@ def test_where_memory_runs_out_fewer_tokens_at_once_give_the_same_and_it_is_said
         return resume(model, resid, **options)
 
     monkeypatch.setattr(HookedModel, "resume", narrow)
-    monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": 600})
+    monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": 600})
     with pytest.warns(UserWarning, match="^patching: out of memory") as warned:
         less = true(neo, paragraphs, copies)
     assert [str(w.message) for w in warned] == ["patching: out of memory; going on with 300 tokens at once."]
@@ -267,7 +267,7 @@ def test_where_not_even_one_row_fits_the_error_is_raised(neo, paragraphs, copies
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(HookedModel, "resume", none)
-    monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": 2})
+    monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": 2})
     told = "^patching: out of memory; going on with 1 tokens at once.$"
     with pytest.warns(UserWarning, match=told), pytest.raises(torch.OutOfMemoryError):
         true(neo, paragraphs, copies)

@@ -17,6 +17,7 @@ from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
+from localize.measure.partners import check_clusters, mismatched
 from localize.measure.recall import check_finite, recall_in_passing, score
 from localize.measure.summed import RankSums
 from localize.models.hooks import HookedModel
@@ -87,35 +88,6 @@ def check_rankable(paragraphs: Paragraphs) -> None:
             "to rank two earlier tokens."
         )
     check_clusters(paragraphs, "rare_token_heads")
-
-
-def check_clusters(paragraphs: Paragraphs, caller: str) -> None:
-    """Raise an `InputError` unless there are two clusters, so that a paragraph can be held against one from another."""
-    if len(np.unique(paragraphs.clusters)) < 2:
-        raise InputError(
-            f"{paragraphs.source}: {len(paragraphs)} paragraph(s) in one cluster of near-duplicates; "
-            f"the null of {caller} needs at least two clusters."
-        )
-
-
-def mismatched(
-    paragraphs: Paragraphs, draws: int, seed: int, caller: str = "rare_token_heads"
-) -> Int[np.ndarray, "paragraph draw"]:
-    """For each paragraph some others, drawn evenly from the paragraphs of other clusters, keyed by seed, paragraph and draw.
-
-    Raises:
-        InputError: If all paragraphs are in one cluster; `caller` is named.
-    """
-    check_clusters(paragraphs, caller)
-    clusters = paragraphs.clusters
-    by_hash = np.array(sorted(range(len(paragraphs)), key=paragraphs.hashes.__getitem__))  # whatever order they come in
-    others = {cluster: by_hash[clusters[by_hash] != cluster] for cluster in np.unique(clusters)}
-    return np.array(
-        [
-            [others[cluster][keyed_integer(len(others[cluster]), "mismatch", seed, key, draw)] for draw in range(draws)]
-            for cluster, key in zip(clusters, paragraphs.hashes, strict=True)
-        ]
-    )
 
 
 def orders(

@@ -17,7 +17,7 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.pairs import pairs_from
 from localize.measure.patch_effects import CHANGED, NULL, WHERE, Asked, Results, patch_pair
-from localize.measure.perturbation import perturb_prefix
+from localize.measure.perturb_prefix import perturb_prefix
 from localize.measure.recall import recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
