@@ -21,7 +21,7 @@ from localize.measure.batches import SHOW_AFTER
 from localize.measure.continuation import continued
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
-from localize.measure.recall import check_finite, measure_recall, recall_of
+from localize.measure.scoring import check_finite, measure_recall, recall_of
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs

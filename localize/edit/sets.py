@@ -12,7 +12,7 @@ from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of
 from localize.measure.pairs import copies_held
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.clusters import near_duplicate_clusters
 from localize.paragraphs.paragraphs import Paragraphs

@@ -15,7 +15,7 @@ from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import finite_recall, recall_of, score
+from localize.measure.scoring import finite_recall, recall_of, score
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads

@@ -14,7 +14,7 @@ from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import check_finite, recall_in_passing, recall_of
+from localize.measure.scoring import check_finite, recall_in_passing, recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs

@@ -16,7 +16,7 @@ from localize.measure.gradient_size import Sizes
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.loss import Losses, kl_gradient
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.measure.set_gradients import Weights, set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules, weight_view

@@ -14,7 +14,7 @@ from localize.measure.gradient_size import gradient_products, outer_and_inner
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.partners import mismatched
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 

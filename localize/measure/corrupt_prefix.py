@@ -17,7 +17,7 @@ from localize.measure.earlier import call_of, check_perturbation
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.orders import EFFECT, RAREST, fixed_ranks, numbers_up_to, random_ranks
-from localize.measure.recall import check_changed, finite_recall, recall_of, score
+from localize.measure.scoring import check_changed, finite_recall, recall_of, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues

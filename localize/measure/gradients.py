@@ -14,7 +14,7 @@ from localize.measure.gradient_size import STATISTICS, Sizes, shares
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.outer_gradients import OuterSizes
-from localize.measure.recall import Recall, check_finite, recall_in_passing
+from localize.measure.scoring import Recall, check_finite, recall_in_passing
 from localize.measure.set_gradients import SetSums, cancellation
 from localize.models.blocks import attention_scale as scale_of
 from localize.models.hooks import HookedModel

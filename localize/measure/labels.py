@@ -25,7 +25,7 @@ from localize.axes import (
     STREAMS,
     TERMS,
 )
-from localize.measure.recall import Recall
+from localize.measure.scoring import Recall
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.schema import REGISTRY

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from localize.measure.recall import logit_pieces
+from localize.measure.scoring import logit_pieces
 from localize.models.hooks import HookedModel
 
 Losses = tuple[

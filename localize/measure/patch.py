@@ -18,7 +18,7 @@ from localize.measure.labels import labelled
 from localize.measure.pairs import pairs_from
 from localize.measure.patch_effects import CHANGED, NULL, WHERE, Asked, Results, patch_pair
 from localize.measure.perturb_prefix import perturb_prefix
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs

@@ -15,7 +15,7 @@ from localize.keyed import keyed_integer
 from localize.measure.pairs import Pairs
 from localize.measure.patch_estimate import estimated_effect, nll_gradients
 from localize.measure.patch_runs import Activations, Patching, Unit, activation_name, patched_nll, two_runs, units
-from localize.measure.recall import token_scores
+from localize.measure.scoring import token_scores
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
 

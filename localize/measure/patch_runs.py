@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import SITES, STREAMS
-from localize.measure.recall import token_scores
+from localize.measure.scoring import token_scores
 from localize.models.activations import Hook
 from localize.models.blocks import after_shared_past, attention_scale
 from localize.models.hooks import HookedModel

@@ -16,7 +16,7 @@ from localize.measure.continuation import continued
 from localize.measure.copies import perturbed_copies
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import check_changed, finite_recall, recall_of, token_scores
+from localize.measure.scoring import check_changed, finite_recall, recall_of, token_scores
 from localize.measure.substitutes import NOTHING, replacements_of
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues

@@ -18,7 +18,7 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
 from localize.measure.partners import check_clusters, mismatched
-from localize.measure.recall import check_finite, recall_in_passing, score
+from localize.measure.scoring import check_finite, recall_in_passing, score
 from localize.measure.summed import RankSums
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys

@@ -15,7 +15,7 @@ from localize.measure.batches import in_batches
 from localize.measure.continuation import continued
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import check_changed, finite_recall, recall_of, score
+from localize.measure.scoring import check_changed, finite_recall, recall_of, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.models.vocabulary import text_tokens, text_tokens_words

@@ -9,7 +9,7 @@ from torch import Tensor
 from localize.axes import COMPONENTS
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs

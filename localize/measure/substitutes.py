@@ -8,7 +8,7 @@ from torch import Tensor
 from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
-from localize.measure.recall import logit_pieces
+from localize.measure.scoring import logit_pieces
 from localize.models.hooks import HookedModel
 from localize.models.vocabulary import text_tokens
 from localize.paragraphs.paragraphs import Paragraphs

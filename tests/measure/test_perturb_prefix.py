@@ -9,7 +9,7 @@ from localize.axes import KINDS
 from localize.measure import perturb_prefix
 from localize.measure.copies import most_changed
 from localize.measure.perturb_prefix import perturbed_recall
-from localize.measure.recall import measure_recall
+from localize.measure.scoring import measure_recall
 
 pytestmark = pytest.mark.gpt2_is_slow("hooked")
 

@@ -95,7 +95,7 @@ def test_other_weights_paragraphs_or_code_are_measured_anew(what, grid, files, m
     else:
         known = code.code_hash
         for place in ("localize.sweep.bench.code_hash", "localize.sweep.plan.code_hash"):
-            monkeypatch.setattr(place, lambda module: known(module)[::-1] if "ablation" in module else known(module))
+            monkeypatch.setattr(place, lambda module: known(module)[::-1] if "ablate" in module else known(module))
     lz.run_sweep(grid, files / "s.zarr")
     expected = {"weights": 5, "paragraphs": 10, "code": 4}[what]
     assert len(measured) == expected
@@ -137,7 +137,7 @@ def test_the_code_of_a_measurement_is_all_that_it_imports():
         if name not in seen:
             seen.add(name)
             waiting += code._read(name)[1]
-    assert {"localize.models.blocks", "localize.measure.recall", "localize.paragraphs.clusters"} <= seen
+    assert {"localize.models.blocks", "localize.measure.scoring", "localize.paragraphs.clusters"} <= seen
     assert not any(
         name.startswith(("localize.plots", "localize.cli", "localize.report", "localize.sweep")) for name in seen
     )
