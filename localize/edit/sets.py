@@ -149,7 +149,7 @@ def rewritten_to(
         said = copies.continuations
     else:
         continuation = copies["copy_tokens"].attrs["continuation"] if "copy_tokens" in copies else OWN
-        said = copies_held(model, paragraphs, copies, kind, continuation, "rewrite")[0][:, prefix:]
+        said = copies_held(model, paragraphs, copies, kind, continuation)[0][:, prefix:]
     if len(set(paragraphs.hashes)) < len(paragraphs):
         raise InputError("rewrite: a paragraph stands twice; each can be taught one new continuation.")
     same = (said == paragraphs.continuations).all(1)

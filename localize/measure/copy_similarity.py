@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from localize.axes import COMPONENTS
-from localize.errors import InputError
+from localize.errors import InputError, caller
 from localize.measure.backward import backward_pass, continuation_mask
 from localize.measure.batches import in_batches
 from localize.measure.gradient_size import gradient_products, outer_and_inner
@@ -48,12 +48,12 @@ def copy_similarity(
     """
     if copies.tokens.shape != paragraphs.tokens.shape or copies.prefix_length != paragraphs.prefix_length:
         raise InputError(
-            f"copy_similarity: the copies are {copies!r} and the paragraphs {paragraphs!r}; one copy of the same prefix and "
+            f"{caller()}: the copies are {copies!r} and the paragraphs {paragraphs!r}; one copy of the same prefix and "
             "continuation length is needed for each paragraph."
         )
     copies.check_fits(model)
     recall = recall_of(model, paragraphs)
-    partners = torch.from_numpy(mismatched(paragraphs, 1, seed, "copy_similarity")[:, 0])
+    partners = torch.from_numpy(mismatched(paragraphs, 1, seed)[:, 0])
     shape = (2, len(paragraphs), model.n_layers, len(COMPONENTS))
     similarity = torch.full(shape, torch.nan, dtype=torch.promote_types(model.dtype, torch.float32))
 

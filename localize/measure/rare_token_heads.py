@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import NULLS, QUERIES
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public
 from localize.keyed import keyed_integer
 from localize.measure.attention import spearman
 from localize.measure.batches import in_batches
@@ -37,6 +37,7 @@ SCORES = {
 """Each with the name of its null, in the order of `View.scores`."""
 
 
+@public
 def rare_token_scores(
     pattern: Float[Tensor, "paragraph head query key"],
     counts: Int[Tensor, "paragraph key"],
@@ -69,14 +70,12 @@ def rare_token_scores(
     positions = pattern.shape[2]
     if not 2 <= query < positions:
         raise LocalizeError(
-            f"rare_token_scores: query={query} must lie in 2..{positions - 1}, because the pattern has {positions} positions "
+            f"{caller()}: query={query} must lie in 2..{positions - 1}, because the pattern has {positions} positions "
             "and at least two earlier keys are compared."
         )
     seen = visible_keys(1, query + 1, window, pattern.device)[0, :query]
     if int(seen.sum()) < 2:
-        raise LocalizeError(
-            "rare_token_scores: the window shows fewer than two earlier keys; no rank correlation exists."
-        )
+        raise LocalizeError(f"{caller()}: the window shows fewer than two earlier keys; no rank correlation exists.")
     return spearman(pattern[:, :, query, :query][..., seen], -counts[:, None, :query][..., seen])[..., 0]
 
 
@@ -87,7 +86,7 @@ def check_rankable(paragraphs: Paragraphs) -> None:
             f"{paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least 3 for rare_token_heads, "
             "to rank two earlier tokens."
         )
-    check_clusters(paragraphs, "rare_token_heads")
+    check_clusters(paragraphs, null_of="rare_token_heads")
 
 
 def orders(
@@ -228,9 +227,9 @@ def rare_token_heads(
     """
     check_rankable(paragraphs)
     if null_draws < 1 or rarest < 1:
-        raise LocalizeError(f"rare_token_heads: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
+        raise LocalizeError(f"{caller()}: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
     recall, in_passing = recall_in_passing(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "rare_token_heads")
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     counts, prefix_length = counts.cpu(), paragraphs.prefix_length
     partners = mismatched(paragraphs, null_draws, seed)
     rarities = Rarities(counts[paragraphs.prefixes], partners, paragraphs.hashes, seed)
