@@ -13,6 +13,9 @@ def main() -> None:
     pressed = _noted_interrupts()
     try:
         # Inside, so that Ctrl-C during the first seconds, which go to imports, is no traceback.
+        from localize.measurements.plugins import load_plugins
+
+        load_plugins()
         from localize.cli import edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
         from localize.cli.app import app
         from localize.cli.words import spell_for_terminal

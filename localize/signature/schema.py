@@ -44,7 +44,9 @@ def check(dataset: "xr.Dataset") -> None:
         finite = array.values[np.isfinite(array.values)]
         possible = range_of(dataset, str(name))
         if (finite < possible.low - SLACK).any():
-            raise SignatureError(f"signature: {name} has the value {finite.min()}; at least {possible.low:g} is allowed.")
+            raise SignatureError(
+                f"signature: {name} has the value {finite.min()}; at least {possible.low:g} is allowed."
+            )
         if (finite > possible.high + SLACK).any():
             raise SignatureError(
                 f"signature: {name} has the value {finite.max()}; at most {possible.high:g} is allowed."
