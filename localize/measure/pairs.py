@@ -69,7 +69,7 @@ def paired(
 def pairs_from(
     model: HookedModel,
     paragraphs: Paragraphs,
-    copies: Paragraphs | MemorizationSignature,
+    copies: object,
     kind: str | None,
     continuation: str,
 ) -> tuple[Pairs, dict[str, Any]]:

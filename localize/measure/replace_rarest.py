@@ -127,6 +127,7 @@ def replaced_recall(
 def check_long_enough(paragraphs: Paragraphs, tokens: int = RAREST) -> None:
     """Raise an `InputError` unless a prefix has room for so many rare and as many common tokens."""
     if paragraphs.prefix_length < 2 * tokens:
+        # The measurement is named in any case: whoever asks before it runs is told for which.
         raise InputError(
             f"replace_rarest: {paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least {2 * tokens} for "
             f"tokens={tokens}, to replace as many rare as common ones."

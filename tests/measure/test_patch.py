@@ -549,7 +549,7 @@ def test_what_does_not_fit_the_run_is_refused_when_it_is_put_in(neo, paragraphs,
         ({"layers": [0, 4]}, "layer=4 must lie in 0..3, the layers of small gpt-neo."),
         ({"layers": -1}, "layer=-1 must lie in 0..3, the layers of small gpt-neo."),
         *(
-            (empty, "patch: nothing is plan for; at least one site or stream, metric, direction and layer is needed.")
+            (empty, "patch: nothing is asked for; at least one site or stream, metric, direction and layer is needed.")
             for empty in ({"sites": (), "streams": ()}, {"metrics": ()}, {"directions": ()}, {"layers": ()})
         ),
         ({"batch_size": 0}, "patch: batch_size=0 must be at least 1."),
@@ -621,7 +621,7 @@ def test_a_signature_that_does_not_belong_here_is_refused(make_model, family, pa
         ),
         (
             (model, paragraphs, lz.perturb_prefix(model, paragraphs, continuation="true")),
-            "patch: copies is of the true continuation, continuation='own' is plan for; they must be the same.",
+            "patch: copies is of the true continuation, continuation='own' is asked for; they must be the same.",
         ),
         (
             (model, paragraphs, [1, 2]),
