@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from localize.threads import settle_threads
 
 if TYPE_CHECKING:
-    from localize import plots
+    from localize import localizers, plots
     from localize.analysis.change import Change, edit_table
     from localize.analysis.paired import compare_paired
     from localize.edit.evaluation import evaluate_edit
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localize.edit.noise import noise
     from localize.edit.relearning import relearn
     from localize.edit.sets import edit_sets
+    from localize.edit.unit_masks import unit_mask
     from localize.edit.units import zero_units
     from localize.edit.unlearn import rewrite, unlearn
     from localize.edit.weight_edit import WeightEdit, load_edit
@@ -78,6 +79,7 @@ _HOME = {
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
+    "localizers": "localize",
     "mask_controls": "localize.edit.masks",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
@@ -97,6 +99,7 @@ _HOME = {
     "set_similarity": "localize.measure.similarity",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
+    "unit_mask": "localize.edit.unit_masks",
     "unlearn": "localize.edit.unlearn",
     "unseen_paragraphs": "localize.paragraphs.unseen",
     "untrained": "localize.models.untrained",
@@ -134,6 +137,7 @@ __all__ = [
     "load_model",
     "load_paragraphs",
     "load_signature",
+    "localizers",
     "mask_controls",
     "noise",
     "open_sweep",
@@ -153,6 +157,7 @@ __all__ = [
     "set_similarity",
     "top_weights",
     "unigram_counts",
+    "unit_mask",
     "unlearn",
     "unseen_paragraphs",
     "untrained",
