@@ -1,7 +1,6 @@
 """Masks of whole MLP units and attention heads: those that a localizer's scores name."""
 
 from collections.abc import Collection, Sequence
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ def unit_mask(
     if fraction is not None:
         check_fraction(fraction, caller())
         count = max(1, int((sizes[order].cumsum() <= fraction * block_weight_count(model)).sum()))
-    elif not isinstance(count, Integral) or not 1 <= count <= len(order):
+    elif count not in range(1, len(order) + 1):
         raise LocalizeError(f"{caller()}: count={count} must be a whole number in 1..{len(order)}, the units scored.")
     chosen = [divmod(place, ranked.shape[1]) for place in order[:count].tolist()]
     of_mlp = mean["mlp"].shape[1] if "mlp" in mean else 0
