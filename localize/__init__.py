@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from localize.threads import settle_threads
 
 if TYPE_CHECKING:
-    from localize import plots
+    from localize import localizers, plots
     from localize.analysis.change import Change, edit_table
     from localize.analysis.paired import compare_paired
     from localize.edit.evaluation import evaluate_edit
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from localize.edit.noise import noise
     from localize.edit.relearning import relearn
     from localize.edit.sets import edit_sets
+    from localize.edit.unit_masks import unit_mask
     from localize.edit.units import zero_units
     from localize.edit.unlearn import rewrite, unlearn
     from localize.edit.weight_edit import WeightEdit, load_edit
@@ -81,6 +82,7 @@ _HOME = {
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
+    "localizers": "localize",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
     "noise": "localize.edit.noise",
@@ -95,6 +97,7 @@ _HOME = {
     "scan_corpus": "localize.scan.scan",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
+    "unit_mask": "localize.edit.unit_masks",
     "unlearn": "localize.edit.unlearn",
     "unseen_paragraphs": "localize.paragraphs.unseen",
     "untrained": "localize.models.untrained",

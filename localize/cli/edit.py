@@ -36,8 +36,9 @@ from localize.cli.inputs import (
 from localize.cli.origin import command, digest_of, hashes, save_tokenizer
 from localize.cli.run import run_command
 from localize.cli.words import say
-from localize.code import code_hash
+from localize.code import code_hash, code_of
 from localize.errors import InputError, LocalizeError
+from localize.localizers.registry import get, names
 from localize.paragraphs.readers import checked_kind
 from localize.resources import EMBEDDED
 from localize.storage import check_writable, is_free
@@ -54,12 +55,17 @@ CODE = tuple(f"localize.edit.{name}" for name in ("unlearn", "units", "evaluatio
 """Modules that an edit and what is told of it depend on."""
 
 ACTIONS = ("unlearn", "rewrite", "zero")
+WEIGHT_GRADIENT = "weight_gradient"
+"""The localizer whose weights are edited if none is named."""
+NAMED = {None: "zeroed units", WEIGHT_GRADIENT: "top"}
+"""What edits are called by another name than their localizer's; without one units are zeroed."""
 
 
 class Way(NamedTuple):
     """How edits are made, as the options say."""
 
     action: str
+    localizer: str | None
     method: str | None
     first: int | None
     fractions: tuple[float, ...]
@@ -71,18 +77,20 @@ class Way(NamedTuple):
     controls: bool
 
     def check(self) -> None:
-        """Raise an error for what can be told before a model is loaded."""
+        """Raise an error for what can be told before a model is loaded, and what needs no torch before that."""
+        if self.action not in ACTIONS:
+            raise InputError(f"--action {self.action}: not one of {', '.join(ACTIONS)}.")
+        if self.localizer is not None and self.localizer not in names():
+            raise InputError(f"--localizer {self.localizer}: not one of {', '.join(names())}.")
         from localize.edit.masks import check_fraction
         from localize.edit.unlearn import METHODS
 
-        if self.action not in ACTIONS:
-            raise InputError(f"--action {self.action}: not one of {', '.join(ACTIONS)}.")
         if self.method is not None and self.method not in METHODS:
             raise InputError(f"--method {self.method}: not one of {', '.join(METHODS)}.")
         unused = {
             "unlearn": (),
             "rewrite": ("method", "first", "beta"),
-            "zero": ("method", "first", "beta", "c", "stop_at"),
+            "zero": ("localizer", "method", "first", "beta", "c", "stop_at"),
         }
         for option in unused[self.action]:
             if getattr(self, option) is not None:
@@ -94,7 +102,7 @@ class Way(NamedTuple):
 
     def name(self, fraction: float) -> str:
         """Of an edit that is not a control."""
-        return f"{'zeroed units' if self.action == 'zero' else 'top'} {100 * fraction:g} %"
+        return f"{NAMED.get(self.localizer, self.localizer)} {100 * fraction:g} %"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,6 +116,13 @@ def edit(
     paragraphs: Source = None,
     out: Out = Path("edited"),
     action: Annotated[str, typer.Option(help=f"One of {', '.join(ACTIONS)}.")] = "unlearn",
+    localizer: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Whose top weights may change, or top units' weights: one of {', '.join(names())}; {WEIGHT_GRADIENT} if left out. "
+            "Zeroing has its own."
+        ),
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="Of unlearn: contrastive, npo or gradient_difference; the first if left out.")
     ] = None,
@@ -170,7 +185,11 @@ def edit(
     check_numbers(forget=forget, steps=steps, repeats=repeats, sample=sample)
     if relearn < 0:
         raise InputError(f"--relearn {relearn}: must be at least 0.")
-    way = Way(action, method, first, tuple(fraction or (0.01,)), steps, learning_rate, c, beta, stop_at, controls)
+    if localizer is None and action != "zero":
+        localizer = WEIGHT_GRADIENT
+    way = Way(
+        action, localizer, method, first, tuple(fraction or (0.01,)), steps, learning_rate, c, beta, stop_at, controls
+    )
     if export is not None:
         if not is_free(export):
             raise InputError(
@@ -193,7 +212,8 @@ def edit(
     )  # fmt: skip
     text = _general(hooked, general, prefix, continuation)
     say_inputs(hooked, read, whole)
-    asked = options | hashes(hooked, read) | {"code": digest_of(map(code_hash, CODE))}
+    code = [*map(code_hash, CODE), *([] if localizer is None else [code_of(get(localizer).function)])]
+    asked = options | hashes(hooked, read) | {"code": digest_of(code)}
     asked |= {"general_hash": None if text is None else text.data_hash}
     from localize import load_edit
 
@@ -298,20 +318,24 @@ def _jobs(
     how: dict[str, Any] = {"steps": way.steps, "learning_rate": way.learning_rate, "stop_at": way.stop_at, "c": way.c}
     how |= {"method": way.method, "beta": way.beta, "first": way.first}
     how = {option: value for option, value in how.items() if value is not None}
-    masks = _masks(model, forget, way, seed)
+    masks = _masks(model, forget, keep, way, seed)
     if way.action == "unlearn":
         return {label: partial(unlearn, model, forget, keep, mask, **how) for label, mask in masks.items()}
     pairs = _pairs(model, forget, seed)
     return {label: partial(rewrite, model, pairs, keep, mask, **how) for label, mask in masks.items()}
 
 
-def _masks(model: "HookedModel", forget: "Paragraphs", way: Way, seed: int) -> "dict[str, WeightMask]":
+def _masks(
+    model: "HookedModel", forget: "Paragraphs", keep: "Paragraphs", way: Way, seed: int
+) -> "dict[str, WeightMask]":
     """A mask for each fraction and, if asked for, what it is held against; all weights are that once."""
-    from localize import mask_controls, top_weights
+    from localize import mask_controls
+    from localize.edit.unit_masks import localized_mask
 
-    masks = {}
+    assert way.localizer is not None, "zeroing needs no mask"
+    masks, scores = {}, get(way.localizer)(model, forget, keep)
     for fraction in way.fractions:
-        mask = masks[way.name(fraction)] = top_weights(model, forget, fraction)
+        mask = masks[way.name(fraction)] = localized_mask(model, scores, fraction)
         for label, control in mask_controls(model, forget, mask, seed=seed).items() if way.controls else ():
             masks["all" if label == "all" else f"{label} {100 * fraction:g} %"] = control
     return masks

@@ -11,8 +11,8 @@ from torch import Tensor
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MLP_COMPONENTS
 from localize.errors import LocalizeError
 from localize.keyed import keyed_integer
+from localize.localizers.weight_gradient import mean_gradients
 from localize.measure.inputs import reads_inputs
-from localize.measure.set_gradients import Weights, set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads
 from localize.paragraphs.paragraphs import Paragraphs
@@ -146,7 +146,7 @@ def top_weights(
     """
     check_fraction(fraction, "top_weights")
     cells = _cells(model, layers, components, "top_weights")
-    gradients = _mean_gradients(model, paragraphs, cells, batch_size, "top weights")
+    gradients = mean_gradients(model, paragraphs, cells, batch_size, "top weights")
     return largest_weights(model, {cell: gradients[cell].abs_() for cell in cells}, fraction)
 
 
@@ -266,7 +266,7 @@ def mask_controls(
     cells = [(layer, component) for layer in others for component in COMPONENTS if component in components]
     if sum(model.weight(*cell).numel() - len(mask.indices.get(cell, ())) for cell in cells) < len(mask):
         return controls
-    gradients = _mean_gradients(model, paragraphs, cells, batch_size, "mask controls")
+    gradients = mean_gradients(model, paragraphs, cells, batch_size, "mask controls")
     sizes = {cell: gradients[cell].abs_() for cell in cells}
     for cell in set(cells) & mask.indices.keys():
         sizes[cell].view(-1)[mask.indices[cell].to(sizes[cell].device)] = -1.0  # its own weights come last
@@ -311,14 +311,6 @@ def _cells(
 def _shapes(model: HookedModel, cells: Sequence[tuple[int, str]]) -> dict[tuple[int, str], tuple[int, int]]:
     shapes = {cell: model.weight(*cell).shape for cell in cells}
     return {cell: (shape[0], shape[1]) for cell, shape in shapes.items()}
-
-
-def _mean_gradients(
-    model: HookedModel, paragraphs: Paragraphs, cells: Sequence[tuple[int, str]], batch_size: int, what: str
-) -> Weights:
-    """The gradient of the paragraphs' mean NLL, nats per weight unit."""
-    labels = np.zeros(len(paragraphs), int)
-    return set_gradients(model, paragraphs, labels, batch_size=batch_size, what=what, cells=cells).by_set[0]
 
 
 def largest_count(

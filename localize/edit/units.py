@@ -1,16 +1,14 @@
 """Zeroing the MLP units that matter most to chosen paragraphs: a baseline without a step of training."""
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from localize.edit.descent import ChosenWeights
-from localize.edit.masks import WeightMask, check_fraction, choose_weights
+from localize.edit.masks import check_fraction
 from localize.edit.sets import check_apart
+from localize.edit.unit_masks import mask_of_units
 from localize.edit.weight_edit import WeightEdit
+from localize.localizers.gradient_activation import unit_effects
 from localize.measure.inputs import reads_inputs
-from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
@@ -46,11 +44,11 @@ def zero_units(
     """
     check_fraction(fraction, "zero_units")
     check_apart(model, forget, keep, "zero_units")
-    rise = unit_effects(model, forget, batch_size) - unit_effects(model, keep, batch_size)
+    rise = unit_effects(model, forget, batch_size).mean(0) - unit_effects(model, keep, batch_size).mean(0)
     count = max(1, min(rise.numel(), int(fraction * block_weight_count(model) / model.d_model)))
     order = rise.flatten().argsort(descending=True, stable=True)[: min(count, max(1, int((rise > 0).sum())))]
     units = [(int(place) // model.d_mlp, int(place) % model.d_mlp) for place in order]
-    mask = _rows_of(model, units)
+    mask = mask_of_units(model, units, components=("W_out",))
     call = {
         "measurement": "zero_units",
         "fraction": fraction,
@@ -63,23 +61,3 @@ def zero_units(
     }
     before = ChosenWeights(model, mask).before
     return WeightEdit.of(mask, before, {cell: torch.zeros_like(values) for cell, values in before.items()}, call)
-
-
-def unit_effects(model: HookedModel, paragraphs: Paragraphs, batch_size: int = 16) -> Float[Tensor, "layer d_mlp"]:
-    """The estimated rise of the paragraphs' mean NLL (nats per token) without each MLP unit."""
-    cells = [(layer, "W_out") for layer in range(model.n_layers)]
-    found = set_gradients(
-        model, paragraphs, np.zeros(len(paragraphs), int), batch_size=batch_size, what="MLP units", cells=cells
-    ).by_set[0]
-    return torch.stack([-(found[cell] * model.weight(*cell)).sum(1) for cell in cells]).cpu()
-
-
-def _rows_of(model: HookedModel, units: list[tuple[int, int]]) -> WeightMask:
-    """The weights with which these units write."""
-    width = model.d_model
-    shapes = choose_weights(model).shapes
-    indices = {cell: torch.zeros(0, dtype=torch.int64) for cell in shapes}
-    for layer in sorted({layer for layer, _ in units}):
-        rows = torch.tensor(sorted(unit for at, unit in units if at == layer))
-        indices[layer, "W_out"] = (rows[:, None] * width + torch.arange(width)).flatten()
-    return WeightMask(indices, shapes, model.weights_hash())

@@ -1,6 +1,7 @@
 """`localize edit`: whole files after a good run, one line and nothing after bad input."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import localize as lz
+from localize.cli.edit import CODE
 from localize.signature import load_signature
 
 LENGTHS = ("--prefix", "16", "--continuation", "16")
@@ -118,12 +120,126 @@ def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, rec
     assert (tmp_path / "out" / "relearning.html").exists()
 
 
+# Whose weights
+
+
+@pytest.fixture
+def edit_by(localize, checkpoint, recited, tmp_path):
+    """`edit_by(*options, out="out")`: a plain edit."""
+
+    def call(*options, out="out"):
+        return localize(
+            "edit", checkpoint, recited, *LENGTHS, *QUICK, "--no-controls", "--out", tmp_path / out, *options
+        )
+
+    return call
+
+
+def sets_of(model, recited):
+    """What the command forgets and keeps, as it gives them to a localizer."""
+    paragraphs = lz.load_paragraphs(recited, model, prefix_length=16, continuation_length=16)
+    dealt = lz.edit_sets(model, paragraphs, forget=2)
+    return [part.with_own_continuation(model) for part in (dealt.forget, dealt.keep)]
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_the_weights_with_the_largest_gradients_are_edited_if_no_localizer_is_named(
+    edit_by, checkpoint, recited, tmp_path
+):
+    assert edit_by()[0] == 0
+    assert edit_by("--localizer", "weight_gradient", out="named")[0] == 0
+    plain, named = ((tmp_path / out / "top-5-seed0.safetensors").read_bytes() for out in ("out", "named"))
+    assert plain == named
+    model = lz.load_model(checkpoint)
+    forget, keep = sets_of(model, recited)
+    mask = lz.top_weights(model, forget, 0.05)
+    expected = lz.unlearn(model, forget, keep, mask, steps=3, learning_rate=0.01)
+    expected.save(tmp_path / "by_hand.safetensors")
+    assert (tmp_path / "by_hand.safetensors").read_bytes() == plain
+    code, stdout, _ = edit_by("--localizer", "weight_gradient")
+    assert code == 0
+    assert f"{tmp_path / 'out'} holds 1 edits of these, which are not made again." in stdout
+    assert json.loads((tmp_path / "out" / "command.json").read_text())["asked"]["localizer"] == "weight_gradient"
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_a_localizer_of_units_has_whole_units_edited_in_its_name(edit_by, checkpoint, recited, tmp_path):
+    assert edit_by("--localizer", "gradient_activation")[0] == 0
+    model = lz.load_model(checkpoint)
+    forget, keep = sets_of(model, recited)
+    scores = lz.localizers.get("gradient_activation")(model, forget, keep)
+    expected = lz.unlearn(model, forget, keep, lz.unit_mask(model, scores, 0.05), steps=3, learning_rate=0.01)
+    expected.save(tmp_path / "by_hand.safetensors")
+    made = tmp_path / "out" / "gradient-activation-5-seed0.safetensors"
+    assert made.read_bytes() == (tmp_path / "by_hand.safetensors").read_bytes()
+    table = pd.read_csv(tmp_path / "out" / "changes.csv", index_col=["edit", "quantity", "group"])
+    assert set(table.index.unique("edit")) == {"gradient_activation 5 %"}
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_another_localizer_is_another_edit(edit_by, tmp_path):
+    assert edit_by()[0] == 0
+    code, _, stderr = edit_by("--localizer", "gradient_activation")
+    assert code == 2
+    assert stderr == (
+        f'localize: edit {tmp_path / "out"}: holds results of localize edit with localizer = "weight_gradient", and '
+        '"gradient_activation" is asked for; choose another --out, or --overwrite replaces it.\n'
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_an_edit_depends_on_its_own_localizers_code(edit_by, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("localize.cli.edit.code_of", lambda *modules: hashed.append(modules) or "code")
+    edit_by("--localizer", "gradient_activation")
+    edit_by(out="other")
+    edit_by("--action", "zero", out="zero")
+    assert [modules[-1] for modules in hashed] == [
+        "localize.localizers.gradient_activation", "localize.localizers.weight_gradient", CODE[-1],
+    ]  # fmt: skip
+    assert hashed[2] == CODE
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_a_file_is_all_that_a_localizer_takes(edit_by, checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "third_unit.py").write_text(
+        "import numpy as np\n"
+        "from localize.localizers import Scores, localizer\n"
+        "@localizer('1 for unit 3 of layer 1', 'a file')\n"
+        "def third_unit(model, paragraphs, others):\n"
+        "    mlp = np.zeros((len(paragraphs), model.n_layers, model.d_mlp))\n"
+        "    mlp[:, 1, 3] = 1\n"
+        "    return Scores.of(model, paragraphs, mlp=mlp)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(lz.localizers, "__path__", [*lz.localizers.__path__, str(tmp_path / "room")])
+    monkeypatch.setattr("localize.cli.edit.code_of", lambda *_: "code")  # it reads the package's own files
+    try:
+        assert edit_by("--localizer", "third_unit", "--fraction", "0.006")[0] == 0
+    finally:
+        sys.modules.pop("localize.localizers.third_unit", None)
+        vars(lz.localizers).pop("third_unit", None)
+    edit, model = lz.load_edit(tmp_path / "out" / "third-unit-0.6-seed0.safetensors"), lz.load_model(checkpoint)
+    assert edit.mask.layers == {0: 0, 1: len(edit)}
+    for component, where in (("W_in", (slice(None), 3)), ("W_out", 3)):
+        allowed = torch.zeros(model.weight(1, component).shape, dtype=torch.bool)
+        allowed[where] = True
+        assert edit.mask.matrix(1, component)[allowed].float().mean() > 0.5
+        assert not edit.mask.matrix(1, component)[~allowed].any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--action", "burn"), "--action burn: not one of unlearn, rewrite, zero."),
         (("--method", "burn"), "--method burn: not one of contrastive, npo, gradient_difference."),
         (("--action", "rewrite", "--first", "3"), "--first: means nothing to --action rewrite; leave it out."),
+        (("--localizer", "nosuch"), "--localizer nosuch: not one of gradient_activation, weight_gradient."),
+        (
+            ("--action", "zero", "--localizer", "weight_gradient"),
+            "--localizer: means nothing to --action zero; leave it out.",
+        ),
         (("--action", "zero", "--stop-at", "3"), "--stop-at: means nothing to --action zero; leave it out."),
         (("--relearn", "-1"), "--relearn -1: must be at least 0."),
         (("--forget", "0"), "--forget 0: must be at least 1."),

@@ -1,0 +1,106 @@
+"""Masks of whole MLP units and attention heads: those that a localizer's scores name."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from localize.axes import MLP_COMPONENTS
+from localize.edit.masks import WeightMask, check_fraction, choose_weights, largest_weights
+from localize.errors import LocalizeError, caller, public
+from localize.localizers.scores import Scores, WeightScores
+from localize.measure.inputs import reads_inputs
+from localize.models.hooks import HookedModel
+from localize.models.parameters import block_weight_count
+
+
+@public
+@reads_inputs()
+def unit_mask(
+    model: HookedModel,
+    scores: Scores,
+    fraction: float | None = None,
+    *,
+    count: int | None = None,
+    rows: Sequence[int] | Int[np.ndarray, " row"] | None = None,
+) -> WeightMask:
+    """The weights of the MLP units and heads with the largest mean scores, in one ranking over all that were scored.
+
+    An MLP unit's weights are its column of W_in and its row of W_out, a head's its parts of W_Q, W_K, W_V and W_O. Biases are in no
+    mask: they stay.
+
+    Args:
+        model: The model that was scored.
+        scores: Of its units, from a localizer: `lz.localizers.get(name)(model, paragraphs, others)`.
+        fraction: Of the blocks' weights, in (0, 1]: the units at the top of the ranking that fit together, at least one.
+        count: So many units and heads instead.
+        rows: The paragraphs whose mean score counts; None for all.
+
+    Returns:
+        Chosen from all of the blocks' weights; of equal scores those of lower layers come first, and in a layer MLP units before
+        heads.
+
+    Raises:
+        LocalizeError: If the scores are of single weights, or of another model; if both or neither of `fraction` and `count` are
+            given, one is out of range, or a row is.
+    """
+    if not isinstance(scores, Scores):
+        raise LocalizeError(
+            f"{caller()}: scores are {type(scores).__name__}; Scores of units are needed (largest_weights takes scores of weights)."
+        )
+    scores.check(model)
+    if (fraction is None) == (count is None):
+        raise LocalizeError(f"{caller()}: fraction={fraction} and count={count}: one of them is needed, and not both.")
+    mean = scores.mean(rows)
+    units = {"mlp": 2 * model.d_model, "heads": 4 * model.d_model * model.d_head}  # weights of one of each kind
+    ranked = np.concatenate([*mean.values()], axis=1)  # (layer, unit of any kind)
+    sizes = np.concatenate([np.full(values.shape, units[kind]) for kind, values in mean.items()], axis=1).flatten()
+    order = np.argsort(-ranked.flatten(), kind="stable")
+    if fraction is not None:
+        check_fraction(fraction, caller())
+        count = max(1, int((sizes[order].cumsum() <= fraction * block_weight_count(model)).sum()))
+    elif count not in range(1, len(order) + 1):
+        raise LocalizeError(f"{caller()}: count={count} must be a whole number in 1..{len(order)}, the units scored.")
+    chosen = [divmod(place, ranked.shape[1]) for place in order[:count].tolist()]
+    of_mlp = mean["mlp"].shape[1] if "mlp" in mean else 0
+    return mask_of_units(
+        model,
+        [(layer, unit) for layer, unit in chosen if unit < of_mlp],
+        [(layer, unit - of_mlp) for layer, unit in chosen if unit >= of_mlp],
+    )
+
+
+def localized_mask(model: HookedModel, scores: Scores | WeightScores, fraction: float) -> WeightMask:
+    """The units, or the single weights, with the largest scores: as many as that share of the blocks' weights holds."""
+    if isinstance(scores, WeightScores):
+        return largest_weights(model, scores.matrices, fraction)
+    return unit_mask(model, scores, fraction)
+
+
+def mask_of_units(
+    model: HookedModel,
+    units: Collection[tuple[int, int]],
+    heads: Collection[tuple[int, int]] = (),
+    *,
+    components: Sequence[str] = MLP_COMPONENTS,
+) -> WeightMask:
+    """The weights of some MLP units and heads, chosen from all of the blocks' weights.
+
+    Args:
+        model: A hooked model.
+        units: (layer, unit) of the MLP units.
+        heads: (layer, head) of the heads.
+        components: Of the MLP units: W_in, what they read with, W_out, what they write with, or both.
+    """
+    shapes = choose_weights(model).shapes
+    indices = {cell: torch.zeros(0, dtype=torch.int64) for cell in shapes}
+    if heads:
+        indices |= choose_weights(model, heads=heads).indices
+    for layer in sorted({layer for layer, _ in units}):
+        mine = torch.tensor(sorted(unit for at, unit in units if at == layer))
+        for component in components:
+            mark = torch.zeros(shapes[layer, component], dtype=torch.bool)
+            (mark.T if component == "W_in" else mark)[mine] = True  # (unit, d_model)
+            indices[layer, component] = mark.flatten().nonzero()[:, 0]
+    return WeightMask(indices, shapes, model.weights_hash())
