@@ -36,7 +36,7 @@ from localize.cli.inputs import (
 from localize.cli.origin import code_of, command, hashes, save_tokenizer
 from localize.cli.run import run_command
 from localize.cli.words import say
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, called_as
 from localize.paragraphs.readers import checked_kind
 from localize.resources import EMBEDDED
 from localize.storage import check_writable, is_free
@@ -88,8 +88,9 @@ class Way(NamedTuple):
                 raise InputError(
                     f"--{option.replace('_', '-')}: means nothing to --action {self.action}; leave it out."
                 )
-        for fraction in self.fractions:
-            check_fraction(fraction, "--fraction")
+        with called_as("--fraction"):
+            for fraction in self.fractions:
+                check_fraction(fraction)
 
     def name(self, fraction: float) -> str:
         """Of an edit that is not a control."""

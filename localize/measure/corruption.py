@@ -151,7 +151,7 @@ def corrupt_prefix(
     if perturbation is not None:
         told["perturbation"] = call_of(perturbation)
     if RAREST in orders:
-        counts, corpus = corpus_counts(model, paragraphs, counts, "corrupt_prefix")
+        counts, corpus = corpus_counts(model, paragraphs, counts)
         told |= {"counts": corpus, "counts_hash": counts_hash(counts)}
     recall = recall_of(model, paragraphs)
     before = finite_recall(model, paragraphs, tokens)

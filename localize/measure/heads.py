@@ -258,7 +258,7 @@ def rare_token_heads(
     if null_draws < 1 or rarest < 1:
         raise LocalizeError(f"rare_token_heads: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
     recall, in_passing = recall_in_passing(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "rare_token_heads")
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     counts, prefix_length = counts.cpu(), paragraphs.prefix_length
     partners = mismatched(paragraphs, null_draws, seed)
     rarities = Rarities(counts[paragraphs.prefixes], partners, paragraphs.hashes, seed)

@@ -164,7 +164,7 @@ def perturb_prefix(
     prefix_length = paragraphs.prefix_length
     tokens = continued(model, paragraphs, continuation, "perturb_prefix")
     recall = recall_of(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "perturb_prefix")
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     before = finite_recall(model, paragraphs, tokens)
     by_kind = [replacements_of(model, paragraphs, kind, draws, seed, counts, batch_size) for kind in kinds]
     replacements = np.stack(by_kind, axis=1)  # (paragraph, kind, draw, prefix_position)

@@ -186,7 +186,7 @@ def replace_rarest(
     prefix_length = paragraphs.prefix_length
     texts = continued(model, paragraphs, continuation, "replace_rarest")
     recall = recall_of(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "replace_rarest")
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     positions = positions_replaced(paragraphs, counts, tokens, seed)
     before = finite_recall(model, paragraphs, texts)
     ids = text_tokens(model)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from localize.errors import ModelError
+from localize.errors import ModelError, caller
 
 AGREEMENT = 1e-4
 """Largest relative difference of logits at which a bridge still computes what its parameters say."""
@@ -20,7 +20,7 @@ def bridge_over(hf: Any, tokenizer: Any, name: str) -> Any:
     """A bridge over the parameters of `hf`, whose own modules stay as they are: a bridge rewires those it is given."""
     if tokenizer is None:
         raise ModelError(
-            f"bridge: {name} has no tokenizer, and a TransformerBridge needs one; load_model(..., tokenizer=...)."
+            f"{caller()}: {name} has no tokenizer, and a TransformerBridge needs one; load_model(..., tokenizer=...)."
         )
     from transformer_lens.model_bridge import TransformerBridge
 

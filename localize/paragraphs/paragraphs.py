@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from localize.axes import CONTINUATIONS, OWN, TRUE, UNLABELLED, ordered_groups
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public
 from localize.paragraphs.clusters import near_duplicate_clusters
 from localize.paragraphs.records import is_missing
 from localize.storage import is_unicode, replacing
@@ -265,6 +265,7 @@ class Paragraphs:
         changed.__dict__["clusters"] = self.clusters
         return changed
 
+    @public
     def save(self, path: str | Path) -> None:
         """Write one JSON object per paragraph, which `load_paragraphs` reads back (it is told the prefix length again).
 
@@ -273,7 +274,7 @@ class Paragraphs:
         """
         if self.continuation == OWN:
             raise LocalizeError(
-                f"save: {self.source} hold own continuations, which depend on a model; save the true paragraphs."
+                f"{caller()}: {self.source} hold own continuations, which depend on a model; save the true paragraphs."
             )
         columns: Mapping[str, Sequence | None] = {
             "id": self.ids,

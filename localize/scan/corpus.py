@@ -1,6 +1,5 @@
 """A corpus of any kind as a stream of pieces of tokens, which can be entered again in its middle."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from localize.errors import InputError, first_line
+from localize.errors import InputError, first_line, warn
 from localize.paragraphs.records import (
     CORPUS_FILES,
     HALF,
@@ -243,9 +242,8 @@ class Corpus:
             return (tokens,)  # no tokens: told by its dtype
         if text and isinstance(text, str) and not Tokenization(self.tokenizer).are_of(listed[:CHECKED], text):
             if not self._told_again:
-                warnings.warn(
-                    f"corpus {self.name}: records hold tokens that do not decode to their text; the text is tokenized again.",
-                    stacklevel=2,
+                warn(
+                    f"corpus {self.name}: records hold tokens that do not decode to their text; the text is tokenized again."
                 )
             self._told_again = True
             return text

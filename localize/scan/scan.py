@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from localize.claims import Command
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, public
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.labels import NOT_MEMORIZED_SHARE
 from localize.measure.recall import FINITE_IS_NEEDED, score_tokens
@@ -49,6 +49,7 @@ CANDIDATES, FOR_EACH = 64, 4
 smallest hash, which is a random choice."""
 
 
+@public
 def scan_corpus(
     model: "HookedModel",
     corpus: Any,
