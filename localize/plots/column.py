@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.lettering import line_count, width_of, wrapped
 from localize.plots.point_names import place_names
 from localize.plots.sheet import LEGEND_SYMBOL, NOTE, TITLE, Box, Px, legend_height, place
@@ -31,6 +31,7 @@ TICK, UNDER_TICKS = 17, 5
 """Px below an axis for one line of its labels, and between these and its title."""
 
 
+@public("plots.column")
 def column(figure: "go.Figure") -> "go.Figure":
     """The same figure for one column of a paper: 350 px for 3.5 in, its text of the same size in print.
 
@@ -77,10 +78,10 @@ def _known(figure: Any) -> dict[str, Any]:
     meta = figure.layout.meta
     known = meta.get("sheet") if isinstance(meta, dict) else None
     if not known:
-        raise LocalizeError("plots.column: the figure has no layout.meta['sheet']; give one that localize.plots drew.")
+        raise LocalizeError(f"{caller()}: the figure has no layout.meta['sheet']; give one that localize.plots drew.")
     if len(figure.layout.annotations) < len(known["texts"]):
         raise LocalizeError(
-            f"plots.column: {len(figure.layout.annotations)} of the figure's {len(known['texts'])} annotations are left; "
+            f"{caller()}: {len(figure.layout.annotations)} of the figure's {len(known['texts'])} annotations are left; "
             "change their text, but take none away."
         )
     return known

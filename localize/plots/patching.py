@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.gradients import layer_axis, map_height
 from localize.plots.groups import Group, continuation_words
 from localize.plots.heads import best_heads, layer_words
@@ -41,6 +41,7 @@ MAP_WIDTH, GAP = 140, 12
 ROW, LINES = 12.5, 110
 
 
+@public("plots.patching")
 def patching(
     signature: "MemorizationSignature",
     *,
@@ -77,8 +78,8 @@ def patching(
         Stoehr et al. 2024, section 6; nulls, intervals and the choice on other clusters are ours.
     """
     if top < 1:
-        raise LocalizeError(f"plots.patching: top={top} must be at least 1.")
-    view, sheet = view_of(signature, "plots.patching", group, metric, direction, seed), Sheet()
+        raise LocalizeError(f"{caller()}: top={top} must be at least 1.")
+    view, sheet = view_of(signature, group, metric, direction, seed), Sheet()
     bottom = _told(sheet, 0, signature, view)
     if HEADS in view.dataset:
         bottom = _maps(sheet, bottom, view)
@@ -92,7 +93,7 @@ def patching(
 
 def draw_patching(signature: "MemorizationSignature", sheet: Sheet, top: Px, *, seed: int) -> Px:
     """The strongest sites and the whole layers of the first group, on a sheet from `top` px downwards; gives the bottom."""
-    view = view_of(signature, "plots.patching", None, None, None, seed)
+    view = view_of(signature, None, None, None, seed)
     bottom = _told(sheet, top, signature, view)
     if HEADS in view.dataset:
         bottom = draw_strongest(sheet, bottom, view, 5)
