@@ -48,7 +48,7 @@ def copies_of(signature: "MemorizationSignature", paragraphs: Paragraphs, kind: 
     if kind is not None and kind not in kinds:
         raise InputError(f"{caller()}: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
     kind = kinds[0] if kind is None else kind
-    copies = Paragraphs(
+    return Paragraphs(
         torch.from_numpy(dataset["copy_tokens"].sel(kind=kind).values.astype(np.int64)),
         paragraphs.prefix_length,
         ids=paragraphs.ids,
@@ -56,7 +56,6 @@ def copies_of(signature: "MemorizationSignature", paragraphs: Paragraphs, kind: 
         duplicates=paragraphs.duplicates,
         continuation=OWN,
         source=f"{paragraphs.source}, copies with one token changed ({kind})",
+        # A copy is no paragraph of its own: it counts with its original.
+        known_clusters=dataset["cluster"].values.copy(),
     )
-    # A copy is no paragraph of its own: it counts with its original.
-    copies.__dict__["clusters"] = dataset["cluster"].values.copy()
-    return copies
