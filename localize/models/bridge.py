@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from localize.errors import ModelError, caller
+from localize.models.folding import add_biases
 
 AGREEMENT = 1e-4
 """Largest relative difference of logits at which a bridge still computes what its parameters say."""
@@ -43,8 +44,6 @@ def model_behind(bridge: Any) -> Any:
     }
     plain = type(wrapped)(copy.deepcopy(wrapped.config))
     if "lm_head.bias" in parameters:  # of a folded model; a raw one's is a buffer of zeros
-        from localize.models.folding import add_biases
-
         add_biases(plain)
     names = dict(plain.named_parameters(remove_duplicate=False))
     if lacking := sorted(names.keys() - parameters.keys()):

@@ -88,7 +88,7 @@ def _known(figure: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Line:
+class PanelLine:
     """Panels that stand side by side in the column.
 
     Attributes:
@@ -145,7 +145,7 @@ class Flow:
         if unit:
             yield unit
 
-    def _broken(self) -> Iterator[Line]:
+    def _broken(self) -> Iterator[PanelLine]:
         """The lines, as many panels in each as there is room for."""
         for unit in self._units():
             left = self._left(unit[0])
@@ -159,7 +159,7 @@ class Flow:
                 panels = unit[start : start + count]
                 if start:
                     self._take_labels(panels[0], unit[0])
-                yield Line(panels, left, wide, gap)
+                yield PanelLine(panels, left, wide, gap)
 
     def _left(self, number: int) -> Px:
         """Px that a panel's labels need on its left: as many as they had, counted from the panel before it."""
@@ -215,7 +215,7 @@ class Flow:
         note = self.figure.layout.annotations[at]
         return abs(note.x * WIDTH - self.before[panel - 1].left) < 1
 
-    def _titles(self, line: Line) -> None:
+    def _titles(self, line: PanelLine) -> None:
         """Titles of a line's panels, and below them the notes, each broken to its panel's width."""
         highest = {"title": 0.0, "note": 0.0}
         chosen = []
@@ -234,7 +234,7 @@ class Flow:
             text["y"] = self.bottom + highest["title"] + (highest["note"] if role == "note" else 0)
         self.bottom += sum(highest.values()) + 3
 
-    def _boxes(self, line: Line) -> None:
+    def _boxes(self, line: PanelLine) -> None:
         """The panels' places; all of a line are as high as its highest."""
         highest = max(self._height(number) for number in line.panels)
         for place_, number in enumerate(line.panels):
@@ -249,7 +249,7 @@ class Flow:
         title = width_of(axis.title.text or "", MEDIUM) + 4
         return max(LOWER * before, min(before, 11.5 * labels.lines), min(title, 1.5 * before), 60)
 
-    def _axes(self, line: Line, following: Line | None) -> None:
+    def _axes(self, line: PanelLine, following: PanelLine | None) -> None:
         """Labels that have room, titles broken to the width there is, and the room that they take below."""
         deepest = 0.0
         for number in line.panels:
@@ -268,7 +268,7 @@ class Flow:
         told = any(t["role"] == "text" and t["panel"] == line.panels[-1] for t in self.known["texts"])
         self.bottom += deepest + (4 if told else APART)
 
-    def _label_x(self, number: int, following: Line | None) -> None:
+    def _label_x(self, number: int, following: PanelLine | None) -> None:
         """Give a panel without labels along x those of the panel further down that has them, unless that is next."""
         x = self.axis("x", number)
         if Ticks.of(x).shown or x.title.text:

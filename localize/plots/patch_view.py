@@ -25,7 +25,7 @@ STREAM_WORDS = {"attn_out": "attention output", "mlp_out": "MLP output", "resid"
 
 
 @dataclass(frozen=True)
-class View:
+class PatchView:
     """What of the patching is drawn.
 
     Attributes:
@@ -68,7 +68,7 @@ def view_of(
     metric: str | None,
     direction: str | None,
     seed: int,
-) -> View:
+) -> PatchView:
     """What was asked for, or the first of each.
 
     Raises:
@@ -84,7 +84,7 @@ def view_of(
         if value is not None and value not in known[word]:
             raise LocalizeError(f"{caller()}: {word}={value!r} is not one of {', '.join(known[word])}.")
     chosen = next(g for g in groups if group is None or g.name == group)
-    return View(dataset, chosen, directions if direction is None else (direction,), seed)
+    return PatchView(dataset, chosen, directions if direction is None else (direction,), seed)
 
 
 def measured_only(dataset: "xr.Dataset") -> "xr.Dataset":

@@ -52,7 +52,7 @@ LONGEST_TEXT = 4000
 
 
 @dataclass(frozen=True)
-class Asked:
+class Sampling:
     """What is shown of how many.
 
     Attributes:
@@ -71,7 +71,7 @@ def palettes() -> dict[str, list[tuple[str, str]]]:
 
 @called_as("report")
 def paragraph_content(
-    signature: "MemorizationSignature", tokenizer: Any, asked: Asked, edited: "Change | None" = None
+    signature: "MemorizationSignature", tokenizer: Any, asked: Sampling, edited: "Change | None" = None
 ) -> dict[str, Any]:
     """All that the page shows of single paragraphs.
 

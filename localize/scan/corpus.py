@@ -28,7 +28,7 @@ from localize.paragraphs.records import (
     unicode_name,
 )
 from localize.paragraphs.tokenization import Tokenization
-from localize.scan.content import Rows, array_hash, file_hashes, known_of, rows_hash
+from localize.scan.content import HashedRows, array_hash, file_hashes, known_of, rows_hash
 from localize.storage import is_unicode
 
 TEXT_PIECE = 2**18
@@ -101,7 +101,7 @@ class Corpus:
             self._files, self.name = _files(Path(source)), str(source)
             self._root = Path(source) if Path(source).is_dir() else Path(source).parent
         elif isinstance(source, Iterable) and not isinstance(source, Iterator | Mapping):
-            self._rows, self.name = source if hasattr(source, "ndim") else Rows(source, self.fields, name), name
+            self._rows, self.name = source if hasattr(source, "ndim") else HashedRows(source, self.fields, name), name
         else:
             raise InputError(
                 f"corpus: a {name} cannot be scanned; a file, a folder, or an iterable that can be started again "
@@ -138,9 +138,9 @@ class Corpus:
         return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in self._files)]
 
     @property
-    def reading(self) -> Rows | None:
+    def reading(self) -> HashedRows | None:
         """The rows that are hashed as they are read; None of files and arrays."""
-        return self._rows if isinstance(self._rows, Rows) else None
+        return self._rows if isinstance(self._rows, HashedRows) else None
 
     @property
     def is_stream(self) -> bool:
