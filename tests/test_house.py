@@ -34,7 +34,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room
 """Errors lie under the ground floor, because everything raises them."""
 BY_NAME = {"localize", "localize.signature.signature"}
 """The only modules in which a string names a module that they must not import."""
-NAMING = {"edit", "measure", "models", "paragraphs", "plots", "scan", "statistics"}
+NAMING = {"analysis", "edit", "measure", "models", "paragraphs", "plots", "scan", "statistics"}
 """Rooms whose errors begin with the public function that was called."""
 SLOW = ("torch", "transformers", "transformer_lens", "xarray", "plotly", "pandas", "scipy", "datasets", "zarr")
 

@@ -228,8 +228,8 @@ def test_colours_and_numbers_of_tokens_are_those_that_were_measured(page_file, r
 
     row, dataset = 4, run.signature.dataset
     page = opened(page_file, f"#p={dataset['paragraph'].values[row]}")
-    effect, rise = prefix_colourings(dataset, row, None, "test")
-    nll = continuation_colourings(dataset, row, None, "test")[0]
+    effect, rise = prefix_colourings(dataset, row, None)
+    nll = continuation_colourings(dataset, row, None)[0]
     prefix, rest = page.locator("[data-part=prefix].text .tok"), page.locator("[data-part=continuation].text .tok")
     assert (prefix.count(), rest.count()) == (12, 8)
     told = token_texts(dataset["tokens"].values[row, :12].tolist(), run.tokenizer, "test")

@@ -120,7 +120,7 @@ def test_tokens_and_what_colours_them_come_back_as_they_were_measured(data, run)
     words = ["lost exact match", "NLL rise", "NLL", "made wrong by a replacement"]
     assert [colouring["words"] for colouring in data["colourings"]] == words
     for row in (0, 5, 23):
-        own = prefix_colourings(dataset, row, None, "test") + continuation_colourings(dataset, row, None, "test")
+        own = prefix_colourings(dataset, row, None) + continuation_colourings(dataset, row, None)
         for packed, colouring in zip(data["colourings"], own, strict=True):
             np.testing.assert_array_equal(unpacked(packed["values"])[row], np.float32(colouring.values))
             assert packed["beside"][row] == colouring.beside
