@@ -1,12 +1,20 @@
 """The errors that a user of the suite can cause, each told in one line that begins with the function that was called."""
 
-from collections.abc import Callable
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, overload
 
 DISTRIBUTION = "localize-memorization"
 """What the package index calls this package: there "localize" is another one."""
+
+HOUSE = str(Path(__file__).parent) + os.sep
+"""Where the files of this package are."""
 
 
 class LocalizeError(ValueError):
@@ -31,14 +39,30 @@ R = TypeVar("R")
 _CALLED: ContextVar[str] = ContextVar("_CALLED", default="")
 
 
-def public(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that users call: an error that is raised below it, however deep, names it as the `caller`."""
+@overload
+def public(named: Callable[P, R]) -> Callable[P, R]: ...
 
+
+@overload
+def public(named: str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def public(named: Any) -> Any:
+    """A function that users call: an error that is raised below it, however deep, names it as the `caller`.
+
+    `@public` tells the function's own name, `@public("plots.heads")` another: what a user writes who takes it from its room.
+    """
+    if isinstance(named, str):
+        return lambda function: _public(function, named)
+    return _public(named, named.__name__)
+
+
+def _public(function: Callable[P, R], name: str) -> Callable[P, R]:
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         if _CALLED.get():  # by another public function, which is the one that the user knows
             return function(*args, **kwargs)
-        before = _CALLED.set(function.__name__)
+        before = _CALLED.set(name)
         try:
             return function(*args, **kwargs)
         finally:
@@ -47,9 +71,28 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
+@contextmanager
+def called_as(name: str) -> Iterator[None]:
+    """Inside, errors name this: an option, or one of several things that were given to the public function."""
+    before = _CALLED.set(name)
+    try:
+        yield
+    finally:
+        _CALLED.reset(before)
+
+
 def caller() -> str:
     """The public function that the user called, for the beginning of a message."""
     return _CALLED.get() or "localize"
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called into this package, however many of its functions and decorators lie between."""
+    frame, depth, within = sys._getframe(), 1, 1
+    while frame is not None:
+        within = depth if frame.f_code.co_filename.startswith(HOUSE) else within
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, stacklevel=within + 1)
 
 
 def first_line(error: BaseException) -> str:

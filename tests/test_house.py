@@ -1,10 +1,15 @@
 """The house has floors, and imports go down. Read from the code itself, not from what the documents say."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,6 +32,10 @@ FLOORS = [
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room in rooms}
 """Errors lie under the ground floor, because everything raises them."""
+BY_NAME = {"localize", "localize.signature.signature"}
+"""The only modules in which a string names a module that they must not import."""
+NAMING = {"analysis", "edit", "measure", "models", "paragraphs", "plots", "scan", "statistics"}
+"""Rooms whose errors begin with the public function that was called."""
 SLOW = ("torch", "transformers", "transformer_lens", "xarray", "plotly", "pandas", "scipy", "datasets", "zarr")
 
 
@@ -121,6 +130,159 @@ def test_a_file_imports_only_from_floors_below_its_own():
 )
 def test_the_reader_of_imports_sees_what_goes_up(module, code, count):
     assert len(list(upward_imports(module, ast.parse(code)))) == count
+
+
+def home_in(modules, name):
+    """The module that an imported name lives in: the longest beginning of it that is one."""
+    parts = name.split(".")
+    ends = range(len(parts), 0, -1)
+    return next((found for end in ends if (found := ".".join(parts[:end])) in modules), None)
+
+
+def imports_between(modules):
+    """What each module imports of the others, inside functions too; what only a type checker reads is left out."""
+    names = {module for module, _ in modules}
+    graph = {
+        module: {home_in(names, name) for _, name in imports_of_the_house(tree)} - {module} for module, tree in modules
+    }
+    assert None not in set().union(*graph.values()), "an import of the house was not found"
+    return graph
+
+
+def reached(graph, start):
+    """What a module imports, and what that imports, and so on."""
+    seen, ahead = set(), [start]
+    while ahead:
+        new = graph[ahead.pop()] - seen
+        seen |= new
+        ahead += new
+    return seen
+
+
+def circles(graph):
+    """The modules that come back to themselves, each with those that it shares the circle with."""
+    ahead = {module: reached(graph, module) for module in graph}
+    return {
+        tuple(sorted(other for other in ahead[module] if module in ahead[other]))
+        for module in graph
+        if module in ahead[module]
+    }
+
+
+def test_no_modules_import_each_other_not_even_inside_functions():
+    assert circles(imports_between(trees())) == set()
+
+
+def test_the_finder_of_circles_finds_long_and_lazy_ones_and_no_others():
+    code = {
+        "localize.models.a": "from localize.models.b import x",
+        "localize.models.b": "def f():\n    from localize.models import c",
+        "localize.models.c": "import localize.models.a",
+        "localize.models.d": "from localize.models.a import x\nfrom localize.models.e import y",
+        "localize.models.e": "if TYPE_CHECKING:\n    from localize.models.d import x",
+    }
+    graph = imports_between([(module, ast.parse(text)) for module, text in code.items()])
+    assert graph["localize.models.d"] == {"localize.models.a", "localize.models.e"}
+    assert circles(graph) == {("localize.models.a", "localize.models.b", "localize.models.c")}
+
+
+def modules_named(module, tree):
+    """Line and text of each string that names a module, or something in one, that this one must not import."""
+    names = {each for each, _ in trees()}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            continue
+        if not re.fullmatch(r"localize\.[a-z_]+(\.[a-z_]+)+", node.value):
+            continue
+        home = home_in(names, node.value)
+        if home is None or home.count(".") < 2:
+            continue
+        room, own = room_of(home), module.split(".")[1:2]
+        if not own or (room != own[0] and FLOOR_OF[room] >= FLOOR_OF[own[0]]):
+            yield node.lineno, node.value
+
+
+def test_a_module_of_a_higher_floor_is_named_in_two_files_only():
+    assert {module for module, tree in trees() if list(modules_named(module, tree))} == BY_NAME
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "count"),
+    [
+        ("localize.models.hooks", "x = 'localize.measure.recall'", 1),
+        ("localize.models.hooks", "def f():\n    return 'localize.measure.recall.recall'", 1),
+        ("localize.models.hooks", "x = 'localize.models.load'", 0),
+        ("localize.models.hooks", "x = 'localize.statistics.bootstrap'", 0),
+        ("localize.scan.scan", "x = 'localize.train.loop'", 1),
+        ("localize.models.hooks", "'Not localize.measure.recall, which is above.'", 0),
+        ("localize.models.hooks", "x = 'localize.nosuch.room'", 0),
+        ("localize.cli.edit", "x = 'localize.edit.unlearn'", 0),
+        ("localize", "x = 'localize.measure', 'localize.edit.unlearn'", 1),
+    ],
+)
+def test_the_reader_of_strings_sees_what_names_a_module_above(module, code, count):
+    assert len(list(modules_named(module, ast.parse(code)))) == count
+
+
+def test_every_module_that_is_named_in_a_string_is_there_and_has_what_is_asked_of_it():
+    from localize.signature.signature import Delegate, MemorizationSignature
+
+    delegates = [value for value in vars(MemorizationSignature).values() if isinstance(value, Delegate)]
+    for delegate in delegates:
+        assert callable(getattr(import_module(delegate.home), delegate.function)), vars(delegate)
+    for name, home in localize._HOME.items():
+        assert hasattr(import_module(home), name), name
+    named = {module: {text for _, text in modules_named(module, tree)} for module, tree in trees() if module in BY_NAME}
+    assert named["localize.signature.signature"] == {delegate.home for delegate in delegates}
+    assert named["localize"] <= set(localize._HOME.values())
+
+
+def test_a_type_checker_reads_each_public_name_where_it_is_taken_from():
+    tree = dict(trees())["localize"]
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    read = {name.name: node.module for node in block.body for name in node.names}
+    assert len(read) > 40
+    assert read.keys() <= set(localize.__all__)
+    for name, module in read.items():
+        value = getattr(localize, name)
+        if isinstance(value, ModuleType):  # a room, which is called as its function of the same name is
+            assert module == "localize" or room_of(module) == name, name
+        else:
+            assert localize._HOME.get(name, f"localize.measure.{name}") == module, name
+            assert getattr(import_module(module), name) is value, name
+
+
+def test_no_two_classes_have_one_name():
+    names = Counter(node.name for _, tree in trees() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def named_in_errors(function):
+    """The name by which errors tell a function, as its decorators have it; None if they do not."""
+    tree = dict(trees())[function.__module__]
+    defined = next(node for node in tree.body if getattr(node, "name", "") == function.__name__)
+    for decorator in defined.decorator_list:
+        words = ast.unparse(decorator)
+        if words == "public" or words.startswith("reads_inputs("):
+            return function.__name__
+        if words.startswith("public("):
+            return ast.literal_eval(decorator.args[0])
+    return None
+
+
+def test_errors_name_what_the_user_called():
+    from localize import plots, statistics
+
+    called = {name: getattr(localize, name) for name in localize.__all__}
+    called |= {name: getattr(statistics, name) for name in statistics.__all__}
+    called |= {f"plots.{name}": getattr(plots, name) for name in plots.__all__}
+    called = {
+        name: value
+        for name, value in called.items()
+        if inspect.isroutine(value) and room_of(value.__module__) in NAMING
+    }
+    assert len(called) > 50
+    assert {name: found for name, value in called.items() if (found := named_in_errors(value)) != name} == {}
 
 
 def test_nothing_is_pickled():

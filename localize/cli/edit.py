@@ -37,7 +37,7 @@ from localize.cli.origin import command, digest_of, hashes, save_tokenizer
 from localize.cli.run import run_command
 from localize.cli.words import say
 from localize.code import code_hash, code_of
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, called_as
 from localize.localizers.registry import get, names
 from localize.paragraphs.readers import checked_kind
 from localize.resources import EMBEDDED
@@ -97,8 +97,9 @@ class Way(NamedTuple):
                 raise InputError(
                     f"--{option.replace('_', '-')}: means nothing to --action {self.action}; leave it out."
                 )
-        for fraction in self.fractions:
-            check_fraction(fraction, "--fraction")
+        with called_as("--fraction"):
+            for fraction in self.fractions:
+                check_fraction(fraction)
 
     def name(self, fraction: float) -> str:
         """Of an edit that is not a control."""

@@ -17,7 +17,7 @@ from localize.storage import replacing
 
 if TYPE_CHECKING:
     from localize.plots.catalogue import Drawn
-    from localize.report.folder import Results
+    from localize.report.folder import CommandResults
 
 FORMATS, WIDTHS = ("svg", "pdf", "png"), ("page", "column")
 CAPTIONS_FILE = "captions.md"
@@ -83,9 +83,9 @@ def figures(
     )
 
 
-def _named(results: "list[Results]") -> "dict[str, Results]":
+def _named(results: "list[CommandResults]") -> "dict[str, CommandResults]":
     """Each by its name, a second one of the same name with a number behind it."""
-    found: dict[str, Results] = {}
+    found: dict[str, CommandResults] = {}
     for one in results:
         name, number = one.name, 2
         while name in found:
@@ -94,7 +94,7 @@ def _named(results: "list[Results]") -> "dict[str, Results]":
     return found
 
 
-def _figures(results: "Results", paragraph: str | None, seed: int) -> "dict[str, Drawn]":
+def _figures(results: "CommandResults", paragraph: str | None, seed: int) -> "dict[str, Drawn]":
     """Of the signature, and of edits; a folder may hold both."""
     from localize.plots.catalogue import edit_figures_of, figures_of
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from localize.edit.masks import WeightMask
 from localize.edit.objectives import Rows, Term
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.keyed import keyed_integer
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.set_gradients import set_gradients
@@ -43,17 +43,17 @@ class Steps(NamedTuple):
     per_step: int | None = None
     seed: int = 0
 
-    def check(self, caller: str) -> None:
+    def check(self) -> None:
         """Raise a `LocalizeError` if an option is out of range."""
         for name, value, low in (("steps", self.steps, 1), ("per_step", self.per_step, 1)):
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low
             ):
-                raise LocalizeError(f"{caller}: {name}={value} must be a whole number of at least {low}.")
+                raise LocalizeError(f"{caller()}: {name}={value} must be a whole number of at least {low}.")
         if not 0 < self.learning_rate < math.inf:
-            raise LocalizeError(f"{caller}: learning_rate={self.learning_rate} must be finite and above 0.")
+            raise LocalizeError(f"{caller()}: learning_rate={self.learning_rate} must be finite and above 0.")
         if not 0 <= self.weight_decay < math.inf:
-            raise LocalizeError(f"{caller}: weight_decay={self.weight_decay} must be finite and at least 0.")
+            raise LocalizeError(f"{caller()}: weight_decay={self.weight_decay} must be finite and at least 0.")
 
 
 class Value(NamedTuple):
@@ -146,9 +146,9 @@ def edited(
     Raises:
         LocalizeError: If the mask is empty or of another model, a loss is not finite, or no weight changed.
     """
-    caller, call = call["measurement"], {name: plain_value(value) for name, value in call.items()}
-    how.check(caller)
-    mask.check(model, caller)
+    call = {name: plain_value(value) for name, value in call.items()}
+    how.check()
+    mask.check(model)
     log: list[dict[str, float]] = []
 
     def on_step(step: int, values: Mapping[str, Value]) -> bool:
@@ -157,27 +157,25 @@ def edited(
         return stop(step, values)
 
     with weights_put_back(model, mask) as chosen:
-        descend(model, chosen, terms, how, caller=caller, on_step=on_step)
+        descend(model, chosen, terms, how, on_step=on_step)
         after = chosen.by_cell()
     edit = WeightEdit.of(mask, chosen.before, after, call | {"log": log})
     if model.weights_hash() != mask.weights_hash:
         raise LocalizeError(
-            f"{caller}: a weight outside the mask changed meanwhile; somebody else trains {model.name}?"
+            f"{caller()}: a weight outside the mask changed meanwhile; somebody else trains {model.name}?"
         )
     return edit
 
 
-def descend(
-    model: HookedModel, chosen: ChosenWeights, terms: Sequence[Term], how: Steps, *, caller: str, on_step: OnStep
-) -> None:
+def descend(model: HookedModel, chosen: ChosenWeights, terms: Sequence[Term], how: Steps, *, on_step: OnStep) -> None:
     """Take the steps; the chosen weights are left where they lead."""
     values = chosen.read().requires_grad_()
     optimizer = torch.optim.AdamW([values], lr=how.learning_rate, weight_decay=how.weight_decay)
-    with tqdm(total=how.steps, desc=caller, unit="step", delay=SHOW_AFTER, leave=False) as bar:
+    with tqdm(total=how.steps, desc=caller(), unit="step", delay=SHOW_AFTER, leave=False) as bar:
         for step in range(how.steps + 1):
             values.grad, told = _gradient(model, chosen, terms, how, step)
             if wrong := [name for name, value in told.items() if not math.isfinite(value.loss)]:
-                lost = f"{caller}: the loss of the {wrong[0]} set is {told[wrong[0]].loss}"
+                lost = f"{caller()}: the loss of the {wrong[0]} set is {told[wrong[0]].loss}"
                 if step == 0:
                     raise LocalizeError(f"{lost} before the first step (damaged weights, or a dtype too narrow?).")
                 raise LocalizeError(

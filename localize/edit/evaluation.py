@@ -1,6 +1,5 @@
 """What an edit changed, and what it did not: the same paragraphs before and after it."""
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from localize.analysis.change import Change
 from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL_GROUPS
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public, warn
 from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@public
 @reads_inputs("paragraphs", "general")
 def evaluate_edit(
     model: HookedModel,
@@ -65,7 +65,7 @@ def evaluate_edit(
         LocalizeError: If the edit is of another model.
     """
     if draws < 1:
-        raise LocalizeError(f"evaluate_edit: draws={draws} must be at least 1.")
+        raise LocalizeError(f"{caller()}: draws={draws} must be at least 1.")
     groups = _roles(model, edit, paragraphs)
     if general is not None:
         named = [f"{GENERAL} {name}" for name in general.ids]
@@ -98,7 +98,7 @@ def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list
     in_forget = np.array([digest in forgotten for digest in digests])
     if not in_forget.any():
         raise InputError(
-            f"evaluate_edit: none of the {len(paragraphs)} paragraphs of {paragraphs.source} is among the {len(forgotten)} that the "
+            f"{caller()}: none of the {len(paragraphs)} paragraphs of {paragraphs.source} is among the {len(forgotten)} that the "
             "edit was to forget."
         )
     in_keep = np.array([digest in kept for digest in digests])
@@ -117,10 +117,9 @@ def _warn_of_recited(before: "MemorizationSignature", model: HookedModel) -> Non
     length = before.dataset.sizes["continuation_position"]
     recited = int((text["exact_match"].values > NOT_MEMORIZED_SHARE * length).sum())
     if recited:
-        warnings.warn(
-            f"evaluate_edit: {recited} of {len(text)} paragraphs of the general text are recited by {model.name} before the edit (exact "
-            f"match above {NOT_MEMORIZED_SHARE:.0%} of the continuation): their perplexity is that of memory too.",
-            stacklevel=3,
+        warn(
+            f"{caller()}: {recited} of {len(text)} paragraphs of the general text are recited by {model.name} before the edit (exact "
+            f"match above {NOT_MEMORIZED_SHARE:.0%} of the continuation): their perplexity is that of memory too."
         )
 
 
@@ -132,7 +131,7 @@ def _check_unseen(paragraphs: Paragraphs, groups: list[str]) -> None:
     if len(leaked):
         other = int(np.flatnonzero((clusters == clusters[leaked[0]]) & ~unseen)[0])
         raise InputError(
-            f"evaluate_edit: {paragraphs.ids[leaked[0]]!r} is a near-duplicate of {paragraphs.ids[other]!r}, which the edit saw as "
+            f"{caller()}: {paragraphs.ids[leaked[0]]!r} is a near-duplicate of {paragraphs.ids[other]!r}, which the edit saw as "
             f"{groups[other]}; general text must be none of it."
         )
 

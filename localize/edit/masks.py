@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MLP_COMPONENTS
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.keyed import keyed_integer
 from localize.localizers.weight_gradient import mean_gradients
 from localize.measure.inputs import reads_inputs
@@ -67,25 +67,26 @@ class WeightMask:
             counts[layer] += len(chosen)
         return counts
 
-    def check(self, model: HookedModel, caller: str, *, weights: bool = True) -> None:
-        """Raise a `LocalizeError` in the caller's name if the mask is empty, of another model, or damaged.
+    def check(self, model: HookedModel, *, weights: bool = True) -> None:
+        """Raise a `LocalizeError` if the mask is empty, of another model, or damaged.
 
         Without `weights` any model of the same shape will do, an edited one, say.
         """
         if len(self) == 0:
-            raise LocalizeError(f"{caller}: the mask chooses no weight; at least one is needed.")
+            raise LocalizeError(f"{caller()}: the mask chooses no weight; at least one is needed.")
         if fault := wrong_places(self.indices, self.shapes):
-            raise LocalizeError(f"{caller}: mask: {fault}")
+            raise LocalizeError(f"{caller()}: mask: {fault}")
         if weights and self.weights_hash != model.weights_hash():
             raise LocalizeError(
-                f"{caller}: the mask is of other weights than those of {model.name}; choose it from this model, unedited."
+                f"{caller()}: the mask is of other weights than those of {model.name}; choose it from this model, unedited."
             )
         for (layer, component), shape in self.shapes.items():
             if tuple(shape) != (of_model := tuple(model.weight(layer, component).shape)):
                 raise LocalizeError(
-                    f"{caller}: mask: layer {layer} {component} is {tuple(shape)}; in {model.name} it is {of_model}."
+                    f"{caller()}: mask: layer {layer} {component} is {tuple(shape)}; in {model.name} it is {of_model}."
                 )
 
+    @public
     def random_like(self, seed: int) -> "WeightMask":
         """As many random weights in each matrix, none of them the mask's own: the control of the same size and shape.
 
@@ -99,7 +100,7 @@ class WeightMask:
             others = (~self.matrix(layer, component)).flatten().nonzero()[:, 0]
             if len(others) < len(chosen):
                 raise LocalizeError(
-                    f"random_like: {len(chosen):,} weights of layer {layer} {component} are chosen, {len(others):,} are not; as many "
+                    f"{caller()}: {len(chosen):,} weights of layer {layer} {component} are chosen, {len(others):,} are not; as many "
                     "others are needed."
                 )
             generator = np.random.default_rng(keyed_integer(2**32, "random weights", seed, layer, component))
@@ -113,6 +114,7 @@ class WeightMask:
         return all(2 * len(chosen) <= np.prod(self.shapes[cell]) for cell, chosen in self.indices.items())
 
 
+@public
 @reads_inputs("paragraphs")
 def top_weights(
     model: HookedModel,
@@ -144,12 +146,13 @@ def top_weights(
     Source:
         Stoehr et al. 2024, section 4.2; there the budget is applied per component after the first.
     """
-    check_fraction(fraction, "top_weights")
-    cells = _cells(model, layers, components, "top_weights")
+    check_fraction(fraction)
+    cells = _cells(model, layers, components)
     gradients = mean_gradients(model, paragraphs, cells, batch_size, "top weights")
     return largest_weights(model, {cell: gradients[cell].abs_() for cell in cells}, fraction)
 
 
+@public
 @reads_inputs()
 def largest_weights(
     model: HookedModel,
@@ -171,20 +174,21 @@ def largest_weights(
         LocalizeError: If `fraction` is out of range, there are no scores, one is nan, or a matrix has another shape than the model's.
         ModelError: If the model has no such layer or component.
     """
-    check_fraction(fraction, "largest_weights")
+    check_fraction(fraction)
     if not scores:
-        raise LocalizeError("largest_weights: scores of at least one (layer, component) are needed.")
+        raise LocalizeError(f"{caller()}: scores of at least one (layer, component) are needed.")
     scores = {cell: torch.as_tensor(matrix) for cell, matrix in scores.items()}
     for (layer, component), matrix in scores.items():
         if matrix.shape != (shape := model.weight(layer, component).shape):
             raise LocalizeError(
-                f"largest_weights: scores of layer {layer} {component} are {tuple(matrix.shape)}; the weights of {model.name} there are "
+                f"{caller()}: scores of layer {layer} {component} are {tuple(matrix.shape)}; the weights of {model.name} there are "
                 f"{tuple(shape)}."
             )
     count = max(1, round(fraction * sum(matrix.numel() for matrix in scores.values())))
-    return largest_count(model, scores, count, "largest_weights")
+    return largest_count(model, scores, count)
 
 
+@public
 @reads_inputs()
 def choose_weights(
     model: HookedModel,
@@ -205,34 +209,35 @@ def choose_weights(
         LocalizeError: If a layer, component or head is out of range, a component has no heads, or layers and heads are given both.
     """
     if heads is None:
-        cells = _cells(model, layers, components, "choose_weights")
+        cells = _cells(model, layers, components)
         shapes = _shapes(model, cells)
         indices = {cell: torch.arange(shape[0] * shape[1]) for cell, shape in shapes.items()}
         return WeightMask(indices, shapes, model.weights_hash())
     if layers is not None:
-        raise LocalizeError(f"choose_weights: layers={layers} and heads are both given; heads name their layers.")
+        raise LocalizeError(f"{caller()}: layers={layers} and heads are both given; heads name their layers.")
     in_layer: dict[int, list[int]] = {}
     for layer, head in sorted(heads):
         if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
             raise LocalizeError(
-                f"choose_weights: heads: ({layer}, {head}) must be a layer in 0..{model.n_layers - 1} and a head in "
+                f"{caller()}: heads: ({layer}, {head}) must be a layer in 0..{model.n_layers - 1} and a head in "
                 f"0..{model.n_heads - 1} of {model.name}."
             )
         in_layer.setdefault(layer, []).append(head)
     if not in_layer:
-        raise LocalizeError("choose_weights: heads: at least one (layer, head) is needed.")
+        raise LocalizeError(f"{caller()}: heads: at least one (layer, head) is needed.")
     components = (components,) if isinstance(components, str) else components
     components = ATTENTION_COMPONENTS if set(components) == set(COMPONENTS) else components
-    cells = _cells(model, list(in_layer), components, "choose_weights")
+    cells = _cells(model, list(in_layer), components)
     if headless := [component for component in MLP_COMPONENTS if component in components]:
         raise LocalizeError(
-            f"choose_weights: component {headless[0]!r} has no heads; those that have: {', '.join(ATTENTION_COMPONENTS)}."
+            f"{caller()}: component {headless[0]!r} has no heads; those that have: {', '.join(ATTENTION_COMPONENTS)}."
         )
     shapes = _shapes(model, cells)
     indices = {cell: _places_of_heads(model, cell[1], shape, in_layer[cell[0]]) for cell, shape in shapes.items()}
     return WeightMask(indices, shapes, model.weights_hash())
 
 
+@public
 @reads_inputs("paragraphs")
 def mask_controls(
     model: HookedModel, paragraphs: Paragraphs, mask: WeightMask, *, seed: int, batch_size: int = 16
@@ -257,7 +262,7 @@ def mask_controls(
         LocalizeError: If the mask is empty, damaged or of another model.
         InputError: If the paragraphs do not fit the model.
     """
-    mask.check(model, "mask_controls")
+    mask.check(model)
     controls = {"random": mask.random_like(seed)} if mask.has_random_like else {}
     if len(everything := choose_weights(model)) > len(mask):
         controls["all"] = everything
@@ -270,7 +275,7 @@ def mask_controls(
     sizes = {cell: gradients[cell].abs_() for cell in cells}
     for cell in set(cells) & mask.indices.keys():
         sizes[cell].view(-1)[mask.indices[cell].to(sizes[cell].device)] = -1.0  # its own weights come last
-    return controls | {"other layers": largest_count(model, sizes, len(mask), "mask_controls")}
+    return controls | {"other layers": largest_count(model, sizes, len(mask))}
 
 
 def named_layers(mask: WeightMask) -> list[int]:
@@ -284,14 +289,14 @@ def named_layers(mask: WeightMask) -> list[int]:
     return sorted(named)
 
 
-def check_fraction(fraction: float, caller: str) -> None:
+def check_fraction(fraction: float) -> None:
     """Raise a `LocalizeError` unless it is a share of weights to choose."""
     if not 0 < fraction <= 1:
-        raise LocalizeError(f"{caller}: fraction={fraction} must lie above 0 and be at most 1.")
+        raise LocalizeError(f"{caller()}: fraction={fraction} must lie above 0 and be at most 1.")
 
 
 def _cells(
-    model: HookedModel, layers: int | Sequence[int] | None, components: str | Sequence[str], caller: str
+    model: HookedModel, layers: int | Sequence[int] | None, components: str | Sequence[str]
 ) -> list[tuple[int, str]]:
     """Each (layer, component) asked for, in the order of the ranking."""
     if layers is None:
@@ -300,10 +305,10 @@ def _cells(
         layers = (layers,)
     components = (components,) if isinstance(components, str) else components
     if not components or set(components) - set(COMPONENTS):
-        raise LocalizeError(f"{caller}: components={list(components)} must be some of {', '.join(COMPONENTS)}.")
+        raise LocalizeError(f"{caller()}: components={list(components)} must be some of {', '.join(COMPONENTS)}.")
     if not len(layers) or set(layers) - set(range(model.n_layers)):
         raise LocalizeError(
-            f"{caller}: layers={list(layers)} must be some of 0..{model.n_layers - 1}, the layers of {model.name}."
+            f"{caller()}: layers={list(layers)} must be some of 0..{model.n_layers - 1}, the layers of {model.name}."
         )
     return [(layer, component) for layer in sorted(set(layers)) for component in COMPONENTS if component in components]
 
@@ -313,14 +318,12 @@ def _shapes(model: HookedModel, cells: Sequence[tuple[int, str]]) -> dict[tuple[
     return {cell: (shape[0], shape[1]) for cell, shape in shapes.items()}
 
 
-def largest_count(
-    model: HookedModel, scores: Mapping[tuple[int, str], Float[Tensor, "_ _"]], count: int, caller: str
-) -> WeightMask:
+def largest_count(model: HookedModel, scores: Mapping[tuple[int, str], Float[Tensor, "_ _"]], count: int) -> WeightMask:
     """The `count` weights with the largest scores."""
     cells = sorted(scores, key=lambda cell: (cell[0], COMPONENTS.index(cell[1])))
     for cell in cells:
         if bool(scores[cell].isnan().any()):
-            raise LocalizeError(f"{caller}: a score of layer {cell[0]} {cell[1]} is nan, which cannot be ranked.")
+            raise LocalizeError(f"{caller()}: a score of layer {cell[0]} {cell[1]} is nan, which cannot be ranked.")
     chosen = largest_exactly(torch.cat([scores[cell].flatten().cpu() for cell in cells]), count)
     starts = np.cumsum([0, *(scores[cell].numel() for cell in cells)])
     edges = torch.searchsorted(chosen, torch.from_numpy(starts)).tolist()

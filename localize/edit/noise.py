@@ -237,7 +237,7 @@ def largest_places(
     chosen: dict[bool, list[Places]] = {}
     for choosing in (False, True):
         sizes = {cell: found[choosing][cell].abs() for cell in cells}
-        masks = [largest_count(model, sizes, count, "noise") for count in counts]
+        masks = [largest_count(model, sizes, count) for count in counts]
         chosen[choosing] = [
             {cell: places.numpy() for cell, places in mask.indices.items() if len(places)} for mask in masks
         ]

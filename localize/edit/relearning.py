@@ -9,6 +9,7 @@ import numpy as np
 from localize.edit.descent import Steps, Value, descend, weights_put_back
 from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import nll
+from localize.errors import public
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.scoring import Recall, finite_recall, recall_of
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TAUGHT, WATCHED = "taught", "watched"
 
 
+@public
 @reads_inputs("taught", "watched")
 def relearn(
     model: HookedModel,
@@ -56,20 +58,20 @@ def relearn(
         LocalizeError: If an option is out of range, or a loss or an NLL on the way is not finite.
     """
     how = Steps(steps, learning_rate, batch_size=batch_size)
-    how.check("relearn")
+    how.check()
     taught, watched = _as_given(taught), None if watched is None else _as_given(watched)
     both = taught if watched is None else joined(taught, watched)
     both = both.with_groups([TAUGHT] * len(taught) + [WATCHED] * (len(both) - len(taught)))
     recall, seen = recall_of(model, both), list[Recall]()
     mask = choose_weights(model) if mask is None else mask
-    mask.check(model, "relearn", weights=False)
+    mask.check(model, weights=False)
 
     def on_step(step: int, values: Mapping[str, Value]) -> bool:
         seen.append(finite_recall(model, both, both.recall_tokens, batch_size=4 * batch_size, show=False))
         return False
 
     with weights_put_back(model, mask) as chosen:
-        descend(model, chosen, [nll(TAUGHT, taught, 1.0)], how, caller="relearn", on_step=on_step)
+        descend(model, chosen, [nll(TAUGHT, taught, 1.0)], how, on_step=on_step)
     arrays = {
         "relearned_exact_match": np.stack([each.exact_match for each in seen], axis=1).astype(float),
         "relearned_nll": np.stack([each.token_nll.mean(1) for each in seen], axis=1),

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int, Shaped
 
 from localize.axes import MEMORIZED, OWN
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public
 from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of
@@ -36,6 +36,7 @@ class EditSets(NamedTuple):
     others: Paragraphs | None
 
 
+@public
 @reads_inputs("paragraphs")
 def edit_sets(
     model: HookedModel,
@@ -61,20 +62,22 @@ def edit_sets(
     """
     groups = groups_of(paragraphs, recall_of(model, paragraphs))
     if group not in groups:
-        raise LocalizeError(f"edit_sets: group={group!r} has no paragraph; there are {', '.join(sorted(set(groups)))}.")
+        raise LocalizeError(
+            f"{caller()}: group={group!r} has no paragraph; there are {', '.join(sorted(set(groups)))}."
+        )
     if not 0 < keep < 1:
-        raise LocalizeError(f"edit_sets: keep={keep} must lie between 0 and 1, both left out.")
+        raise LocalizeError(f"{caller()}: keep={keep} must lie between 0 and 1, both left out.")
     clusters = paragraphs.clusters
     candidates = _shuffled(paragraphs, np.flatnonzero(groups == group), "forget", seed)
     chosen = [rows[0] for rows in candidates]
     if not 1 <= forget <= len(chosen):
         raise LocalizeError(
-            f"edit_sets: forget={forget} must lie in 1..{len(chosen)}, the clusters of {group} paragraphs."
+            f"{caller()}: forget={forget} must lie in 1..{len(chosen)}, the clusters of {group} paragraphs."
         )
     forgotten = np.sort(chosen[:forget])
     free = np.flatnonzero(~np.isin(clusters, clusters[forgotten]))
     if not len(free):
-        raise LocalizeError(f"edit_sets: forget={forget} leaves no cluster to keep.")
+        raise LocalizeError(f"{caller()}: forget={forget} leaves no cluster to keep.")
     kept = free[deal_kept(paragraphs[free], groups[free], keep, seed)]
     left = np.setdiff1d(np.arange(len(paragraphs)), np.concatenate([forgotten, kept]))
     return EditSets(paragraphs[forgotten], paragraphs[kept], paragraphs[left] if len(left) else None)
@@ -104,20 +107,20 @@ def _shuffled(paragraphs: Paragraphs, rows: Int[np.ndarray, " row"], what: str, 
     return list(by_cluster.values())
 
 
-def check_apart(model: HookedModel, forget: Paragraphs, keep: Paragraphs, caller: str) -> None:
+def check_apart(model: HookedModel, forget: Paragraphs, keep: Paragraphs) -> None:
     """Raise an `InputError` if the sets do not fit the model, share a paragraph, or hold near-duplicates of each other."""
     for paragraphs in (forget, keep):
         paragraphs.check_fits(model)
     of_forget, of_keep = (f"{p.prefix_length} + {p.continuation_length}" for p in (forget, keep))
     if of_forget != of_keep:
         raise InputError(
-            f"{caller}: the forget set has paragraphs of {of_forget} tokens, the keep set of {of_keep}; one length is needed."
+            f"{caller()}: the forget set has paragraphs of {of_forget} tokens, the keep set of {of_keep}; one length is needed."
         )
     place = {digest: row for row, digest in enumerate(keep.hashes)}
     for row, digest in enumerate(forget.hashes):
         if digest in place:
             raise InputError(
-                f"{caller}: paragraph {forget.ids[row]!r} (row {row}) of the forget set is {keep.ids[place[digest]]!r} "
+                f"{caller()}: paragraph {forget.ids[row]!r} (row {row}) of the forget set is {keep.ids[place[digest]]!r} "
                 f"(row {place[digest]}) of the keep set; the sets must not overlap."
             )
     clusters = near_duplicate_clusters(torch.cat([forget.recall_tokens, keep.recall_tokens]).numpy())
@@ -126,7 +129,7 @@ def check_apart(model: HookedModel, forget: Paragraphs, keep: Paragraphs, caller
         row = int(shared.argmax())
         other = int((second == first[row]).argmax())
         raise InputError(
-            f"{caller}: paragraph {forget.ids[row]!r} (row {row}) of the forget set and {keep.ids[other]!r} (row {other}) of the keep "
+            f"{caller()}: paragraph {forget.ids[row]!r} (row {row}) of the forget set and {keep.ids[other]!r} (row {other}) of the keep "
             "set are in one cluster of near-duplicates; keep other clusters (see edit_sets)."
         )
 
@@ -143,20 +146,20 @@ def rewritten_to(
     if isinstance(copies, Paragraphs):
         if copies.tokens.shape != paragraphs.tokens.shape or copies.prefix_length != prefix:
             raise InputError(
-                f"rewrite: the copies are {len(copies)} x ({copies.prefix_length} + {copies.continuation_length}) tokens, the paragraphs "
-                f"{len(paragraphs)} x ({prefix} + {paragraphs.continuation_length}); they must match row by row."
+                f"{caller()}: the copies are {len(copies)} x ({copies.prefix_length} + {copies.continuation_length}) tokens, the "
+                f"paragraphs {len(paragraphs)} x ({prefix} + {paragraphs.continuation_length}); they must match row by row."
             )
         said = copies.continuations
     else:
         continuation = copies["copy_tokens"].attrs["continuation"] if "copy_tokens" in copies else OWN
         said = copies_held(model, paragraphs, copies, kind, continuation)[0][:, prefix:]
     if len(set(paragraphs.hashes)) < len(paragraphs):
-        raise InputError("rewrite: a paragraph stands twice; each can be taught one new continuation.")
+        raise InputError(f"{caller()}: a paragraph stands twice; each can be taught one new continuation.")
     same = (said == paragraphs.continuations).all(1)
     if bool(same.any()):
         row = int(same.int().argmax())
         raise InputError(
-            f"rewrite: the new continuation of paragraph {paragraphs.ids[row]!r} (row {row}) is the one it has; another is needed."
+            f"{caller()}: the new continuation of paragraph {paragraphs.ids[row]!r} (row {row}) is the one it has; another is needed."
         )
     tokens = torch.cat([paragraphs.prefixes, said], dim=1)
     new = Paragraphs(tokens, prefix, paragraphs.ids, source=f"{paragraphs.source}, rewritten")

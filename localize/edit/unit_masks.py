@@ -58,7 +58,7 @@ def unit_mask(
     sizes = np.concatenate([np.full(values.shape, units[kind]) for kind, values in mean.items()], axis=1).flatten()
     order = np.argsort(-ranked.flatten(), kind="stable")
     if fraction is not None:
-        check_fraction(fraction, caller())
+        check_fraction(fraction)
         count = max(1, int((sizes[order].cumsum() <= fraction * block_weight_count(model)).sum()))
     elif count not in range(1, len(order) + 1):
         raise LocalizeError(f"{caller()}: count={count} must be a whole number in 1..{len(order)}, the units scored.")

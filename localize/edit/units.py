@@ -7,6 +7,7 @@ from localize.edit.masks import check_fraction
 from localize.edit.sets import check_apart
 from localize.edit.unit_masks import mask_of_units
 from localize.edit.weight_edit import WeightEdit
+from localize.errors import public
 from localize.localizers.gradient_activation import unit_effects
 from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
@@ -14,6 +15,7 @@ from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
 
 
+@public
 @reads_inputs("forget", "keep")
 def zero_units(
     model: HookedModel, forget: Paragraphs, keep: Paragraphs, fraction: float = 0.01, *, batch_size: int = 16
@@ -42,8 +44,8 @@ def zero_units(
     Source:
         Zeroing by attribution: Chang et al. 2024 (arXiv 2311.09060), there by other attributions.
     """
-    check_fraction(fraction, "zero_units")
-    check_apart(model, forget, keep, "zero_units")
+    check_fraction(fraction)
+    check_apart(model, forget, keep)
     rise = unit_effects(model, forget, batch_size).mean(0) - unit_effects(model, keep, batch_size).mean(0)
     count = max(1, min(rise.numel(), int(fraction * block_weight_count(model) / model.d_model)))
     order = rise.flatten().argsort(descending=True, stable=True)[: min(count, max(1, int((rise > 0).sum())))]

@@ -11,7 +11,7 @@ from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import Term, divergence, negative_preference, nll
 from localize.edit.sets import check_apart, rewritten_to
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -24,6 +24,7 @@ METHODS = {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
 """Ways to unlearn, each with the weight of its forget term where none is asked for: that of its source."""
 
 
+@public
 @reads_inputs("forget", "keep")
 def unlearn(
     model: HookedModel,
@@ -88,16 +89,16 @@ def unlearn(
         al. 2024.
     """
     if method not in METHODS:
-        raise LocalizeError(f"unlearn: method={method!r} is not one of {', '.join(METHODS)}.")
+        raise LocalizeError(f"{caller()}: method={method!r} is not one of {', '.join(METHODS)}.")
     c = METHODS[method] if c is None else c
-    _check_positive("unlearn", c=c, beta=beta)
+    _check_positive(c=c, beta=beta)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
-    how.check("unlearn")
-    _check_stop("unlearn", stop_at, per_step, len(forget))
-    check_apart(model, forget, keep, "unlearn")
+    how.check()
+    _check_stop(stop_at, per_step, len(forget))
+    check_apart(model, forget, keep)
     if first is not None and (not isinstance(first, int) or not 1 <= first <= forget.continuation_length):
         raise LocalizeError(
-            f"unlearn: first={first} must be a whole number in 1..{forget.continuation_length}, the continuation's tokens."
+            f"{caller()}: first={first} must be a whole number in 1..{forget.continuation_length}, the continuation's tokens."
         )
     said = forget if first is None else _begun(forget, first)
     npo, plain = method == "npo", method == "gradient_difference"
@@ -110,6 +111,7 @@ def unlearn(
     return _go(model, mask, [forgotten, kept], how, options, enough, forget)
 
 
+@public
 @reads_inputs("keep")
 def rewrite(
     model: HookedModel,
@@ -158,13 +160,13 @@ def rewrite(
     Source:
         Stoehr et al. 2024; there the pairs are shuffled, and new tokens follow the old text.
     """
-    _check_positive("rewrite", c=c)
+    _check_positive(c=c)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
-    how.check("rewrite")
+    how.check()
     forget, copies = pairs
-    _check_stop("rewrite", stop_at, per_step, len(forget))
+    _check_stop(stop_at, per_step, len(forget))
     new = rewritten_to(model, forget, copies, kind)
-    check_apart(model, forget, keep, "rewrite")
+    check_apart(model, forget, keep)
     terms = [nll("new", new, c), divergence(model, KEEP, keep, 1.0, batch_size)]
     enough = None if stop_at is None else Enough(stop_at, lambda value: value.exact_match >= stop_at, "at least")
     taught = {digest.hex(): row for digest, row in zip(forget.hashes, new.continuations.tolist(), strict=True)}
@@ -212,7 +214,7 @@ def _go(
             return False
         if step == 0:
             raise LocalizeError(
-                f"{options['measurement']}: the exact match of the {first.name} set is {value.exact_match:g} before the first step, "
+                f"{caller()}: the exact match of the {first.name} set is {value.exact_match:g} before the first step, "
                 f"{enough.words} stop_at={enough.stop_at:g}; there is nothing to do."
             )
         return True
@@ -225,19 +227,19 @@ def _begun(paragraphs: Paragraphs, first: int) -> Paragraphs:
     return replace(paragraphs, tokens=paragraphs.tokens[:, : paragraphs.prefix_length + first], true_tokens=None)
 
 
-def _check_positive(caller: str, **options: float) -> None:
+def _check_positive(**options: float) -> None:
     for name, value in options.items():
         if not 0 < value < math.inf:
-            raise LocalizeError(f"{caller}: {name}={value} must be finite and above 0.")
+            raise LocalizeError(f"{caller()}: {name}={value} must be finite and above 0.")
 
 
-def _check_stop(caller: str, stop_at: float | None, per_step: int | None, count: int) -> None:
+def _check_stop(stop_at: float | None, per_step: int | None, count: int) -> None:
     if stop_at is None:
         return
     if not math.isfinite(stop_at):
-        raise LocalizeError(f"{caller}: stop_at={stop_at} must be a number of tokens.")
+        raise LocalizeError(f"{caller()}: stop_at={stop_at} must be a number of tokens.")
     if per_step is not None and per_step < count:
         raise LocalizeError(
-            f"{caller}: stop_at={stop_at:g} asks for the exact match of all {count} paragraphs, of which a step sees per_step={per_step}; "
-            "per_step must be as large, or stop_at None."
+            f"{caller()}: stop_at={stop_at:g} asks for the exact match of all {count} paragraphs, of which a step sees "
+            f"per_step={per_step}; per_step must be as large, or stop_at None."
         )

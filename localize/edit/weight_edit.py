@@ -14,7 +14,7 @@ from torch import Tensor
 
 from localize.axes import COMPONENTS, FOLDED
 from localize.edit.masks import WeightMask, wrong_places
-from localize.errors import InputError, LocalizeError, first_line
+from localize.errors import InputError, LocalizeError, caller, first_line, public
 from localize.models.hooks import HookedModel
 from localize.models.saving import check_new, save_checkpoint
 from localize.storage import new_folder, replacing
@@ -141,6 +141,7 @@ class WeightEdit:
             f"in {sum(len(places) > 0 for places in self.indices.values())} of {len(self.shapes)} matrices)"
         )
 
+    @public
     def apply(self, model: HookedModel) -> None:
         """Write the values after into the model that the edit was made of.
 
@@ -148,32 +149,33 @@ class WeightEdit:
             LocalizeError: If the model has other matrices or another dtype, the edit is applied already, or some weight, edited or
                 not, is not what it was; then nothing is written.
         """
-        self._check_shapes(model, "apply")
+        self._check_shapes(model)
         if self._difference(model, self.after) is None:
-            raise LocalizeError(f"apply: the edit is applied to {model.name} already.")
+            raise LocalizeError(f"{caller()}: the edit is applied to {model.name} already.")
         if found := self._difference(model, self.before):
             raise LocalizeError(
-                f"apply: {found} before the edit; it was made of other weights than those of {model.name}."
+                f"{caller()}: {found} before the edit; it was made of other weights than those of {model.name}."
             )
         if model.weights_hash() != self.weights_hash:
             raise LocalizeError(
-                f"apply: {model.name} has the edited weights as they were before, but other weights, its settings or the hooks on it "
+                f"{caller()}: {model.name} has the edited weights as they were before, but other weights, its settings or the hooks on it "
                 "differ from the model that the edit was made of; it applies to that one alone."
             )
         self._write(model, self.after, self.before)
 
+    @public
     def undo(self, model: HookedModel) -> None:
         """Write the values before back, to the bit.
 
         Raises:
             LocalizeError: If the edit is not applied, or another one has changed its weights since; then nothing is written.
         """
-        self._check_shapes(model, "undo")
+        self._check_shapes(model)
         if self._difference(model, self.before) is None:
-            raise LocalizeError(f"undo: the edit is not applied to {model.name}.")
+            raise LocalizeError(f"{caller()}: the edit is not applied to {model.name}.")
         if found := self._difference(model, self.after):
             raise LocalizeError(
-                f"undo: {found} after the edit; edits that lie on it must be undone first, the last one first."
+                f"{caller()}: {found} after the edit; edits that lie on it must be undone first, the last one first."
             )
         self._write(model, self.before, self.after)
 
@@ -186,6 +188,7 @@ class WeightEdit:
         finally:
             self.undo(model)
 
+    @public
     def save(self, path: str | Path) -> None:
         """Write one .safetensors file, which `load_edit` reads; beside `path` and moved into place.
 
@@ -194,7 +197,7 @@ class WeightEdit:
         """
         path = Path(path)
         if path.suffix != ".safetensors":
-            raise LocalizeError(f"save: {path} must end in .safetensors.")
+            raise LocalizeError(f"{caller()}: {path} must end in .safetensors.")
         from safetensors.torch import save_file
 
         sides = {"indices": self.indices, "before": self.before, "after": self.after}
@@ -213,6 +216,7 @@ class WeightEdit:
         with replacing(path) as beside:
             save_file(tensors, beside, metadata={HEADER: header})
 
+    @public
     def export(self, model: HookedModel, folder: str | Path) -> None:
         """Write the edited model to a new folder as a Hugging Face checkpoint, all of it or nothing.
 
@@ -228,10 +232,10 @@ class WeightEdit:
         folder = Path(folder)
         if model.weights == FOLDED:
             raise LocalizeError(
-                f"export: {model.name} has folded weights, and a checkpoint has no place for their biases; edit the raw model."
+                f"{caller()}: {model.name} has folded weights, and a checkpoint has no place for their biases; edit the raw model."
             )
-        check_new(folder, model, "export")
-        self._check_shapes(model, "export")
+        check_new(folder, model)
+        self._check_shapes(model)
         edited = self._difference(model, self.after) is None
         if edited:
             self.undo(model)
@@ -252,22 +256,22 @@ class WeightEdit:
         columns = self.shapes[layer, component][1]
         return places // columns, places % columns
 
-    def _check_shapes(self, model: HookedModel, caller: str) -> None:
+    def _check_shapes(self, model: HookedModel) -> None:
         """Raise a `LocalizeError` if the model has other matrices than the edit, or another dtype."""
         for (layer, component), shape in self.shapes.items():
             if layer >= model.n_layers:
                 raise LocalizeError(
-                    f"{caller}: the edit is of a model with a layer {layer}; {model.name} has {model.n_layers}."
+                    f"{caller()}: the edit is of a model with a layer {layer}; {model.name} has {model.n_layers}."
                 )
             matrix = model.weight(layer, component)
             if tuple(matrix.shape) != tuple(shape):
                 raise LocalizeError(
-                    f"{caller}: the edit is of a model whose layer {layer} {component} is {tuple(shape)}; that of {model.name} is "
+                    f"{caller()}: the edit is of a model whose layer {layer} {component} is {tuple(shape)}; that of {model.name} is "
                     f"{tuple(matrix.shape)}."
                 )
             if matrix.dtype != self.dtype:
                 raise LocalizeError(
-                    f"{caller}: the edit is of {self.dtype} weights; those of {model.name} are {matrix.dtype}."
+                    f"{caller()}: the edit is of {self.dtype} weights; those of {model.name} are {matrix.dtype}."
                 )
 
     def _difference(self, model: HookedModel, values: Values) -> str | None:
@@ -298,6 +302,7 @@ class WeightEdit:
             matrix[self._rows_and_columns(layer, component, matrix.device)] = new.to(matrix.device)
 
 
+@public
 def load_edit(path: str | Path) -> WeightEdit:
     """Read an edit that `WeightEdit.save` wrote.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MEMORIZED, NOT_MEMORIZED, PARTIAL
-from localize.errors import LocalizeError, SignatureError
+from localize.errors import LocalizeError, SignatureError, caller, public
 from localize.measure.scoring import Recall, recall_of
 from localize.measurements import AXES, MEASUREMENTS, REGISTRY
 from localize.measurements.declaration import plain_value
@@ -83,6 +83,7 @@ def labelled(
     return MemorizationSignature(xr.Dataset(variables, coords, _provenance(model, paragraphs, call, continuation)))
 
 
+@public
 def measured_signature(
     model: HookedModel,
     paragraphs: Paragraphs,
@@ -110,12 +111,12 @@ def measured_signature(
     """
     if measurement not in MEASUREMENTS:
         raise LocalizeError(
-            f"measured_signature: measurement={measurement!r} is not registered; localize.register(localize.Measurement(...)) does that."
+            f"{caller()}: measurement={measurement!r} is not registered; localize.register(localize.Measurement(...)) does that."
         )
     for name in arrays:
         if name not in REGISTRY:
             raise SignatureError(
-                f"measured_signature: {name!r} is no variable that is registered; declare it with {measurement!r}."
+                f"{caller()}: {name!r} is no variable that is registered; declare it with {measurement!r}."
             )
     call = {"measurement": measurement, **(options or {})}
     recall = recall_of(model, paragraphs)

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from localize.errors import ModelError
+from localize.errors import ModelError, caller
+from localize.models.folding import add_biases
 
 AGREEMENT = 1e-4
 """Largest relative difference of logits at which a bridge still computes what its parameters say."""
@@ -20,7 +21,7 @@ def bridge_over(hf: Any, tokenizer: Any, name: str) -> Any:
     """A bridge over the parameters of `hf`, whose own modules stay as they are: a bridge rewires those it is given."""
     if tokenizer is None:
         raise ModelError(
-            f"bridge: {name} has no tokenizer, and a TransformerBridge needs one; load_model(..., tokenizer=...)."
+            f"{caller()}: {name} has no tokenizer, and a TransformerBridge needs one; load_model(..., tokenizer=...)."
         )
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -43,8 +44,6 @@ def model_behind(bridge: Any) -> Any:
     }
     plain = type(wrapped)(copy.deepcopy(wrapped.config))
     if "lm_head.bias" in parameters:  # of a folded model; a raw one's is a buffer of zeros
-        from localize.models.folding import add_biases
-
         add_biases(plain)
     names = dict(plain.named_parameters(remove_duplicate=False))
     if lacking := sorted(names.keys() - parameters.keys()):

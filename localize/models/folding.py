@@ -11,15 +11,17 @@ Source:
     `center_unembed`, `fold_value_biases`. Gradients in Stoehr et al. 2024 are of such weights.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from localize.axes import COMPONENTS, FOLDED, RAW
-from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules
+
+if TYPE_CHECKING:
+    from localize.models.hooks import HookedModel
 
 READS = {"W_Q": "ln_1", "W_K": "ln_1", "W_V": "ln_1", "W_in": "ln_2"}
 """Which layer norm of its block a component reads."""
@@ -28,7 +30,7 @@ WRITES = ("W_O", "W_out")
 """Components whose output is added to the residual stream."""
 
 
-def folded(model: HookedModel) -> HookedModel:
+def folded(model: "HookedModel") -> "HookedModel":
     """The same function with processed weights, in a copy.
 
     In the copy every layer norm has weight 1 and bias 0; W_E, W_pos, W_O, W_out, b_O and b_out have mean 0 along d_model, and
@@ -53,7 +55,7 @@ def folded(model: HookedModel) -> HookedModel:
 
 
 @torch.no_grad()
-def fold_in_place(model: HookedModel) -> HookedModel:
+def fold_in_place(model: "HookedModel") -> "HookedModel":
     """What `folded` does, to the model itself, which is given back: for a model that nobody else holds."""
     add_biases(model.hf)
     body = model.hf.transformer
@@ -111,7 +113,7 @@ def read_plainly(
     return centred((scale[:, None] * matrix).T).T, bias + shift @ matrix
 
 
-def _fold_block(model: HookedModel, layer: int) -> None:
+def _fold_block(model: "HookedModel", layer: int) -> None:
     """Fold one block's norms and value biases, centre what it writes."""
     block = model.blocks[layer]
     views = {component: (model.weight(layer, component), _bias(model, layer, component)) for component in COMPONENTS}
@@ -131,7 +133,7 @@ def _fold_block(model: HookedModel, layer: int) -> None:
         _make_plain(getattr(block, norm))
 
 
-def _bias(model: HookedModel, layer: int, component: str) -> Float[Tensor, " output"]:
+def _bias(model: "HookedModel", layer: int, component: str) -> Float[Tensor, " output"]:
     """A component's bias, as a view that writes through."""
     module, part = linear_modules(model.blocks[layer], model.family)[component]
     width = model.weight(layer, component).shape[1]

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import RAW
-from localize.errors import LocalizeError, ModelError
+from localize.errors import LocalizeError, ModelError, caller, public
 from localize.models.activations import BLOCK_SITES, STREAM_SITES, Hook, calling
 from localize.models.blocks import add_attention, add_mlp
 from localize.models.bridge import bridge_over
@@ -210,6 +210,7 @@ class HookedModel:
         resid = resid + site("hook_pos_embed", body.wpe(positions).expand_as(resid))
         return self._onwards(resid, 0, hooks, cache, read)
 
+    @public
     def resume(
         self,
         resid: Float[Tensor, "batch position d_model"],
@@ -240,21 +241,21 @@ class HookedModel:
         """
         start, stop = self._half("at", at), None if to is None else self._half("to", to)
         if stop is not None and stop <= start:
-            raise ModelError(f"resume: to={to!r} does not lie after at={at!r}.")
+            raise ModelError(f"{caller()}: to={to!r} does not lie after at={at!r}.")
         hooks = hooks or {}
         self._check_hooks(hooks)
         names = self.hook_names
         if early := set(hooks) & set(names[: names.index(at) + 1]):
             raise ModelError(
-                f"resume: a hook of {min(early, key=names.index)!r} is never called when starting after {at!r}."
+                f"{caller()}: a hook of {min(early, key=names.index)!r} is never called when starting after {at!r}."
             )
         if late := set() if to is None else set(hooks) & set(names[names.index(to) :]):
             raise ModelError(
-                f"resume: a hook of {min(late, key=names.index)!r} is never called when stopping before {to!r}."
+                f"{caller()}: a hook of {min(late, key=names.index)!r} is never called when stopping before {to!r}."
             )
         if cache is not None and len(cache.layers) != self.n_layers:
             raise ModelError(
-                f"resume: the cache holds {len(cache.layers)} layers; those of all {self.n_layers} are needed, from a forward pass."
+                f"{caller()}: the cache holds {len(cache.layers)} layers; those of all {self.n_layers} are needed, from a forward pass."
             )
         past = None if cache is None else KeyValues(cache.layers, read_only=True)
         return self._onwards(resid, start, hooks, past, read, stop)
@@ -266,7 +267,7 @@ class HookedModel:
                 if name == f"blocks.{layer}.{site}":
                     return 2 * layer + half
         raise ModelError(
-            f"resume: {argument}={name!r} is no residual stream; those are blocks.0 .. blocks.{self.n_layers - 1}, "
+            f"{caller()}: {argument}={name!r} is no residual stream; those are blocks.0 .. blocks.{self.n_layers - 1}, "
             f"each with {', '.join(STREAM_SITES)}."
         )
 
@@ -312,6 +313,7 @@ class HookedModel:
 
         return self.forward(tokens, hooks=dict.fromkeys(names, keep), **options), seen
 
+    @public
     @torch.no_grad()
     def continue_greedily(self, prefix: Int[Tensor, "batch position"], length: int) -> Int[Tensor, "batch new"]:
         """What the model says after a prefix, the likeliest token each time; no token stops it.
@@ -320,9 +322,7 @@ class HookedModel:
             ModelError: If the prefix is empty, or prefix and new tokens exceed the context.
         """
         if prefix.shape[1] == 0:
-            raise ModelError(
-                "continue_greedily: the prefix is empty; at least one token is needed, and no BOS is added."
-            )
+            raise ModelError(f"{caller()}: the prefix is empty; at least one token is needed, and no BOS is added.")
         cache, step, said = KeyValues(), prefix, []
         for _ in range(length):
             step = self.forward(step, cache=cache, read=slice(-1, None)).argmax(-1)
@@ -341,6 +341,7 @@ class HookedModel:
             for p in asked:
                 p.requires_grad_(True)
 
+    @public
     def bridge(self) -> Any:
         """A TransformerLens `TransformerBridge` over the same parameters: an edit through one is seen by the other.
 

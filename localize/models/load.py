@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localize.axes import DTYPES, FOLDED, RAW
-from localize.errors import ModelError
+from localize.errors import ModelError, public
 from localize.models.checkpoint import check_folder, load_weights, read_unigram_counts, reason
 from localize.resources import EMBEDDED, embedded, path_words
 
@@ -18,6 +18,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer_config.json")
 UNIGRAM_FILE = "unigram_counts.npy"
 
 
+@public
 def load_model(
     source: Any = None,
     *,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
-from localize.errors import ModelError
+from localize.errors import ModelError, caller, public
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -48,6 +48,7 @@ def input_output_view(
     return weight
 
 
+@public
 def split_heads(
     matrix: Float[Tensor, "*batch input output"], component: str, n_heads: int
 ) -> Float[Tensor, "*batch head a b"]:
@@ -61,7 +62,7 @@ def split_heads(
     """
     if component not in ATTENTION_COMPONENTS:
         raise ModelError(
-            f"split_heads: component={component!r} has no heads; those that have: {', '.join(ATTENTION_COMPONENTS)}."
+            f"{caller()}: component={component!r} has no heads; those that have: {', '.join(ATTENTION_COMPONENTS)}."
         )
     if component == "W_O":
         return matrix.unflatten(-2, (n_heads, matrix.shape[-2] // n_heads))

@@ -4,23 +4,23 @@ from pathlib import Path
 
 import numpy as np
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.models.hooks import HookedModel
 from localize.models.load import UNIGRAM_FILE
 from localize.resources import EMBEDDED, embedded
 from localize.storage import is_free
 
 
-def check_new(folder: Path, model: HookedModel, caller: str) -> None:
+def check_new(folder: Path, model: HookedModel) -> None:
     """Raise a `LocalizeError` unless a checkpoint of this model may be written there as a new one."""
     own = (embedded("model") if model.name == EMBEDDED else Path(model.name)).resolve()
     if (own / "config.json").is_file() and folder.resolve().is_relative_to(own):
         raise LocalizeError(
-            f"{caller}: {folder} is in the folder of {model.name} itself, which stays as it is; give a new one."
+            f"{caller()}: {folder} is in the folder of {model.name} itself, which stays as it is; give a new one."
         )
     if not is_free(folder):
         raise LocalizeError(
-            f"{caller}: {folder} exists and is not an empty folder; a checkpoint is written to a new one."
+            f"{caller()}: {folder} exists and is not an empty folder; a checkpoint is written to a new one."
         )
 
 

@@ -4,9 +4,11 @@ import copy
 
 import torch
 
+from localize.errors import public
 from localize.models.hooks import HookedModel
 
 
+@public
 def untrained(model: HookedModel, seed: int = 0) -> HookedModel:
     """A model of the same configuration, initialised as transformers does it before training.
 

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 
 from localize.axes import OWN
-from localize.errors import InputError
+from localize.errors import InputError, caller, public
 from localize.paragraphs.paragraphs import Paragraphs
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+@public
 def copies_of(signature: "MemorizationSignature", paragraphs: Paragraphs, kind: str | None = None) -> Paragraphs:
     """The perturbed copies of paragraphs, made by `perturb_prefix`, with the ids, clusters and groups of their originals.
 
@@ -33,21 +34,21 @@ def copies_of(signature: "MemorizationSignature", paragraphs: Paragraphs, kind: 
     """
     if "copy_tokens" not in signature:
         raise InputError(
-            "copies_of: the signature has no 'copy_tokens'; measure it with localize.perturb_prefix(model, paragraphs)."
+            f"{caller()}: the signature has no 'copy_tokens'; measure it with localize.perturb_prefix(model, paragraphs)."
         )
     dataset = signature.dataset
     theirs, ours = dataset.attrs["paragraphs"]["data_hash"], paragraphs.data_hash
     if theirs != ours or dataset["paragraph"].values.tolist() != list(paragraphs.ids):
         raise InputError(
-            f"copies_of: the signature is of {len(signature)} of {dataset.attrs['paragraphs']['source']} (data_hash {theirs[:12]}), "
+            f"{caller()}: the signature is of {len(signature)} of {dataset.attrs['paragraphs']['source']} (data_hash {theirs[:12]}), "
             f"the paragraphs are {len(paragraphs)} of {paragraphs.source} (data_hash {ours[:12]}); the same ones, in the same "
             "order, are needed."
         )
     kinds = [str(name) for name in dataset["kind"].values]
     if kind is not None and kind not in kinds:
-        raise InputError(f"copies_of: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
+        raise InputError(f"{caller()}: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
     kind = kinds[0] if kind is None else kind
-    copies = Paragraphs(
+    return Paragraphs(
         torch.from_numpy(dataset["copy_tokens"].sel(kind=kind).values.astype(np.int64)),
         paragraphs.prefix_length,
         ids=paragraphs.ids,
@@ -55,7 +56,6 @@ def copies_of(signature: "MemorizationSignature", paragraphs: Paragraphs, kind: 
         duplicates=paragraphs.duplicates,
         continuation=OWN,
         source=f"{paragraphs.source}, copies with one token changed ({kind})",
+        # A copy is no paragraph of its own: it counts with its original.
+        known_clusters=dataset["cluster"].values.copy(),
     )
-    # A copy is no paragraph of its own: it counts with its original.
-    copies.__dict__["clusters"] = dataset["cluster"].values.copy()
-    return copies

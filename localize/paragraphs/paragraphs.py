@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from localize.axes import CONTINUATIONS, OWN, TRUE, UNLABELLED, ordered_groups
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public
 from localize.paragraphs.clusters import near_duplicate_clusters
 from localize.paragraphs.records import is_missing
 from localize.storage import is_unicode, replacing
@@ -44,6 +44,9 @@ class Paragraphs:
         skipped: One line for every row of the source that was left out.
         source: Where they came from.
         notes: One line for whatever was read otherwise than it stands in the source.
+
+    `known_clusters` may be given where `clusters` do not follow from these tokens alone: of paragraphs taken from a larger set,
+    or of copies. `dataclasses.replace` does not carry them over, because other tokens may be in other clusters.
     """
 
     tokens: Int[Tensor, "paragraph position"]
@@ -58,8 +61,11 @@ class Paragraphs:
     skipped: tuple[str, ...] = ()
     source: str = "in memory"
     notes: tuple[str, ...] = ()
+    known_clusters: InitVar[Int[np.ndarray, "_"] | None] = None
+    _known_clusters: Int[np.ndarray, "_"] | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, known_clusters: Int[np.ndarray, "_"] | None) -> None:
+        object.__setattr__(self, "_known_clusters", known_clusters)
         count, length = self.tokens.shape
         if count == 0:
             raise InputError(f"{self.source}: no paragraphs; at least one is needed.")
@@ -73,8 +79,8 @@ class Paragraphs:
             )
         if not self.ids:
             object.__setattr__(self, "ids", tuple(str(i) for i in range(count)))
-        for name in ("ids", "texts", "groups", "duplicates"):
-            given = getattr(self, name)
+        named = {name: getattr(self, name) for name in ("ids", "texts", "groups", "duplicates")}
+        for name, given in (named | {"known_clusters": known_clusters}).items():
             if given is not None and len(given) != count:
                 raise InputError(f"{self.source}: {len(given)} {name} for {count} paragraphs; one each is needed.")
         for name in ("ids", "texts", "groups"):
@@ -118,10 +124,9 @@ class Paragraphs:
             for name in ("ids", "texts", "groups", "duplicates")
         }
         true_tokens = None if self.true_tokens is None else self.true_tokens[rows]
-        chosen = replace(self, tokens=self.tokens[rows], true_tokens=true_tokens, **pick)
         # A near-duplicate chain may run through paragraphs left out: the clusters stay those of the whole set.
-        chosen.__dict__["clusters"] = self.clusters[rows]
-        return chosen
+        known = self.clusters[rows]
+        return replace(self, tokens=self.tokens[rows], true_tokens=true_tokens, known_clusters=known, **pick)
 
     def _positions(self, index: Any) -> Any:
         """What numpy takes as an index, for any that is allowed."""
@@ -192,7 +197,12 @@ class Paragraphs:
 
     @cached_property
     def clusters(self) -> np.ndarray:
-        """Cluster of near-duplicates of each paragraph, numbered by first appearance; see `near_duplicate_clusters`."""
+        """Cluster of near-duplicates of each paragraph, numbered by first appearance; see `near_duplicate_clusters`.
+
+        Where they are known from elsewhere, as they are numbered there.
+        """
+        if self._known_clusters is not None:
+            return self._known_clusters
         return near_duplicate_clusters(self.recall_tokens.numpy())
 
     @cached_property
@@ -261,10 +271,9 @@ class Paragraphs:
         return f"EM {low}" if low == high else f"EM {low}-{high}"
 
     def _relabelled(self, **changes: Any) -> "Paragraphs":
-        changed = replace(self, **changes)
-        changed.__dict__["clusters"] = self.clusters
-        return changed
+        return replace(self, known_clusters=self.clusters, **changes)
 
+    @public
     def save(self, path: str | Path) -> None:
         """Write one JSON object per paragraph, which `load_paragraphs` reads back (it is told the prefix length again).
 
@@ -273,7 +282,7 @@ class Paragraphs:
         """
         if self.continuation == OWN:
             raise LocalizeError(
-                f"save: {self.source} hold own continuations, which depend on a model; save the true paragraphs."
+                f"{caller()}: {self.source} hold own continuations, which depend on a model; save the true paragraphs."
             )
         columns: Mapping[str, Sequence | None] = {
             "id": self.ids,

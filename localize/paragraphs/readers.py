@@ -1,12 +1,11 @@
 """From files, lists, arrays and datasets to `Paragraphs`."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from localize.axes import TRUE
-from localize.errors import InputError, first_line
+from localize.errors import InputError, first_line, public, warn
 from localize.paragraphs.records import (
     PACKED,
     RECORD_FILES,
@@ -31,6 +30,7 @@ TOKEN_FILES = (".npy", ".pt")
 FORMATS = (*RECORD_FILES, *TOKEN_FILES)
 
 
+@public
 def load_paragraphs(
     source: Any = None,
     tokenizer: Any = None,
@@ -100,7 +100,7 @@ def load_paragraphs(
         told = f" ({len(columns.skipped)} rows skipped: {columns.skipped[0]})" if columns.skipped else ""
         raise InputError(f"paragraphs {name}: no paragraphs{told}; at least one of {length} tokens is needed.")
     for note in columns.notes():
-        warnings.warn(f"paragraphs {name}: {note}.", stacklevel=2)
+        warn(f"paragraphs {name}: {note}.")
     return Paragraphs(
         tokens=torch.tensor(columns.tokens, dtype=torch.int64),
         prefix_length=prefix_length,

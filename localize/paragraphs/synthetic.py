@@ -30,7 +30,7 @@ from importlib.resources import files
 from itertools import accumulate
 from typing import Any, TypeAlias, TypeVar
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.paragraphs.inflection import inflected, lemma
 from localize.paragraphs.invention import INVENTIONS
 
@@ -70,6 +70,7 @@ class SyntheticParagraph:
     topic: str
 
 
+@public
 def synthetic_paragraph(
     seed: int, index: int, *, genre: str | None = None, topic: str | None = None
 ) -> SyntheticParagraph:
@@ -92,7 +93,7 @@ def synthetic_paragraph(
         LocalizeError: If `index` is negative, or `genre` or `topic` unknown.
     """
     if index < 0:
-        raise LocalizeError(f"synthetic_paragraph: index={index} must be 0 or more, a place in the series.")
+        raise LocalizeError(f"{caller()}: index={index} must be 0 or more, a place in the series.")
     kind = _stable_random("kind", seed, index)
     if genre is None:
         genre = _pick(_genres_with(topic), kind.random())
@@ -100,11 +101,12 @@ def synthetic_paragraph(
     if topic is None:
         topic = _pick(known, kind.random())
     elif topic not in known:
-        raise LocalizeError(f"synthetic_paragraph: topic={topic!r} of genre {genre!r} must be one of {_listed(known)}.")
+        raise LocalizeError(f"{caller()}: topic={topic!r} of genre {genre!r} must be one of {_listed(known)}.")
     draw = _stable_random("text", seed, index, genre, topic).random
     return SyntheticParagraph(_write(_style(genre, topic), draw), genre, topic)
 
 
+@public
 def synthetic_paragraphs(count: int, *, seed: int, start: int = 0) -> Iterator[SyntheticParagraph]:
     """Paragraphs `start .. start + count - 1` of the series `seed`, genres and topics mixed.
 
@@ -117,10 +119,11 @@ def synthetic_paragraphs(count: int, *, seed: int, start: int = 0) -> Iterator[S
         LocalizeError: If `count` or `start` is negative.
     """
     if count < 0 or start < 0:
-        raise LocalizeError(f"synthetic_paragraphs: count={count} and start={start} must both be 0 or more.")
+        raise LocalizeError(f"{caller()}: count={count} and start={start} must both be 0 or more.")
     return (synthetic_paragraph(seed, index) for index in range(start, start + count))
 
 
+@public
 def topics(genre: str) -> tuple[str, ...]:
     """The topics that `genre` is written about.
 
@@ -128,7 +131,7 @@ def topics(genre: str) -> tuple[str, ...]:
         LocalizeError: If `genre` is not one of `GENRES`.
     """
     if genre not in GENRES:
-        raise LocalizeError(f"topics: genre={genre!r} must be one of {_listed(GENRES)}.")
+        raise LocalizeError(f"{caller()}: genre={genre!r} must be one of {_listed(GENRES)}.")
     return _genre_file(genre)[0]
 
 
@@ -154,7 +157,7 @@ def _genres_with(topic: str | None) -> tuple[str, ...]:
     found = tuple(genre for genre in GENRES if topic is None or topic in topics(genre))
     if not found:
         known = sorted({name for genre in GENRES for name in topics(genre)})
-        raise LocalizeError(f"synthetic_paragraph: topic={topic!r} must be one of {_listed(known)}.")
+        raise LocalizeError(f"{caller()}: topic={topic!r} must be one of {_listed(known)}.")
     return found
 
 

@@ -1,7 +1,6 @@
 """How often each token stands in a corpus."""
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from localize.errors import InputError, LocalizeError, caller, first_line
+from localize.errors import InputError, LocalizeError, caller, first_line, public, warn
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.records import HALF, RECORD_FILES, field_of, kind_of, lines, not_utf8, records, rows_of
 from localize.paragraphs.tokenization import Tokenization
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
 
 
+@public
 def unigram_counts(
     corpus: Any, *, vocab_size: int, tokenizer: Any = None, text_field: str = "text"
 ) -> Int[Tensor, " vocab"]:
@@ -60,9 +60,8 @@ def unigram_counts(
             )
         np.add.at(counts, row, 1)
     if left_out:
-        warnings.warn(
-            f"corpus: {len(left_out)} of {number + 1} documents left out, the first number {left_out[0]}: its text holds {HALF}.",
-            stacklevel=2,
+        warn(
+            f"corpus: {len(left_out)} of {number + 1} documents left out, the first number {left_out[0]}: its text holds {HALF}."
         )
     if not seen:
         raise InputError("corpus: no documents; at least one is needed to count tokens.")

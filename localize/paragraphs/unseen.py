@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.paragraphs.readers import load_paragraphs
 from localize.paragraphs.synthetic import synthetic_paragraphs
 
@@ -14,6 +14,7 @@ UNSEEN_FROM = 3_000_000_000
 """Index from which it is generated: training text, planted paragraphs and their matches lie below."""
 
 
+@public
 def unseen_paragraphs(
     tokenizer: Any, count: int = 64, *, prefix_length: int = 50, continuation_length: int = 50, seed: int = 0
 ) -> "Paragraphs":
@@ -30,13 +31,13 @@ def unseen_paragraphs(
         LocalizeError: If `count` is below 1, or too many texts in a row are too short.
     """
     if count < 1:
-        raise LocalizeError(f"unseen_paragraphs: count={count} must be at least 1.")
+        raise LocalizeError(f"{caller()}: count={count} must be at least 1.")
     # a few texts come out too short
     texts = [paragraph.text for paragraph in synthetic_paragraphs(2 * count, seed=seed, start=UNSEEN_FROM)]
     read = load_paragraphs(texts, tokenizer, prefix_length=prefix_length, continuation_length=continuation_length)
     if len(read) < count:
         raise LocalizeError(
-            f"unseen_paragraphs: only {len(read)} of {2 * count} texts have {prefix_length} + {continuation_length} tokens; ask for "
+            f"{caller()}: only {len(read)} of {2 * count} texts have {prefix_length} + {continuation_length} tokens; ask for "
             "shorter ones."
         )
     return replace(read[:count], skipped=(), source="unseen text")

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
 from localize.analysis.head_agreement import NUMBERS
+from localize.errors import public
 from localize.plots.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.lettering import BREAK, wrapped
@@ -45,6 +46,7 @@ TITLES = {
 }
 
 
+@public("plots.ablation")
 def ablation(signature: "MemorizationSignature", query: str = "last_prefix", *, seed: int = 0) -> "go.Figure":
     """Rare-token score above its null against the NLL rise when the head is removed: a panel per group, a point per head.
 
@@ -67,8 +69,8 @@ def ablation(signature: "MemorizationSignature", query: str = "last_prefix", *, 
         LocalizeError: If the signature lacks a measurement, or the query.
     """
     scores = ("rare_token_score", "rare_token_null")
-    require(signature, "plots.ablation", scores, "localize.rare_token_heads(model, paragraphs)")
-    require(signature, "plots.ablation", VARIABLES, "localize.ablate(model, paragraphs)")
+    require(signature, scores, "localize.rare_token_heads(model, paragraphs)")
+    require(signature, VARIABLES, "localize.ablate(model, paragraphs)")
     dataset, groups, sheet = signature.dataset, groups_of(signature), Sheet()
     score, null = head_scores(dataset, query)
     clouds = [Cloud.of(group, dataset, score - null, removal_effects(dataset)[0], seed) for group in groups]

@@ -6,7 +6,7 @@ import numpy as np
 
 from localize.analysis.choice import head_name
 from localize.analysis.effects import one_kind
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.colouring import Looking, looking_heads
 from localize.plots.groups import require
 from localize.plots.paragraph import loss_variable, measured_tokens, row_of
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-CALLER = "plots.attention"
 LEFT, RIGHT, ROW = 56, 8, 14
 WHO = {"last_prefix": "the last prefix token", "continuation": "the continuation's tokens"}
 
 
+@public("plots.attention")
 def attention(
     signature: "MemorizationSignature",
     paragraph: int | str = 0,
@@ -55,17 +55,17 @@ def attention(
     Raises:
         LocalizeError: If the signature lacks the attention, there is no such paragraph, layer or query, or `heads` is below 1.
     """
-    require(signature, CALLER, ("prefix_attention",), "localize.prefix_attention(model, paragraphs)")
+    require(signature, ("prefix_attention",), "localize.prefix_attention(model, paragraphs)")
     dataset = signature.dataset
-    row = row_of(dataset, paragraph, CALLER)
+    row = row_of(dataset, paragraph)
     prefix = dataset.sizes["prefix_position"]
-    changed = changed_position(one_kind(dataset, None, CALLER) if "kind" in dataset.dims else dataset, row)
-    looking = looking_heads(dataset, row, prefix - 1 if changed is None else changed, query, heads, CALLER)
+    changed = changed_position(one_kind(dataset, None, caller()) if "kind" in dataset.dims else dataset, row)
+    looking = looking_heads(dataset, row, prefix - 1 if changed is None else changed, query, heads)
     assert looking is not None  # prefix_attention is there
     if layer is not None:
         looking = _of_layer(dataset, row, layer, query)
-    ids = measured_tokens(dataset, row, loss_variable(dataset), CALLER)[:prefix]
-    texts = token_texts(ids.tolist(), tokenizer, CALLER)
+    ids = measured_tokens(dataset, row, loss_variable(dataset))[:prefix]
+    texts = token_texts(ids.tolist(), tokenizer)
     group, name = plain(str(dataset["group"].values[row])), plain(str(dataset["paragraph"].values[row]))
     which = f"layer {layer}, every head" if layer is not None else "heads that look most at "
     which += (
@@ -77,7 +77,7 @@ def attention(
 def _of_layer(dataset: "xr.Dataset", row: int, layer: int, query: str) -> Looking:
     layers = dataset["layer"].values.tolist()
     if layer not in layers:
-        raise LocalizeError(f"{CALLER}: layer={layer} is not one of {', '.join(map(str, layers))}.")
+        raise LocalizeError(f"{caller()}: layer={layer} is not one of {', '.join(map(str, layers))}.")
     at = layers.index(layer)
     values = dataset["prefix_attention"].isel(paragraph=row, layer=at).sel(query=query)
     names = [head_name(dataset, (at, head)) for head in range(dataset.sizes["head"])]

@@ -9,6 +9,7 @@ import numpy as np
 
 from localize.analysis.change import Changes
 from localize.analysis.rows import main_pair
+from localize.errors import called_as
 from localize.plots.ablation import VARIABLES as ABLATED
 from localize.plots.ablation import ablation
 from localize.plots.attention import attention
@@ -112,7 +113,8 @@ def figures_of(
         LocalizeError: If there is no such paragraph, or a figure refuses what the signature holds.
     """
     if paragraph is not None:
-        row_of(signature.dataset, paragraph, "plots.figures_of")
+        with called_as("plots.figures_of"):
+            row_of(signature.dataset, paragraph)
     asked, found = Asked(tokenizer, paragraph, seed), {}
     for kind in KINDS:
         if kind.measured(signature):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from localize.analysis.choice import head_name
 from localize.analysis.effects import one_kind
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.plots.paragraph import loss_variable
 from localize.plots.perturbation import KIND_WORDS
 from localize.plots.shades import shade
@@ -73,11 +73,11 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if 0.001 <= abs(value) < 1e6 else f"{value:.3f}".replace("-0.000", "0").replace("0.000", "0")
 
 
-def prefix_colourings(dataset: "xr.Dataset", row: int, kind: str | None, caller: str) -> list[Colouring]:
+def prefix_colourings(dataset: "xr.Dataset", row: int, kind: str | None) -> list[Colouring]:
     """What replacing each prefix token does to the paragraph: lost exact match and NLL rise."""
     if "perturbed_exact_match" not in dataset:
         return []
-    dataset = one_kind(dataset, kind, caller)
+    dataset = one_kind(dataset, kind, caller())
     word = str(dataset["kind"].item())
     put = "" if word == "uniform" else f", {KIND_WORDS.get(word, word)} put"
     found = []
@@ -103,13 +103,13 @@ def _over_draws(
     return mean, np.where(none, np.nan, low), np.where(none, np.nan, high)
 
 
-def continuation_colourings(dataset: "xr.Dataset", row: int, kind: str | None, caller: str) -> list[Colouring]:
+def continuation_colourings(dataset: "xr.Dataset", row: int, kind: str | None) -> list[Colouring]:
     """How surely each continuation token is said, and how often a replaced prefix token makes it wrong."""
     name = loss_variable(dataset)
     nll = dataset[name].values[row].astype(np.float64)
     found = [Colouring("NLL", REGISTRY[name].unit, "loss", nll, beside=f"mean {_number(float(nll.mean()))}")]
     if "perturbed_token_error" in dataset:
-        error = one_kind(dataset, kind, caller)["perturbed_token_error"].isel(paragraph=row).values.astype(np.float64)
+        error = one_kind(dataset, kind, caller())["perturbed_token_error"].isel(paragraph=row).values.astype(np.float64)
         null = "none is wrong before" if dataset["perturbed_token_error"].attrs.get("continuation") == "own" else ""
         found.append(Colouring("made wrong by a replacement", "of the replacements", "loss", error, beside=null))
     return found
@@ -128,19 +128,19 @@ class Looking:
     attention: Float[np.ndarray, "head prefix_position"]
 
 
-def looking_heads(dataset: "xr.Dataset", row: int, position: int, query: str, top: int, caller: str) -> Looking | None:
+def looking_heads(dataset: "xr.Dataset", row: int, position: int, query: str, top: int) -> Looking | None:
     """The heads with most attention to a position, None where attention was not measured.
 
     Raises:
         LocalizeError: If this query was not measured, or `top` is below 1.
     """
     if top < 1:
-        raise LocalizeError(f"{caller}: heads={top} must be at least 1.")
+        raise LocalizeError(f"{caller()}: heads={top} must be at least 1.")
     if "prefix_attention" not in dataset:
         return None
     queries = [str(name) for name in dataset["query"].values]
     if query not in queries:
-        raise LocalizeError(f"{caller}: query={query!r} is not one of {', '.join(queries)}.")
+        raise LocalizeError(f"{caller()}: query={query!r} is not one of {', '.join(queries)}.")
     attention = dataset["prefix_attention"].isel(paragraph=row).sel(query=query)
     values = attention.transpose("layer", "head", "prefix_position").values.astype(np.float64)
     order: Any = np.argsort(-values[:, :, position], axis=None, kind="stable")[:top]

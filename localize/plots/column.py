@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.lettering import line_count, width_of, wrapped
 from localize.plots.point_names import place_names
 from localize.plots.sheet import LEGEND_SYMBOL, NOTE, TITLE, Box, Px, legend_height, place
@@ -31,6 +31,7 @@ TICK, UNDER_TICKS = 17, 5
 """Px below an axis for one line of its labels, and between these and its title."""
 
 
+@public("plots.column")
 def column(figure: "go.Figure") -> "go.Figure":
     """The same figure for one column of a paper: 350 px for 3.5 in, its text of the same size in print.
 
@@ -77,17 +78,17 @@ def _known(figure: Any) -> dict[str, Any]:
     meta = figure.layout.meta
     known = meta.get("sheet") if isinstance(meta, dict) else None
     if not known:
-        raise LocalizeError("plots.column: the figure has no layout.meta['sheet']; give one that localize.plots drew.")
+        raise LocalizeError(f"{caller()}: the figure has no layout.meta['sheet']; give one that localize.plots drew.")
     if len(figure.layout.annotations) < len(known["texts"]):
         raise LocalizeError(
-            f"plots.column: {len(figure.layout.annotations)} of the figure's {len(known['texts'])} annotations are left; "
+            f"{caller()}: {len(figure.layout.annotations)} of the figure's {len(known['texts'])} annotations are left; "
             "change their text, but take none away."
         )
     return known
 
 
 @dataclass
-class Line:
+class PanelLine:
     """Panels that stand side by side in the column.
 
     Attributes:
@@ -144,7 +145,7 @@ class Flow:
         if unit:
             yield unit
 
-    def _broken(self) -> Iterator[Line]:
+    def _broken(self) -> Iterator[PanelLine]:
         """The lines, as many panels in each as there is room for."""
         for unit in self._units():
             left = self._left(unit[0])
@@ -158,7 +159,7 @@ class Flow:
                 panels = unit[start : start + count]
                 if start:
                     self._take_labels(panels[0], unit[0])
-                yield Line(panels, left, wide, gap)
+                yield PanelLine(panels, left, wide, gap)
 
     def _left(self, number: int) -> Px:
         """Px that a panel's labels need on its left: as many as they had, counted from the panel before it."""
@@ -214,7 +215,7 @@ class Flow:
         note = self.figure.layout.annotations[at]
         return abs(note.x * WIDTH - self.before[panel - 1].left) < 1
 
-    def _titles(self, line: Line) -> None:
+    def _titles(self, line: PanelLine) -> None:
         """Titles of a line's panels, and below them the notes, each broken to its panel's width."""
         highest = {"title": 0.0, "note": 0.0}
         chosen = []
@@ -233,7 +234,7 @@ class Flow:
             text["y"] = self.bottom + highest["title"] + (highest["note"] if role == "note" else 0)
         self.bottom += sum(highest.values()) + 3
 
-    def _boxes(self, line: Line) -> None:
+    def _boxes(self, line: PanelLine) -> None:
         """The panels' places; all of a line are as high as its highest."""
         highest = max(self._height(number) for number in line.panels)
         for place_, number in enumerate(line.panels):
@@ -248,7 +249,7 @@ class Flow:
         title = width_of(axis.title.text or "", MEDIUM) + 4
         return max(LOWER * before, min(before, 11.5 * labels.lines), min(title, 1.5 * before), 60)
 
-    def _axes(self, line: Line, following: Line | None) -> None:
+    def _axes(self, line: PanelLine, following: PanelLine | None) -> None:
         """Labels that have room, titles broken to the width there is, and the room that they take below."""
         deepest = 0.0
         for number in line.panels:
@@ -267,7 +268,7 @@ class Flow:
         told = any(t["role"] == "text" and t["panel"] == line.panels[-1] for t in self.known["texts"])
         self.bottom += deepest + (4 if told else APART)
 
-    def _label_x(self, number: int, following: Line | None) -> None:
+    def _label_x(self, number: int, following: PanelLine | None) -> None:
         """Give a panel without labels along x those of the panel further down that has them, unless that is next."""
         x = self.axis("x", number)
         if Ticks.of(x).shown or x.title.text:

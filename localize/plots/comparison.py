@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from localize.analysis.comparison import LEVEL, Comparison, cell_name
+from localize.analysis.comparison import Comparison, cell_name
 from localize.axes import RECALL_GROUPS
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.measurements import AXES, REGISTRY
 from localize.plots.gradients import layer_axis
 from localize.plots.lettering import width_of, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, SMALL, WIDTH, component_words, plain, see_through
-from localize.statistics import Interval
+from localize.statistics import LEVEL, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
     import xarray as xr
 
-CALLER = "plots.comparison"
 UNIT = "difference (standard deviations)"
 PERMUTED, FLIPPED = "labels permuted over clusters (95%)", "signs of clusters flipped (95%)"
 FOUND, NOT_FOUND, ROUGH = f"q ≤ {LEVEL}", f"q > {LEVEL}: may be chance", "interval rough: few clusters or ties"
@@ -36,6 +35,7 @@ FEW_COLUMNS, SOME, MANY = 16, 48, 100
 """Of so many cells in a row crosses are large, or small, or tiny; of more there are none."""
 
 
+@public("plots.comparison")
 def comparison(comparison: Comparison, variable: str | None = None, *, top: int = 12) -> "go.Figure":
     """Differences in standard deviations: a heat map of one variable's cells and the strongest of them; or the strongest of each.
 
@@ -58,9 +58,9 @@ def comparison(comparison: Comparison, variable: str | None = None, *, top: int 
         LocalizeError: If there is nothing compared, no such variable, or `top` is below 1.
     """
     if top < 1:
-        raise LocalizeError(f"{CALLER}: top={top} must be at least 1.")
+        raise LocalizeError(f"{caller()}: top={top} must be at least 1.")
     if len(comparison) == 0:
-        raise LocalizeError(f"{CALLER}: the comparison holds no variable.")
+        raise LocalizeError(f"{caller()}: the comparison holds no variable.")
     sheet = Sheet()
     pair = f"{plain(comparison.a)} − {plain(comparison.b)}"
     if variable is None:

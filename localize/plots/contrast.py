@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.rows import main_pair
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.gradients import layer_axis
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.heads import layer_words
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
 from localize.signature.schema import REGISTRY
+from localize.statistics import LEVEL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 VALUES = {"log_ratio": ("log_ratio", "log ratio", "/"), "difference": ("", "difference", "−")}
 """How each `value` is named: before `low` and `null_low` in the contrast, in words, and between the groups."""
-
-LEVEL = 0.05
-"""False discovery rate above which a cell is crossed out."""
 
 PERMUTED = "labels permuted over clusters (95%)"
 MORE_IN_A, MORE_IN_B = "#B2182B", "#2166AC"
@@ -38,6 +36,7 @@ FEW_COLUMNS = 16
 """With more, crosses are smaller and lighter, so that colours show between them."""
 
 
+@public("plots.contrast")
 def contrast(
     signature: "MemorizationSignature",
     a: str | None = None,
@@ -88,24 +87,24 @@ def _groups(signature: "MemorizationSignature", a: str | None, b: str | None) ->
     if a is None and b is None:
         a, b = main_pair(names) or (None, None)
     if a is None or b is None or a == b:
-        raise LocalizeError(f"plots.contrast: a={a!r} and b={b!r} are no two groups; there are {', '.join(names)}.")
+        raise LocalizeError(f"{caller()}: a={a!r} and b={b!r} are no two groups; there are {', '.join(names)}.")
     known = {group.name: group for group in groups_of(signature)}
     for name in (a, b):
         if name not in known:
-            raise LocalizeError(f"plots.contrast: no group {name!r}; there are {', '.join(names)}.")
+            raise LocalizeError(f"{caller()}: no group {name!r}; there are {', '.join(names)}.")
     return known[a], known[b]
 
 
 def _checked_axes(signature: "MemorizationSignature", variable: str, value: str) -> tuple[str, ...]:
     """The axes of the cells beside the layers."""
     if value not in VALUES:
-        raise LocalizeError(f"plots.contrast: value={value!r} is not one of {', '.join(VALUES)}.")
-    require(signature, "plots.contrast", (variable,), "localize.gradients(model, paragraphs)")
+        raise LocalizeError(f"{caller()}: value={value!r} is not one of {', '.join(VALUES)}.")
+    require(signature, (variable,), "localize.gradients(model, paragraphs)")
     axes = tuple(str(dim) for dim in signature[variable].dims)
     drawn = ("component",), ("attention_component", "head")
     if axes[:2] != ("paragraph", "layer") or axes[2:] not in drawn:
         raise LocalizeError(
-            f"plots.contrast: {variable} has axes {axes}; paragraph, layer and component are drawn, "
+            f"{caller()}: {variable} has axes {axes}; paragraph, layer and component are drawn, "
             "or paragraph, layer, attention_component and head."
         )
     return axes[2:]

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.axes import ORDERS
+from localize.errors import public
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import LOGARITHMIC, Series, with_room
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
@@ -34,6 +35,7 @@ NOTHING = "nothing replaced"
 LEFT, PANEL_WIDTH, STEP, HEIGHT = 44, 176, 236, 140
 
 
+@public("plots.corruption")
 def corruption(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
     """Exact match, NLL and recitals that still hold, against the number of prefix tokens replaced; a row per group.
 
@@ -52,7 +54,7 @@ def corruption(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figu
     Raises:
         LocalizeError: If the signature lacks the corruption.
     """
-    require(signature, "plots.corruption", VARIABLES, "localize.corrupt_prefix(model, paragraphs)")
+    require(signature, VARIABLES, "localize.corrupt_prefix(model, paragraphs)")
     sheet, dataset, groups = Sheet(), signature.dataset, groups_of(signature)
     orders = [str(name) for name in dataset["order"].values]
     known = [name for name in orders if name != RANDOM]

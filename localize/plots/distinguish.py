@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.comparison import null_boxes, with_margin
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-CALLER = "plots.distinguish"
 NEEDED = (
     "auc",
     "low",
@@ -34,6 +33,7 @@ LEFT, WIDE, GAIN_LEFT, GAIN_WIDE, ROW = 138, 224, 506, 184, 16
 ENDS = ("low", "high", "null_low", "null_high")
 
 
+@public("plots.distinguish")
 def distinguish(table: "pd.DataFrame") -> "go.Figure":
     """How well each part of the signature tells two groups apart, and beside it what it adds to the loss.
 
@@ -51,10 +51,10 @@ def distinguish(table: "pd.DataFrame") -> "go.Figure":
     """
     if missing := [name for name in NEEDED if name not in table.columns]:
         raise LocalizeError(
-            f"{CALLER}: the table has no column {missing[0]!r}; give that of signature.distinguish(...)."
+            f"{caller()}: the table has no column {missing[0]!r}; give that of signature.distinguish(...)."
         )
     if len(table) == 0:
-        raise LocalizeError(f"{CALLER}: the table has no row.")
+        raise LocalizeError(f"{caller()}: the table has no row.")
     sheet = Sheet()
     a, b = (plain(str(table.attrs.get(side, ""))) for side in ("a", "b"))
     above = TITLE + NOTE

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from localize.analysis.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.axes import FORGET, MEMORIZED
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.edit_rows import draw_rows
 from localize.plots.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
 from localize.plots.groups import require
@@ -28,6 +28,7 @@ LEFT, HEIGHT, BELOW = 66, 210, 42
 """Px left of the upper panel, of its height, and below it."""
 
 
+@public("plots.editing")
 def editing(changes: Changes, *, controls: Sequence[str] = (), seed: int = 0) -> "go.Figure":
     """What edits forget against what else they cost, a point per edit; below it every paragraph, a row per edit.
 
@@ -57,7 +58,7 @@ def editing(changes: Changes, *, controls: Sequence[str] = (), seed: int = 0) ->
     repeated = repetitions_of(changes)
     for name in controls:
         if name not in repeated:
-            raise LocalizeError(f"plots.editing: the control {name!r} is none of the edits: {', '.join(repeated)}.")
+            raise LocalizeError(f"{caller()}: the control {name!r} is none of the edits: {', '.join(repeated)}.")
     for name, given in repeated.items():
         _check(name, given)
     with warnings.catch_warnings():
@@ -78,12 +79,12 @@ def _check(name: str, given: Sequence[Change]) -> None:
     measured = "localize.evaluate_edit(model, edit, paragraphs)"
     for change in given:
         for signature in (change.before, change.after):
-            require(signature, "plots.editing", (TRUE_MATCH, OWN_MATCH), measured)
+            require(signature, (TRUE_MATCH, OWN_MATCH), measured)
     there = {group for change in given for group in change.groups}
     for group in (FORGET, MEMORIZED):
         if group not in there:
             raise LocalizeError(
-                f"plots.editing: {name!r} has no group {group!r}; both {FORGET} and {MEMORIZED} are drawn, "
+                f"{caller()}: {name!r} has no group {group!r}; both {FORGET} and {MEMORIZED} are drawn, "
                 f"and there are {', '.join(ordered_roles(there))}."
             )
 

@@ -6,12 +6,13 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import LocalizeError, how_to_install
+from localize.errors import LocalizeError, caller, how_to_install, public
 from localize.plots.column import column
 from localize.storage import replacing
 from localize.threads import available_cpus
@@ -56,6 +57,7 @@ class Image:
     figure: dict[str, Any]
 
 
+@public("plots.save")
 def save(
     figures: "Mapping[str, go.Figure | Drawn]",
     folder: str | Path,
@@ -108,10 +110,10 @@ def save(
 def _check(figures: Mapping[str, Any], formats: Sequence[str], widths: Sequence[str]) -> None:
     for word, given, allowed in (("formats", formats, FORMATS), ("widths", widths, WIDTHS)):
         if isinstance(given, str) or (set(given) - set(allowed)):
-            raise LocalizeError(f"plots.save: {word}={given!r} may hold {', '.join(allowed)}.")
+            raise LocalizeError(f"{caller()}: {word}={given!r} may hold {', '.join(allowed)}.")
     for name in figures:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise LocalizeError(f"plots.save: {name!r} is no name for a file; letters, digits, -, _ and . are allowed.")
+            raise LocalizeError(f"{caller()}: {name!r} is no name for a file; letters, digits, -, _ and . are allowed.")
 
 
 def _draw(images: list[Image], told: Callable[[Path], None]) -> None:
@@ -121,7 +123,7 @@ def _draw(images: list[Image], told: Callable[[Path], None]) -> None:
         LocalizeError: If kaleido or a browser is missing, or an image cannot be drawn.
     """
     if importlib.util.find_spec("kaleido") is None:
-        raise LocalizeError(f"plots.save: {HOW_TO_GET['kaleido']}. The JSON was written.")
+        raise LocalizeError(f"{caller()}: {HOW_TO_GET['kaleido']}. The JSON was written.")
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -130,7 +132,7 @@ def _draw(images: list[Image], told: Callable[[Path], None]) -> None:
         except BaseException as error:
             failed.append(error)
 
-    thread = Thread(target=run, daemon=True)
+    thread = Thread(target=copy_context().run, args=(run,), daemon=True)  # which knows the caller
     thread.start()
     thread.join()
     if failed:
@@ -142,11 +144,11 @@ def _as_told(error: BaseException) -> BaseException:
     from choreographer.errors import BrowserFailedError, ChromeNotFoundError
 
     if isinstance(error, ChromeNotFoundError):
-        return LocalizeError(f"plots.save: {HOW_TO_GET['chrome']}. The JSON was written.")
+        return LocalizeError(f"{caller()}: {HOW_TO_GET['chrome']}. The JSON was written.")
     if isinstance(error, BrowserFailedError):
         words = " ".join(str(error).split())
         return LocalizeError(
-            f"plots.save: the browser that draws images did not start ({words}). The JSON was written."
+            f"{caller()}: the browser that draws images did not start ({words}). The JSON was written."
         )
     return error
 
@@ -173,7 +175,7 @@ async def _drawn(browser: Any, image: Image) -> bytes:
         return await browser.calc_fig(image.figure, {"format": image.kind, "scale": scale})
     except Exception as error:
         words = " ".join(str(error).split()) or type(error).__name__
-        raise LocalizeError(f"plots.save: {image.path.name} could not be drawn: {words}") from error
+        raise LocalizeError(f"{caller()}: {image.path.name} could not be drawn: {words}") from error
 
 
 def _write(image: Image, content: bytes) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.axes import ATTENTION_COMPONENTS, MLP_COMPONENTS
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, axis_words, component_words, variable_words
@@ -30,6 +30,7 @@ EVEN = "even over layers"
 LEFT, MAP_WIDTH, PROFILE_WIDTH = 44, 390, 190
 
 
+@public("plots.gradients")
 def gradients(
     signature: "MemorizationSignature", *, value: str = "max", scale: str = "log", seed: int = 0
 ) -> "go.Figure":
@@ -101,15 +102,15 @@ def draw_gradients(
 
 def _check(signature: "MemorizationSignature", value: str, scale: str) -> None:
     if value not in VARIABLES:
-        raise LocalizeError(f"plots.gradients: value={value!r} is not one of {', '.join(VARIABLES)}.")
+        raise LocalizeError(f"{caller()}: value={value!r} is not one of {', '.join(VARIABLES)}.")
     if scale not in ("log", "linear"):
-        raise LocalizeError(f"plots.gradients: scale={scale!r} is not one of log, linear.")
+        raise LocalizeError(f"{caller()}: scale={scale!r} is not one of log, linear.")
     measurement = (
         "localize.gradients(model, paragraphs, sets=True)"
         if value == "set"
         else "localize.gradients(model, paragraphs)"
     )
-    require(signature, "plots.gradients", VARIABLES[value], measurement)
+    require(signature, VARIABLES[value], measurement)
 
 
 def _title(signature: "MemorizationSignature", value: str) -> str:
@@ -126,7 +127,7 @@ def _cells(dataset: "xr.Dataset", group: Group, value: str) -> Float[np.ndarray,
     if value == "set":
         if group.name not in dataset["set"].values:
             raise LocalizeError(
-                f"plots.gradients: the signature has no set-level gradient of group {group.name!r}; measure it again."
+                f"{caller()}: the signature has no set-level gradient of group {group.name!r}; measure it again."
             )
         chosen: dict[str, Any] = {"set": np.flatnonzero(dataset["set"].values == group.name)}
     else:

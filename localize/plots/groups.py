@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from localize.axes import ordered_groups
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.plots.theme import LONGEST_NAME, group_style, plain
 from localize.signature.schema import range_of
 from localize.statistics import Interval, cluster_bootstrap, effective_clusters
@@ -75,11 +75,11 @@ def labelled_groups(labels: np.ndarray, clusters: Int[np.ndarray, " paragraph"])
     return [Group(n, plain(n), *styles[n], labels == n, clusters[labels == n]) for n in names]
 
 
-def require(signature: "MemorizationSignature", caller: str, names: tuple[str, ...], measurement: str) -> None:
+def require(signature: "MemorizationSignature", names: tuple[str, ...], measurement: str) -> None:
     """Raise a `LocalizeError` that names what to measure, unless the signature holds all these variables."""
     missing = [name for name in names if name not in signature]
     if missing:
-        raise LocalizeError(f"{caller}: the signature has no {missing[0]!r}; measure it with {measurement}.")
+        raise LocalizeError(f"{caller()}: the signature has no {missing[0]!r}; measure it with {measurement}.")
 
 
 def continuation_words(signature: "MemorizationSignature", name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.axes import NULLS, QUERIES
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
 from localize.plots.series import whiskers
@@ -28,6 +28,7 @@ LEFT, MAP_WIDTH, LIST_LEFT, LIST_WIDTH = 80, 188, 528, 160
 ROW = 12.5
 
 
+@public("plots.heads")
 def heads(signature: "MemorizationSignature", *, top: int = 12, seed: int = 0) -> "go.Figure":
     """Mean rare-token score of every head beside the mismatched null, and the heads furthest above it; a row per group.
 
@@ -60,8 +61,8 @@ def draw_heads(
 ) -> Px:
     """Draw on a sheet from `start` px downwards; gives the bottom in px."""
     if top < 1:
-        raise LocalizeError(f"plots.heads: top={top} must be at least 1.")
-    require(signature, "plots.heads", VARIABLES, "localize.rare_token_heads(model, paragraphs)")
+        raise LocalizeError(f"{caller()}: top={top} must be at least 1.")
+    require(signature, VARIABLES, "localize.rare_token_heads(model, paragraphs)")
     dataset, groups = signature.dataset, groups_of(signature)
     score, null = scores(dataset)
     top = min(top, score[0].size)

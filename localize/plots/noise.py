@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.axes import RANDOM
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import from_zero
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
@@ -26,6 +26,7 @@ LEFT, RIGHT, GAP, HEIGHT, UNDER = 44, 6, 30, 150, 40
 HEADING, COLUMNS = 20, 3
 
 
+@public("plots.noise")
 def noise(signature: "MemorizationSignature", *, quantity: str = "exact_match", seed: int = 0) -> "go.Figure":
     """Exact match or NLL against the strength of the noise: a panel for each number of weights, a row for each who chose them.
 
@@ -45,9 +46,9 @@ def noise(signature: "MemorizationSignature", *, quantity: str = "exact_match", 
         LocalizeError: If the signature lacks the noise, or there is no such quantity.
     """
     if quantity not in QUANTITIES:
-        raise LocalizeError(f"plots.noise: quantity={quantity!r} is not one of {', '.join(QUANTITIES)}.")
+        raise LocalizeError(f"{caller()}: quantity={quantity!r} is not one of {', '.join(QUANTITIES)}.")
     name, before = f"noised_{quantity}", f"unperturbed_{quantity}"
-    require(signature, "plots.noise", (name, before), "localize.noise(model, paragraphs)")
+    require(signature, (name, before), "localize.noise(model, paragraphs)")
     dataset, groups = signature.dataset, groups_of(signature)
     x, values = with_unnoised(dataset, name, before)
     labels, possible = [str(label) for label in dataset["chosen_by"].values], range_of(dataset, name)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from localize.axes import OWN
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,7 +15,7 @@ UNKNOWN = -1
 """Stands for a token of the model's own continuation that the signature does not hold."""
 
 
-def row_of(dataset: "xr.Dataset", paragraph: int | str, caller: str) -> int:
+def row_of(dataset: "xr.Dataset", paragraph: int | str) -> int:
     """Where a paragraph stands, by number or by id.
 
     Raises:
@@ -25,10 +25,10 @@ def row_of(dataset: "xr.Dataset", paragraph: int | str, caller: str) -> int:
     if isinstance(paragraph, str):
         if paragraph not in ids:
             known = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-            raise LocalizeError(f"{caller}: no paragraph {paragraph!r}; the ids are {known}.")
+            raise LocalizeError(f"{caller()}: no paragraph {paragraph!r}; the ids are {known}.")
         return ids.index(paragraph)
     if not 0 <= paragraph < len(ids):
-        raise LocalizeError(f"{caller}: paragraph={paragraph} must lie in 0..{len(ids) - 1}, or be an id.")
+        raise LocalizeError(f"{caller()}: paragraph={paragraph} must lie in 0..{len(ids) - 1}, or be an id.")
     return paragraph
 
 
@@ -37,7 +37,7 @@ def loss_variable(dataset: "xr.Dataset") -> str:
     return "unperturbed_token_nll" if "unperturbed_token_nll" in dataset else "token_nll"
 
 
-def measured_tokens(dataset: "xr.Dataset", row: int, variable: str, caller: str) -> Int[np.ndarray, " position"]:
+def measured_tokens(dataset: "xr.Dataset", row: int, variable: str) -> Int[np.ndarray, " position"]:
     """Prefix and the continuation that a variable was measured on; `UNKNOWN` where the signature does not hold the tokens.
 
     Up to its exact match the model's own continuation is the true one; the rest is known where the prefix was perturbed or patched.
@@ -46,13 +46,12 @@ def measured_tokens(dataset: "xr.Dataset", row: int, variable: str, caller: str)
         dataset: Of a signature.
         row: The paragraph.
         variable: Whose continuation.
-        caller: The figure that asks, named in errors.
 
     Raises:
         LocalizeError: If the signature has no tokens.
     """
     if "tokens" not in dataset.coords:
-        raise LocalizeError(f"{caller}: the signature has no tokens; measure it again.")
+        raise LocalizeError(f"{caller()}: the signature has no tokens; measure it again.")
     which, recalled = (dataset[name].attrs.get("continuation") for name in (variable, "exact_match"))
     told = dataset.get("unperturbed_tokens", dataset["tokens"])
     whose = which if told.attrs.get("continuation") == which and which != recalled else recalled

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from localize.analysis.patch_agreement import SPEARMAN
 from localize.analysis.patch_agreement import patch_agreement as agreement_table
-from localize.plots.patch_view import HALF_STEP, HALF_WIDTH, HEADS, LEFT, STREAM_WORDS, View
+from localize.plots.patch_view import HALF_STEP, HALF_WIDTH, HEADS, LEFT, STREAM_WORDS, PatchView
 from localize.plots.series import Series
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import INK, plain, variable_words
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HEIGHT = 150
 
 
-def draw_estimates(sheet: Sheet, top: Px, view: View, signature: "MemorizationSignature") -> Px:
+def draw_estimates(sheet: Sheet, top: Px, view: PatchView, signature: "MemorizationSignature") -> Px:
     """The gradient approximation against the exact effect, a point per head's activation and per stream of a layer."""
     import plotly.graph_objects as go
 
@@ -49,7 +49,7 @@ def draw_estimates(sheet: Sheet, top: Px, view: View, signature: "MemorizationSi
     return top + TITLE + NOTE + HEIGHT + 40
 
 
-def _agreement(signature: "MemorizationSignature", view: View, direction: str) -> str:
+def _agreement(signature: "MemorizationSignature", view: PatchView, direction: str) -> str:
     """Spearman's rho over heads' activations, or layers, as `signature.patch_agreement` tells it, beside other paragraphs'."""
     places = [place for place in ("head", "stream") if f"{place}_patch_effect" in view.dataset]
     if not all(f"{place}_patch_estimate" in view.dataset for place in places):
@@ -68,7 +68,7 @@ def _agreement(signature: "MemorizationSignature", view: View, direction: str) -
 
 
 def _cloud(
-    view: View, direction: str, place: str
+    view: PatchView, direction: str, place: str
 ) -> list[tuple[Series, list[str], Float[np.ndarray, " point"], Float[np.ndarray, " point"]]]:
     """Line, names, estimate and exact effect of the heads together, or of each stream; empty where not both were measured."""
     dataset, names = view.dataset, (f"{place}_patch_estimate", f"{place}_patch_effect")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.groups import continuation_words, require
 from localize.plots.paragraph import measured_tokens, row_of
 from localize.plots.patch_view import METRIC_WORDS, STREAM_WORDS, metric_of
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-CALLER = "plots.patch_map"
 LEFT, GAP, ROW, LONGEST = 96, 10, 12, 11
 
 
+@public("plots.patch_map")
 def patch_map(
     signature: "MemorizationSignature",
     paragraph: int | str = 0,
@@ -54,13 +54,13 @@ def patch_map(
     """
     name = _variable(signature, "stream" if site is None else "head")
     dataset = signature.dataset
-    row = row_of(dataset, paragraph, CALLER)
-    array = dataset[name].isel(paragraph=row).sel(metric=metric_of(dataset, metric, CALLER))
+    row = row_of(dataset, paragraph)
+    array = dataset[name].isel(paragraph=row).sel(metric=metric_of(dataset, metric))
     columns = _columns(array, site, direction)
     shown = _positions(columns, int(dataset["patch_position"].values[row]))
-    texts = token_texts(measured_tokens(dataset, row, name, CALLER).tolist(), tokenizer, CALLER)
+    texts = token_texts(measured_tokens(dataset, row, name).tolist(), tokenizer)
     sheet = Sheet()
-    top = _told(sheet, signature, name, row, site, metric_of(dataset, metric, CALLER)) + TITLE + NOTE
+    top = _told(sheet, signature, name, row, site, metric_of(dataset, metric)) + TITLE + NOTE
     width = (WIDTH - LEFT - 8 - GAP * (len(columns) - 1)) / len(columns)
     height = ROW * len(shown)
     furthest = max((float(np.nanmax(np.abs(v))) for v in columns.values() if np.isfinite(v).any()), default=1.0) or 1.0
@@ -78,7 +78,7 @@ def _variable(signature: "MemorizationSignature", place: str) -> str:
     exact, estimated = f"{place}_patch_map", f"{place}_patch_estimate_map"
     if exact not in signature and estimated in signature:
         return estimated
-    require(signature, CALLER, (exact,), 'localize.patch(model, paragraphs, at="each")')
+    require(signature, (exact,), 'localize.patch(model, paragraphs, at="each")')
     return exact
 
 
@@ -94,7 +94,7 @@ def _columns(
     for dim, value in (("direction", direction), ("site", site)):
         there = [str(label) for label in array[dim].values] if dim in array.dims else []
         if value is not None and value not in there:
-            raise LocalizeError(f"{CALLER}: {dim}={value!r} is not one of {', '.join(there)}.")
+            raise LocalizeError(f"{caller()}: {dim}={value!r} is not one of {', '.join(there)}.")
     found = {}
     for way in [direction] if direction else [str(label) for label in array["direction"].values]:
         for label in [site] if site else [str(label) for label in array[axis].values]:
@@ -105,7 +105,7 @@ def _columns(
                 found[plain(way.capitalize()), words.split(",")[0]] = values
     if not found:
         raise LocalizeError(
-            f"{CALLER}: nothing was measured of this paragraph; its copy changes no token of the continuation."
+            f"{caller()}: nothing was measured of this paragraph; its copy changes no token of the continuation."
         )
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from localize.axes import DIRECTIONS
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.plots.groups import Group, groups_of, require
 from localize.statistics import Interval, cluster_bootstrap
 
@@ -25,7 +25,7 @@ STREAM_WORDS = {"attn_out": "attention output", "mlp_out": "MLP output", "resid"
 
 
 @dataclass(frozen=True)
-class View:
+class PatchView:
     """What of the patching is drawn.
 
     Attributes:
@@ -64,28 +64,27 @@ class View:
 
 def view_of(
     signature: "MemorizationSignature",
-    caller: str,
     group: str | None,
     metric: str | None,
     direction: str | None,
     seed: int,
-) -> View:
+) -> PatchView:
     """What was asked for, or the first of each.
 
     Raises:
         LocalizeError: If it was not measured.
     """
     if HEADS not in signature and STREAMS not in signature:
-        require(signature, caller, (STREAMS,), "localize.patch(model, paragraphs)")
+        require(signature, (STREAMS,), "localize.patch(model, paragraphs)")
     dataset, groups = signature.dataset, groups_of(signature)
-    dataset = measured_only(dataset.sel(metric=metric_of(dataset, metric, caller)))
+    dataset = measured_only(dataset.sel(metric=metric_of(dataset, metric)))
     directions = tuple(str(name) for name in dataset["direction"].values)
     known = {"group": signature.groups, "direction": directions}
     for word, value in (("group", group), ("direction", direction)):
         if value is not None and value not in known[word]:
-            raise LocalizeError(f"{caller}: {word}={value!r} is not one of {', '.join(known[word])}.")
+            raise LocalizeError(f"{caller()}: {word}={value!r} is not one of {', '.join(known[word])}.")
     chosen = next(g for g in groups if group is None or g.name == group)
-    return View(dataset, chosen, directions if direction is None else (direction,), seed)
+    return PatchView(dataset, chosen, directions if direction is None else (direction,), seed)
 
 
 def measured_only(dataset: "xr.Dataset") -> "xr.Dataset":
@@ -98,7 +97,7 @@ def measured_only(dataset: "xr.Dataset") -> "xr.Dataset":
     return dataset
 
 
-def metric_of(dataset: "xr.Dataset", metric: str | None, caller: str) -> str:
+def metric_of(dataset: "xr.Dataset", metric: str | None) -> str:
     """The metric asked for, or the first measured.
 
     Raises:
@@ -106,5 +105,5 @@ def metric_of(dataset: "xr.Dataset", metric: str | None, caller: str) -> str:
     """
     metrics = [str(name) for name in dataset["metric"].values]
     if metric is not None and metric not in metrics:
-        raise LocalizeError(f"{caller}: metric={metric!r} was not measured; the signature has {', '.join(metrics)}.")
+        raise LocalizeError(f"{caller()}: metric={metric!r} was not measured; the signature has {', '.join(metrics)}.")
     return metrics[0] if metric is None else metric

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.gradients import layer_axis, map_height
 from localize.plots.groups import Group, continuation_words
 from localize.plots.heads import best_heads, layer_words
@@ -19,7 +19,7 @@ from localize.plots.patch_view import (
     METRIC_WORDS,
     STREAM_WORDS,
     STREAMS,
-    View,
+    PatchView,
     view_of,
 )
 from localize.plots.series import Series, whiskers
@@ -41,6 +41,7 @@ MAP_WIDTH, GAP = 140, 12
 ROW, LINES = 12.5, 110
 
 
+@public("plots.patching")
 def patching(
     signature: "MemorizationSignature",
     *,
@@ -77,8 +78,8 @@ def patching(
         Stoehr et al. 2024, section 6; nulls, intervals and the choice on other clusters are ours.
     """
     if top < 1:
-        raise LocalizeError(f"plots.patching: top={top} must be at least 1.")
-    view, sheet = view_of(signature, "plots.patching", group, metric, direction, seed), Sheet()
+        raise LocalizeError(f"{caller()}: top={top} must be at least 1.")
+    view, sheet = view_of(signature, group, metric, direction, seed), Sheet()
     bottom = _told(sheet, 0, signature, view)
     if HEADS in view.dataset:
         bottom = _maps(sheet, bottom, view)
@@ -92,14 +93,14 @@ def patching(
 
 def draw_patching(signature: "MemorizationSignature", sheet: Sheet, top: Px, *, seed: int) -> Px:
     """The strongest sites and the whole layers of the first group, on a sheet from `top` px downwards; gives the bottom."""
-    view = view_of(signature, "plots.patching", None, None, None, seed)
+    view = view_of(signature, None, None, None, seed)
     bottom = _told(sheet, top, signature, view)
     if HEADS in view.dataset:
         bottom = draw_strongest(sheet, bottom, view, 5)
     return draw_layers(sheet, bottom, view, 116) if STREAMS in view.dataset else bottom
 
 
-def _told(sheet: Sheet, top: Px, signature: "MemorizationSignature", view: View) -> Px:
+def _told(sheet: Sheet, top: Px, signature: "MemorizationSignature", view: PatchView) -> Px:
     """Lines above the panels: whose pairs, what they are judged by, and how far the two runs are apart."""
     dataset, name = view.dataset, HEADS if HEADS in view.dataset else STREAMS
     clean, corrupted = (float(view.group.mean(dataset[n].values)) for n in ("clean_nll", "corrupted_run_nll"))
@@ -115,7 +116,7 @@ def _told(sheet: Sheet, top: Px, signature: "MemorizationSignature", view: View)
     return top + 2 * NOTE + 10
 
 
-def _maps(sheet: Sheet, top: Px, view: View) -> Px:
+def _maps(sheet: Sheet, top: Px, view: PatchView) -> Px:
     """A row of heat maps per direction, one for each of a head's activations."""
     import plotly.graph_objects as go
 
@@ -173,7 +174,7 @@ class Strongest:
     blind: bool
 
     @classmethod
-    def of(cls, view: View, direction: str, top: int) -> "Strongest":
+    def of(cls, view: PatchView, direction: str, top: int) -> "Strongest":
         """Choose on one half of the clusters, show on the other; on all of them where one half is empty."""
         effect, dataset = view.values(HEADS, direction), view.dataset
         flat = effect.reshape(len(effect), -1)
@@ -198,7 +199,7 @@ class Strongest:
         return cls(names, view.interval(flat[:, at], shows), null, apart, blind)
 
 
-def draw_strongest(sheet: Sheet, top: Px, view: View, number: int) -> Px:
+def draw_strongest(sheet: Sheet, top: Px, view: PatchView, number: int) -> Px:
     """The strongest sites beside their null, a panel per direction; gives the bottom in px."""
     lists = {direction: Strongest.of(view, direction, number) for direction in view.directions}
     rows = max([1, *(len(best.names) for best in lists.values())])
@@ -237,7 +238,7 @@ def _list(sheet: Sheet, box: Box, group: Group, direction: str, best: Strongest,
     panel.add(points, "mean", group)
 
 
-def draw_layers(sheet: Sheet, top: Px, view: View, height: Px = LINES) -> Px:
+def draw_layers(sheet: Sheet, top: Px, view: PatchView, height: Px = LINES) -> Px:
     """Whole layers: a line per stream with its band and null, a panel per direction; gives the bottom in px."""
     import plotly.graph_objects as go
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.effects import exact_match_drop, one_kind, put_only
+from localize.errors import caller, public
 from localize.plots.groups import Group, change_range, continuation_words, groups_of, require
 from localize.plots.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.series import whiskers
@@ -34,6 +35,7 @@ KIND_WORDS = {
 """What is put in the place of a token, short enough for the note over a panel."""
 
 
+@public("plots.perturbation")
 def perturbation(
     signature: "MemorizationSignature",
     *,
@@ -72,8 +74,8 @@ def perturbation(
         Stoehr et al. 2024, section 6; draws, kinds, intervals, nulls and concentration are ours.
     """
     if paragraph is not None:
-        require(signature, "plots.perturbation", VARIABLES, MEASUREMENT)
-        dataset = one_kind(signature.dataset, kind, "plots.perturbation")
+        require(signature, VARIABLES, MEASUREMENT)
+        dataset = one_kind(signature.dataset, kind, caller())
         return draw_paragraph(signature, dataset, paragraph, tokenizer, put_words(signature, dataset), seed)
     sheet = Sheet()
     return sheet.finish(draw_perturbation(signature, sheet, 0, kind=kind, seed=seed))
@@ -89,8 +91,8 @@ def draw_perturbation(
     compact: bool = False,
 ) -> Px:
     """Draw on a sheet from `top` px downwards; gives the bottom in px."""
-    require(signature, "plots.perturbation", VARIABLES, MEASUREMENT)
-    dataset, groups = one_kind(signature.dataset, kind, "plots.perturbation"), groups_of(signature)
+    require(signature, VARIABLES, MEASUREMENT)
+    dataset, groups = one_kind(signature.dataset, kind, caller()), groups_of(signature)
     own = continuation_words(signature, "perturbed_exact_match")
     height = 126 if compact else 170
     boxes = [Box(LEFT + column * STEP, top + TITLE + NOTE, PANEL_WIDTH, height) for column in range(3)]

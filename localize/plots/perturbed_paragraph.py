@@ -30,12 +30,9 @@ def draw_paragraph(
     signature: "MemorizationSignature", dataset: "xr.Dataset", paragraph: int | str, tokenizer: Any, put: str, seed: int
 ) -> "go.Figure":
     """The figure of one paragraph; `dataset` is of one kind of replacement, `put` tells which."""
-    caller = "plots.perturbation"
-    row = row_of(dataset, paragraph, caller)
+    row = row_of(dataset, paragraph)
     prefix = dataset.sizes["prefix_position"]
-    texts = token_texts(
-        measured_tokens(signature.dataset, row, loss_variable(dataset), caller)[:prefix].tolist(), tokenizer, caller
-    )
+    texts = token_texts(measured_tokens(signature.dataset, row, loss_variable(dataset))[:prefix].tolist(), tokenizer)
     group = next(g for g in groups_of(signature) if g.rows[row])
     own, name = continuation_words(signature, "perturbed_exact_match"), plain(str(dataset["paragraph"].values[row]))
     x, below = token_axis(texts, WIDTH - LEFT - RIGHT, changed_position(dataset, row))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from localize.errors import public
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
@@ -25,6 +26,7 @@ NO_EFFECT, TOGETHER = "mean of all paragraphs", "all paragraphs together"
 QUANTITIES = (("exact_match", "Exact match"), ("nll", "NLL"))
 
 
+@public("plots.recall")
 def recall(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
     """Exact match and NLL: how they are spread in each group; below, against the copies in training where these are known.
 
@@ -39,7 +41,7 @@ def recall(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
     Returns:
         An editable figure, 700 px for 7 in.
     """
-    require(signature, "plots.recall", ("exact_match", "nll"), "localize.recall(model, paragraphs)")
+    require(signature, ("exact_match", "nll"), "localize.recall(model, paragraphs)")
     sheet, dataset, groups = Sheet(), signature.dataset, groups_of(signature)
     boxes = [Box(LEFT + column * HALF_STEP, TITLE + NOTE, HALF_WIDTH, HEIGHT) for column in range(2)]
     for box, (name, title) in zip(boxes, QUANTITIES, strict=True):
@@ -56,7 +58,7 @@ def recall(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
 
 def draw_recall(signature: "MemorizationSignature", sheet: Sheet, top: Px, *, seed: int) -> Px:
     """Draw on a sheet from `top` px downwards; gives the bottom in px."""
-    require(signature, "plots.signature", ("exact_match", "nll"), "localize.recall(model, paragraphs)")
+    require(signature, ("exact_match", "nll"), "localize.recall(model, paragraphs)")
     dataset, groups = signature.dataset, groups_of(signature)
     boxes = [Box(LEFT + column * STEP, top + TITLE + NOTE, PANEL_WIDTH, 96) for column in range(3)]
     for box, (name, title) in zip(boxes, QUANTITIES, strict=False):

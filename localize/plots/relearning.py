@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, called_as, caller, public
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.series import Series
 from localize.plots.sheet import TITLE, Box, Sheet
@@ -21,6 +21,7 @@ QUANTITIES = {"relearned_exact_match": "exact match", "relearned_nll": "NLL"}
 LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
 
 
+@public("plots.relearning")
 def relearning(runs: Mapping[str, "MemorizationSignature"], *, seed: int = 0) -> "go.Figure":
     """Exact match and NLL against the steps of training on the paragraphs taught, a line per run and group.
 
@@ -38,9 +39,10 @@ def relearning(runs: Mapping[str, "MemorizationSignature"], *, seed: int = 0) ->
         LocalizeError: If there is no run, or one lacks the relearning.
     """
     if not runs:
-        raise LocalizeError("plots.relearning: runs is empty; at least one signature from localize.relearn is needed.")
+        raise LocalizeError(f"{caller()}: runs is empty; at least one signature from localize.relearn is needed.")
     for run, signature in runs.items():
-        require(signature, f"plots.relearning, run {run!r}", tuple(QUANTITIES), "localize.relearn(model, taught)")
+        with called_as(f"{caller()}, run {run!r}"):
+            require(signature, tuple(QUANTITIES), "localize.relearn(model, taught)")
     lines = [(run, group) for run, signature in runs.items() for group in groups_of(signature)]
     sheet = Sheet()
     for column, (name, words) in enumerate(QUANTITIES.items()):

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from localize.errors import public
 from localize.plots.gradients import draw_gradients
 from localize.plots.heads import draw_heads
 from localize.plots.patching import draw_patching
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 GAP = 10
 
 
+@public("plots.signature")
 def signature(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
     """Recall, gradients, heads, perturbation and patching, as far as measured: a figure over both columns of a paper.
 

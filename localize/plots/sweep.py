@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from localize.analysis.weight_units import unlike_units
 from localize.axes import ordered_groups
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.plots.groups import labelled_groups
 from localize.plots.recall import by_duplicates, known_counts
 from localize.plots.series import Series, stacked
@@ -62,6 +62,7 @@ class Line:
     possible: Range
 
 
+@public("plots.sweep")
 def sweep(
     done: "Sweep",
     variable: str,
@@ -93,13 +94,13 @@ def sweep(
         LocalizeError: If `against` is none of these, or no finished cell holds the variable along it.
     """
     if against not in AGAINST:
-        raise LocalizeError(f"plots.sweep: against={against!r} is not one of {', '.join(AGAINST)}.")
+        raise LocalizeError(f"{caller()}: against={against!r} is not one of {', '.join(AGAINST)}.")
     if variable not in REGISTRY or "paragraph" not in REGISTRY[variable].dims:
-        raise LocalizeError(f"plots.sweep: {variable!r} is no variable that is measured per paragraph.")
+        raise LocalizeError(f"{caller()}: {variable!r} is no variable that is measured per paragraph.")
     kept = {"layer": ("layer",), "head": ("layer", "head")}.get(against, ())
     if missing := [dim for dim in kept if dim not in REGISTRY[variable].dims]:
         raise LocalizeError(
-            f"plots.sweep: {variable} has no axis {missing[0]!r}; it has {', '.join(REGISTRY[variable].dims)}."
+            f"{caller()}: {variable} has no axis {missing[0]!r}; it has {', '.join(REGISTRY[variable].dims)}."
         )
     lines, note, unlike = _lines(done, variable, kept, paragraphs, select or {})
     sheet = Sheet()
@@ -121,7 +122,7 @@ def _lines(
     cells = [row for row in done.cells().to_dict("records") if row["status"] == "finished"]
     sets = list(dict.fromkeys(row["paragraphs"] for row in cells))
     if paragraphs is None and len(sets) > 1:
-        raise LocalizeError(f"plots.sweep: several paragraph sets; choose paragraphs= one of {', '.join(sets)}.")
+        raise LocalizeError(f"{caller()}: several paragraph sets; choose paragraphs= one of {', '.join(sets)}.")
     cells = [row for row in cells if paragraphs in (None, row["paragraphs"])]
     opened = []
     for row in cells:
@@ -130,7 +131,7 @@ def _lines(
         if variable in dataset and recalled == (row["measure"] == "recall"):
             opened.append((row, dataset))
     if not opened:
-        raise LocalizeError(f"plots.sweep: no finished cell of {done.path} holds {variable!r}.")
+        raise LocalizeError(f"{caller()}: no finished cell of {done.path} holds {variable!r}.")
     several = {key: len({row[key] for row, _ in opened}) > 1 for key in ("model", "measure")}
     told: dict[str, str] = {}
     lines = []
@@ -246,7 +247,7 @@ def _by_head(sheet: Sheet, lines: list[Line], variable: str, note: str, group: s
 
     names = ordered_groups([g for line in lines for g in line.groups.tolist()])
     if group is not None and group not in names:
-        raise LocalizeError(f"plots.sweep: group={group!r} is not one of {', '.join(names)}.")
+        raise LocalizeError(f"{caller()}: group={group!r} is not one of {', '.join(names)}.")
     maps = [line.values if group is None else line.values[line.groups == group] for line in lines]
     means: list[Any] = [np.nanmean(v, axis=0) if len(v) else np.full(v.shape[1:], np.nan) for v in maps]
     limit = float(np.nanmax(np.abs(np.concatenate([m.ravel() for m in means]))))
@@ -281,7 +282,7 @@ def _by_duplicates(sheet: Sheet, lines: list[Line], variable: str, note: str, se
     lines = [line for line in lines if line.duplicates is not None]
     if not lines:
         raise LocalizeError(
-            "plots.sweep: the paragraphs do not tell how often they stand in training; duplicates are needed."
+            f"{caller()}: the paragraphs do not tell how often they stand in training; duplicates are needed."
         )
     copies = known_counts(np.concatenate([line.duplicates for line in lines if line.duplicates is not None]))
     box = Box(LEFT, TITLE + NOTE, WIDTH - LEFT - 10, HEIGHT)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 
 SPACE, LINE, TAB = "␣", "⏎", "⇥"
 SEEN = {" ": SPACE, "\n": LINE, "\t": TAB, "\r": "␍"}
@@ -19,13 +19,12 @@ REPLACED = "�"
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-def token_texts(ids: Iterable[int], tokenizer: Any, caller: str) -> list[str]:
+def token_texts(ids: Iterable[int], tokenizer: Any) -> list[str]:
     """What each token id stands for, made visible; without a tokenizer the ids themselves.
 
     Args:
         ids: Token ids; a negative one is not known and stands as "·".
         tokenizer: Of transformers or tokenizers, or a model that has one as `.tokenizer`, or None.
-        caller: The figure that asks, named in errors.
 
     Raises:
         LocalizeError: If `tokenizer` cannot decode.
@@ -34,7 +33,7 @@ def token_texts(ids: Iterable[int], tokenizer: Any, caller: str) -> list[str]:
     if tokenizer is not None and not callable(getattr(reader, "decode", None)):
         kind = type(tokenizer).__name__
         raise LocalizeError(
-            f"{caller}: tokenizer is of type {kind}, which cannot decode; give model.tokenizer, or None to see token ids."
+            f"{caller()}: tokenizer is of type {kind}, which cannot decode; give model.tokenizer, or None to see token ids."
         )
     return ["·" if token < 0 else str(token) if reader is None else visible(_decoded(reader, token)) for token in ids]
 

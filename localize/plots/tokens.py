@@ -10,6 +10,7 @@ import numpy as np
 
 from localize.analysis.effects import one_kind
 from localize.analysis.rendering import template
+from localize.errors import caller, public
 from localize.plots.colouring import (
     Colouring,
     Looking,
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
-
-CALLER = "plots.tokens"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class TokenView:
             beside.write_text(self.page, encoding="utf-8")
 
 
+@public("plots.tokens")
 def tokens(
     signature: "MemorizationSignature",
     paragraph: int | str = 0,
@@ -87,18 +87,18 @@ def tokens(
             cannot decode.
     """
     dataset = signature.dataset
-    row = row_of(dataset, paragraph, CALLER)
-    ids = measured_tokens(dataset, row, loss_variable(dataset), CALLER)
+    row = row_of(dataset, paragraph)
+    ids = measured_tokens(dataset, row, loss_variable(dataset))
     prefix = int(dataset.attrs["paragraphs"]["prefix_length"])
-    found = prefix_colourings(dataset, row, kind, CALLER)
+    found = prefix_colourings(dataset, row, kind)
     changed = None
     if _has_copy(dataset):
-        changed = int(one_kind(dataset, kind, CALLER)["copy_position"].values[row])
+        changed = int(one_kind(dataset, kind, caller())["copy_position"].values[row])
     elif found:
         changed = int(np.nanargmax(found[0].values))
-    looking = looking_heads(dataset, row, prefix - 1 if changed is None else changed, query, heads, CALLER)
-    parts = (found + attention_colourings(looking, query), continuation_colourings(dataset, row, kind, CALLER))
-    texts = token_texts([int(token) for token in ids], tokenizer, CALLER)
+    looking = looking_heads(dataset, row, prefix - 1 if changed is None else changed, query, heads)
+    parts = (found + attention_colourings(looking, query), continuation_colourings(dataset, row, kind))
+    texts = token_texts([int(token) for token in ids], tokenizer)
     content = {
         **_about(dataset, row, ids, tokenizer),
         "sections": [
@@ -182,9 +182,9 @@ def _cell(value: float) -> str:
 
 def _copy(dataset: "xr.Dataset", row: int, kind: str | None, ids: np.ndarray, tokenizer: Any) -> dict[str, Any]:
     """The perturbed copy: the replaced token, and the tokens of the continuation that are not what they were."""
-    dataset, prefix = one_kind(dataset, kind, CALLER), int(dataset.attrs["paragraphs"]["prefix_length"])
+    dataset, prefix = one_kind(dataset, kind, caller()), int(dataset.attrs["paragraphs"]["prefix_length"])
     copied = dataset["copy_tokens"].transpose("paragraph", "position").values[row]
-    texts = token_texts([int(token) for token in copied], tokenizer, CALLER)
+    texts = token_texts([int(token) for token in copied], tokenizer)
     spans = [
         {
             "pieces": pieces(text),
@@ -210,7 +210,7 @@ COPY_NUMBERS = {
 
 def _was(ids: np.ndarray, place: int, tokenizer: Any) -> str:
     """The token that stood there before, if it is known."""
-    return token_texts([int(ids[place])], tokenizer, CALLER)[0] if ids[place] != UNKNOWN else ""
+    return token_texts([int(ids[place])], tokenizer)[0] if ids[place] != UNKNOWN else ""
 
 
 def _grid(looking: Looking | None, texts: list[str], changed: int | None, query: str) -> dict[str, Any] | None:

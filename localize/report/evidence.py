@@ -13,9 +13,9 @@ from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.errors import SignatureError
 from localize.measurements import REGISTRY
 from localize.report.tables import (
-    Cell,
     Column,
     Table,
+    TableCell,
     between,
     chance,
     count,
@@ -29,7 +29,7 @@ from localize.report.tables import (
 )
 
 if TYPE_CHECKING:
-    from localize.report.folder import Results
+    from localize.report.folder import CommandResults
     from localize.signature.signature import MemorizationSignature
 
 PERMUTED = "groups dealt out at random"
@@ -86,9 +86,9 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
     return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary), note), notes
 
 
-def size(paragraphs: int, clusters: float) -> Cell:
+def size(paragraphs: int, clusters: float) -> TableCell:
     """How many paragraphs a number rests on, and as how many clusters these count."""
-    return Cell(f"{paragraphs:,} ({clusters:.0f})", float(paragraphs))
+    return TableCell(f"{paragraphs:,} ({clusters:.0f})", float(paragraphs))
 
 
 def quantity_words(quantity: str) -> str:
@@ -176,7 +176,7 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
     ), notes
 
 
-def edits_table(results: "Results", key: str, seed: int) -> tuple[Table, list[str]]:
+def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, list[str]]:
     """What each edit changed in each group, beside the same with signs flipped."""
     from localize.analysis.change import edit_table
 

@@ -21,7 +21,7 @@ SIDES = ("before", "after")
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class CommandResults:
     """What one command left.
 
     Attributes:
@@ -50,7 +50,7 @@ class Results:
         return self.path.resolve().name.removesuffix(".zarr.zip")
 
 
-def read_results(path: str | Path) -> Results:
+def read_results(path: str | Path) -> CommandResults:
     """Read a folder of `localize run` or `localize edit`, or a signature's file.
 
     Raises:
@@ -61,7 +61,7 @@ def read_results(path: str | Path) -> Results:
     if path.is_file():
         signature = load_signature(path)
         told = signature.dataset.attrs.get("run", {})
-        return Results(path, signature, command=told.get("command", ""), unfinished=unfinished_words(told))
+        return CommandResults(path, signature, command=told.get("command", ""), unfinished=unfinished_words(told))
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; one that `localize run` or `localize edit` wrote is needed.")
     has_signature, has_edits = (path / SIGNATURE_FILE).is_file(), (path / EDITS_FILE).is_file()
@@ -79,7 +79,7 @@ def read_results(path: str | Path) -> Results:
     except (KeyError, TypeError) as error:
         raise InputError(f"{path / EDITS_FILE}: not what `localize edit` writes ({error}); edit again.") from None
     tokenizer, told = path / TOKENIZER_FOLDER, read_json(record) if (record := path / COMMAND_FILE).is_file() else {}
-    return Results(
+    return CommandResults(
         path,
         load_signature(path / SIGNATURE_FILE) if has_signature else None,
         changes,

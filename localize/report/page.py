@@ -14,9 +14,9 @@ from localize import __version__
 from localize.analysis.weight_units import unlike_units
 from localize.errors import LocalizeError
 from localize.report.bundle import bundle_for
-from localize.report.folder import Results, read_results, report_file
+from localize.report.folder import CommandResults, read_results, report_file
 from localize.report.literal import cut, readable, script_json
-from localize.report.paragraphs import Asked, palettes
+from localize.report.paragraphs import Sampling, palettes
 from localize.report.policy import content_policy
 from localize.report.run import Run, run_of
 from localize.report.together import run_numbers, side_by_side
@@ -31,7 +31,7 @@ LONGEST_TITLE = 200
 HEAD = 4000
 """Characters of a page in which it says what it is of."""
 
-Given = Results | MemorizationSignature | str | Path
+Given = CommandResults | MemorizationSignature | str | Path
 """What a run may be given as: what was read, what was measured, or where it lies."""
 
 
@@ -77,7 +77,7 @@ def write_report(
     command: str,
 ) -> Path:
     """As `report`, told which command made the page."""
-    listed = [results] if isinstance(results, Results | MemorizationSignature | str | Path) else list(results)
+    listed = [results] if isinstance(results, CommandResults | MemorizationSignature | str | Path) else list(results)
     if not listed:
         raise LocalizeError("report: results is empty; at least one run is needed.")
     if max_paragraphs < len(listed):
@@ -86,7 +86,7 @@ def write_report(
         )
     read = [_read(given, number) for number, given in enumerate(listed)]
     place = _place(listed, read, path)
-    asked = Asked(max_paragraphs // len(read), seed)
+    asked = Sampling(max_paragraphs // len(read), seed)
     runs = [
         run_of(each, name, f"r{number}", asked)
         for number, (each, name) in enumerate(zip(read, _names(read), strict=True))
@@ -136,16 +136,16 @@ def page_of(runs: Sequence[Run], title: str, command: str, sources: str, unlike:
     return _environment().get_template("report.html").render(content)
 
 
-def _read(given: Given, number: int) -> Results:
-    if isinstance(given, Results):
+def _read(given: Given, number: int) -> CommandResults:
+    if isinstance(given, CommandResults):
         return given
     if isinstance(given, MemorizationSignature):
         name = str(given.dataset.attrs["model"]["name"])
-        return Results(Path(name.replace("/", "-") or f"run {number + 1}"), given)
+        return CommandResults(Path(name.replace("/", "-") or f"run {number + 1}"), given)
     return read_results(given)
 
 
-def _place(listed: Sequence[Given], read: Sequence[Results], path: str | Path | None) -> Path:
+def _place(listed: Sequence[Given], read: Sequence[CommandResults], path: str | Path | None) -> Path:
     """Where the file goes."""
     if path is not None:
         place = Path(path)
@@ -157,7 +157,7 @@ def _place(listed: Sequence[Given], read: Sequence[Results], path: str | Path | 
     return report_file(read[0].path)
 
 
-def _names(read: Sequence[Results]) -> list[str]:
+def _names(read: Sequence[CommandResults]) -> list[str]:
     """What each run is called, told apart by its folder where two have one name."""
     names = [readable(each.name) for each in read]
     wider = [n if names.count(n) == 1 else readable(str(each.path)) for n, each in zip(names, read, strict=True)]

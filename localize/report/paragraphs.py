@@ -11,6 +11,7 @@ from localize.analysis.choice import head_name, head_scores, mean_measured
 from localize.analysis.effects import one_kind
 from localize.analysis.summary import layer_sums
 from localize.axes import MLP_COMPONENTS, QUERIES
+from localize.errors import called_as, caller
 from localize.plots.colouring import (
     Colouring,
     Looking,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from localize.analysis.change import Change
     from localize.signature.signature import MemorizationSignature
 
-CALLER = "report"
 TOP = 5
 """Heads and weights told of each paragraph."""
 
@@ -52,7 +52,7 @@ LONGEST_TEXT = 4000
 
 
 @dataclass(frozen=True)
-class Asked:
+class Sampling:
     """What is shown of how many.
 
     Attributes:
@@ -69,8 +69,9 @@ def palettes() -> dict[str, list[tuple[str, str]]]:
     return {hue: [shade(hue, step / (SHADES - 1)) for step in range(SHADES)] for hue in HUES}
 
 
+@called_as("report")
 def paragraph_content(
-    signature: "MemorizationSignature", tokenizer: Any, asked: Asked, edited: "Change | None" = None
+    signature: "MemorizationSignature", tokenizer: Any, asked: Sampling, edited: "Change | None" = None
 ) -> dict[str, Any]:
     """All that the page shows of single paragraphs.
 
@@ -133,15 +134,15 @@ def _counts(duplicates: Real[np.ndarray, " paragraph"]) -> list[int | None]:
 def _tokens(dataset: "xr.Dataset", tokenizer: Any) -> dict[str, Any]:
     """Which tokens were measured, those of the perturbed copies, and what each stands for, told once."""
     count, name = dataset.sizes["paragraph"], loss_variable(dataset)
-    ids = np.stack([measured_tokens(dataset, row, name, CALLER) for row in range(count)])
+    ids = np.stack([measured_tokens(dataset, row, name) for row in range(count)])
     copies, positions, numbers = None, None, []
     if "copy_tokens" in dataset and "copy_position" in dataset:
-        first = one_kind(dataset, None, CALLER)
+        first = one_kind(dataset, None, caller())
         copies = first["copy_tokens"].transpose("paragraph", "position").values.astype(np.int64)
         positions = first["copy_position"].values.tolist()
         numbers = [[words, first[key].values.tolist()] for key, words in COPY_NUMBERS.items() if key in first]
     known = np.unique(ids if copies is None else np.concatenate([ids, copies]))
-    texts = token_texts(known.tolist(), tokenizer, CALLER)
+    texts = token_texts(known.tolist(), tokenizer)
     which = dataset[name].attrs.get("continuation", "")
     return {
         "vocabulary": texts,
@@ -160,7 +161,7 @@ def _colourings(dataset: "xr.Dataset") -> list[dict[str, Any]]:
     count = dataset.sizes["paragraph"]
     found = []
     for part, of in (("prefix", prefix_colourings), ("continuation", continuation_colourings)):
-        each = [of(dataset, row, None, CALLER) for row in range(count)]
+        each = [of(dataset, row, None) for row in range(count)]
         found += [_packed(part, list(same)) for same in zip(*each, strict=True)]
     return found
 
@@ -192,7 +193,7 @@ def _of_query(dataset: "xr.Dataset", query: str) -> dict[str, Any]:
     always, changed = _always(dataset, query), _looked_at(dataset)
     names, values = [], []
     for row, attention in enumerate(each):
-        looking = looking_heads(dataset, row, int(changed[row]), query, LOOKING, CALLER)
+        looking = looking_heads(dataset, row, int(changed[row]), query, LOOKING)
         assert looking is not None
         there = dict(zip(looking.names, looking.attention, strict=True))
         there |= {head_name(dataset, at): attention[at] for at in always}
@@ -218,7 +219,7 @@ def _always(dataset: "xr.Dataset", query: str) -> list[tuple[int, int]]:
 def _looked_at(dataset: "xr.Dataset") -> Int[np.ndarray, " paragraph"]:
     """The most changed position of each paragraph, or the last of the prefix where none was changed."""
     if "copy_position" in dataset:
-        return one_kind(dataset, None, CALLER)["copy_position"].values.astype(np.int64)
+        return one_kind(dataset, None, caller())["copy_position"].values.astype(np.int64)
     return np.full(dataset.sizes["paragraph"], dataset.sizes["prefix_position"] - 1)
 
 

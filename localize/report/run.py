@@ -23,9 +23,9 @@ from localize.report.facts import (
     surroundings_table,
     variables_table,
 )
-from localize.report.folder import Results
+from localize.report.folder import CommandResults
 from localize.report.literal import script_json
-from localize.report.paragraphs import Asked, paragraph_content
+from localize.report.paragraphs import Sampling, paragraph_content
 from localize.report.tables import Table, group_words
 from localize.signature.signature import MemorizationSignature
 
@@ -125,7 +125,7 @@ class Run:
         ]  # fmt: skip
 
 
-def run_of(results: Results, name: str, key: str, asked: Asked) -> Run:
+def run_of(results: CommandResults, name: str, key: str, asked: Sampling) -> Run:
     """Work out what the page tells of one run.
 
     Args:
@@ -179,7 +179,7 @@ def _sentence(note: str, groups: Sequence[str]) -> str:
     return note[:1].upper() + note[1:].replace("`", "")
 
 
-def _first_edit(results: Results) -> Change | None:
+def _first_edit(results: CommandResults) -> Change | None:
     """The edit whose paragraphs are shown: the first that is no control."""
     for label, changes in results.changes.items():
         if label not in results.controls:
@@ -187,7 +187,9 @@ def _first_edit(results: Results) -> Change | None:
     return next((changes[0] for changes in results.changes.values()), None)
 
 
-def _evidence(results: Results, signature: MemorizationSignature, key: str, seed: int) -> tuple[list[Table], list[str]]:
+def _evidence(
+    results: CommandResults, signature: MemorizationSignature, key: str, seed: int
+) -> tuple[list[Table], list[str]]:
     """Tables of what stands out, and what must be known of them."""
     found: list[tuple[Table | None, list[str]]] = []
     if results.signature is not None:
@@ -198,7 +200,7 @@ def _evidence(results: Results, signature: MemorizationSignature, key: str, seed
     return tables, [note for _, notes in found for note in notes]
 
 
-def _drawn(results: Results, seed: int) -> list[Drawn]:
+def _drawn(results: CommandResults, seed: int) -> list[Drawn]:
     figures: dict[str, Drawn] = {}
     if results.signature is not None:
         figures |= figures_of(results.signature, tokenizer=results.tokenizer, seed=seed)
@@ -232,7 +234,7 @@ def _sampled(content: dict[str, Any], seed: int) -> str:
     )
 
 
-def _provenance(results: Results, signature: MemorizationSignature, asked: Asked) -> list[tuple[str, str]]:
+def _provenance(results: CommandResults, signature: MemorizationSignature, asked: Sampling) -> list[tuple[str, str]]:
     attrs = signature.dataset.attrs
     return [
         ("read from", str(results.path)),

@@ -19,7 +19,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """What a table shows at one place.
 
     Attributes:
@@ -68,31 +68,31 @@ class Table:
     name: str
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     csv: str = ""
     note: str = ""
     folded: int | None = None
 
 
-def text(value: object) -> Cell:
+def text(value: object) -> TableCell:
     """A cell of words."""
-    return Cell(cut(readable(value), LONGEST_CELL))
+    return TableCell(cut(readable(value), LONGEST_CELL))
 
 
-def number(value: float, digits: int = 3) -> Cell:
+def number(value: float, digits: int = 3) -> TableCell:
     """A cell with a number."""
     value = float(value)
-    return Cell(NOTHING if math.isnan(value) else signed(f"{value:,.{digits}f}"), value)
+    return TableCell(NOTHING if math.isnan(value) else signed(f"{value:,.{digits}f}"), value)
 
 
-def count(value: int) -> Cell:
+def count(value: int) -> TableCell:
     """A cell with a whole number."""
-    return Cell(f"{int(value):,}", float(value))
+    return TableCell(f"{int(value):,}", float(value))
 
 
-def small(value: float) -> Cell:
+def small(value: float) -> TableCell:
     """Three digits, whatever the size of the number."""
-    return Cell(significant(float(value)), float(value))
+    return TableCell(significant(float(value)), float(value))
 
 
 def significant(value: float) -> str:
@@ -102,21 +102,21 @@ def significant(value: float) -> str:
     return signed(f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}")
 
 
-def between(middle: float, low: float, high: float, digits: int | None = 3, *, rough: bool = False) -> Cell:
+def between(middle: float, low: float, high: float, digits: int | None = 3, *, rough: bool = False) -> TableCell:
     """ "0.652 [0.645, 0.658]", sorted by its first number; "~[" of a rough interval, and nothing where there is none."""
     write = significant if digits is None else lambda value: number(value, digits).text
     ends = "" if math.isnan(low) or math.isnan(high) else f" {'~' * rough}[{write(low)}, {write(high)}]"
-    return Cell(write(float(middle)) + ends, float(middle))
+    return TableCell(write(float(middle)) + ends, float(middle))
 
 
-def range_of(low: float, high: float) -> Cell:
+def range_of(low: float, high: float) -> TableCell:
     """ "-0.01 to 0.02", sorted by its upper end."""
-    return Cell(NOTHING if math.isnan(low) else f"{significant(low)} to {significant(high)}", float(high))
+    return TableCell(NOTHING if math.isnan(low) else f"{significant(low)} to {significant(high)}", float(high))
 
 
-def chance(value: float) -> Cell:
+def chance(value: float) -> TableCell:
     """A p- or q-value."""
-    return Cell(NOTHING if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}", float(value))
+    return TableCell(NOTHING if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}", float(value))
 
 
 def signed(written: str) -> str:
@@ -143,6 +143,6 @@ def csv_of(frame: "pd.DataFrame", *, index: bool = True) -> str:
     return whole.map(literal).rename(columns=lambda name: literal(str(name))).to_csv(index=False, lineterminator="\r\n")
 
 
-def rows_of(rows: Iterable[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
+def rows_of(rows: Iterable[Sequence[TableCell]]) -> tuple[tuple[TableCell, ...], ...]:
     """Rows as a `Table` keeps them."""
     return tuple(tuple(row) for row in rows)

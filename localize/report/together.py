@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from localize.report.tables import NOTHING, Cell, Column, Table, csv_of, group_words, rows_of, text
+from localize.report.tables import NOTHING, Column, Table, TableCell, csv_of, group_words, rows_of, text
 
-Numbers = dict[tuple[str, str], Cell]
+Numbers = dict[tuple[str, str], TableCell]
 """What one run tells, by quantity and group."""
 
 SITE = re.compile(r"\b(of head|without head|head activation) (L\d+\.H\d+(?:\.\w+)?)$")
@@ -25,7 +25,9 @@ def run_numbers(tables: Sequence[Table]) -> Numbers:
                     found[column.head, row[0].text] = cell
             elif kind == "summary":
                 quantity, site = shared_name(row[0].text)
-                found[quantity, row[1].text] = Cell(f"{site}: {row[2].text}" if site else row[2].text, row[2].value)
+                found[quantity, row[1].text] = TableCell(
+                    f"{site}: {row[2].text}" if site else row[2].text, row[2].value
+                )
             elif kind == "edits":
                 found[f"{row[0].text}: change of {row[1].text}", row[2].text] = row[5]
     return found
@@ -51,7 +53,7 @@ def side_by_side(runs: Sequence[tuple[str, Numbers]], unlike: str = "") -> Table
     shared = [key for key in keys if sum(key in numbers for _, numbers in runs) > 1]
     if len(runs) < 2 or not shared:
         return None
-    missing = Cell(NOTHING, float("nan"))
+    missing = TableCell(NOTHING, float("nan"))
     rows = [[text(key[0]), text(group_words(key[1])), *(n.get(key, missing) for _, n in runs)] for key in shared]
     columns = (Column("quantity"), Column("group"), *(Column(name, True) for name, _ in runs))
     note = (

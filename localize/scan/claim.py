@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def asked_of(model: "HookedModel", corpus: "Corpus", text_field: str | None, options: "Options") -> dict[str, Any]:
     """Weights, dtype, tokenizer, options, text field, the code, and the corpus's content.
 
-    Of a stream, which is read only once, what it knows of itself: its content is held to what each part has recorded, see `Rows`. The
+    Of a stream, which is read only once, what it knows of itself: its content is held to what each part has recorded, see `HashedRows`. The
     device, the batch size and the number of threads are left out: they change rounding alone.
     """
     return {

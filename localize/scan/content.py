@@ -56,7 +56,7 @@ class Read(NamedTuple):
     digest: str
 
 
-class Rows:
+class HashedRows:
     """Rows that are hashed as they are read, and held to what was read of them before.
 
     Args:
@@ -111,7 +111,7 @@ class Rows:
         )
 
 
-def rows_hash(rows: Rows) -> str:
+def rows_hash(rows: HashedRows) -> str:
     """SHA-256 of all rows, in order."""
     rows.check()
     return rows.read.digest

@@ -1,6 +1,5 @@
 """A corpus of any kind as a stream of pieces of tokens, which can be entered again in its middle."""
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from localize.errors import InputError, first_line
+from localize.errors import InputError, first_line, warn
 from localize.paragraphs.records import (
     CORPUS_FILES,
     HALF,
@@ -29,7 +28,7 @@ from localize.paragraphs.records import (
     unicode_name,
 )
 from localize.paragraphs.tokenization import Tokenization
-from localize.scan.content import Rows, array_hash, file_hashes, known_of, rows_hash
+from localize.scan.content import HashedRows, array_hash, file_hashes, known_of, rows_hash
 from localize.storage import is_unicode
 
 TEXT_PIECE = 2**18
@@ -102,7 +101,7 @@ class Corpus:
             self._files, self.name = _files(Path(source)), str(source)
             self._root = Path(source) if Path(source).is_dir() else Path(source).parent
         elif isinstance(source, Iterable) and not isinstance(source, Iterator | Mapping):
-            self._rows, self.name = source if hasattr(source, "ndim") else Rows(source, self.fields, name), name
+            self._rows, self.name = source if hasattr(source, "ndim") else HashedRows(source, self.fields, name), name
         else:
             raise InputError(
                 f"corpus: a {name} cannot be scanned; a file, a folder, or an iterable that can be started again "
@@ -139,9 +138,9 @@ class Corpus:
         return [(found.st_size, found.st_mtime_ns) for found in (path.stat() for path in self._files)]
 
     @property
-    def reading(self) -> Rows | None:
+    def reading(self) -> HashedRows | None:
         """The rows that are hashed as they are read; None of files and arrays."""
-        return self._rows if isinstance(self._rows, Rows) else None
+        return self._rows if isinstance(self._rows, HashedRows) else None
 
     @property
     def is_stream(self) -> bool:
@@ -243,9 +242,8 @@ class Corpus:
             return (tokens,)  # no tokens: told by its dtype
         if text and isinstance(text, str) and not Tokenization(self.tokenizer).are_of(listed[:CHECKED], text):
             if not self._told_again:
-                warnings.warn(
-                    f"corpus {self.name}: records hold tokens that do not decode to their text; the text is tokenized again.",
-                    stacklevel=2,
+                warn(
+                    f"corpus {self.name}: records hold tokens that do not decode to their text; the text is tokenized again."
                 )
             self._told_again = True
             return text

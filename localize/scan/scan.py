@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from localize.claims import Command
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, public
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.labels import NOT_MEMORIZED_SHARE
 from localize.measure.scoring import FINITE_IS_NEEDED, score_tokens
@@ -27,7 +27,7 @@ from localize.scan.occurrences import Occurrences, joined_pieces
 from localize.scan.options import Options
 from localize.scan.parts import Arrays, Parts
 from localize.scan.selection import select
-from localize.scan.windows import State, Unit, units
+from localize.scan.windows import State, Windows, units
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -49,6 +49,7 @@ CANDIDATES, FOR_EACH = 64, 4
 smallest hash, which is a random choice."""
 
 
+@public
 def scan_corpus(
     model: "HookedModel",
     corpus: Any,
@@ -174,7 +175,7 @@ class _Scan:
         if self.corpus.reading is not None:
             self.corpus.reading.hold_to(self.corpus.reading.read, all_of_them=True)
 
-    def _measured(self, unit: Unit) -> tuple[Arrays, dict[str, Any]]:
+    def _measured(self, unit: Windows) -> tuple[Arrays, dict[str, Any]]:
         """What is recorded of a unit."""
         right, nll, calls = self._forced(unit)
         match = right.cumprod(1).sum(1)
@@ -205,7 +206,7 @@ class _Scan:
         return arrays, facts
 
     def _best(
-        self, unit: Unit, match: Int[np.ndarray, " window"], nll: Float[np.ndarray, " window"]
+        self, unit: Windows, match: Int[np.ndarray, " window"], nll: Float[np.ndarray, " window"]
     ) -> dict[str, Any] | None:
         """The window with the highest exact match, of equals that of the lowest NLL; None where there is no window."""
         if not len(match):
@@ -222,7 +223,7 @@ class _Scan:
         return found
 
     def _forced(
-        self, unit: Unit
+        self, unit: Windows
     ) -> tuple[Int[np.ndarray, "window continuation_position"], Float[np.ndarray, "window continuation_position"], int]:
         """Which continuation tokens are right, their NLL, and how many calls it took; a batch that does not fit is halved for good."""
         right, nll, start, calls = [], [], 0, 0
@@ -246,7 +247,7 @@ class _Scan:
         empty = np.zeros((0, length))
         return np.concatenate([empty.astype(np.int64), *right]), np.concatenate([empty, *nll]), calls
 
-    def _check_finite(self, unit: Unit, start: int, nll: Float[np.ndarray, "window continuation_position"]) -> None:
+    def _check_finite(self, unit: Windows, start: int, nll: Float[np.ndarray, "window continuation_position"]) -> None:
         """Raise a `LocalizeError` if the NLL of a token of the windows from `start` on is not a finite number."""
         if not np.isfinite(nll).all():
             row, at = (int(i) for i in np.argwhere(~np.isfinite(nll))[0])
@@ -257,7 +258,7 @@ class _Scan:
             )
 
     def _candidates(
-        self, unit: Unit, match: Int[np.ndarray, " window"], kept: Int[np.ndarray, " kept"]
+        self, unit: Windows, match: Int[np.ndarray, " window"], kept: Int[np.ndarray, " kept"]
     ) -> Int[np.ndarray, " candidate"]:
         """Windows that are not memorized, of each source those of smallest hash."""
         low = np.flatnonzero(match <= NOT_MEMORIZED_SHARE * self.options.continuation)

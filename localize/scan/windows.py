@@ -28,7 +28,7 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class Windows:
     """Windows of consecutive pieces.
 
     Attributes:
@@ -48,7 +48,7 @@ class Unit:
     after: State | None
 
 
-def units(corpus: Corpus, *, length: int, stride: int, size: int, vocab_size: int, state: State) -> Iterator[Unit]:
+def units(corpus: Corpus, *, length: int, stride: int, size: int, vocab_size: int, state: State) -> Iterator[Windows]:
     """At least `size` windows each, but for the last; a unit ends where a piece does, so that it follows from the state alone.
 
     Args:
@@ -114,10 +114,10 @@ def _unit(
     after: State | None,
     length: int,
     stride: int,
-) -> Unit:
+) -> Windows:
     counts = [len(windows) for windows, *_ in gathered]
     tokens = np.concatenate([windows for windows, *_ in gathered]) if gathered else np.zeros((0, length), np.int64)
     documents = np.repeat(np.array([document for _, document, *_ in gathered], np.int64), counts)
     starts = [first + stride * np.arange(count) for (_, _, first, _), count in zip(gathered, counts, strict=True)]
     sources = tuple(source for (*_, source), count in zip(gathered, counts, strict=True) for _ in range(count))
-    return Unit(tokens, documents, np.concatenate(starts) if starts else NOTHING, sources, skipped, after)
+    return Windows(tokens, documents, np.concatenate(starts) if starts else NOTHING, sources, skipped, after)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.statistics.clusters import (
     ClusterSums,
     cells_sharing_counts,
@@ -46,6 +46,7 @@ class Interval:
         return Interval(*(within(number, possible) for number in (self.estimate, self.low, self.high)))
 
 
+@public
 def cluster_bootstrap(
     values: Real[np.ndarray, "paragraph *cell"],
     clusters: Int[np.ndarray, "paragraph"],
@@ -83,8 +84,8 @@ def cluster_bootstrap(
         Drawing C - 1 of C: Rao and Wu 1988. Stretching to t: Hesterberg 2015, section 3.1, there
         by moving the percentiles' level, which cannot leave the range of so few clusters.
     """
-    check_paragraphs("cluster_bootstrap", values, clusters)
-    _check_draws("cluster_bootstrap", resamples, level)
+    check_paragraphs(values, clusters)
+    check_draws(resamples, level)
     flat = values.reshape(len(values), -1)
     whole = cluster_sums(flat, clusters, np.ones(len(values), dtype=bool))
     estimate, low, high = np.full((3, flat.shape[1]), np.nan)
@@ -103,6 +104,7 @@ def cluster_bootstrap(
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
 
 
+@public
 def cluster_bootstrap_difference(
     values: Real[np.ndarray, "paragraph *cell"],
     in_a: Bool[np.ndarray, "paragraph"],
@@ -145,10 +147,10 @@ def cluster_bootstrap_difference(
         LocalizeError: (a ValueError) If a group is empty, the groups overlap, a value is infinite,
             or negative with `log`, or `resamples` or `level` is out of range.
     """
-    check_paragraphs("cluster_bootstrap_difference", values, clusters, in_a=in_a, in_b=in_b)
-    _check_draws("cluster_bootstrap_difference", resamples, level)
+    check_paragraphs(values, clusters, in_a=in_a, in_b=in_b)
+    check_draws(resamples, level)
     if log:
-        _check_not_negative("cluster_bootstrap_difference", values)
+        _check_not_negative(values)
     scaled = _logged if log else np.asarray
     estimate, low, high = np.full((3, int(np.prod(values.shape[1:]))), np.nan)
     for parts in cluster_parts(values, in_a, in_b, clusters, draws=resamples):
@@ -166,6 +168,7 @@ def cluster_bootstrap_difference(
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
 
 
+@public
 def cluster_bootstrap_statistic(
     values: Real[np.ndarray, "paragraph *cell"],
     clusters: Int[np.ndarray, "paragraph"],
@@ -205,8 +208,8 @@ def cluster_bootstrap_statistic(
     """
     from scipy.special import stdtrit
 
-    check_paragraphs("cluster_bootstrap_statistic", values, clusters)
-    _check_draws("cluster_bootstrap_statistic", resamples, level)
+    check_paragraphs(values, clusters)
+    check_draws(resamples, level)
     whole = cluster_sums(values, clusters, np.ones(len(values), dtype=bool))
     count = len(whole.labels)
     estimate = np.asarray(statistic(_means(np.ones((1, count)), whole))[0])
@@ -288,18 +291,19 @@ def stretched(
     return estimate + (low - estimate) * stretch, estimate + (high - estimate) * stretch
 
 
-def _check_not_negative(caller: str, values: np.ndarray) -> None:
+def _check_not_negative(values: np.ndarray) -> None:
     if (values < 0).any():
         at = np.argwhere(values < 0)[0]
         raise LocalizeError(
-            f"{caller}: values is {values[tuple(at)]} at paragraph {at[0]}; with log=True it must be at least 0."
+            f"{caller()}: values is {values[tuple(at)]} at paragraph {at[0]}; with log=True it must be at least 0."
         )
 
 
-def _check_draws(caller: str, resamples: int, level: float) -> None:
+def check_draws(resamples: int, level: float) -> None:
+    """Refuse too few draws to read tails off, and a level that is no share."""
     if resamples < FEWEST_RESAMPLES:
         raise LocalizeError(
-            f"{caller}: resamples={resamples} must be at least {FEWEST_RESAMPLES}, because the tails are read off the draws."
+            f"{caller()}: resamples={resamples} must be at least {FEWEST_RESAMPLES}, because the tails are read off the draws."
         )
     if not 0 < level < 1:
-        raise LocalizeError(f"{caller}: level={level} must lie between 0 and 1, both excluded.")
+        raise LocalizeError(f"{caller()}: level={level} must lie between 0 and 1, both excluded.")

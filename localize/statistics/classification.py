@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from localize.errors import LocalizeError
-from localize.statistics.bootstrap import Interval, parts_drawn_again, stretched
+from localize.errors import LocalizeError, caller, public
+from localize.statistics.bootstrap import Interval, check_draws, parts_drawn_again, stretched
 from localize.statistics.clusters import effective_clusters
 from localize.statistics.groups import ClusterParts, parts_of_rows
 
@@ -46,6 +46,7 @@ class HeldOut:
     auc: Float[np.ndarray, " labelling"]
 
 
+@public
 def cluster_folds(
     in_a: Bool[np.ndarray, " row"], clusters: np.ndarray, *, seed: int, folds: int = FOLDS, repeats: int = REPEATS
 ) -> Int[np.ndarray, "repeat row"]:
@@ -68,12 +69,10 @@ def cluster_folds(
 
     for name, value, least in (("folds", folds, FEWEST_FOLDS), ("repeats", repeats, 1)):
         if value < least:
-            raise LocalizeError(f"cluster_folds: {name}={value} must be at least {least}.")
+            raise LocalizeError(f"{caller()}: {name}={value} must be at least {least}.")
     fewest = min(len(np.unique(clusters[members])) for members in (in_a, ~in_a))
     if fewest < FEWEST_FOLDS:
-        raise LocalizeError(
-            f"cluster_folds: a group has {fewest} clusters; at least {FEWEST_FOLDS} are needed in each."
-        )
+        raise LocalizeError(f"{caller()}: a group has {fewest} clusters; at least {FEWEST_FOLDS} are needed in each.")
     fold = np.empty((repeats, len(in_a)), dtype=np.int64)
     for repeat in range(repeats):
         divided = StratifiedGroupKFold(min(folds, fewest), shuffle=True, random_state=seed + repeat)
@@ -205,6 +204,7 @@ def pair_wins(
     return wins, pairs
 
 
+@public
 def pair_interval(
     wins: Float[np.ndarray, "a b"],
     pairs: Float[np.ndarray, "a b"],
@@ -227,13 +227,17 @@ def pair_interval(
         in_a: The rows of a; the others are of b.
         clusters: The cluster of each row.
         seed: Of the draws.
-        resamples: How often to draw.
-        level: Share of intervals that should hold the true value.
+        resamples: How often to draw, at least 100.
+        level: Share of intervals that should hold the true value, between 0 and 1.
 
     Returns:
         nan for the ends with fewer than two clusters in a group. Of an AUC of exactly 1 it has no width: no pair shows how
         often one would go wrong.
+
+    Raises:
+        LocalizeError: (a ValueError) If `resamples` or `level` is out of range.
     """
+    check_draws(resamples, level)
     parts, part = parts_of_groups(in_a, clusters)
     estimate = np.array([wins.sum() / pairs.sum()])
     told = np.asarray(estimate[0])

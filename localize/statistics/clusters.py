@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 
 CELLS_TIMES_DRAWS = 2**19
 """How many (draw, cell) numbers one array of a bootstrap or permutation may hold: 4 MB, of about twenty at a time."""
 
 
+@public
 def effective_clusters(clusters: Int[np.ndarray, "paragraph"]) -> float:
     """How many equally large clusters would tell as much as these.
 
@@ -28,7 +29,7 @@ def effective_clusters(clusters: Int[np.ndarray, "paragraph"]) -> float:
         Kish 1965, Survey Sampling, section 11.7, with cluster sizes as the weights.
     """
     if len(clusters) == 0:
-        raise LocalizeError("effective_clusters: clusters is empty; at least one paragraph is needed.")
+        raise LocalizeError(f"{caller()}: clusters is empty; at least one paragraph is needed.")
     return effective_number(np.unique(clusters, return_counts=True)[1])
 
 
@@ -37,6 +38,7 @@ def effective_number(counts: Int[np.ndarray, "cluster"]) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum())
 
 
+@public
 def choosing_half(clusters: Int[np.ndarray, " paragraph"], seed: int) -> Bool[np.ndarray, " paragraph"]:
     """A random half of the clusters, as a mask over paragraphs: what chooses is never what is scored."""
     distinct = np.unique(clusters)
@@ -59,6 +61,7 @@ class ClusterSums:
     counts: Int[np.ndarray, "cluster *cell"]
 
 
+@public
 def cluster_sums(
     values: Real[np.ndarray, "paragraph *cell"],
     clusters: Int[np.ndarray, "paragraph"],
@@ -98,11 +101,10 @@ def cells_sharing_counts(
             yield by_pattern[first : min(first + most, end)], pattern
 
 
-def check_paragraphs(caller: str, values: np.ndarray, clusters: np.ndarray, **groups: np.ndarray) -> None:
+def check_paragraphs(values: np.ndarray, clusters: np.ndarray, **groups: np.ndarray) -> None:
     """Refuse, in one line, arrays that do not describe the same paragraphs, infinite values and empty groups.
 
     Args:
-        caller: The public function that the message names.
         values: First axis `paragraph`.
         clusters: One label per paragraph.
         groups: One mask per group, by its argument's name; no paragraph may be in two.
@@ -110,31 +112,31 @@ def check_paragraphs(caller: str, values: np.ndarray, clusters: np.ndarray, **gr
     if np.isinf(values).any():
         row = int(np.argwhere(np.isinf(values))[0, 0])
         raise LocalizeError(
-            f"{caller}: values is infinite at paragraph {row}; it must be finite, or nan where nothing was measured."
+            f"{caller()}: values is infinite at paragraph {row}; it must be finite, or nan where nothing was measured."
         )
     if clusters.shape != (len(values),):
         raise LocalizeError(
-            f"{caller}: clusters has shape {clusters.shape}; it must be ({len(values)},), one label per paragraph of values."
+            f"{caller()}: clusters has shape {clusters.shape}; it must be ({len(values)},), one label per paragraph of values."
         )
     if len(values) == 0:
-        raise LocalizeError(f"{caller}: values has no paragraph; at least one is needed.")
+        raise LocalizeError(f"{caller()}: values has no paragraph; at least one is needed.")
     for name, mask in groups.items():
-        check_group(caller, name, mask, len(values))
+        check_group(name, mask, len(values))
     if len(groups) > 1 and np.logical_and(*groups.values()).any():
         row = int(np.flatnonzero(np.logical_and(*groups.values()))[0])
         raise LocalizeError(
-            f"{caller}: paragraph {row} is in both {' and '.join(groups)}; the groups must not overlap."
+            f"{caller()}: paragraph {row} is in both {' and '.join(groups)}; the groups must not overlap."
         )
 
 
-def check_group(caller: str, name: str, mask: np.ndarray, paragraphs: int) -> None:
+def check_group(name: str, mask: np.ndarray, paragraphs: int) -> None:
     """Refuse a group that is not a mask over the paragraphs, or holds none of them."""
     if mask.dtype != np.bool_ or mask.shape != (paragraphs,):
         raise LocalizeError(
-            f"{caller}: {name} is {mask.dtype} of shape {mask.shape}; "
+            f"{caller()}: {name} is {mask.dtype} of shape {mask.shape}; "
             f"it must be a bool mask of shape ({paragraphs},), one entry per paragraph."
         )
     if not mask.any():
         raise LocalizeError(
-            f"{caller}: {name} selects 0 of {paragraphs} paragraphs; at least one is needed to compare."
+            f"{caller()}: {name} selects 0 of {paragraphs} paragraphs; at least one is needed to compare."
         )

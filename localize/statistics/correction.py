@@ -3,9 +3,13 @@
 import numpy as np
 from jaxtyping import Float
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
+
+LEVEL = 0.05
+"""The p-value, or the q-value where many tests are made, up to which a difference is called found."""
 
 
+@public
 def false_discovery(p_values: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     """The false discovery rate at which each test would be called a discovery (q-value), over all tests given.
 
@@ -28,7 +32,7 @@ def false_discovery(p_values: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "
     wrong = p_values[made & ((p_values < 0) | (p_values > 1))]
     if wrong.size:
         raise LocalizeError(
-            f"false_discovery: p_values holds {wrong.flat[0]}; each must lie in 0..1, or be nan for a test not made."
+            f"{caller()}: p_values holds {wrong.flat[0]}; each must lie in 0..1, or be nan for a test not made."
         )
     q_values = np.full(p_values.shape, np.nan)
     if made.any():

@@ -3,9 +3,11 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
+from localize.errors import public
 from localize.statistics.clusters import check_paragraphs
 
 
+@public
 def standardized_difference(
     values: Real[np.ndarray, "paragraph *cell"],
     in_a: Bool[np.ndarray, "paragraph"],
@@ -27,7 +29,7 @@ def standardized_difference(
     Source:
         Hedges 1981, with the exact correction (gamma functions).
     """
-    check_paragraphs("standardized_difference", values, np.arange(len(values)), in_a=in_a, in_b=in_b)
+    check_paragraphs(values, np.arange(len(values)), in_a=in_a, in_b=in_b)
     flat = values.reshape(len(values), -1)
     counts, means, squares = zip(*(_moments(flat[mask]) for mask in (in_a, in_b)), strict=True)
     enough = (counts[0] > 1) & (counts[1] > 1)
@@ -40,6 +42,7 @@ def standardized_difference(
     return g.reshape(values.shape[1:])
 
 
+@public
 def auc(
     values: Real[np.ndarray, "paragraph *cell"],
     in_a: Bool[np.ndarray, "paragraph"],
@@ -66,7 +69,7 @@ def auc(
     """
     from scipy.stats import rankdata
 
-    check_paragraphs("auc", values, np.arange(len(values)), in_a=in_a, in_b=in_b)
+    check_paragraphs(values, np.arange(len(values)), in_a=in_a, in_b=in_b)
     compared = np.concatenate([values[in_a], values[in_b]]).astype(np.float64)
     measured, a = ~np.isnan(compared), int(in_a.sum())
     # nan sorts last, so the ranks of what was measured are those without it.
@@ -77,6 +80,7 @@ def auc(
     return np.where(pairs > 0, wins / np.maximum(pairs, 1), np.nan)
 
 
+@public
 def paired_difference(
     values: Real[np.ndarray, "paragraph *cell"],
 ) -> Float[np.ndarray, "*cell"]:
@@ -95,7 +99,7 @@ def paired_difference(
     Source:
         Cohen 1988, section 2.3.5 (d_z); the correction of Hedges 1981 with n - 1 degrees of freedom.
     """
-    check_paragraphs("paired_difference", values, np.arange(len(values)))
+    check_paragraphs(values, np.arange(len(values)))
     count, mean, squares = _moments(values.reshape(len(values), -1))
     freedom = np.maximum(count - 1, 2)
     spread = np.sqrt(squares / freedom)
@@ -104,6 +108,7 @@ def paired_difference(
     return g.reshape(values.shape[1:])
 
 
+@public
 def share_rising(values: Real[np.ndarray, "paragraph *cell"]) -> Float[np.ndarray, "*cell"]:
     """Share of paired differences above 0, those of 0 counted half.
 
@@ -119,7 +124,7 @@ def share_rising(values: Real[np.ndarray, "paragraph *cell"]) -> Float[np.ndarra
     Raises:
         LocalizeError: (a ValueError) If there is no paragraph, or a value is infinite.
     """
-    check_paragraphs("share_rising", values, np.arange(len(values)))
+    check_paragraphs(values, np.arange(len(values)))
     count = (~np.isnan(values)).sum(0)
     rising = (values > 0).sum(0) + (values == 0).sum(0) / 2
     return np.where(count > 0, rising / np.maximum(count, 1), np.nan)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.statistics.bootstrap import Interval, parts_drawn_again, stretched
 from localize.statistics.clusters import check_paragraphs
 from localize.statistics.groups import ClusterParts, parts_of_rows
@@ -71,6 +71,7 @@ class Matched:
         )
 
 
+@public
 def matched_difference(
     values: Real[np.ndarray, " row"],
     on: Real[np.ndarray, " row"],
@@ -109,12 +110,10 @@ def matched_difference(
     Source:
         Overlap weights: Li, Morgan and Zaslavsky 2018, here per stratum.
     """
-    check_paragraphs("matched_difference", values, clusters, in_a=in_a, in_b=in_b)
+    check_paragraphs(values, clusters, in_a=in_a, in_b=in_b)
     if np.isinf(on).any():
         row = int(np.flatnonzero(np.isinf(on))[0])
-        raise LocalizeError(
-            f"matched_difference: on is infinite at row {row}; it must be finite, or nan where missing."
-        )
+        raise LocalizeError(f"{caller()}: on is infinite at row {row}; it must be finite, or nan where missing.")
     kept = np.flatnonzero((in_a | in_b) & ~np.isnan(values) & ~np.isnan(on))
     if not (in_a[kept].any() and in_b[kept].any()):
         return _nothing(len(values))

@@ -7,7 +7,7 @@ from math import comb
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
@@ -43,6 +43,7 @@ class PermutationTest:
         return replace(self, null_low=within(self.null_low, possible), null_high=within(self.null_high, possible))
 
 
+@public
 def cluster_permutation_difference(
     values: Real[np.ndarray, "paragraph *cell"],
     in_a: Bool[np.ndarray, "paragraph"],
@@ -86,8 +87,8 @@ def cluster_permutation_difference(
     Source:
         Chung and Romano 2013 (studentized permutation); Bell and McCaffrey 2002 (CR3).
     """
-    check_paragraphs("cluster_permutation_difference", values, clusters, in_a=in_a, in_b=in_b)
-    _check_permutations("cluster_permutation_difference", permutations)
+    check_paragraphs(values, clusters, in_a=in_a, in_b=in_b)
+    _check_permutations(permutations)
     difference, p_value, null_low, null_high = np.full((4, int(np.prod(values.shape[1:]))), np.nan)
     for parts in cluster_parts(values, in_a, in_b, clusters, draws=permutations):
         cells = parts.cells
@@ -103,6 +104,7 @@ def cluster_permutation_difference(
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high)))
 
 
+@public
 def cluster_sign_flip(
     values: Real[np.ndarray, "paragraph *cell"],
     clusters: Int[np.ndarray, "paragraph"],
@@ -131,8 +133,8 @@ def cluster_sign_flip(
     Raises:
         LocalizeError: (a ValueError) If there is no paragraph, a value is infinite, or `permutations` < 1.
     """
-    check_paragraphs("cluster_sign_flip", values, clusters)
-    _check_permutations("cluster_sign_flip", permutations)
+    check_paragraphs(values, clusters)
+    _check_permutations(permutations)
     flat = values.reshape(len(values), -1)
     whole = cluster_sums(flat, clusters, np.ones(len(values), dtype=bool))
     mean, p_value, null_low, null_high = np.full((4, flat.shape[1]), np.nan)
@@ -154,6 +156,7 @@ def cluster_sign_flip(
     return PermutationTest(*(x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high)))
 
 
+@public
 def pair_differences(
     one: Real[np.ndarray, "paragraph *cell"], other: Real[np.ndarray, "paragraph *cell"]
 ) -> Float[np.ndarray, "paragraph *cell"]:
@@ -300,6 +303,6 @@ def share_as_extreme(
     return (np.abs(null) >= observed - TIE * np.maximum(observed, scale)).mean(0)
 
 
-def _check_permutations(caller: str, permutations: int) -> None:
+def _check_permutations(permutations: int) -> None:
     if permutations < 1:
-        raise LocalizeError(f"{caller}: permutations={permutations} must be at least 1.")
+        raise LocalizeError(f"{caller()}: permutations={permutations} must be at least 1.")

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from localize.errors import public
 from localize.statistics.clusters import check_paragraphs, cluster_sums
 
 FEWEST = 10.0
@@ -16,6 +17,7 @@ MOST = 0.5
 """If a larger share of a grid's cells are skewed, all are called so: those that do not show it may have missed the tail."""
 
 
+@public
 def rough_mean(values: Real[np.ndarray, "paragraph *cell"], clusters: np.ndarray) -> Bool[np.ndarray, "*cell"]:
     """Whether the interval of `cluster_bootstrap` is rough, cell by cell; see `rough_difference`.
 
@@ -26,12 +28,13 @@ def rough_mean(values: Real[np.ndarray, "paragraph *cell"], clusters: np.ndarray
     Raises:
         LocalizeError: (a ValueError) If there is no paragraph, or a value is infinite.
     """
-    check_paragraphs("rough_mean", values, clusters)
+    check_paragraphs(values, clusters)
     everything = np.ones(len(values), dtype=bool)
     pulls, effective, measured = _pulls(values, clusters, everything, np.unique(clusters))
     return _rough(pulls, effective, measured).reshape(values.shape[1:])
 
 
+@public
 def rough_difference(
     values: Real[np.ndarray, "paragraph *cell"],
     in_a: Bool[np.ndarray, "paragraph"],
@@ -65,7 +68,7 @@ def rough_difference(
     Source:
         The first term of the error: Hall 1992, The Bootstrap and Edgeworth Expansion, section 3.5. The limits: simulation.
     """
-    check_paragraphs("rough_difference", values, clusters, in_a=in_a, in_b=in_b)
+    check_paragraphs(values, clusters, in_a=in_a, in_b=in_b)
     labels = np.unique(clusters[in_a | in_b])
     (one, effective_a, there_a), (other, effective_b, there_b) = (
         _pulls(values, clusters, members, labels) for members in (in_a, in_b)

@@ -3,9 +3,10 @@
 import numpy as np
 from jaxtyping import Float, Real
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 
 
+@public
 def gini(values: Real[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarray, "..."]:
     """Gini coefficient along an axis: 0 if all n have the same, (n - 1) / n if one has everything.
 
@@ -24,13 +25,16 @@ def gini(values: Real[np.ndarray, "..."], axis: int = -1) -> Float[np.ndarray, "
     """
     wrong = values[(values < 0) | np.isinf(values)]
     if wrong.size:
-        raise LocalizeError(f"gini: values holds {wrong.flat[0]}; shares are defined for finite values of at least 0.")
+        raise LocalizeError(
+            f"{caller()}: values holds {wrong.flat[0]}; shares are defined for finite values of at least 0."
+        )
     ordered = np.sort(np.moveaxis(values, axis, -1).astype(np.float64), axis=-1)
     n, total = ordered.shape[-1], ordered.sum(-1)
     ahead_less_behind = 2 * np.arange(1, n + 1) - n - 1
     return np.where(total > 0, ordered @ ahead_less_behind / (n * np.where(total > 0, total, 1.0)), np.nan)
 
 
+@public
 def cumulated_share(
     choosing: Real[np.ndarray, "row item"], scoring: Real[np.ndarray, "row item"]
 ) -> Float[np.ndarray, "row count"]:

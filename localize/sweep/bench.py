@@ -25,7 +25,7 @@ RECALL = ("exact_match", "nll", "token_nll")
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """One piece of work, small enough to be sent; whoever does it loads model and paragraphs from where they lie.
 
     Attributes:
@@ -61,7 +61,7 @@ class Unit:
 class Outcome:
     """What came of a unit: a dataset, or an error in one line with where it was raised."""
 
-    unit: Unit
+    unit: WorkUnit
     dataset: "xr.Dataset | None"
     seconds: float
     where: str
@@ -108,7 +108,7 @@ class Bench:
             self._sets[key] = read, set_hash(read)
         return self._sets[key]
 
-    def measure(self, unit: Unit) -> "xr.Dataset":
+    def measure(self, unit: WorkUnit) -> "xr.Dataset":
         """Do a unit: the variables that it adds, labelled.
 
         Raises:
@@ -130,7 +130,7 @@ class Bench:
         dataset = signature.dataset
         return dataset if unit.measure.measurement.name == "recall" else dataset.drop_vars(list(RECALL))
 
-    def _stale(self, unit: Unit) -> bool:
+    def _stale(self, unit: WorkUnit) -> bool:
         """Whether what is loaded for a unit is not what it was planned for."""
         if self._asked != unit.model:
             return False
@@ -151,7 +151,7 @@ class Bench:
                 f"the {what} here have hash {here[:12]}, and {planned[:12]} was planned; every worker needs the same files and package."
             )
 
-    def outcome(self, unit: Unit) -> Outcome:
+    def outcome(self, unit: WorkUnit) -> Outcome:
         """Do a unit; what it raises is told, not raised."""
         started = perf_counter()
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from localize.errors import LocalizeError
 from localize.sweep.bench import Bench
 from localize.sweep.grid import Grid, read_grid
-from localize.sweep.plan import Pair, make_plan
+from localize.sweep.plan import ModelAndSet, make_plan
 from localize.sweep.store import SweepStore
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def dry_run(grid: str | Path | Mapping[str, Any] | Grid, out: str | Path) -> lis
     """
     rates: dict[str, float] = {}
 
-    def time_pass(pair: Pair, model: "HookedModel", paragraphs: "Paragraphs") -> None:
+    def time_pass(pair: ModelAndSet, model: "HookedModel", paragraphs: "Paragraphs") -> None:
         from localize.measure.scoring import measure_recall
 
         few = paragraphs.tokens[:TIMED]

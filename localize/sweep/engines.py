@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from localize.errors import LocalizeError, first_line, how_to_install
-from localize.sweep.bench import Bench, Outcome, Unit
+from localize.sweep.bench import Bench, Outcome, WorkUnit
 from localize.threads import available_cpus
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ AHEAD = 2
 class Engine(Protocol):
     """Does units in about their order, and gives each outcome as it comes."""
 
-    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+    def outcomes(self, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
         """Every unit's outcome, once."""
         ...
 
@@ -35,7 +35,7 @@ class InProcess:
     def __init__(self, bench: Bench):
         self.bench = bench
 
-    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+    def outcomes(self, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
         """Every unit's outcome, once."""
         return map(self.bench.outcome, units)
 
@@ -46,7 +46,7 @@ class OnCluster:
     def __init__(self, client: "Client", resources: Mapping[str, float] | None = None):
         self.client, self.resources = client, dict(resources or {})
 
-    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
+    def outcomes(self, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
         """Every unit's outcome, once."""
         from distributed import KilledWorker, as_completed
 
@@ -88,7 +88,7 @@ _BENCH = Bench()
 """Of a worker's process."""
 
 
-def work(unit: Unit) -> Outcome:
+def work(unit: WorkUnit) -> Outcome:
     """What a worker runs."""
     return _BENCH.outcome(unit)
 

@@ -13,7 +13,7 @@ from localize.measure.labels import model_facts
 from localize.measurements import MEASUREMENTS
 from localize.models.vocabulary import text_tokens_hash
 from localize.paragraphs.unigrams import counts_hash
-from localize.sweep.bench import Bench, Unit
+from localize.sweep.bench import Bench, WorkUnit
 from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ RECALL_BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelAndSet:
     """A model and a paragraph set of it: one group of the store.
 
     Attributes:
@@ -60,7 +60,7 @@ class Pair:
 class Cell:
     """One measurement of one pair."""
 
-    pair: Pair
+    pair: ModelAndSet
     measure: MeasureAsked
 
     @property
@@ -109,11 +109,11 @@ class Cell:
         """Paragraphs a unit of work."""
         return min(self.measure.block or (RECALL_BLOCK if self.is_recall else self.pair.count), self.pair.count)
 
-    def units(self) -> Iterator[Unit]:
+    def units(self) -> Iterator[WorkUnit]:
         """Its units of work, in order."""
         pair, count = self.pair, self.pair.count
         for start in range(0, count, self.block):
-            yield Unit(
+            yield WorkUnit(
                 pair.model, pair.paragraphs, self.measure, (start, min(start + self.block, count)), count, self.hash,
                 pair.facts["weights_hash"], pair.data_hash, self.code,
             )  # fmt: skip
@@ -137,7 +137,7 @@ class Cell:
 
 
 def make_plan(
-    grid: Grid, bench: Bench, on_pair: "Callable[[Pair, HookedModel, Paragraphs], None] | None" = None
+    grid: Grid, bench: Bench, on_pair: "Callable[[ModelAndSet, HookedModel, Paragraphs], None] | None" = None
 ) -> list[Cell]:
     """Load each model and paragraph set once, hash them, and list what is to be measured.
 
@@ -158,7 +158,7 @@ def make_plan(
         facts = _facts(model, weights_hash)
         for set_ in grid.sets:
             paragraphs, data_hash = bench.paragraphs(set_)
-            pair = Pair(asked, set_, facts, data_hash, len(paragraphs), recall.block)
+            pair = ModelAndSet(asked, set_, facts, data_hash, len(paragraphs), recall.block)
             for measure in grid.measures:
                 _check_block(pair, measure)
             if on_pair is not None:
@@ -177,7 +177,7 @@ def _facts(model: "HookedModel", weights_hash: str) -> dict[str, Any]:
     }
 
 
-def _check_block(pair: Pair, measure: MeasureAsked) -> None:
+def _check_block(pair: ModelAndSet, measure: MeasureAsked) -> None:
     if measure.block is not None and not measure.measurement.alone(
         measure.options, pair.facts["counts_hash"] is not None
     ):

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from localize.claims import kept_words
 from localize.errors import LocalizeError
 from localize.measure.batches import SHOW_AFTER
-from localize.sweep.bench import Bench, Unit
+from localize.sweep.bench import Bench, WorkUnit
 from localize.sweep.engines import Engine, InProcess, OnCluster, local_pool, scheduler_at
 from localize.sweep.grid import Grid, read_grid
 from localize.sweep.plan import Cell, make_plan
@@ -78,7 +78,7 @@ def run_sweep(
     return open_sweep(out)
 
 
-def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> list[tuple[Unit, Cell]]:
+def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> list[tuple[WorkUnit, Cell]]:
     """What is not finished, in the plan's order; what failed only on request."""
     missing = []
     for cell in cells:
@@ -87,7 +87,7 @@ def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> l
     return missing
 
 
-def _do(store: SweepStore, engine: Engine, missing: list[tuple[Unit, Cell]], say: Callable[[str], None]) -> None:
+def _do(store: SweepStore, engine: Engine, missing: list[tuple[WorkUnit, Cell]], say: Callable[[str], None]) -> None:
     """Write every outcome as it comes."""
     cell_of = {unit.words: cell for unit, cell in missing}
     failed = 0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.sweep.bench import Outcome
-    from localize.sweep.plan import Cell, Pair
+    from localize.sweep.plan import Cell, ModelAndSet
 
 FORMAT = 1
 MARK = "localize_sweep"
@@ -125,7 +125,7 @@ class SweepStore:
             {"cells": [cell.about() for cell in cells], "grid": json.dumps(document, default=str)}
         )
 
-    def prepare(self, pair: "Pair", model: "HookedModel", paragraphs: "Paragraphs") -> None:
+    def prepare(self, pair: "ModelAndSet", model: "HookedModel", paragraphs: "Paragraphs") -> None:
         """Write who the paragraphs are, and the axes that all cells share; recall is filled in by its units."""
         if self.told(pair.path):
             return
@@ -135,7 +135,7 @@ class SweepStore:
         axes = {name: (name, values) for name, values in model_axes(model, paragraphs).items()}
         coords = {**paragraph_coords(paragraphs), **axes, "window": ("layer", windows(model))}
         parts = [
-            Part(name, (dims,) if isinstance(dims, str) else dims, values, {}, count, slice(None), count)
+            RowsToWrite(name, (dims,) if isinstance(dims, str) else dims, values, {}, count, slice(None), count)
             for name, (dims, values) in coords.items()
         ]
         _write(self.root, pair.path, parts, {"model": pair.facts, "paragraphs": paragraph_facts(paragraphs)})
@@ -163,7 +163,7 @@ class SweepStore:
             variable = dataset[name].variable
             dims = tuple(map(str, variable.dims))
             at = slice(*rows) if "paragraph" in dims else slice(None)
-            parts.append(Part(name, dims, variable.values, variable.attrs, count, at, cell.block))
+            parts.append(RowsToWrite(name, dims, variable.values, variable.attrs, count, at, cell.block))
         attrs |= {
             "calls": before.get("calls") or dataset.attrs["calls"],
             "coords": sorted(name for name in names if name in dataset.coords),
@@ -173,7 +173,7 @@ class SweepStore:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class RowsToWrite:
     """Rows of an array that are to be written.
 
     Attributes:
@@ -195,7 +195,7 @@ class Part:
     block: int
 
 
-def _write(root: "zarr.Group", path: str, parts: Sequence[Part], attrs: Mapping[str, Any]) -> None:
+def _write(root: "zarr.Group", path: str, parts: Sequence[RowsToWrite], attrs: Mapping[str, Any]) -> None:
     """Write parts of several arrays, and then what is recorded of their group.
 
     All is made in memory, and the files are written side by side: what is made in place looks at every group above it first.
@@ -216,7 +216,7 @@ def _write(root: "zarr.Group", path: str, parts: Sequence[Part], attrs: Mapping[
     sync(all_parts())
 
 
-async def _make(store: Any, part: Part) -> None:
+async def _make(store: Any, part: RowsToWrite) -> None:
     """Make an array of which only some rows are there."""
     from zarr.api.asynchronous import create_array
 

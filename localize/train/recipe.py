@@ -22,7 +22,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TrainingCorpus:
     """The text among which paragraphs are planted.
 
     `source` is "synthetic", or text files and folders of them. `vocab` is the size of the byte-level BPE trained on it.
@@ -71,7 +71,7 @@ class Recipe:
     """Everything that determines a trained model; `data_hash`, where given, is checked before training starts."""
 
     model: Shape = Shape()
-    corpus: Corpus = Corpus()
+    corpus: TrainingCorpus = TrainingCorpus()
     planted: Planting = Planting()
     training: Training = Training()
     data_hash: str | None = None
@@ -113,7 +113,7 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     document = read_toml(path, "recipe")
-    sections = {"model": Shape, "corpus": Corpus, "planted": Planting, "training": Training}
+    sections = {"model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training}
     if unknown := document.keys() - sections.keys() - {"data_hash"}:
         raise InputError(f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(sections)} and data_hash.")
     parts: dict[str, Any] = {"data_hash": document.get("data_hash")}

@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 import localize as lz
-from localize.report.folder import Results
+from localize.report.folder import CommandResults
 
 OPENINGS = 7
 WATCH = """
@@ -46,7 +46,7 @@ def measured(count):
     own = read.with_own_continuation(model)
     signature = lz.gradients(model, read) | lz.rare_token_heads(model, read) | lz.ablate(model, own)
     signature = signature | lz.perturb_prefix(model, own) | lz.prefix_attention(model, read)
-    return Results(Path(f"{count} paragraphs"), signature, tokenizer=model.tokenizer)
+    return CommandResults(Path(f"{count} paragraphs"), signature, tokenizer=model.tokenizer)
 
 
 def openings(path):

@@ -281,7 +281,7 @@ def test_relearning_that_leaves_no_number_for_the_watched_is_refused(poisoned, m
         set(paragraphs.tokens[4:].unique().tolist()).difference(paragraphs.tokens[:2].unique().tolist()).pop()
     )
 
-    def descend(model, chosen, terms, how, caller, on_step):
+    def descend(model, chosen, terms, how, on_step):
         model.hf.transformer.wte.weight.data[watched] = torch.nan
         on_step(0, {})
 

@@ -15,6 +15,7 @@ from localize.edit.masks import (
     mask_controls,
     named_layers,
 )
+from localize.errors import called_as
 from localize.models.parameters import weight_view
 
 PREFIX, LENGTH = 24, 60
@@ -166,7 +167,7 @@ def test_the_largest_scores_are_the_first_of_a_sort_ties_included(model, dtype):
         assert places(mask) == {(layer, component, place) for _, layer, _, place, component in expected}
         assert len(mask) == count
         assert mask.total == len(order)
-        mask.check(model, "test")
+        mask.check(model)
 
 
 def test_scores_without_bounds_are_ranked_too():
@@ -224,7 +225,7 @@ def test_all_weights_are_all_weights_of_the_blocks(model):
     assert list(mask.indices) == [(layer, component) for layer in range(model.n_layers) for component in COMPONENTS]
     assert all(chosen.tolist() == list(range(model.weight(*cell).numel())) for cell, chosen in mask.indices.items())
     assert all(mask.matrix(*cell).shape == model.weight(*cell).shape for cell in mask.shapes)
-    mask.check(model, "test")
+    mask.check(model)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_the_controls_are_random_all_and_the_largest_gradients_of_the_other_laye
     assert places(top) < largest
     assert places(controls["other layers"]) == largest - places(mask)
     for control in controls.values():
-        control.check(neo, "test")
+        control.check(neo)
 
 
 def test_controls_that_could_not_be_others_are_left_out(make_model, neo, paragraphs):
@@ -365,15 +366,17 @@ def test_controls_that_could_not_be_others_are_left_out(make_model, neo, paragra
 def test_a_mask_that_cannot_be_used_is_refused_in_the_callers_name(neo, indices, shapes, message):
     indices = {cell: torch.tensor(chosen, dtype=torch.int64) for cell, chosen in indices.items()}
     mask = WeightMask(indices, shapes or {(0, "W_Q"): (32, 32)}, neo.weights_hash())
-    assert refusal(lambda: mask.check(neo, "unlearn")) == f"unlearn: {message}"
+    with called_as("unlearn"):
+        assert refusal(lambda: mask.check(neo)) == f"unlearn: {message}"
 
 
 def test_a_mask_of_another_model_is_refused(make_model, neo, paragraphs):
     mask = choose_weights(make_model("gpt-neo", seed=1))
     message = "{}: the mask is of other weights than those of small gpt-neo; choose it from this model, unedited."
-    assert refusal(lambda: mask.check(neo, "unlearn")) == message.format("unlearn")
+    with called_as("unlearn"):
+        assert refusal(lambda: mask.check(neo)) == message.format("unlearn")
     assert refusal(lambda: mask_controls(neo, paragraphs, mask, seed=0)) == message.format("mask_controls")
-    hand_mask(neo, {0: 3, 2: 1}).check(neo, "unlearn")
+    hand_mask(neo, {0: 3, 2: 1}).check(neo)
 
 
 def test_one_layer_may_be_given_alone(neo, paragraphs):

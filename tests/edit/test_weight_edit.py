@@ -22,7 +22,7 @@ PLACES = {(0, "W_Q"): [0, 33, 1023], (2, "W_in"): [5, 4095], (2, "W_O"): [31, 32
 """Corners among them; (2, W_O) is written back as it was, so that two matrices of three change."""
 CALL = {"measurement": "unlearn", "steps": 3, "forget": ["ab", "cd"], "log": [{"step": 0, "forget_loss": 0.125}]}
 OTHERS_DIFFER = (
-    "apply: {} has the edited weights as they were before, but other weights, its settings or the hooks on it differ from the model that "
+    "{}: {} has the edited weights as they were before, but other weights, its settings or the hooks on it differ from the model that "
     "the edit was made of; it applies to "
     "that one alone."
 )
@@ -312,7 +312,7 @@ def test_a_weight_beside_the_edited_ones_counts_too(neo):
     edit = edit_of(neo)
     neo.hf.transformer.wte.weight.data[3, 1] += 1
     before = neo.weights_hash()
-    assert refusal(lambda: edit.apply(neo)) == OTHERS_DIFFER.format(neo.name)
+    assert refusal(lambda: edit.apply(neo)) == OTHERS_DIFFER.format("apply", neo.name)
     assert neo.weights_hash() == before
 
 
@@ -526,7 +526,7 @@ def test_an_edited_model_is_exported_as_it_is_and_stays_edited(model, tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     model.hf.transformer.wte.weight.data[3, 1] += 1
     changed = model.weights_hash()
-    assert refusal(lambda: edit.export(model, tmp_path / "three")) == OTHERS_DIFFER.format(model.name)
+    assert refusal(lambda: edit.export(model, tmp_path / "three")) == OTHERS_DIFFER.format("export", model.name)
     assert model.weights_hash() == changed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 

@@ -145,7 +145,7 @@ def test_a_saved_signature_of_it_is_read_where_it_is_registered(signature, tmp_p
     xr.testing.assert_identical(lz.load_signature(tmp_path / "s.zarr.zip").dataset, signature.dataset)
     remove("norms")
     try:
-        with pytest.raises(SignatureError, match="unknown variable 'stream_norm.*'; register it first"):
+        with pytest.raises(SignatureError, match=r"unknown variable 'stream_norm.*'; register it first"):
             lz.load_signature(tmp_path / "s.zarr.zip")
     finally:
         lz.register(NORMS)

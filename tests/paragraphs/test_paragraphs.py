@@ -1,6 +1,8 @@
 """What a set of paragraphs is: split, chosen from, labelled, hashed, saved, checked against a model."""
 
+import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -130,6 +132,21 @@ def test_a_part_keeps_the_clusters_of_the_whole():
     assert whole[[0, 2]].with_em_bins([(0, 15)]).clusters.tolist() == [0, 0]
 
 
+def test_clusters_that_are_known_are_told_as_they_are_and_go_where_the_paragraphs_go():
+    plain, known = made(3), made(3, known_clusters=np.array([7, 4, 7]))
+    assert plain.clusters.tolist() == [0, 1, 2]
+    assert known.clusters.tolist() == [7, 4, 7]
+    assert copy.deepcopy(known).clusters.tolist() == copy.copy(known).clusters.tolist() == [7, 4, 7]
+    assert known[[2, 1]].with_groups(["a", "b"]).clusters.tolist() == [7, 4]
+    assert repr(known) == repr(plain)
+
+
+def test_clusters_that_are_known_are_not_those_of_other_tokens():
+    known = made(3, known_clusters=np.array([7, 4, 7]))
+    assert replace(known, tokens=rows(3, seed=1)).clusters.tolist() == [0, 1, 2]
+    assert replace(known[[0, 2]], source="elsewhere").clusters.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     "index",
     [[], slice(3, 3), np.zeros(6, bool), torch.zeros(6, dtype=torch.bool)],
@@ -188,6 +205,10 @@ def test_what_does_not_fit_together_is_refused():
     assert told(InputError, made, 3, ids=("x", "y"), source="s") == "s: 2 ids for 3 paragraphs; one each is needed."
     assert told(InputError, made, 3, texts=("x",), source="s") == "s: 1 texts for 3 paragraphs; one each is needed."
     assert told(InputError, made, 3, groups=("x",) * 4) == "in memory: 4 groups for 3 paragraphs; one each is needed."
+    assert (
+        told(InputError, made, 3, known_clusters=np.arange(2))
+        == "in memory: 2 known_clusters for 3 paragraphs; one each is needed."
+    )
     assert told(InputError, made, 3, duplicates=()) == "in memory: 0 duplicates for 3 paragraphs; one each is needed."
     assert told(InputError, made, 0, source="s") == "s: no paragraphs; at least one is needed."
     assert told(InputError, made, 2, continuation="mine") == "in memory: continuation='mine' is not one of true, own."

@@ -125,7 +125,7 @@ def test_the_most_changed_position_is_outlined_and_the_copy_marks_what_differs(m
     assert len(outlined) == 2  # in the prefix and in the copy
     ids, copy = made["tokens"].values[0], made["copy_tokens"].values[0, 0]
     assert outlined[0]["title"].startswith(f"token {at}, ")
-    was, now = token_texts([int(ids[at]), int(copy[at])], Words(), "x")
+    was, now = token_texts([int(ids[at]), int(copy[at])], Words())
     assert outlined[1]["title"] == f"token {at}, {now}, was {was}"
     marked = [attrs for tag, attrs in tags.tags if tag == "mark" and "title" in attrs]
     assert [attrs["title"].split(",")[0] for attrs in marked] == ["token 12"]
@@ -149,7 +149,7 @@ def test_every_number_stands_in_a_table_too(made, view):
     text = re.sub(r"\s+", " ", Tags(view.html).text)
     nll = made["unperturbed_token_nll"].values[0]
     wrong = made["perturbed_token_error"].values[0, 0]
-    token = token_texts([int(made["tokens"].values[0, 12])], Words(), "x")[0]
+    token = token_texts([int(made["tokens"].values[0, 12])], Words())[0]
     assert f"12{token}{nll[2]:.3f}{wrong[2]:.3f}" in text
 
 
@@ -251,10 +251,10 @@ def test_what_cannot_be_seen_is_written_out(text, shown):
 
 def test_split_characters_are_shown_as_their_bytes(tokenizer):
     ids = tokenizer.encode("☃")
-    shown = token_texts([int(i) for i in getattr(ids, "ids", ids)], tokenizer, "x")
+    shown = token_texts([int(i) for i in getattr(ids, "ids", ids)], tokenizer)
     assert "".join(shown).replace("⟩⟨", " ") == "⟨E2 98 83⟩"
     assert "\ufffd" not in "".join(shown)
-    assert token_texts([10**6, -1], tokenizer, "x") == ["⟨1000000⟩", "·"]
+    assert token_texts([10**6, -1], tokenizer) == ["⟨1000000⟩", "·"]
 
 
 def test_a_model_stands_for_its_tokenizer(tokenizer):
@@ -263,8 +263,8 @@ def test_a_model_stands_for_its_tokenizer(tokenizer):
 
     model = Model()
     model.tokenizer = tokenizer
-    assert token_texts([5, 9], model, "x") == token_texts([5, 9], tokenizer, "x")
-    assert token_texts([5, 9], None, "x") == ["5", "9"]
+    assert token_texts([5, 9], model) == token_texts([5, 9], tokenizer)
+    assert token_texts([5, 9], None) == ["5", "9"]
 
 
 def test_a_colouring_without_anything_has_one_pale_swatch():

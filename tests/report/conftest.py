@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import localize as lz
-from localize.report.folder import Results
+from localize.report.folder import CommandResults
 from localize.signature.signature import MemorizationSignature
 from localize.train.loop import build_model
 from localize.train.recipe import Shape
@@ -120,7 +120,7 @@ def signature(small_model):
 def run(signature, tokenizer, tmp_path_factory):
     """What `localize run` would have left of it."""
     path = tmp_path_factory.mktemp("results") / "a run"
-    return Results(path, signature, tokenizer=tokenizer, command="localize run small p.jsonl")
+    return CommandResults(path, signature, tokenizer=tokenizer, command="localize run small p.jsonl")
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +139,7 @@ def hostile(small_model, tokenizer, tmp_path_factory):
     )
     clean.attrs["calls"] = [dict(call, counts=HOSTILE[4], **{HOSTILE[6]: HOSTILE[1]}) for call in clean.attrs["calls"]]
     path = tmp_path_factory.mktemp("results") / "<img src=x onerror=alert(1)> & more"
-    return Results(
+    return CommandResults(
         path, MemorizationSignature(clean), tokenizer=tokenizer, command=f"localize run '{HOSTILE[1]}' {HOSTILE[0]}"
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import localize as lz
-from localize.report.folder import Results
+from localize.report.folder import CommandResults
 from localize.report.literal import cut, link_name, readable
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
@@ -228,8 +228,8 @@ def test_colours_and_numbers_of_tokens_are_those_that_were_measured(page_file, r
 
     row, dataset = 4, run.signature.dataset
     page = opened(page_file, f"#p={dataset['paragraph'].values[row]}")
-    effect, rise = prefix_colourings(dataset, row, None, "test")
-    nll = continuation_colourings(dataset, row, None, "test")[0]
+    effect, rise = prefix_colourings(dataset, row, None)
+    nll = continuation_colourings(dataset, row, None)[0]
     prefix, rest = page.locator("[data-part=prefix].text .tok"), page.locator("[data-part=continuation].text .tok")
     assert (prefix.count(), rest.count()) == (12, 8)
     told = token_texts(dataset["tokens"].values[row, :12].tolist(), run.tokenizer, "test")
@@ -303,8 +303,8 @@ def test_all_numbers_stand_in_a_table_made_when_asked(page_file, run, opened):
 
 def test_several_runs_stand_side_by_side_and_one_is_shown_at_a_time(small_model, make_paragraphs, tmp_path, opened):
     signature = lz.recall(small_model, make_paragraphs())
-    run = Results(tmp_path / "a run", signature, tokenizer=small_model.tokenizer)
-    other = Results(tmp_path / "other", signature)
+    run = CommandResults(tmp_path / "a run", signature, tokenizer=small_model.tokenizer)
+    other = CommandResults(tmp_path / "other", signature)
     page = opened(lz.report([run, other], tmp_path / "both.html"))
     assert page.locator(".runs a").all_inner_texts() == ["a run", "other"]
     assert page.locator("#table-together th").all_inner_texts() == ["quantity", "group", "a run", "other"]
@@ -369,7 +369,7 @@ def test_real_paragraphs_of_the_pile_stay_text(shared_data, tmp_path, opened):
     model = lz.HookedModel(build_model(Shape(window=32, d_model=8, heads=2, layers=1), len(tokenizer), 0).hf, tokenizer)
     paragraphs = lz.load_paragraphs(pile, tokenizer)
     signature = lz.recall(model, paragraphs)
-    page = opened(lz.report(Results(tmp_path / "pile", signature, tokenizer=tokenizer), tmp_path / "pile.html"))
+    page = opened(lz.report(CommandResults(tmp_path / "pile", signature, tokenizer=tokenizer), tmp_path / "pile.html"))
     assert page.locator(".found").inner_text() == "430 of 430 paragraphs"
     page.get_by_label("Search in text and ids").fill("<script")
     found = len(names(page))

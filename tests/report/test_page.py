@@ -17,7 +17,7 @@ from localize.plots.heads import scores
 from localize.report.bundle import CARTESIAN, bundle_for
 from localize.report.drawn import figure_json, plain_json
 from localize.report.facts import option_words
-from localize.report.folder import SIGNATURE_FILE, Results
+from localize.report.folder import SIGNATURE_FILE, CommandResults
 from localize.report.literal import link_name, readable, script_json
 from localize.report.packed import packed_floats, packed_integers, packed_shares
 from localize.report.sample import even_shares, sampled
@@ -120,7 +120,7 @@ def test_tokens_and_what_colours_them_come_back_as_they_were_measured(data, run)
     words = ["lost exact match", "NLL rise", "NLL", "made wrong by a replacement"]
     assert [colouring["words"] for colouring in data["colourings"]] == words
     for row in (0, 5, 23):
-        own = prefix_colourings(dataset, row, None, "test") + continuation_colourings(dataset, row, None, "test")
+        own = prefix_colourings(dataset, row, None) + continuation_colourings(dataset, row, None)
         for packed, colouring in zip(data["colourings"], own, strict=True):
             np.testing.assert_array_equal(unpacked(packed["values"])[row], np.float32(colouring.values))
             assert packed["beside"][row] == colouring.beside
@@ -277,7 +277,7 @@ def test_edits_are_told_with_their_table_their_figures_and_recall_after(signatur
     dataset["nll"] = dataset["nll"] + 1
     dataset["token_nll"] = dataset["token_nll"] + 1
     change = Change(before, type(signature)(dataset))
-    results = Results(
+    results = CommandResults(
         tmp_path / "edit", None, {"top": [change], "random": [Change(before, before)]}, ("random",), tokenizer=tokenizer
     )
     page = parsed(lz.report(results, tmp_path / "edit.html"))
@@ -335,7 +335,7 @@ def test_what_cannot_be_done_is_told_in_one_line(run, results, options, told):
 
 def test_a_folder_without_anything_finished_is_refused(tmp_path):
     with pytest.raises(InputError) as error:
-        lz.report(Results(tmp_path), tmp_path / "page.html")
+        lz.report(CommandResults(tmp_path), tmp_path / "page.html")
     assert str(error.value) == (
         f"{tmp_path}: holds no results; one that a finished `localize run` or `localize edit` wrote is needed."
     )

@@ -4,7 +4,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, public
 from localize.statistics import (
     Interval,
     Range,
@@ -373,6 +373,16 @@ def test_a_bootstrap_that_cannot_be_drawn_is_told_in_one_line(options, message):
     with pytest.raises(LocalizeError) as told:
         cluster_bootstrap_statistic(values, np.arange(4), lambda means: means, seed=0, **options)
     assert str(told.value) == "cluster_bootstrap_statistic: " + message
+
+
+def test_what_is_called_by_another_public_function_is_told_in_that_ones_name():
+    @public
+    def compared():
+        return cluster_bootstrap(np.arange(4.0), np.arange(4), seed=0, resamples=50)
+
+    with pytest.raises(LocalizeError) as told:
+        compared()
+    assert str(told.value) == ("compared: resamples=50 must be at least 100, because the tails are read off the draws.")
 
 
 def test_an_empty_group_is_told_by_the_function_that_was_called():

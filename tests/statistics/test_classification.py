@@ -247,3 +247,13 @@ def test_fewer_clusters_than_folds_make_fewer_folds():
     fold = cluster_folds(np.arange(20) < 4, np.arange(20), seed=0)
     assert set(fold.ravel()) == {0, 1, 2, 3}
     assert all(np.bincount(row[:4]).tolist() == [1, 1, 1, 1] for row in fold)
+
+
+def test_too_few_draws_for_the_ends_of_an_interval_are_told_in_one_line():
+    in_a = np.arange(6) < 2
+    wins, pairs = pair_wins(np.arange(6.0)[None], np.zeros((1, 6), dtype=int), in_a)
+    with pytest.raises(LocalizeError) as caught:
+        pair_interval(wins, pairs, in_a, np.arange(6), seed=0, resamples=99)
+    assert str(caught.value) == (
+        "pair_interval: resamples=99 must be at least 100, because the tails are read off the draws."
+    )

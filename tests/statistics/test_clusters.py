@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, called_as
 from localize.statistics import cluster_sums, effective_clusters
 from localize.statistics import clusters as clusters_module
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs
@@ -115,8 +115,8 @@ MASK = np.array([True, False, False])
     ],
 )
 def test_bad_input_is_told_in_one_line(values, clusters, groups, message):
-    with pytest.raises(LocalizeError) as told:
-        check_paragraphs("f", values, clusters, **groups)
+    with called_as("f"), pytest.raises(LocalizeError) as told:
+        check_paragraphs(values, clusters, **groups)
     assert str(told.value) == message
 
 

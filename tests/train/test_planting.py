@@ -10,10 +10,10 @@ import pytest
 import localize as lz
 from localize.train import planting
 from localize.train.planting import allot_clusters, train_tokenizer, training_data
-from localize.train.recipe import Corpus, Planting, Recipe, Training
+from localize.train.recipe import Planting, Recipe, Training, TrainingCorpus
 
 SMALL = Recipe(
-    corpus=Corpus(vocab=400),
+    corpus=TrainingCorpus(vocab=400),
     planted=Planting(copies={1: 3, 4: 3, 16: 2}, held_out=6),
     training=Training(steps=30, batch=8, row_tokens=60),
 )
@@ -108,7 +108,7 @@ def test_any_text_and_paragraphs_file_can_be_the_source(tmp_path):
     )
     recipe = replace(
         SMALL,
-        corpus=Corpus(source=str(tmp_path), vocab=400),
+        corpus=TrainingCorpus(source=str(tmp_path), vocab=400),
         planted=Planting(source=str(tmp_path / "planted.csv"), copies={8: 4}, held_out=4),
     )
     data = training_data(recipe)
@@ -127,7 +127,7 @@ def trained_on(source, planted):
     return training_data(
         replace(
             SMALL,
-            corpus=Corpus(source=source, vocab=400),
+            corpus=TrainingCorpus(source=source, vocab=400),
             planted=Planting(source=planted, copies={8: 4}, held_out=4),
         )
     )

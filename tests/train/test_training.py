@@ -9,12 +9,12 @@ import torch
 
 import localize as lz
 from localize.train.loop import build_model, learning_rate, train
-from localize.train.recipe import Corpus, Planting, Recipe, Shape, Training, read_recipe
+from localize.train.recipe import Planting, Recipe, Shape, Training, TrainingCorpus, read_recipe
 from localize.train.run import train_recipe
 
 RECIPE = Recipe(
     model=Shape(layers=2, heads=2, d_model=32, context=48, window=8),
-    corpus=Corpus(vocab=300),
+    corpus=TrainingCorpus(vocab=300),
     planted=Planting(copies={40: 2}, held_out=2),
     training=Training(steps=25, batch=8, row_tokens=40, warmup=5, learning_rate=5e-3),
 )
