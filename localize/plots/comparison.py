@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from localize.analysis.comparison import LEVEL, Comparison, cell_name
+from localize.analysis.comparison import Comparison, cell_name
 from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError
 from localize.plots.gradients import layer_axis
@@ -15,7 +15,7 @@ from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, SMALL, WIDTH, component_words, plain, see_through
 from localize.signature.schema import DIMS, REGISTRY
-from localize.statistics import Interval
+from localize.statistics import LEVEL, Interval
 
 if TYPE_CHECKING:
     import pandas as pd

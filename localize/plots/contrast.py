@@ -15,6 +15,7 @@ from localize.plots.heads import layer_words
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
 from localize.signature.schema import REGISTRY
+from localize.statistics import LEVEL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 VALUES = {"log_ratio": ("log_ratio", "log ratio", "/"), "difference": ("", "difference", "−")}
 """How each `value` is named: before `low` and `null_low` in the contrast, in words, and between the groups."""
-
-LEVEL = 0.05
-"""False discovery rate above which a cell is crossed out."""
 
 PERMUTED = "labels permuted over clusters (95%)"
 MORE_IN_A, MORE_IN_B = "#B2182B", "#2166AC"

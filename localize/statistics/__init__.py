@@ -7,7 +7,7 @@ from localize.statistics.bootstrap import (
     cluster_bootstrap_statistic,
 )
 from localize.statistics.clusters import ClusterSums, choosing_half, cluster_sums, effective_clusters
-from localize.statistics.correction import false_discovery
+from localize.statistics.correction import LEVEL, false_discovery
 from localize.statistics.effects import auc, paired_difference, share_rising, standardized_difference
 from localize.statistics.matching import Matched, matched_difference
 from localize.statistics.permutation import (
@@ -21,6 +21,7 @@ from localize.statistics.roughness import rough_difference, rough_mean
 from localize.statistics.shares import cumulated_share, gini
 
 __all__ = [
+    "LEVEL",
     "MINUS_ONE_TO_ONE",
     "UNBOUNDED",
     "ZERO_TO_ONE",

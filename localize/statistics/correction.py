@@ -5,6 +5,9 @@ from jaxtyping import Float
 
 from localize.errors import LocalizeError
 
+LEVEL = 0.05
+"""The p-value, or the q-value where many tests are made, up to which a difference is called found."""
+
 
 def false_discovery(p_values: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     """The false discovery rate at which each test would be called a discovery (q-value), over all tests given.

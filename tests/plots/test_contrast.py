@@ -7,9 +7,9 @@ import pytest
 
 from localize import plots
 from localize.errors import LocalizeError
-from localize.plots.contrast import LEVEL
 from localize.plots.theme import WIDTH
 from localize.signature.signature import MemorizationSignature
+from localize.statistics import LEVEL
 
 PAIR = ("memorized", "not_memorized")
 
