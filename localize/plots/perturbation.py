@@ -73,7 +73,7 @@ def perturbation(
     """
     if paragraph is not None:
         require(signature, "plots.perturbation", VARIABLES, MEASUREMENT)
-        dataset = one_kind(signature.dataset, kind, "plots.perturbation")
+        dataset = one_kind(signature.dataset, kind)
         return draw_paragraph(signature, dataset, paragraph, tokenizer, put_words(signature, dataset), seed)
     sheet = Sheet()
     return sheet.finish(draw_perturbation(signature, sheet, 0, kind=kind, seed=seed))
@@ -90,7 +90,7 @@ def draw_perturbation(
 ) -> Px:
     """Draw on a sheet from `top` px downwards; gives the bottom in px."""
     require(signature, "plots.perturbation", VARIABLES, MEASUREMENT)
-    dataset, groups = one_kind(signature.dataset, kind, "plots.perturbation"), groups_of(signature)
+    dataset, groups = one_kind(signature.dataset, kind), groups_of(signature)
     own = continuation_words(signature, "perturbed_exact_match")
     height = 126 if compact else 170
     boxes = [Box(LEFT + column * STEP, top + TITLE + NOTE, PANEL_WIDTH, height) for column in range(3)]

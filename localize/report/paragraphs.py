@@ -136,7 +136,7 @@ def _tokens(dataset: "xr.Dataset", tokenizer: Any) -> dict[str, Any]:
     ids = np.stack([measured_tokens(dataset, row, name, CALLER) for row in range(count)])
     copies, positions, numbers = None, None, []
     if "copy_tokens" in dataset and "copy_position" in dataset:
-        first = one_kind(dataset, None, CALLER)
+        first = one_kind(dataset, None)
         copies = first["copy_tokens"].transpose("paragraph", "position").values.astype(np.int64)
         positions = first["copy_position"].values.tolist()
         numbers = [[words, first[key].values.tolist()] for key, words in COPY_NUMBERS.items() if key in first]
@@ -218,7 +218,7 @@ def _always(dataset: "xr.Dataset", query: str) -> list[tuple[int, int]]:
 def _looked_at(dataset: "xr.Dataset") -> Int[np.ndarray, " paragraph"]:
     """The most changed position of each paragraph, or the last of the prefix where none was changed."""
     if "copy_position" in dataset:
-        return one_kind(dataset, None, CALLER)["copy_position"].values.astype(np.int64)
+        return one_kind(dataset, None)["copy_position"].values.astype(np.int64)
     return np.full(dataset.sizes["paragraph"], dataset.sizes["prefix_position"] - 1)
 
 
