@@ -309,7 +309,7 @@ class Pooled:
                 "quantity": quantity, "group": group, "repetitions": len(np.unique(repetition[there])),
                 "before": float(before[there, cell].mean()), "after": float(after[there, cell].mean()),
             }  # fmt: skip
-            of_cell = Interval(*(ends[cell] for ends in (interval.estimate, interval.low, interval.high)))
+            of_cell = Interval(*(np.asarray(ends[cell]) for ends in (interval.estimate, interval.low, interval.high)))
             null = Null.dealt(0.0, test.null_low[cell], test.null_high[cell], test.p_value[cell])
             measured = clusters[there]
             basis = Basis(len(np.unique(ids[there])), len(np.unique(measured)), effective_clusters(measured))
