@@ -244,7 +244,7 @@ def warn_of_rough_intervals(comparison: Comparison) -> None:
         warnings.warn(
             f"rough intervals in {rough} of {len(comparison)} cells: fewer than {FEWEST:.0f} effective clusters, or too skewed "
             "for their number; `rough` marks them.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -254,5 +254,5 @@ def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:
     if few := {group: n for group, n in effective.items() if n < FEW_CLUSTERS}:
         told = ", ".join(f"{group} {n:.1f} of {len(clusters[group])} paragraphs" for group, n in few.items())
         warnings.warn(
-            f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=3
+            f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=4
         )

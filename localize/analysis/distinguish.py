@@ -230,7 +230,7 @@ def _usable_folds(in_a: Bool[np.ndarray, " paragraph"], clusters: np.ndarray, a:
             f"{caller()}: {name} has {counts[name]} clusters; at least {FEWEST_FOLDS} are needed in each group to hold some out."
         )
     if counts[name] < folds:
-        warnings.warn(f"{caller()}: {name} has {counts[name]} clusters; {counts[name]} folds are made.", stacklevel=4)
+        warnings.warn(f"{caller()}: {name} has {counts[name]} clusters; {counts[name]} folds are made.", stacklevel=5)
     return min(folds, counts[name])
 
 
@@ -280,5 +280,5 @@ def _warn_of_little_overlap(table: "pd.DataFrame", a: str, b: str, shared: int, 
         warnings.warn(
             f"{a} and {b} hardly overlap in loss (its AUC is {of_loss:.3f}; {shared} of {count} paragraphs have one of the other "
             "group beside them): what where tells beyond it cannot be judged.",
-            stacklevel=4,
+            stacklevel=5,
         )

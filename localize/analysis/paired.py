@@ -117,7 +117,7 @@ def compare_paired(
         return rough_mean(pair_differences(one, other), clusters)
 
     if unlike := unlike_units((after.dataset, before.dataset), names):
-        warnings.warn(f"{caller()}: {unlike}.", stacklevel=2)
+        warnings.warn(f"{caller()}: {unlike}.", stacklevel=3)
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
     comparison = compared(arrays, numbers, rough, apart, about)
@@ -181,7 +181,7 @@ def _names(
         )
     if left_out := [name for name in shared if name not in names]:
         warnings.warn(
-            f"{caller()} leaves out {', '.join(left_out)}: of another continuation before than after.", stacklevel=3
+            f"{caller()} leaves out {', '.join(left_out)}: of another continuation before than after.", stacklevel=4
         )
     return names
 

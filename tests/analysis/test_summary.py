@@ -9,9 +9,14 @@ import pytest
 from localize.analysis.concentration import first_half_share
 from localize.analysis.draws import Draws
 from localize.analysis.matching import BY_TOKEN, LATER, WRONG, token_rows
-from localize.analysis.rows import COLUMNS
-from localize.analysis.summary import low_layer_share
+from localize.analysis.rows import COLUMNS, Null, rows_of
+from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, low_layer_share, null_words
+from localize.cli.words import print_summary
+from localize.errors import LocalizeError
+from localize.report.evidence import summary_table
+from localize.signature.signature import MemorizationSignature
 from localize.statistics import (
+    UNBOUNDED,
     cluster_bootstrap,
     cluster_bootstrap_difference,
     cluster_permutation_difference,
@@ -377,3 +382,67 @@ def test_all_that_a_model_tells_is_in_one_table(measured):
     assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 6
     assert table["estimate"].notna().all()
     assert table.loc[quantities[:4], "null"].notna().all()
+
+
+# Rows of one's own.
+
+
+def token_spread(signature, draws):
+    """How unevenly a paragraph's loss lies over its tokens, beside one third."""
+    values = signature["token_nll"].values.astype(float).std(axis=1)
+    about = values, signature.dataset["group"].values, signature.dataset["cluster"].values
+    return rows_of("spread of the loss", *about, draws, lambda _: Null(1 / 3), UNBOUNDED)
+
+
+@pytest.fixture
+def spread():
+    row = SummaryRow("spread", ("token_nll",), token_spread, {"spread of the": "one third, a landmark"}).register()
+    yield row
+    row.unregister()
+
+
+def test_rows_of_ones_own_stand_last_in_the_summary_the_report_and_what_show_prints(make, layered, capsys, spread):
+    signature = make(TWO, {**layered([3.0, 1.0], 60), "token_nll": np.random.default_rng(0).gamma(2.0, size=(60, 4))})
+    table = signature.summary(seed=2)
+    assert table.index.get_level_values(0).unique().tolist() == [SHARE, "spread of the loss"]
+    expected = signature["token_nll"].values[:30].std(axis=1)
+    row, interval = table.loc[("spread of the loss", "memorized")], cluster_bootstrap(expected, np.arange(30), seed=2)
+    assert [row["estimate"], row["low"], row["high"]] == [interval.estimate, interval.low, interval.high]
+    told, _ = summary_table(signature, "r0", 2)
+    assert [[cell.text for cell in row[:2]] for row in told.rows[-3:]] == [
+        ["spread of the loss", group] for group in ("memorized", "not memorized", "memorized − not memorized")
+    ]
+    assert [row[4].text for row in told.rows[-3:]] == ["one third, a landmark"] * 2 + ["groups dealt out at random"]
+    print_summary(signature)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("spread of") == 1 and f"{row['estimate']:.3f}" in signature._repr_html_()
+    spread.unregister()
+    assert signature.summary(seed=2).equals(table.loc[[SHARE]])
+    assert null_words("spread of the loss") == ""
+
+
+def test_rows_whose_variables_are_missing_are_left_out(make, spread):
+    without = make(TWO).dataset.drop_vars("token_nll")
+    assert len(MemorizationSignature(without).summary()) == 0
+
+
+def test_a_name_is_registered_once(spread):
+    for name in ("spread", "low layers"):
+        with pytest.raises(LocalizeError) as error:
+            SummaryRow(name, (), lambda signature, draws: []).register()
+        assert str(error.value) == (
+            f"SummaryRow: {name!r} is registered already; choose another name than low layers, strongest head, rarest tokens, "
+            "positions, lost exact match, strongest activation, spread."
+        )
+    SummaryRow("spread", (), lambda signature, draws: []).unregister()
+    assert REGISTERED["spread"] is spread, "another of the same name does not take it away"
+
+
+def test_the_summary_is_what_is_built_in_in_its_order():
+    assert list(REGISTERED) == [row.name for row in BUILT_IN]
+
+
+def test_every_quantity_of_a_measured_model_says_what_it_is_held_against_where_it_has_a_null(measured):
+    table = measured.summary()
+    with_null = table[table["null"].notna() & ~table.index.get_level_values(1).str.contains(" - ")]
+    assert all(null_words(quantity) for quantity, _ in with_null.index)
