@@ -76,11 +76,11 @@ def test_rough_is_what_the_statistics_say_of_that_very_interval(spread):
 
 
 def test_beside_counts_only_paragraphs_with_both_and_is_judged_by_its_own_interval():
-    own, other = np.random.default_rng(0).gamma(2.0, size=(2, 48))
+    own, other = np.random.default_rng(0).gamma([[0.1], [50.0]], size=(2, 48))
     own[0] = other[1] = np.nan  # both of one cluster
     row = beside(own, other, CLUSTERS, UNBOUNDED, DRAWS)
     assert (row["n"], row["clusters"]) == (46, 35)
-    assert row["rough"] == rough_mean(own[2:], CLUSTERS[2:])
+    assert row["rough"] == rough_mean(own[2:], CLUSTERS[2:]) != rough_mean(other[2:], CLUSTERS[2:])
     assert row["null"] == pytest.approx(other[2:].mean()) and np.isnan(row["null_range_low"])
     assert row["difference"] == pytest.approx((own - other)[2:].mean())
     nothing = beside(own * np.nan, other, CLUSTERS, UNBOUNDED, DRAWS)

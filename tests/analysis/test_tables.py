@@ -57,7 +57,10 @@ def test_parts_of_a_table_say_so_too_and_a_name_that_never_was_is_unknown(table)
 
 
 def test_a_column_that_is_there_is_given_whatever_it_was_once_called(table):
-    assert (table.assign(difference=1.0)["difference"] == 1).all()
+    again = table.assign(difference=1.0)
+    assert (again["difference"] == 1).all()
+    with pytest.raises(KeyError, match="nosuch"):
+        again[["difference", "nosuch"]]
 
 
 def test_every_analysis_gives_this_table(measured):
