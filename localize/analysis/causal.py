@@ -12,10 +12,13 @@ from jaxtyping import Float
 
 from localize.analysis.choice import head_name, head_scores, strongest_head
 from localize.analysis.compare import warn_of_few_clusters
-from localize.analysis.head_agreement import DIFFERENCE, NUMBERS, Row, beside, nothing, over_heads, require
+from localize.analysis.draws import Draws
+from localize.analysis.head_agreement import over_heads
+from localize.analysis.measured import require
+from localize.analysis.rows import DIFFERENCE, Row, beside, side
+from localize.errors import public
 from localize.signature.schema import range_of
-from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED
-from localize.statistics.clusters import choosing_half
+from localize.statistics import LEVEL, MINUS_ONE_TO_ONE, UNBOUNDED, choosing_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +26,9 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-LEVEL = 0.05
-"""Of every test behind a verdict."""
-
 SCORE = "rare-token score of head {}"
 NLL_RISE = "NLL rise without head {}"
-MATCH_LOST = "exact match lost without head {}"
+EXACT_MATCH_LOST = "exact match lost without head {}"
 TOGETHER = "rank correlation of rare-token score and NLL rise over heads"
 
 ABOVE = "scores above its null"
@@ -44,6 +44,7 @@ GO_APART = "removal does not confirm: inside the null"
 OPPOSED = "removal contradicts: heads that score higher cost less"
 
 
+@public
 def causal_check(
     signature: "MemorizationSignature", *, query: str = "last_prefix", seed: int = 0, resamples: int = 2000
 ) -> "pd.DataFrame":
@@ -63,45 +64,44 @@ def causal_check(
         and its NLL rise (nats per token) and lost exact match (tokens) when it is removed beside the mean over the other
         heads of its layer (`null`). Each has `difference` with its 95 % interval by bootstrap over clusters and
         `p_value` by flipping the sign of whole clusters. And, over all heads and paragraphs, Spearman's rho between
-        score above null and NLL rise; null: heads permuted within their layers. Other columns as in `summary`;
-        `verdict` says in words whether removal confirms the correlation. nan where a head was not removed.
+        score above null and NLL rise; null: heads permuted within their layers. Other columns as in all
+        tables; `verdict` says in words whether removal confirms the correlation. nan where a head was not removed.
 
     Raises:
         SignatureError: If the query or a measurement is not there.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
+    draws = Draws(seed, resamples)
     heads, ablate = "localize.rare_token_heads(model, paragraphs)", "localize.ablate(model, paragraphs)"
     removed = ("ablated_nll", "ablated_exact_match", "unperturbed_nll", "unperturbed_exact_match")
     needed = {"rare_token_score": heads, "rare_token_null": heads} | dict.fromkeys(removed, ablate)
-    require(signature, "causal_check", needed)
+    require(signature, needed)
     dataset = signature.dataset
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
     score, null = head_scores(dataset, query)
     rise, lost = removal_effects(dataset)
-    match = range_of(dataset, "ablated_exact_match")
-    possible = {SCORE: MINUS_ONE_TO_ONE, NLL_RISE: UNBOUNDED, MATCH_LOST: match.minus(match)}
+    exact_match = range_of(dataset, "ablated_exact_match")
+    possible = {SCORE: MINUS_ONE_TO_ONE, NLL_RISE: UNBOUNDED, EXACT_MATCH_LOST: exact_match.minus(exact_match)}
     at = strongest_head(score - null, group, clusters, seed)
-    chose, rows, draws = choosing_half(clusters, seed), [], {"seed": seed, "resamples": resamples}
+    chose, rows = choosing_half(clusters, seed), []
     for name in signature.groups:
         inside = group == name
         if at is not None:
             told, rest = {"group": name, "head": head_name(dataset, at)}, inside & ~chose
             pairs = {SCORE: (score[:, *at], null[:, *at])}
-            pairs |= {NLL_RISE: with_control(rise, at), MATCH_LOST: with_control(lost, at)}
+            pairs |= {NLL_RISE: with_control(rise, at), EXACT_MATCH_LOST: with_control(lost, at)}
             tested = {
-                quantity: beside(own[rest], other[rest], clusters[rest], possible[quantity], **draws)
+                quantity: beside(own[rest], other[rest], clusters[rest], possible[quantity], draws)
                 for quantity, (own, other) in pairs.items()
             }
             verdicts = _verdicts(*(tested[quantity] for quantity in pairs))
             for (quantity, row), verdict in zip(tested.items(), verdicts, strict=True):
                 rows.append(told | row | {"quantity": quantity.format(told["head"]), "verdict": verdict})
-        row = over_heads((score - null)[inside], rise[inside], clusters[inside], **draws)
-        told = {"group": name, "head": "", "quantity": TOGETHER, "verdict": _together(row)}
-        rows.append(nothing() | row | told)
-    columns = ["quantity", "group", *NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "head", "verdict"]
-    return pd.DataFrame(rows)[columns].set_index(["quantity", "group"])
+        row = over_heads((score - null)[inside], rise[inside], clusters[inside], draws)
+        rows.append(row | {"group": name, "head": "", "quantity": TOGETHER, "verdict": _together(row)})
+    return table_of(rows, ("quantity", "group"), (*DIFFERENCE, "head", "verdict"))
 
 
 def removal_effects(
@@ -127,7 +127,7 @@ def with_control(
 
 def _verdicts(score: Row, rise: Row, lost: Row) -> tuple[str, str, str]:
     """What the three differences say, each by where its interval lies and whether chance alone would do as much."""
-    sides = [_side(row) for row in (score, rise, lost)]
+    sides = [side(row["difference_low"], row["difference_high"], row["p_value"]) for row in (score, rise, lost)]
     above = sides[0] == 1
     named = {
         0: UNCONFIRMED,
@@ -137,19 +137,6 @@ def _verdicts(score: Row, rise: Row, lost: Row) -> tuple[str, str, str]:
     }
     first = UNKNOWN if sides[0] is None else ABOVE if sides[0] == 1 else NOT_ABOVE
     return first, named[sides[1]], named[sides[2]]
-
-
-def _side(row: Row) -> int | None:
-    """Where the difference lies: above 0, below it, or not told from it (0); None if not known.
-
-    An interval from few clusters can miss 0 where no test could reject it, so both are asked.
-    """
-    low, high = row["difference_low"], row["difference_high"]
-    if np.isnan(low):
-        return None
-    if row["p_value"] > LEVEL:
-        return 0
-    return 1 if low > 0 else -1 if high < 0 else 0
 
 
 def _together(row: Row) -> str:

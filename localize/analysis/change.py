@@ -2,26 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.comparison import Comparison
+from localize.analysis.draws import Draws
 from localize.analysis.paired import compare_paired
+from localize.analysis.rows import Basis, Null, Row, row_of
 from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, RECALL_GROUPS
-from localize.errors import SignatureError
+from localize.errors import SignatureError, caller, public
 from localize.signature.schema import range_of
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import (
-    Range,
-    cluster_bootstrap,
-    cluster_sign_flip,
-    effective_clusters,
-    false_discovery,
-    pair_differences,
-)
+from localize.statistics import Interval, Range, effective_clusters, false_discovery, pair_differences, rough_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +29,8 @@ QUANTITIES = (
 )  # fmt: skip
 """The variables that an edit is told by, as far as both signatures hold them."""
 
-COLUMNS = (
-    "before", "after", "change", "low", "high", "null_low", "null_high", "p_value", "q_value", "paragraphs",
-    "effective_clusters", "repetitions",
-)  # fmt: skip
+OWN = ("before", "after", "repetitions")
+"""The columns of this table that others do not have."""
 
 OF_THE_MODEL = ("name", "family", "layers", "heads", "d_model", "weights")
 """What an edit leaves as it is."""
@@ -95,6 +88,7 @@ class Change:
         before, after = self.before[variable], self.after[variable]
         return (after.astype(float) - before.astype(float)).rename(variable).assign_attrs(before.attrs)
 
+    @public
     def table(self, *, seed: int = 0, resamples: int = 2000) -> "pd.DataFrame":
         """What the edit changed in each group of paragraphs.
 
@@ -108,11 +102,11 @@ class Change:
             of the true continuation; `reference_exact_match`, `reference_nll`, of what the unedited model says;
             "prompted_recall, as_is" (share) and so on, a quantity for each prompt; `rewritten_exact_match`, `rewritten_nll`.
 
-            `before` and `after` are means over paragraphs; `change` is their difference, `low` `high` its 95 % interval by
-            bootstrap over clusters, `null_low` `null_high` the central 95 % of it with the signs of whole clusters flipped,
-            `p_value` of that, `q_value` (Benjamini-Hochberg over the rows). The change of the perplexity, and what stands
-            beside it, is relative: exp(change of the mean NLL) - 1, .1 for 10 % more; it tests what NLL does, and counts once.
-            `paragraphs` and `effective_clusters` are those measured; a group that has none is left out.
+            `before` and `after` are means over paragraphs; `estimate` is the change from the one to the other, `low` `high` its
+            95 % interval by bootstrap over clusters, `null_range_low` `null_range_high` the central 95 % of it with the signs of
+            whole clusters flipped, `p_value` of that, `q_value` (Benjamini-Hochberg over the rows). The change of the perplexity,
+            and what stands beside it, is relative: exp(change of the mean NLL) - 1, .1 for 10 % more; it tests what NLL does, and
+            counts once. `n`, `clusters` and `effective_clusters` are those measured; a group that has none is left out.
 
             With a single cluster interval and p are nan; fewer than 30 effective ones warn. Where all paragraphs change by the
             same number, as when all of the recital is gone, the interval has no width.
@@ -120,6 +114,7 @@ class Change:
         table = edit_table({"": self}, seed=seed, resamples=resamples)
         return table.droplevel("edit").drop(columns="repetitions")
 
+    @public
     def compare(
         self,
         variables: str | Sequence[str] | None = None,
@@ -153,6 +148,7 @@ Changes = Mapping[str, Change | Sequence[Change]]
 """Edits by name, each made once or several times."""
 
 
+@public
 def edit_table(changes: Changes, *, seed: int = 0, resamples: int = 2000) -> "pd.DataFrame":
     """What each of several edits changed, the repetitions of an edit pooled.
 
@@ -166,30 +162,31 @@ def edit_table(changes: Changes, *, seed: int = 0, resamples: int = 2000) -> "pd
         resamples: Draws of each.
 
     Returns:
-        As `Change.table`, indexed by `edit`, `quantity` and `group`; `q_value` over all edits. `paragraphs` counts each paragraph
+        As `Change.table`, indexed by `edit`, `quantity` and `group`; `q_value` over all edits. `n` counts each paragraph
         once, `repetitions` are those in which the group was measured.
 
     Raises:
         SignatureError: If there is no change, or those under one name are not of one set of paragraphs: an id stands for other
             tokens or another cluster, or two have no paragraph in common.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
+    draws = Draws(seed, resamples)
     pooled = {edit: Pooled.of(given) for edit, given in repetitions_of(changes).items()}
     warn_of_few_clusters(_clusters_of(pooled))
     found = [
-        {"edit": edit} | row
+        {"edit": edit} | one
         for edit, rows in pooled.items()
         for group in rows.groups
-        for row in rows.changed(group, seed=seed, resamples=resamples)
+        for one in rows.changed(group, draws)
     ]
-    q_values = iter(false_discovery(np.array([row["p_value"] for row in found if row["quantity"] != PERPLEXITY])))
-    for row, above in zip(found, [{}, *found[:-1]], strict=True):  # a perplexity stands after its NLL
-        row["q_value"] = above["q_value"] if row["quantity"] == PERPLEXITY else float(next(q_values))
+    q_values = iter(false_discovery(np.array([one["p_value"] for one in found if one["quantity"] != PERPLEXITY])))
+    for one, above in zip(found, [{}, *found[:-1]], strict=True):  # a perplexity stands after its NLL
+        one["q_value"] = above["q_value"] if one["quantity"] == PERPLEXITY else float(next(q_values))
     order = list(dict.fromkeys(quantity for rows in pooled.values() for quantity in rows.order))
     edits = list(pooled)
-    found.sort(key=lambda row: (edits.index(row["edit"]), order.index(row["quantity"])))
-    return pd.DataFrame(found, columns=["edit", "quantity", "group", *COLUMNS]).set_index(["edit", "quantity", "group"])
+    found.sort(key=lambda one: (edits.index(one["edit"]), order.index(one["quantity"])))
+    return table_of(found, ("edit", "quantity", "group"), OWN)
 
 
 def repetitions_of(changes: Changes) -> dict[str, tuple[Change, ...]]:
@@ -200,10 +197,10 @@ def repetitions_of(changes: Changes) -> dict[str, tuple[Change, ...]]:
     """
     edits = {name: (given,) if isinstance(given, Change) else tuple(given) for name, given in changes.items()}
     if not edits:
-        raise SignatureError("edit_table: changes is empty; at least one edit is needed.")
+        raise SignatureError(f"{caller()}: changes is empty; at least one edit is needed.")
     for name, given in edits.items():
         if not given:
-            raise SignatureError(f"edit_table: {name!r} has no change; one or several are needed.")
+            raise SignatureError(f"{caller()}: {name!r} has no change; one or several are needed.")
         if len(given) > 1:
             _check_one_set(name, given)
     return edits
@@ -296,35 +293,38 @@ class Pooled:
         """The quantities of the table: perplexity after NLL."""
         return [name for each in self.quantities for name in ((each, PERPLEXITY) if each == "nll" else (each,))]
 
-    def changed(self, group: str, *, seed: int, resamples: int) -> list[dict[str, Any]]:
+    def changed(self, group: str, draws: Draws) -> list[Row]:
         """The rows of one group, but for `q_value`; none for what it does not have."""
         inside = self.group == group
         (before, after), clusters = self.values[:, inside], self.clusters[inside]
         moved = pair_differences(after, before)
-        interval = cluster_bootstrap(moved, clusters, seed=seed, resamples=resamples).within(self.possible)
-        test = cluster_sign_flip(moved, clusters, seed=seed, permutations=resamples)
-        numbers = (interval.estimate, interval.low, interval.high, test.null_low, test.null_high, test.p_value)
-        rows = []
+        interval, test = draws.mean(moved, clusters).within(self.possible), draws.sign_flip(moved, clusters)
+        ids, repetition = self.paragraph[inside], self.repetition[inside]
+        rows: list[Row] = []
         for cell, quantity in enumerate(self.quantities):
             there = ~np.isnan(after[:, cell])
             if not there.any():
                 continue
-            means = (before[there, cell].mean(), after[there, cell].mean())
-            row = dict(zip(COLUMNS, map(float, (*means, *(ends[cell] for ends in numbers))), strict=False)) | {
-                "quantity": quantity, "group": group, "effective_clusters": effective_clusters(clusters[there]),
-                "paragraphs": len(np.unique(self.paragraph[inside][there])),
-                "repetitions": len(np.unique(self.repetition[inside][there])),
+            told = {
+                "quantity": quantity, "group": group, "repetitions": len(np.unique(repetition[there])),
+                "before": float(before[there, cell].mean()), "after": float(after[there, cell].mean()),
             }  # fmt: skip
-            rows += [row, _as_perplexity(row)] if quantity == "nll" else [row]
+            of_cell = Interval(*(np.asarray(ends[cell]) for ends in (interval.estimate, interval.low, interval.high)))
+            null = Null.dealt(0.0, test.null_low[cell], test.null_high[cell], test.p_value[cell])
+            measured = clusters[there]
+            basis = Basis(len(np.unique(ids[there])), len(np.unique(measured)), effective_clusters(measured))
+            change = told | row_of(of_cell, null, basis, rough=rough_mean(moved[:, cell], clusters))
+            rows += [change, _as_perplexity(change)] if quantity == "nll" else [change]
         return rows
 
 
-def _as_perplexity(row: dict[str, Any]) -> dict[str, Any]:
+def _as_perplexity(nll: Row) -> Row:
     """The row of the NLL in perplexities, its change relative."""
+    relative = ("estimate", "low", "high", "null", "null_range_low", "null_range_high")
     with np.errstate(over="ignore"):  # a model that an edit has broken may be infinitely perplexed
-        levels = {name: float(np.exp(row[name])) for name in ("before", "after")}
-        changes = {name: float(np.expm1(row[name])) for name in ("change", "low", "high", "null_low", "null_high")}
-    return row | {"quantity": PERPLEXITY} | levels | changes
+        levels = {name: float(np.exp(nll[name])) for name in ("before", "after")}
+        changes = {name: float(np.expm1(nll[name])) for name in relative}
+    return nll | {"quantity": PERPLEXITY} | levels | changes
 
 
 def _check_sides(before: "xr.Dataset", after: "xr.Dataset") -> None:
@@ -373,21 +373,21 @@ def _check_one_set(name: str, changes: Sequence[Change]) -> None:
         dataset = change.before.dataset
         if "tokens" not in dataset.coords:
             raise SignatureError(
-                f"edit_table: change {number} of {name!r} does not hold the tokens that pooling checks."
+                f"{caller()}: change {number} of {name!r} does not hold the tokens that pooling checks."
             )
         ids, tokens = dataset["paragraph"].values.tolist(), dataset["tokens"].values.tolist()
         rows = dict(zip(ids, zip(tokens, dataset["cluster"].values.tolist(), strict=True), strict=True))
         shared = [paragraph for paragraph in ids if paragraph in known]
         if known and not shared:
             raise SignatureError(
-                f"edit_table: change {number} of {name!r} has no paragraph of those before it; "
+                f"{caller()}: change {number} of {name!r} has no paragraph of those before it; "
                 "pooled changes are of one set, so that their clusters are the same."
             )
         for paragraph in shared:
             for place, what in enumerate(("other tokens", "another cluster")):
                 if rows[paragraph][place] != known[paragraph][place]:
                     raise SignatureError(
-                        f"edit_table: paragraph {paragraph!r} has {what} in change {number} of {name!r} than before it; "
+                        f"{caller()}: paragraph {paragraph!r} has {what} in change {number} of {name!r} than before it; "
                         "pooled changes are of one set of paragraphs."
                     )
         known |= rows

@@ -6,19 +6,19 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from tqdm.auto import tqdm
 
 from localize.analysis.choice import mean_measured
 from localize.analysis.comparison import NUMBERS, Comparison
-from localize.errors import SignatureError
+from localize.analysis.draws import Draws
+from localize.errors import SignatureError, caller, public
 from localize.measurements import AXES, REGISTRY
 from localize.signature.schema import range_of
 from localize.statistics import (
     Range,
     auc,
-    cluster_bootstrap_difference,
-    cluster_permutation_difference,
+    cluster_sums,
     effective_clusters,
     false_discovery,
     rough_difference,
@@ -76,7 +76,7 @@ def draw_axes(values: "xr.DataArray") -> list[str]:
     return [str(dim) for dim in values.dims if AXES[str(dim)].draws]
 
 
-def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
+def per_paragraph(values: "xr.DataArray") -> "xr.DataArray":
     """The variable with paragraphs first and its draws averaged.
 
     Raises:
@@ -84,13 +84,14 @@ def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
     """
     if "paragraph" not in values.dims:
         raise SignatureError(
-            f"{caller}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
+            f"{caller()}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
         )
     if draws := draw_axes(values):
         values = values.mean(draws, keep_attrs=True)
     return values.transpose("paragraph", ...)
 
 
+@public
 def compare(
     signature: "MemorizationSignature",
     a: str,
@@ -115,8 +116,9 @@ def compare(
         `comparison[name]` is a Dataset over the variable's cells: `difference`, its 95 % interval `low` `high` by bootstrap
         over clusters, `p_value` by permutation of clusters, `q_value` (Benjamini-Hochberg over these cells), `null_low`
         `null_high` (central 95 % under permuted labels), `effect_size` (Hedges' g), `auc` (probability that a paragraph of
-        a has the larger value), `mean_a`, `mean_b`, and `rough`: fewer than 10 effective clusters, or too skewed for their
-        number, so that the interval covers less than it says. `to_dataframe`, `strongest`, `save` tell all cells together.
+        a has the larger value), `mean_a`, `mean_b`, `rough`: fewer than 10 effective clusters, or too skewed for their
+        number, so that the interval covers less than it says; and `n`, `clusters`, `effective_clusters`, of how many
+        paragraphs the cell was measured. `to_dataframe`, `strongest`, `save` tell all cells together.
         Draws are averaged first. Fewer than 30 effective clusters warn, and so do rough intervals.
 
     Raises:
@@ -124,22 +126,22 @@ def compare(
     """
     a, b = signature.known_group(a), signature.known_group(b)
     if a == b:
-        raise SignatureError(f"compare: a and b are both {a!r}; two groups are needed.")
+        raise SignatureError(f"{caller()}: a and b are both {a!r}; two groups are needed.")
     names = compared_variables(signature.dataset) if variables is None else variables
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     if not names:
-        raise SignatureError(f"compare: variables is empty; the signature holds {', '.join(signature.variables)}.")
+        raise SignatureError(f"{caller()}: variables is empty; the signature holds {', '.join(signature.variables)}.")
     possible = {name: range_of(signature.dataset, name) for name in names}
-    comparison = compare_groups([signature[name] for name in names], a, b, possible, seed=seed, resamples=resamples)
+    comparison = compare_groups([signature[name] for name in names], a, b, possible, Draws(seed, resamples))
     warn_of_rough_intervals(comparison)
     return comparison
 
 
 def compare_groups(
-    arrays: "Sequence[xr.DataArray]", a: str, b: str, possible: Mapping[str, Range], *, seed: int, resamples: int
+    arrays: "Sequence[xr.DataArray]", a: str, b: str, possible: Mapping[str, Range], draws: Draws
 ) -> Comparison:
     """Two groups held against each other in variables of one signature; see `MemorizationSignature.compare`."""
-    arrays = [per_paragraph(array, "compare") for array in arrays]
+    arrays = [per_paragraph(array) for array in arrays]
     group, clusters = arrays[0]["group"].values, arrays[0]["cluster"].values
     in_a, in_b = group == a, group == b
     warn_of_few_clusters({a: clusters[in_a], b: clusters[in_b]})
@@ -148,14 +150,13 @@ def compare_groups(
         "b": b,
         "paragraphs": [int(in_a.sum()), int(in_b.sum())],
         "effective_clusters": [effective_clusters(clusters[in_a]), effective_clusters(clusters[in_b])],
-        "seed": seed,
-        "resamples": resamples,
+        "seed": draws.seed,
+        "resamples": draws.resamples,
         "paired": False,
     }
 
     def numbers(values: Float[np.ndarray, "paragraph cell"], apart: Range) -> Cells:
-        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, seed=seed, resamples=resamples)
-        test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=seed, permutations=resamples)
+        interval, test = draws.difference(values, in_a, in_b, clusters)
         interval, test = interval.within(apart), test.within(apart)
         return {
             "difference": test.difference,
@@ -168,13 +169,14 @@ def compare_groups(
             "auc": auc(values, in_a, in_b),
             "mean_a": mean_measured(values[in_a]),
             "mean_b": mean_measured(values[in_b]),
+            **basis_of_cells(values, clusters, in_a | in_b),
         }
 
     def rough(values: Float[np.ndarray, "paragraph cell"]) -> Bool[np.ndarray, " cell"]:
         return rough_difference(values, in_a, in_b, clusters)
 
     apart = {name: values.minus(values) for name, values in possible.items()}
-    return compared(arrays, numbers, rough, apart, about, what="compare")
+    return compared(arrays, numbers, rough, apart, about)
 
 
 def compared(
@@ -183,8 +185,6 @@ def compared(
     rough: Callable[[Float[np.ndarray, "paragraph cell"]], Bool[np.ndarray, " cell"]],
     possible: Mapping[str, Range],
     about: Mapping[str, Any],
-    *,
-    what: str,
 ) -> Comparison:
     """Every cell of these variables in numbers, a piece at a time, with labels.
 
@@ -194,11 +194,10 @@ def compared(
         rough: From all cells of a variable to whether their intervals are rough.
         possible: Where the difference can lie, by variable: no end of an interval leaves it.
         about: Attributes of every result: `a`, `b`, `paired` among them.
-        what: The public function that the progress bar names.
     """
     results = {}
     total = sum(array[0].size for array in arrays)
-    with tqdm(total=total, desc=what, unit="cell", delay=SHOW_AFTER, leave=False) as bar:
+    with tqdm(total=total, desc=caller(), unit="cell", delay=SHOW_AFTER, leave=False) as bar:
         for array in arrays:
             flat = array.values.astype(float).reshape(len(array), -1)
             pieces = []
@@ -209,6 +208,17 @@ def compared(
             cells |= {"q_value": false_discovery(cells["p_value"]), "rough": rough(flat)}
             results[str(array.name)] = _labelled(array, cells, about)
     return Comparison(results, about["a"], about["b"], paired=about["paired"])
+
+
+def basis_of_cells(
+    values: Float[np.ndarray, "paragraph cell"],
+    clusters: Int[np.ndarray, " paragraph"],
+    chosen: Bool[np.ndarray, " paragraph"],
+) -> Cells:
+    """How many of the chosen paragraphs each cell is measured of, and in how many clusters; see `rows.Basis`."""
+    counts = cluster_sums(values, clusters, chosen).counts
+    n, squares = counts.sum(0), (counts**2).sum(0)
+    return {"n": n, "clusters": (counts > 0).sum(0), "effective_clusters": n**2 / np.maximum(squares, 1)}
 
 
 def _labelled(array: "xr.DataArray", cells: Cells, about: Mapping[str, Any]) -> "xr.Dataset":
@@ -231,7 +241,7 @@ def warn_of_rough_intervals(comparison: Comparison) -> None:
         warnings.warn(
             f"rough intervals in {rough} of {len(comparison)} cells: fewer than {FEWEST:.0f} effective clusters, or too skewed "
             "for their number; `rough` marks them.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -241,5 +251,5 @@ def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:
     if few := {group: n for group, n in effective.items() if n < FEW_CLUSTERS}:
         told = ", ".join(f"{group} {n:.1f} of {len(clusters[group])} paragraphs" for group, n in few.items())
         warnings.warn(
-            f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=3
+            f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=4
         )

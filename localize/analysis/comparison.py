@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.rows import COLUMNS
 from localize.errors import LocalizeError, SignatureError
 from localize.measurements import AXES
-from localize.statistics import false_discovery
+from localize.statistics import LEVEL, false_discovery
 from localize.storage import replacing
 
 if TYPE_CHECKING:
@@ -18,13 +19,18 @@ if TYPE_CHECKING:
 
 NUMBERS = (
     "difference", "low", "high", "p_value", "q_value", "null_low", "null_high", "effect_size", "auc", "mean_a", "mean_b",
-    "rough",
+    "rough", "n", "clusters", "effective_clusters",
 )  # fmt: skip
 """What is told of each cell."""
 
+OWN = ("effect_size", "auc", "mean_a", "mean_b", "q_overall", "unit")
+"""The columns of a comparison's table that others do not have."""
+
+IN_TABLE = {"difference": "estimate", "null_low": "null_range_low", "null_high": "null_range_high"}
+"""What a cell's numbers are called in the columns that all tables have."""
+
 SUFFIXES = (".csv", ".parquet")
 SHOWN = 20
-LEVEL = 0.05
 
 
 class Comparison:
@@ -36,7 +42,8 @@ class Comparison:
 
     Args:
         datasets: Per variable, in order: `difference`, `low`, `high`, `p_value`, `q_value`, `null_low`, `null_high`,
-            `effect_size`, `auc`, `mean_a`, `mean_b` and `rough` over its cells; attributes say what was compared and how.
+            `effect_size`, `auc`, `mean_a`, `mean_b`, `rough`, `n`, `clusters` and
+            `effective_clusters` over its cells; attributes say what was compared and how.
         a: The one group, or what came after.
         b: What is subtracted from it.
         paired: Whether the same paragraphs are held against themselves.
@@ -87,19 +94,22 @@ class Comparison:
 
         Returns:
             `variable`; `cell`, in words ("L1.H2, W_V", "layer 3, W_in"), empty where the variable is one number; `a`, `b`; a
-            column for each axis, empty where the variable does not have it; the numbers of the cell; `unit`; and `q_overall`,
-            Benjamini-Hochberg over all cells of all variables compared, whichever are asked for here.
+            column for each axis, empty where the variable does not have it; the columns of all tables, `estimate` the difference;
+            `effect_size`, `auc`, `mean_a`, `mean_b`; `q_overall`, Benjamini-Hochberg over all cells of all variables compared,
+            whichever are asked for here; and `unit`.
         """
         import pandas as pd
+
+        from localize.analysis.tables import ResultTable
 
         if variable is not None:
             self[variable]  # an unknown name is told
         tables = [_rows(dataset) for dataset in self._datasets.values()]
         axes = list(dict.fromkeys(axis for dataset in self._datasets.values() for axis in dataset["difference"].dims))
-        order = ["variable", "cell", "a", "b", *axes, *NUMBERS, "q_overall", "unit"]
+        order = ["variable", "cell", "a", "b", *axes, *COLUMNS, *OWN]
         if not tables:
-            return pd.DataFrame(columns=order)
-        table = pd.concat(tables, ignore_index=True)
+            return ResultTable(columns=order)
+        table = ResultTable(pd.concat(tables, ignore_index=True))
         table["q_overall"] = false_discovery(table["p_value"].to_numpy(dtype=float))
         table["a"], table["b"] = self.a, self.b
         table = table.loc[:, order]
@@ -204,5 +214,6 @@ def _rows(dataset: "xr.Dataset") -> "pd.DataFrame":
         # Whole numbers stay whole where other variables lack the axis.
         table[dim] = pd.array(values, dtype="Int64") if values.dtype.kind in "iu" else values
     for name in NUMBERS:
-        table[name] = dataset[name].values.reshape(-1)
-    return table
+        table[IN_TABLE.get(name, name)] = dataset[name].values.reshape(-1)
+    table["rough"] = table["rough"].astype("boolean")
+    return table.assign(null=0.0, null_mean_low=np.nan, null_mean_high=np.nan, matched_on="")

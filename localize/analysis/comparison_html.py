@@ -37,9 +37,9 @@ def _told(row: dict[Any, Any]) -> dict[str, str]:
     return {
         "variable": row["variable"],
         "cell": row["cell"],
-        "difference": f"{_number(row['difference'])} [{_number(row['low'])}, {_number(row['high'])}]",
+        "difference": f"{_number(row['estimate'])} [{_number(row['low'])}, {_number(row['high'])}]",
         "unit": row["unit"],
-        "null": f"{_number(row['null_low'])}, {_number(row['null_high'])}",
+        "null": f"{_number(row['null_range_low'])}, {_number(row['null_range_high'])}",
         "effect_size": _number(row["effect_size"]),
         "auc": _number(row["auc"]),
         "p": _small(row["p_value"]),

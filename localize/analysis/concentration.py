@@ -23,10 +23,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from localize.analysis.compare import warn_of_few_clusters
+from localize.analysis.draws import Draws
 from localize.analysis.effects import PERTURB, effect_of, one_kind, placed, put_only
-from localize.analysis.head_agreement import require
-from localize.analysis.rows import COLUMNS, NO_NULL, Null, null_beside, rows_of
-from localize.errors import SignatureError
+from localize.analysis.measured import require
+from localize.analysis.rows import NO_NULL, Null, Row, null_beside, rows_of
+from localize.errors import SignatureError, caller, public
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, Range, cumulated_share, gini
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ TIE = 1e-12
 Measure = Callable[[Float[np.ndarray, "paragraph draw position"]], Float[np.ndarray, "quantity paragraph"]]
 
 
+@public
 def concentration(
     signature: "MemorizationSignature",
     kind: str | None = None,
@@ -89,24 +91,23 @@ def concentration(
     Raises:
         SignatureError: If the kind, effect or a measurement is not there, or `counts` does not cover the tokens.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
+    draws = Draws(seed, resamples)
     if effect not in EFFECTS:
-        raise SignatureError(f"concentration: effect={effect!r} is not one of {', '.join(EFFECTS)}.")
-    require(signature, "concentration", dict.fromkeys((f"perturbed_{effect}", f"unperturbed_{effect}"), PERTURB))
-    dataset = one_kind(signature.dataset, kind, "concentration")
+        raise SignatureError(f"{caller()}: effect={effect!r} is not one of {', '.join(EFFECTS)}.")
+    require(signature, dict.fromkeys((f"perturbed_{effect}", f"unperturbed_{effect}"), PERTURB))
+    dataset = one_kind(signature.dataset, kind)
     change, words = effect_of(dataset, effect), EFFECTS[effect]
     rarity = None if counts is None else prefix_rarity(dataset, np.asarray(counts))
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
-    if resamples < 1:
-        raise SignatureError(f"concentration: resamples={resamples} must be at least 1.")
-    told = Told(group, clusters, seed, resamples)
+    told = Told(group, clusters, draws, draws)
     lost = change.clip(min=0)
     rows = told.spread(words, lost) + told.first_half(HALF.format(words), lost)
     if rarity is not None:
         rows += told.beside(RARITY.format(words), *rarity_link(change, rarity, clusters))
-    return pd.DataFrame(rows, columns=["quantity", "group", *COLUMNS]).set_index(["quantity", "group"])
+    return table_of(rows, ("quantity", "group"))
 
 
 @dataclass(frozen=True)
@@ -116,16 +117,14 @@ class Told:
     Attributes:
         group: The group of each paragraph.
         clusters: The near-duplicate cluster of each.
-        seed: Of bootstrap and permutations.
-        resamples: Draws of bootstrap and label permutation.
-        nulls: Permutations of positions; None is as many.
+        draws: Of bootstrap and label permutation.
+        moves: Of the permutations of positions.
     """
 
     group: Shaped[np.ndarray, " paragraph"]
     clusters: Int[np.ndarray, " paragraph"]
-    seed: int
-    resamples: int
-    nulls: int | None = None
+    draws: Draws
+    moves: Draws
 
     @property
     def masks(self) -> Bool[np.ndarray, "group paragraph"]:
@@ -134,10 +133,7 @@ class Told:
 
     def permuted(self, lost: Float[np.ndarray, "paragraph draw position"], measure: Measure, each: bool) -> "Permuted":
         """`measure` with positions permuted, in each draw apart or alike in all."""
-        resamples = self.nulls or self.resamples
-        return permuted(
-            lost, self.clusters, self.masks, measure, seed=self.seed, resamples=resamples, draw_by_draw=each
-        )
+        return permuted(lost, self.clusters, self.masks, measure, self.moves, draw_by_draw=each)
 
     def against(
         self,
@@ -145,21 +141,19 @@ class Told:
         values: Float[np.ndarray, " paragraph"],
         means: Float[np.ndarray, "null group"],
         possible: Range = ZERO_TO_ONE,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """Rows of a quantity, a share unless told, whose group means are held against those of permuted positions."""
         null = partial(null_of, values, means, self.masks)
-        about = values, self.group, self.clusters, self.seed, null, possible
-        return rows_of(quantity, *about, resamples=self.resamples)
+        return rows_of(quantity, values, self.group, self.clusters, self.draws, null, possible)
 
     def beside(
         self, quantity: str, own: Float[np.ndarray, " paragraph"], other: Float[np.ndarray, " paragraph"]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """Rows of a correlation of which every paragraph has a null of its own."""
-        null = partial(null_beside, own, other, self.clusters, self.seed, MINUS_ONE_TO_ONE, resamples=self.resamples)
-        about = own, self.group, self.clusters, self.seed, null, MINUS_ONE_TO_ONE
-        return rows_of(quantity, *about, resamples=self.resamples)
+        null = partial(null_beside, own, other, self.clusters, self.draws, MINUS_ONE_TO_ONE)
+        return rows_of(quantity, own, self.group, self.clusters, self.draws, null, MINUS_ONE_TO_ONE)
 
-    def spread(self, words: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[dict[str, Any]]:
+    def spread(self, words: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
         """The shares of the top positions, and the Gini over positions, as it is and above what noise has."""
         tops = [top for top in TOPS if top < placed(lost)[1].sum()]
         names = [SHARE.format(words, top, "s" if top > 1 else "") for top in tops] + [GINI.format(words)]
@@ -172,12 +166,12 @@ class Told:
         above_noise = nothing.means[:, -1] - mean_inside(noise, self.masks)
         return rows + self.against(ABOVE_NOISE.format(words), values[-1] - noise, above_noise, MINUS_ONE_TO_ONE)
 
-    def top(self, quantity: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[dict[str, Any]]:
+    def top(self, quantity: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
         """The share of the top positions alone."""
         nothing = self.permuted(lost, lambda some: top_share(some)[None], True)
         return self.against(quantity, top_share(lost), nothing.means[:, 0])
 
-    def first_half(self, quantity: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[dict[str, Any]]:
+    def first_half(self, quantity: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
         """The share of the first half of the prefix."""
         nothing = self.permuted(lost, lambda some: first_half_share(some)[None], False)
         return self.against(quantity, first_half_share(lost), nothing.means[:, 0])
@@ -239,9 +233,8 @@ def permuted(
     clusters: Int[np.ndarray, " paragraph"],
     masks: Bool[np.ndarray, "group paragraph"],
     measure: Measure,
+    draws: Draws,
     *,
-    seed: int,
-    resamples: int,
     draw_by_draw: bool,
 ) -> Permuted:
     """Quantities with positions permuted: alike in all paragraphs of a cluster, which lose much at the same places.
@@ -254,17 +247,16 @@ def permuted(
         clusters: The near-duplicate cluster of each paragraph.
         masks: The groups.
         measure: From the costs to the quantities.
-        seed: Of the permutations.
-        resamples: How many.
+        draws: Of the permutations.
         draw_by_draw: Whether each draw is permuted apart.
     """
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng([draws.seed, 7])
     _, cluster = np.unique(clusters, return_inverse=True)
     places = np.flatnonzero(placed(drop)[1])
-    count, draws = int(cluster.max()) + 1, drop.shape[1] if draw_by_draw else 1
+    count, apart = int(cluster.max()) + 1, drop.shape[1] if draw_by_draw else 1
     means, total = [], 0.0
-    for _ in range(resamples):
-        order = rng.random((count, draws, len(places))).argsort(axis=-1)[cluster]  # (paragraph, draw or 1, place)
+    for _ in range(draws.resamples):
+        order = rng.random((count, apart, len(places))).argsort(axis=-1)[cluster]  # (paragraph, draw or 1, place)
         moved = drop.copy()
         moved[..., places] = np.take_along_axis(
             drop[..., places], np.broadcast_to(order, (*drop.shape[:2], len(places))), -1
@@ -272,7 +264,7 @@ def permuted(
         values = measure(moved)
         means.append(np.stack([mean_inside(row, masks) for row in values]))
         total = total + values
-    return Permuted(np.stack(means), np.asarray(total / resamples))
+    return Permuted(np.stack(means), np.asarray(total / draws.resamples))
 
 
 def mean_inside(
@@ -301,7 +293,7 @@ def null_of(
     centre = means.mean()
     further = np.abs(means - centre) >= np.abs(observed - centre) - TIE
     low, high = np.quantile(means, [0.025, 0.975])
-    return (float(centre), float(low), float(high), float((1 + further.sum()) / (1 + len(means))))
+    return Null.dealt(centre, low, high, (1 + further.sum()) / (1 + len(means)))
 
 
 def prefix_rarity(dataset: "xr.Dataset", counts: Shaped[np.ndarray, "..."]) -> Int[np.ndarray, "paragraph position"]:
@@ -311,16 +303,16 @@ def prefix_rarity(dataset: "xr.Dataset", counts: Shaped[np.ndarray, "..."]) -> I
         SignatureError: If the signature holds no tokens, or the counts are not whole numbers, one per token of the vocabulary.
     """
     if "tokens" not in dataset.coords:
-        raise SignatureError("concentration: counts is given, but the signature has no coordinate 'tokens' to look up.")
+        raise SignatureError(f"{caller()}: counts is given, but the signature has no coordinate 'tokens' to look up.")
     if counts.ndim != 1 or counts.dtype.kind not in "iu":
         raise SignatureError(
-            f"concentration: counts is {counts.dtype} of shape {counts.shape}; "
+            f"{caller()}: counts is {counts.dtype} of shape {counts.shape}; "
             "it must be whole numbers, one for each token of the vocabulary."
         )
     tokens = dataset["tokens"].transpose("paragraph", "position").values[:, : dataset.sizes["prefix_position"]]
     if tokens.max() >= len(counts):
         raise SignatureError(
-            f"concentration: counts has {len(counts)} entries, but a prefix holds token {tokens.max()}; "
+            f"{caller()}: counts has {len(counts)} entries, but a prefix holds token {tokens.max()}; "
             "it must have one for each token of the vocabulary."
         )
     return -counts[tokens].astype(np.int64)

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from localize.analysis.compare import compare_groups, per_paragraph
-from localize.errors import SignatureError
+from localize.analysis.draws import Draws
+from localize.errors import SignatureError, caller, public
 from localize.signature.schema import REGISTRY, range_of
-from localize.statistics import Range, cluster_bootstrap_difference
+from localize.statistics import Range
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,6 +24,7 @@ OF_A_WHOLE = ("gradient_share", "head_gradient_share")
 WITHOUT_UNIT = ("p_value", "q_value", "effect_size")
 
 
+@public
 def contrast(
     signature: "MemorizationSignature",
     a: str,
@@ -58,18 +60,19 @@ def contrast(
     Raises:
         SignatureError: If a group, variable or axis is not there, or the variable can be negative.
     """
+    draws = Draws(seed, resamples)
     a, b = signature.known_group(a), signature.known_group(b)
     values, possible = signature[variable], range_of(signature.dataset, variable)
     _check_has_ratio(str(values.name))
-    plain = per_paragraph(values, "contrast")
+    plain = per_paragraph(values)
     values = _summed(plain, over)
     values = values.clip(min=0, keep_attrs=True)  # the schema allows for rounding below 0
     name, parts = str(values.name), plain[0].size // values[0].size
     possible = Range(possible.low * parts, possible.high * (1 if name in OF_A_WHOLE else parts))
-    contrast = compare_groups([values], a, b, {name: possible}, seed=seed, resamples=resamples)[name]
+    contrast = compare_groups([values], a, b, {name: possible}, draws)[name]
     array, group, clusters = values.values.astype(float), values["group"].values, values["cluster"].values
     in_a, in_b = group == a, group == b
-    ratio = cluster_bootstrap_difference(array, in_a, in_b, clusters, seed=seed, resamples=resamples, log=True)
+    ratio = draws.log_ratio(array, in_a, in_b, clusters)
     null = _ratio_null(array, in_a, in_b, contrast["null_low"].values, contrast["null_high"].values)
     cells = dict(zip(OF_RATIO, (ratio.estimate, ratio.low, ratio.high, *null), strict=True))
     contrast = contrast.rename(mean_a="profile_a", mean_b="profile_b")
@@ -88,7 +91,7 @@ def _check_has_ratio(name: str) -> None:
     low = REGISTRY[name].low
     if low is None or low < 0:
         raise SignatureError(
-            f"contrast: {name} can be negative, so that two groups of it have no ratio; "
+            f"{caller()}: {name} can be negative, so that two groups of it have no ratio; "
             "a variable of at least 0 is needed, such as gradient_share."
         )
 
@@ -100,7 +103,7 @@ def _summed(values: "xr.DataArray", over: str | Sequence[str] | None) -> "xr.Dat
     for name in names:
         if name not in axes:
             raise SignatureError(
-                f"contrast: over={name!r} is no axis of the cells of {values.name}; it has {', '.join(axes) or 'none'}."
+                f"{caller()}: over={name!r} is no axis of the cells of {values.name}; it has {', '.join(axes) or 'none'}."
             )
     return values.sum(names, skipna=False, keep_attrs=True) if names else values
 

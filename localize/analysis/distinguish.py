@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float, Int
 from tqdm.auto import tqdm
 
 from localize.analysis.compare import SHOW_AFTER, draw_axes, warn_of_few_clusters
+from localize.analysis.draws import Draws
+from localize.analysis.rows import NO_NULL, Basis, Null, row_of
 from localize.axes import MEMORIZED, NOT_MEMORIZED
-from localize.errors import SignatureError
+from localize.errors import SignatureError, caller, public
 from localize.measurements import REGISTRY
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, effective_clusters
 from localize.statistics.classification import (
@@ -18,7 +20,6 @@ from localize.statistics.classification import (
     HeldOut,
     cluster_folds,
     held_out,
-    pair_interval,
     pair_wins,
     parts_of_groups,
 )
@@ -35,9 +36,8 @@ LOSS, WHERE = "loss", "where (all parts)"
 TOGETHER = "loss + where"
 ADDED = "loss + {}"
 
-AUC = ("auc", "low", "high", "null", "null_low", "null_high", "p_value")
-GAIN = ("gain", "gain_low", "gain_high", "gain_null", "gain_null_low", "gain_null_high", "gain_p_value")
-COLUMNS = (*AUC, "features_count", "paragraphs", "effective_clusters", *GAIN)
+AUC, GAIN = "AUC", "gain in AUC"
+"""The quantities of the table."""
 
 STRATA = 10
 CLUSTERS_IN_A_STRATUM = 4
@@ -52,6 +52,7 @@ ROUNDING = 1e-9
 Features = Float[np.ndarray, "paragraph feature"]
 
 
+@public
 def distinguish(
     signature: "MemorizationSignature",
     a: str = MEMORIZED,
@@ -78,16 +79,17 @@ def distinguish(
         resamples: Draws of the bootstrap.
 
     Returns:
-        Indexed by `features`: "loss" (NLL and its logarithm); a row per part measured: "gradients" (shares per component
-        and head), "rare-token heads" (score, mass), "attention" (entropy, distance), "ablation", "replacement",
+        Indexed by `quantity` and `features`: "loss" (NLL and its logarithm); a row per part measured: "gradients" (shares per
+        component and head), "rare-token heads" (score, mass), "attention" (entropy, distance), "ablation", "replacement",
         "perturbation" (NLL rises per head, choice of tokens, prefix position), "patching" (effect per site);
         "where (all parts)"; "loss + gradients", ... and "loss + where".
 
-        `auc`: of the pairs of an a and a b held out in one fold, the share in which a scores higher (chance is .5), with
+        "AUC": of the pairs of an a and a b held out in one fold, the share in which a scores higher (chance is .5), with
         its 95 % interval by bootstrap over clusters of the scores; `null` and its central 95 % and `p_value` (one-sided):
-        labels permuted over clusters, scaling, choice of penalty and training run anew each time. `gain`: AUC(loss + part)
-        - AUC(loss), on the same pairs; its null permutes labels among clusters alike in loss (up to 10 strata of the range
-        that both groups reach). `features_count`, `paragraphs`, `effective_clusters`. `attrs` tell every choice made.
+        labels permuted over clusters, scaling, choice of penalty and training run anew each time. "gain in AUC", of what is
+        joined with the loss: AUC(loss + part) - AUC(loss), on the same pairs; its null permutes labels among clusters alike
+        in loss (up to 10 strata of the range that both groups reach). Columns as in all tables, and `features_count`.
+        `attrs` tell every choice made.
 
         The gain tests whether a part tells the groups apart among paragraphs alike in loss. It is asked only of those that
         have a counterpart in the other group (`attrs["alike_in_loss"]`); where the AUC of the loss is near 1 there is
@@ -99,13 +101,14 @@ def distinguish(
     Raises:
         SignatureError: If a group is not there, or has fewer than 3 clusters.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
+    draws = Draws(seed, resamples)
     a, b = signature.known_group(a), signature.known_group(b)
     if a == b:
-        raise SignatureError(f"distinguish: a and b are both {a!r}; two groups are needed.")
+        raise SignatureError(f"{caller()}: a and b are both {a!r}; two groups are needed.")
     if permutations < 1:
-        raise SignatureError(f"distinguish: permutations={permutations} must be at least 1.")
+        raise SignatureError(f"{caller()}: permutations={permutations} must be at least 1.")
     dataset = signature.dataset
     group = dataset["group"].values
     dataset = dataset.isel(paragraph=np.flatnonzero((group == a) | (group == b)))
@@ -126,35 +129,24 @@ def distinguish(
 
     found: dict[str, HeldOut] = {}
     total = len(designs) * repeats * used
-    with tqdm(total=total, desc="distinguish", unit="fold", delay=SHOW_AFTER, leave=False) as bar:
+    with tqdm(total=total, desc=caller(), unit="fold", delay=SHOW_AFTER, leave=False) as bar:
         for name, (features, base) in designs.items():
             found[name] = held_out(features, labels, fold, base=base, after_fold=bar.update)
 
-    draws = {"seed": seed, "resamples": resamples}
     wins, pairs = pair_wins(found[LOSS].scores, fold, in_a)
-    rows = {}
+    basis, rows, gained = Basis.of(clusters), [], []
     for name, (features, base) in designs.items():
         own, _ = pair_wins(found[name].scores, fold, in_a)
-        interval = pair_interval(own, pairs, in_a, clusters, **draws).within(ZERO_TO_ONE)
-        row = dict(
-            zip(
-                AUC,
-                (interval.estimate, interval.low, interval.high, *_beside(found[name].auc[: len(plain)])),
-                strict=True,
-            )
-        )
-        if base is not None and features:
-            gain = pair_interval(own - wins, pairs, in_a, clusters, **draws).within(MINUS_ONE_TO_ONE)
-            gains = (found[name].auc - found[LOSS].auc)[np.r_[0, len(plain) : len(labels)]]
-            numbers = (gain.estimate, gain.low, gain.high, *_beside(gains if shared else gains[:1]))
-            row |= dict(zip(GAIN, numbers, strict=True))
         columns = [*features, *([] if base is None else [base])]
-        rows[name] = row | {"features_count": sum(part.shape[1] for part in columns)}
-    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
-    table["features_count"] = table["features_count"].astype(int)
-    table["paragraphs"] = len(in_a)
-    table["effective_clusters"] = effective_clusters(clusters)
-    table = table.reindex(columns=list(COLUMNS)).rename_axis("features")
+        told = {"features": name, "features_count": sum(part.shape[1] for part in columns)}
+        interval = draws.pairs(own, pairs, in_a, clusters).within(ZERO_TO_ONE)
+        rows.append(told | {"quantity": AUC} | row_of(interval, _null(found[name].auc[: len(plain)]), basis))
+        if base is not None and features:
+            gain = draws.pairs(own - wins, pairs, in_a, clusters).within(MINUS_ONE_TO_ONE)
+            gains = (found[name].auc - found[LOSS].auc)[np.r_[0, len(plain) : len(labels)]]
+            null = _null(gains if shared else gains[:1])
+            gained.append(told | {"quantity": GAIN} | row_of(gain, null, basis))
+    table = table_of([*rows, *gained], ("quantity", "features"), ("features_count",))
     table.attrs = {
         "a": a,
         "b": b,
@@ -228,15 +220,15 @@ def _said(said: dict[str, str], names: list[str]) -> str:
 def _usable_folds(in_a: Bool[np.ndarray, " paragraph"], clusters: np.ndarray, a: str, b: str, folds: int) -> int:
     """As many folds as asked for, or as the group with fewer clusters has, with a warning."""
     if folds < FEWEST_FOLDS:
-        raise SignatureError(f"distinguish: folds={folds} must be at least {FEWEST_FOLDS}.")
+        raise SignatureError(f"{caller()}: folds={folds} must be at least {FEWEST_FOLDS}.")
     counts = {name: len(np.unique(clusters[members])) for name, members in ((a, in_a), (b, ~in_a))}
     name = min(counts, key=counts.__getitem__)
     if counts[name] < FEWEST_FOLDS:
         raise SignatureError(
-            f"distinguish: {name} has {counts[name]} clusters; at least {FEWEST_FOLDS} are needed in each group to hold some out."
+            f"{caller()}: {name} has {counts[name]} clusters; at least {FEWEST_FOLDS} are needed in each group to hold some out."
         )
     if counts[name] < folds:
-        warnings.warn(f"distinguish: {name} has {counts[name]} clusters; {counts[name]} folds are made.", stacklevel=4)
+        warnings.warn(f"{caller()}: {name} has {counts[name]} clusters; {counts[name]} folds are made.", stacklevel=5)
     return min(folds, counts[name])
 
 
@@ -270,21 +262,21 @@ def loss_strata(
     return strata_of_clusters(means, in_a, int(np.clip(fewest // CLUSTERS_IN_A_STRATUM, 1, STRATA)))
 
 
-def _beside(numbers: Float[np.ndarray, " labelling"]) -> tuple[float, float, float, float]:
+def _null(numbers: Float[np.ndarray, " labelling"]) -> Null:
     """Mean and central 95 % of all labellings but the first, and the share of all, it included, that are as large as the first."""
     null = numbers[1:][~np.isnan(numbers[1:])]
     if len(null) == 0 or np.isnan(numbers[0]):
-        return np.nan, np.nan, np.nan, np.nan
+        return NO_NULL
     low, high = np.quantile(null, [0.025, 0.975])
     as_large = (null >= numbers[0] - ROUNDING).sum()
-    return float(null.mean()), float(low), float(high), float((1 + as_large) / (1 + len(null)))
+    return Null.dealt(null.mean(), low, high, (1 + as_large) / (1 + len(null)))
 
 
 def _warn_of_little_overlap(table: "pd.DataFrame", a: str, b: str, shared: int, count: int) -> None:
-    of_loss = float(table.loc[LOSS, "auc"])
+    of_loss = float(table["estimate"].loc[AUC, LOSS])
     if len(table) > 1 and (max(of_loss, 1 - of_loss) > HARDLY_OVERLAPS or not shared):
         warnings.warn(
             f"{a} and {b} hardly overlap in loss (its AUC is {of_loss:.3f}; {shared} of {count} paragraphs have one of the other "
             "group beside them): what where tells beyond it cannot be judged.",
-            stacklevel=4,
+            stacklevel=5,
         )

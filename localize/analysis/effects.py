@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from localize.errors import SignatureError
+from localize.errors import SignatureError, caller
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,7 +14,7 @@ PERTURB = "localize.perturb_prefix(model, paragraphs)"
 """What measures it."""
 
 
-def one_kind(dataset: "xr.Dataset", kind: str | None, caller: str) -> "xr.Dataset":
+def one_kind(dataset: "xr.Dataset", kind: str | None) -> "xr.Dataset":
     """What was measured with one kind of replacement, without the axis; None is the first kind.
 
     Raises:
@@ -22,7 +22,7 @@ def one_kind(dataset: "xr.Dataset", kind: str | None, caller: str) -> "xr.Datase
     """
     kinds = [str(name) for name in dataset["kind"].values]
     if kind is not None and kind not in kinds:
-        raise SignatureError(f"{caller}: kind={kind!r} was not measured; the signature has {', '.join(kinds)}.")
+        raise SignatureError(f"{caller()}: kind={kind!r} was not measured; the signature has {', '.join(kinds)}.")
     return dataset.isel(kind=0 if kind is None else kinds.index(kind))
 
 

@@ -5,26 +5,18 @@
 - *The head with most gradient*: chosen on one half of the clusters, ranked and scored by its attention to rare tokens on the other.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from localize.analysis.choice import head_name, head_scores, largest, mean_measured
 from localize.analysis.compare import warn_of_few_clusters
-from localize.errors import SignatureError
-from localize.statistics import (
-    MINUS_ONE_TO_ONE,
-    Interval,
-    Range,
-    cluster_bootstrap,
-    cluster_bootstrap_statistic,
-    cluster_sign_flip,
-    effective_clusters,
-    pair_differences,
-)
-from localize.statistics.clusters import choosing_half
+from localize.analysis.draws import Draws
+from localize.analysis.measured import require
+from localize.analysis.rows import NO_NULL, Basis, Null, Row, beside, row_of
+from localize.errors import SignatureError, caller, public
+from localize.statistics import MINUS_ONE_TO_ONE, Range, choosing_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,16 +28,14 @@ CORRELATION = "rank correlation of gradient and rare-token score over heads"
 RANK = "rare-token rank of the head with most gradient"
 SCORE = "rare-token score of the head with most gradient"
 
-NUMBERS = ("estimate", "low", "high", "null", "null_low", "null_high", "p_value")
 FEWEST_HEADS = 3
 """With fewer there is no rank correlation worth the name."""
 
 ROUNDING = 1e-12
 """Two rank correlations, or means of them, that differ by less are equal."""
 
-Row = dict[str, Any]
 
-
+@public
 def head_agreement(
     signature: "MemorizationSignature",
     group: str | None = None,
@@ -66,7 +56,7 @@ def head_agreement(
         resamples: Draws of each.
 
     Returns:
-        Three rows per group, indexed by `quantity` and `group`, with the columns of `summary` and `head`, `heads` (how many
+        Three rows per group, indexed by `quantity` and `group`, with the columns of all tables and `head`, `heads` (how many
         are ranked), `left_out` (how many have no score, because they attend evenly):
 
         - Spearman's rho over heads between mean gradient share and mean rare-token score; null: heads permuted within
@@ -81,12 +71,13 @@ def head_agreement(
     Source:
         Stoehr et al. 2024 find one head (W_V of head 2, layer 1) both most salient and most rare-token. The test is ours.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
+    draws = Draws(seed, resamples)
     groups = signature.groups if group is None else (signature.known_group(group),)
     of_heads = "localize.rare_token_heads(model, paragraphs)"
     needed = {"rare_token_score": of_heads, "rare_token_null": of_heads}
-    require(signature, "head_agreement", {"head_gradient_share": "localize.gradients(model, paragraphs)"} | needed)
+    require(signature, {"head_gradient_share": "localize.gradients(model, paragraphs)"} | needed)
     dataset = signature.dataset
     share, (score, null) = gradient_shares(dataset, component), head_scores(dataset, query)
     group_of, clusters = dataset["group"].values, dataset["cluster"].values
@@ -94,29 +85,20 @@ def head_agreement(
     chose, rows = choosing_half(clusters, seed), []
     for name in groups:
         inside = group_of == name
-        draws = {"seed": seed, "resamples": resamples}
-        together = over_heads(share[inside], score[inside], clusters[inside], **draws)
+        together = over_heads(share[inside], score[inside], clusters[inside], draws)
         told = {"group": name, "heads": together["heads"], "left_out": together["left_out"]}
         rows.append(told | {"quantity": CORRELATION, "head": ""} | together)
         scored = ~np.isnan(mean_measured(score[inside]))
         most = largest(np.where(scored, mean_measured(share[inside & chose]), np.nan))
         rest = inside & ~chose
         if most is None or not rest.any():
-            rows += [told | {"quantity": quantity, "head": ""} | nothing() for quantity in (RANK, SCORE)]
+            rows += [told | {"quantity": quantity, "head": ""} | row_of() for quantity in (RANK, SCORE)]
             continue
         told["head"] = head_name(dataset, most)
-        rows.append(told | {"quantity": RANK} | rank_among_heads(score[rest], most, clusters[rest], **draws))
+        rows.append(told | {"quantity": RANK} | rank_among_heads(score[rest], most, clusters[rest], draws))
         own, other = score[rest][:, *most], null[rest][:, *most]
-        rows.append(told | {"quantity": SCORE} | beside(own, other, clusters[rest], MINUS_ONE_TO_ONE, **draws))
-    columns = ["quantity", "group", *NUMBERS, "paragraphs", "effective_clusters", "head", "heads", "left_out"]
-    return pd.DataFrame(rows)[columns].set_index(["quantity", "group"])
-
-
-def require(signature: "MemorizationSignature", caller: str, names: Mapping[str, str]) -> None:
-    """Raise a `SignatureError` that names what to measure, unless the signature holds all these variables."""
-    for name, measurement in names.items():
-        if name not in signature:
-            raise SignatureError(f"{caller}: the signature has no {name!r}; measure it with {measurement}.")
+        rows.append(told | {"quantity": SCORE} | beside(own, other, clusters[rest], MINUS_ONE_TO_ONE, draws))
+    return table_of(rows, ("quantity", "group"), ("head", "heads", "left_out"))
 
 
 def gradient_shares(dataset: "xr.Dataset", component: str | None) -> Float[np.ndarray, "paragraph layer head"]:
@@ -132,7 +114,7 @@ def gradient_shares(dataset: "xr.Dataset", component: str | None) -> Float[np.nd
         there = [str(name) for name in share["attention_component"].values]
         if component not in there:
             raise SignatureError(
-                f"head_agreement: component={component!r} is not one of {', '.join(there)}, or None for all together."
+                f"{caller()}: component={component!r} is not one of {', '.join(there)}, or None for all together."
             )
         share = share.sel(attention_component=component)
     return share.transpose("paragraph", "layer", "head").values.astype(float)
@@ -142,9 +124,7 @@ def over_heads(
     x: Float[np.ndarray, "paragraph layer head"],
     y: Float[np.ndarray, "paragraph layer head"],
     clusters: Int[np.ndarray, " paragraph"],
-    *,
-    seed: int,
-    resamples: int,
+    draws: Draws,
 ) -> Row:
     """Spearman's rho over heads between the means of two measurements, with interval and null.
 
@@ -152,31 +132,22 @@ def over_heads(
         x: The one measurement; nan where it was not made.
         y: The other; a head that one of them lacks throughout is left out.
         clusters: The near-duplicate cluster of each paragraph.
-        seed: Of bootstrap and permutation.
-        resamples: Draws of each.
+        draws: Of bootstrap and permutation.
 
     Returns:
-        `estimate`, `low`, `high` (95 % by bootstrap over clusters); `null`, `null_low`, `null_high` (mean and central 95 % with
-        heads permuted within layers), `p_value` (two-sided, by distance from that mean); `paragraphs`, `effective_clusters`,
-        `heads`, `left_out`.
+        A row whose interval is by bootstrap over clusters, and whose null is mean and central 95 % with heads permuted within
+        layers, `p_value` two-sided, by distance from that mean; and `heads`, `left_out`.
     """
     means = mean_measured(x), mean_measured(y)
     known = ~np.isnan(means[0]) & ~np.isnan(means[1])
-    counts = {
-        "paragraphs": len(x), "effective_clusters": effective_clusters(clusters),
-        "heads": int(known.sum()), "left_out": int((~known).sum()),
-    }  # fmt: skip
+    counts = {"heads": int(known.sum()), "left_out": int((~known).sum())}
     if known.sum() < FEWEST_HEADS:
-        return nothing() | counts
+        return row_of(basis=Basis.of(clusters)) | counts
     pairs = np.stack([x[:, known], y[:, known]], axis=1)
-    interval = cluster_bootstrap_statistic(
-        pairs, clusters, lambda draws: spearman(draws[:, 0], draws[:, 1]), seed=seed, resamples=resamples
-    )
-    interval = interval.within(MINUS_ONE_TO_ONE)
-    ends = (float(end) for end in (interval.estimate, interval.low, interval.high))
-    layer = np.nonzero(known)[0]
-    null = permuted_within_layers(means[0][known], means[1][known], layer, float(interval.estimate), seed, resamples)
-    return dict(zip(NUMBERS, (*ends, *null), strict=True)) | counts
+    interval = draws.statistic(pairs, clusters, lambda means: spearman(means[:, 0], means[:, 1]))
+    interval, layer = interval.within(MINUS_ONE_TO_ONE), np.nonzero(known)[0]
+    null = permuted_within_layers(means[0][known], means[1][known], layer, float(interval.estimate), draws)
+    return row_of(interval, null, Basis.of(clusters)) | counts
 
 
 def spearman(x: Float[np.ndarray, "draw head"], y: Float[np.ndarray, "draw head"]) -> Float[np.ndarray, " draw"]:
@@ -197,38 +168,34 @@ def permuted_within_layers(
     y: Float[np.ndarray, " head"],
     layer: Int[np.ndarray, " head"],
     observed: float,
-    seed: int,
-    permutations: int,
-) -> tuple[float, float, float, float]:
-    """Mean, 2.5 % and 97.5 % quantile of rho when heads change places inside their layers, and the p-value against it.
+    draws: Draws,
+) -> Null:
+    """Rho when heads change places inside their layers, and the p-value against it.
 
     Args:
         x: One number per head, heads in the order of their layers.
         y: Another, which is permuted.
         layer: The layer of each head, ascending.
         observed: Rho as it is.
-        seed: Of the permutations.
-        permutations: How many.
+        draws: Of the permutations.
     """
-    rng = np.random.default_rng([seed, 13])
+    rng = np.random.default_rng([draws.seed, 13])
     # A random number below 1 on top of the layer: sorting leaves every head in its layer.
-    order = (layer + rng.random((permutations, len(layer)))).argsort(axis=1)
+    order = (layer + rng.random((draws.resamples, len(layer)))).argsort(axis=1)
     null = spearman(np.broadcast_to(x, order.shape), y[order])
     if np.isnan(observed) or np.isnan(null).all():
-        return np.nan, np.nan, np.nan, np.nan
+        return NO_NULL
     centre = null.mean()
     as_far = (np.abs(null - centre) >= np.abs(observed - centre) - ROUNDING).sum()
     low, high = np.quantile(null, [0.025, 0.975])
-    return float(centre), float(low), float(high), float((1 + as_far) / (1 + permutations))
+    return Null.dealt(centre, low, high, (1 + as_far) / (1 + draws.resamples))
 
 
 def rank_among_heads(
     score: Float[np.ndarray, "paragraph layer head"],
     at: tuple[int, int],
     clusters: Int[np.ndarray, " paragraph"],
-    *,
-    seed: int,
-    resamples: int,
+    draws: Draws,
 ) -> Row:
     """The rank of one head's mean score, 1 the highest and ties their mean, beside that of a head taken at random.
 
@@ -239,18 +206,17 @@ def rank_among_heads(
         higher, equal = _higher_and_equal(means, at)
         return np.where(np.isnan(means[:, *at]), np.nan, higher + (equal + 1) / 2)
 
-    interval = cluster_bootstrap_statistic(score, clusters, ranks, seed=seed, resamples=resamples)
+    interval = draws.statistic(score, clusters, ranks)
     mean = mean_measured(score)
     heads = int((~np.isnan(mean)).sum())
-    counts = {"paragraphs": len(score), "effective_clusters": effective_clusters(clusters), "heads": heads}
+    basis = Basis.of(clusters)
     if np.isnan(interval.estimate):
-        return nothing() | counts
+        return row_of(basis=basis) | {"heads": heads}
     higher, equal = _higher_and_equal(mean[None], at)
     chance = np.arange(1.0, heads + 1)
-    null = (chance.mean(), *np.quantile(chance, [0.025, 0.975]), (higher + equal)[0] / heads)
-    interval = interval.within(Range(1, heads))
-    ends = (interval.estimate, interval.low, interval.high)
-    return {name: float(number) for name, number in zip(NUMBERS, (*ends, *null), strict=True)} | counts
+    low, high = np.quantile(chance, [0.025, 0.975])
+    null = Null.dealt(chance.mean(), low, high, (higher + equal)[0] / heads)
+    return row_of(interval.within(Range(1, heads)), null, basis) | {"heads": heads}
 
 
 def _higher_and_equal(
@@ -260,40 +226,3 @@ def _higher_and_equal(
     flat, own = means.reshape(len(means), -1), means[:, *at][:, None]
     apart = flat - own
     return (apart > ROUNDING).sum(1), (np.abs(apart) <= ROUNDING).sum(1)
-
-
-def beside(
-    own: Float[np.ndarray, " paragraph"],
-    other: Float[np.ndarray, " paragraph"],
-    clusters: Int[np.ndarray, " paragraph"],
-    possible: Range,
-    *,
-    seed: int,
-    resamples: int,
-) -> Row:
-    """A mean, what stands beside it, and their paired difference, each with its interval; p by flipping signs of clusters.
-
-    Only paragraphs with both count. `null` and its ends are the mean and the interval of `other`. No end leaves what is possible.
-    """
-    both = ~(np.isnan(own) | np.isnan(other))
-    if not both.any():
-        return nothing() | {"paragraphs": 0, "effective_clusters": 0.0}
-    own, other, clusters = own[both], other[both], clusters[both]
-
-    def ends(values: Float[np.ndarray, " paragraph"], possible: Range) -> tuple[float, ...]:
-        interval: Interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples).within(possible)
-        return float(interval.estimate), float(interval.low), float(interval.high)
-
-    apart = pair_differences(own, other)
-    test = cluster_sign_flip(apart, clusters, seed=seed, permutations=resamples)
-    numbers = dict(zip(NUMBERS, (*ends(own, possible), *ends(other, possible), float(test.p_value)), strict=True))
-    difference = dict(zip(DIFFERENCE, ends(apart, possible.minus(possible)), strict=True))
-    return numbers | difference | {"paragraphs": len(own), "effective_clusters": effective_clusters(clusters)}
-
-
-DIFFERENCE = ("difference", "difference_low", "difference_high")
-
-
-def nothing() -> Row:
-    """The numbers of what could not be measured."""
-    return dict.fromkeys((*NUMBERS, *DIFFERENCE), np.nan) | {"paragraphs": 0, "effective_clusters": 0.0}

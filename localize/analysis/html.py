@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from localize.analysis.causal import NLL_RISE
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
+from localize.analysis.rows import null_ends
 from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:
     def number(value: float) -> str:
         return "·" if value != value else f"{value:.3f}"
 
-    def with_range(row: Any, middle: str, low: str, high: str) -> str:
-        told = number(row[middle])
-        return told if row[low] != row[low] else f"{told} [{number(row[low])}, {number(row[high])}]"
+    def with_range(middle: float, low: float, high: float) -> str:
+        told = number(middle)
+        return told if low != low else f"{told} [{number(low)}, {number(high)}]"
 
     rows: list[dict[str, str]] = []
     for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
@@ -107,10 +108,10 @@ def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:
             {
                 "quantity": quantity,
                 "group": group.replace("_", " ").replace(" - ", " − "),
-                "estimate": with_range(row, "estimate", "low", "high"),
-                "null": with_range(row, "null", "null_low", "null_high"),
+                "estimate": with_range(row["estimate"], row["low"], row["high"]),
+                "null": with_range(row["null"], *null_ends(row)),
                 "p": "·" if p != p else ("< 0.001" if p < 0.001 else f"{p:.3f}"),
-                "size": f"{int(row['paragraphs'])} / {row['effective_clusters']:.0f}",
+                "size": f"{int(row['n'])} / {row['effective_clusters']:.0f}",
             }
         )
     return rows

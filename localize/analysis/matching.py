@@ -10,19 +10,20 @@ either sign. *Tokens made wrong*: of the continuation's tokens before the first 
 own, the share of replacements after which each is wrong. There the groups overlap most, and a loss does not end at the first error.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from localize.analysis.compare import warn_of_few_clusters
+from localize.analysis.draws import Draws
 from localize.analysis.effects import PERTURB, effect_of, one_kind
-from localize.analysis.head_agreement import require
-from localize.analysis.rows import COLUMNS, NO_NULL, RESAMPLES, difference_name, main_pair, rows_of
+from localize.analysis.measured import require
+from localize.analysis.rows import NO_NULL, Basis, Null, Row, difference_name, main_pair, row_of, rows_of, side
 from localize.axes import MEMORIZED, NOT_MEMORIZED
-from localize.errors import SignatureError
+from localize.errors import SignatureError, caller, public
 from localize.signature.schema import range_of
-from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Matched, Range, matched_difference
+from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Matched, Range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,16 +31,16 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-LEVEL = 0.05
-"""Of the tests behind a verdict."""
-
 CONFIDENCE = "confidence before the change"
 LOST = "lost exact match"
 LATER = "lost exact match, first position left out"
 RISE = "NLL rise"
 WRONG = "share of tokens made wrong"
-MATCHED = "{}, matched on confidence"
-BY_TOKEN = "{}, matched on each token's confidence"
+OF_PARAGRAPH, OF_TOKEN = "confidence", "each token's confidence"
+"""What is matched on."""
+
+MATCHED = f"{{}}, matched on {OF_PARAGRAPH}"
+BY_TOKEN = f"{{}}, matched on {OF_TOKEN}"
 
 HARDER = "{a} is harder to corrupt than {b}"
 EASIER = "{a} is easier to corrupt than {b}"
@@ -58,6 +59,7 @@ MOST_CERTAIN = 1 - 1e-6
 """Probabilities nearer to 0 or 1 are one."""
 
 
+@public
 def matched_drop(
     signature: "MemorizationSignature",
     a: str = MEMORIZED,
@@ -84,8 +86,8 @@ def matched_drop(
         token's own. Columns as in `summary`; of the plain difference the null is permuted labels, of the matched one labels
         permuted among clusters alike in confidence. And `confidence`, the mean of what is compared (of the difference, what
         is left of it after matching; the estimate is adjusted for that); `support`, the share of the group that has
-        counterparts in the other (of the difference, the smaller one), and `paragraphs` and `effective_clusters` of them,
-        as they are weighted; `verdict`, in words. nan where the groups have no common support.
+        counterparts in the other (of the difference, the smaller one), and `n`, `clusters` and `effective_clusters` of
+        them, as they are weighted; `verdict`, in words. nan where the groups have no common support.
 
         The lost exact match is at least 0 for each replacement. Measured on true continuations, which are not all matched
         before, only tokens before the first error count as made wrong, and lost exact match gets no verdict. Where whole clusters
@@ -95,48 +97,46 @@ def matched_drop(
     Raises:
         SignatureError: If a group, the kind or a measurement is not there.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
+    draws = Draws(seed, resamples)
     a, b = signature.known_group(a), signature.known_group(b)
     if a == b:
-        raise SignatureError(f"matched_drop: a={a!r} and b={b!r} are one group; two are compared.")
-    require(signature, "matched_drop", dict.fromkeys((*NEEDED, *TOKENS_NEEDED), PERTURB))
-    dataset = one_kind(signature.dataset, kind, "matched_drop")
+        raise SignatureError(f"{caller()}: a={a!r} and b={b!r} are one group; two are compared.")
+    require(signature, dict.fromkeys((*NEEDED, *TOKENS_NEEDED), PERTURB))
+    dataset = one_kind(signature.dataset, kind)
     dataset = dataset.isel(paragraph=np.flatnonzero(np.isin(dataset["group"].values, [a, b])))
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in (a, b)})
-    draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
     confidence, losses = token_confidence(dataset), losses_of(dataset)
     surety = confidence.mean(1)
-    rows = plain_rows(CONFIDENCE, surety, surety, group, clusters, (a, b), ZERO_TO_ONE, **draws)
-    for row in rows:
-        row["verdict"] = ""
+    rows = plain_rows(CONFIDENCE, surety, surety, group, clusters, (a, b), ZERO_TO_ONE, draws)
+    for one in rows:
+        one["verdict"] = ""
     uneven = np.ptp(dataset["unperturbed_exact_match"].values) > 0
     for quantity, values in losses.items():
-        about = values, surety, group, clusters, (a, b), UNBOUNDED if quantity == RISE else match_lost(dataset)
-        plain = plain_rows(quantity, *about, **draws)
-        matched = matched_rows(MATCHED.format(quantity), *about, **draws)
+        about = values, surety, group, clusters, (a, b), UNBOUNDED if quantity == RISE else exact_match_lost(dataset)
+        plain = plain_rows(quantity, *about, draws)
+        matched = matched_rows(MATCHED.format(quantity), *about, draws, OF_PARAGRAPH)
         told = plain + with_verdict(matched, plain[-1], a, b)
         if uneven and quantity != RISE:  # who has matched nothing has nothing to lose
-            told = [row | {"verdict": UNEVEN if row["verdict"] else ""} for row in told]
+            told = [one | {"verdict": UNEVEN if one["verdict"] else ""} for one in told]
         rows += told
-    rows += token_rows(dataset, (a, b), **draws)
-    columns = ["quantity", "group", *COLUMNS, "confidence", "support", "verdict"]
-    return pd.DataFrame(rows, columns=columns).set_index(["quantity", "group"])
+    rows += token_rows(dataset, (a, b), draws)
+    return table_of(rows, ("quantity", "group"), ("confidence", "support", "verdict"))
 
 
-def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], *, seed: int, resamples: int) -> list[dict[str, Any]]:
+def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], draws: Draws) -> list[Row]:
     """The share of tokens made wrong in two groups, plain and matched on each token's own confidence."""
     dataset = dataset.isel(paragraph=np.flatnonzero(np.isin(dataset["group"].values, pair)))
     confidence, wrong = token_confidence(dataset), tokens_made_wrong(dataset)
     group, clusters, known = dataset["group"].values, dataset["cluster"].values, ~np.isnan(wrong)
-    draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
     plain = plain_rows(
-        WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, pair, ZERO_TO_ONE, **draws
+        WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, pair, ZERO_TO_ONE, draws
     )
     paragraph = np.nonzero(known)[0]
     of_token = wrong[known], confidence[known], group[paragraph], clusters[paragraph]
-    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, ZERO_TO_ONE, paragraph=paragraph, **draws)
+    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, ZERO_TO_ONE, draws, OF_TOKEN, paragraph)
     return plain + with_verdict(matched, plain[-1], *pair)
 
 
@@ -146,7 +146,7 @@ def token_confidence(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph cont
     return np.exp(-nll.values.astype(float))
 
 
-def match_lost(dataset: "xr.Dataset") -> Range:
+def exact_match_lost(dataset: "xr.Dataset") -> Range:
     """Where the exact match that is lost can lie: at least 0 for each replacement, at most all of it."""
     return range_of(dataset, "unperturbed_exact_match")
 
@@ -180,17 +180,15 @@ def plain_rows(
     clusters: Int[np.ndarray, " paragraph"],
     pair: tuple[str, str],
     possible: Range,
-    *,
-    seed: int,
-    resamples: int,
-) -> list[dict[str, Any]]:
+    draws: Draws,
+) -> list[Row]:
     """A row per group and one for their difference, as they are, with the confidence of each and what it says in words."""
-    rows = rows_of(quantity, values, group, clusters, seed, lambda _: NO_NULL, possible, pair=pair, resamples=resamples)
+    rows = rows_of(quantity, values, group, clusters, draws, lambda _: NO_NULL, possible, pair=pair)
     sure = {name: float(_mean(confidence[None, (group == name) & ~np.isnan(values)])[0]) for name in pair}
     sure[difference_name(*pair)] = sure[pair[0]] - sure[pair[1]]
-    for row in rows:
-        row |= {"confidence": sure[row["group"]], "support": 1.0, "verdict": ""}
-    rows[-1]["verdict"] = _plain_words(side(rows[-1])).format(a=pair[0], b=pair[1])
+    for one in rows:
+        one |= {"confidence": sure[one["group"]], "support": 1.0, "verdict": ""}
+    rows[-1]["verdict"] = _plain_words(_side(rows[-1])).format(a=pair[0], b=pair[1])
     return rows
 
 
@@ -202,11 +200,10 @@ def matched_rows(
     clusters: Int[np.ndarray, " row"],
     pair: tuple[str, str],
     possible: Range,
-    *,
-    seed: int,
-    resamples: int,
+    draws: Draws,
+    matched_on: str,
     paragraph: Int[np.ndarray, " row"] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """A row per group and one for their difference, on the common support: what has a counterpart as confident.
 
     Args:
@@ -217,35 +214,36 @@ def matched_rows(
         clusters: The near-duplicate cluster of each.
         pair: The groups compared.
         possible: Where the values can lie at all.
-        seed: Of bootstrap and permutation.
-        resamples: Draws of each.
+        draws: Of bootstrap and permutation.
+        matched_on: What `confidence` is, in words.
         paragraph: Which paragraph each token is of.
     """
     masks = group == pair[0], group == pair[1]
     found = None
     if all((mask & ~np.isnan(values)).any() for mask in masks):
-        found = matched_difference(values, _logit(confidence), *masks, clusters, seed=seed, resamples=resamples)
-        found = found.within(possible)
+        found = draws.matched(values, _logit(confidence), *masks, clusters).within(possible)
     paragraph = np.arange(len(values)) if paragraph is None else paragraph
-    rows = []
-    for index, name in enumerate((*pair, difference_name(*pair))):
-        row: dict[str, Any] = {"quantity": quantity, "group": name} | dict.fromkeys(COLUMNS, np.nan)
-        row |= {"paragraphs": 0, "effective_clusters": 0.0, "confidence": np.nan, "support": 0.0, "verdict": ""}
-        rows.append(row)
-        if found is None or found.strata == 0:
-            continue
-        interval = (found.mean_a, found.mean_b, found.difference)[index]
-        row |= {end: float(getattr(interval, end)) for end in ("estimate", "low", "high")}
-        if index < 2:
-            row |= _support(found, masks[index] & ~np.isnan(values), confidence, clusters, paragraph)
-            continue
-        row |= {"null": 0.0, "null_low": found.null_low, "null_high": found.null_high, "p_value": found.p_value}
-        row |= {
-            "paragraphs": rows[0]["paragraphs"] + rows[1]["paragraphs"],
-            "confidence": rows[0]["confidence"] - rows[1]["confidence"],
-        }
-        row |= {name: min(rows[0][name], rows[1][name]) for name in ("effective_clusters", "support")}
-    return rows
+    about = {"quantity": quantity, "verdict": ""}
+    names, nothing = (*pair, difference_name(*pair)), {"confidence": np.nan, "support": 0.0}
+    if found is None or found.strata == 0:
+        return [about | {"group": name} | nothing | row_of(matched_on=matched_on) for name in names]
+    sides = [_support(found, mask & ~np.isnan(values), confidence, clusters, paragraph) for mask in masks]
+    (one, own_one), (other, own_other) = sides
+    used = (found.weights > 0) & (masks[0] | masks[1])
+    effective = min(one.effective_clusters, other.effective_clusters)
+    both = Basis(one.n + other.n, len(np.unique(clusters[used])), effective)
+    own = {
+        "confidence": own_one["confidence"] - own_other["confidence"],
+        "support": min(own_one["support"], own_other["support"]),
+    }
+    null = Null.dealt(0.0, found.null_low, found.null_high, found.p_value)
+    told = (
+        (found.mean_a, NO_NULL, one, own_one), (found.mean_b, NO_NULL, other, own_other), (found.difference, null, both, own),
+    )  # fmt: skip
+    return [
+        about | {"group": name} | columns | row_of(interval, against, basis, matched_on=matched_on)
+        for name, (interval, against, basis, columns) in zip(names, told, strict=True)
+    ]
 
 
 def _support(
@@ -254,17 +252,14 @@ def _support(
     confidence: Float[np.ndarray, " row"],
     clusters: Int[np.ndarray, " row"],
     paragraph: Int[np.ndarray, " row"],
-) -> dict[str, Any]:
+) -> tuple[Basis, dict[str, float]]:
     """How much of a group has a counterpart: in paragraphs, in effective clusters as they are weighted, as a share of its rows."""
     used = inside & (found.weights > 0)
     weights = found.weights[used]
     of_cluster = np.bincount(np.unique(clusters[used], return_inverse=True)[1], weights=weights)
-    return {
-        "paragraphs": len(np.unique(paragraph[used])),
-        "effective_clusters": float(of_cluster.sum() ** 2 / (of_cluster**2).sum()),
-        "confidence": float(weights @ confidence[used]),
-        "support": float(used.sum() / inside.sum()),
-    }
+    effective = float(of_cluster.sum() ** 2 / (of_cluster**2).sum())
+    basis = Basis(len(np.unique(paragraph[used])), len(of_cluster), effective)
+    return basis, {"confidence": float(weights @ confidence[used]), "support": float(used.sum() / inside.sum())}
 
 
 def _logit(confidence: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
@@ -272,11 +267,11 @@ def _logit(confidence: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
     return np.log(inside) - np.log1p(-inside)
 
 
-def with_verdict(rows: list[dict[str, Any]], plain: dict[str, Any], a: str, b: str) -> list[dict[str, Any]]:
+def with_verdict(rows: list[Row], plain: Row, a: str, b: str) -> list[Row]:
     """The rows, the last of which says what its difference tells beside the plain one."""
-    row, before = rows[-1], side(plain)
-    after = side(row)
-    if np.isnan(row["estimate"]):
+    last, before = rows[-1], _side(plain)
+    after = _side(last)
+    if np.isnan(last["estimate"]):
         words = NO_SUPPORT
     elif after is None:
         words = UNKNOWN
@@ -284,7 +279,7 @@ def with_verdict(rows: list[dict[str, Any]], plain: dict[str, Any], a: str, b: s
         words = NO_LONGER if before else OTHERWISE.format(ALIKE)
     else:
         words = (STILL if after == before else OTHERWISE).format(_plain_words(after))
-    row["verdict"] = words.format(a=a, b=b)
+    last["verdict"] = words.format(a=a, b=b)
     return rows
 
 
@@ -292,45 +287,36 @@ def _plain_words(which: int | None) -> str:
     return {None: UNKNOWN, 0: ALIKE, -1: HARDER, 1: EASIER}[which]
 
 
-def side(row: dict[str, Any]) -> int | None:
-    """Where a difference lies: above 0, below it, or not told from it (0); None if not known.
-
-    Interval and test must both say so. Where no labels can be permuted, because whole paragraphs are not alike in confidence as
-    tokens are, the interval alone does.
-    """
-    if np.isnan(row["low"]):
-        return None
-    if row["p_value"] > LEVEL:
-        return 0
-    return 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
+def _side(row: Row) -> int | None:
+    return side(row["low"], row["high"], row["p_value"])
 
 
-def lost_match_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
+def lost_exact_match_rows(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
     """The lost exact match of every group, first position left out; and of the main pair the tokens made wrong at like confidence.
 
     By token, because whole paragraphs of the two groups are seldom alike in confidence.
     """
-    dataset = one_kind(dataset, None, "summary")
+    dataset = one_kind(dataset, None)
     group, clusters = dataset["group"].values, dataset["cluster"].values
     drop = _mean(effect_of(dataset, "exact_match")[..., 1:])
-    rows = rows_of(LATER, drop, group, clusters, seed, lambda _: NO_NULL, match_lost(dataset))
-    return rows + _matched_tokens(dataset, seed)
+    rows = rows_of(LATER, drop, group, clusters, draws, lambda _: NO_NULL, exact_match_lost(dataset))
+    return rows + _matched_tokens(dataset, draws)
 
 
-def _matched_tokens(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
+def _matched_tokens(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
     """Of the main pair the tokens made wrong at like confidence; nothing where there is no such pair, or it was not measured."""
     pair = main_pair(tuple(np.unique(dataset["group"].values).tolist()))
     if pair is None or not set(TOKENS_NEEDED) <= {str(name) for name in dataset.data_vars}:
         return []
-    return token_rows(dataset, pair, seed=seed, resamples=RESAMPLES)[-3:]
+    return token_rows(dataset, pair, draws)[-3:]
 
 
 def matching_note(dataset: "xr.Dataset") -> str | None:
     """What the matched comparison of the summary says, in a sentence; None where there is none."""
-    rows = _matched_tokens(one_kind(dataset, None, "summary"), 0)
+    rows = _matched_tokens(one_kind(dataset, None), Draws(0))
     if not rows:
         return None
-    shares = " and ".join(f"{100 * row['support']:.0f} % of the tokens of {row['group']}" for row in rows[:2])
+    shares = " and ".join(f"{100 * one['support']:.0f} % of the tokens of {one['group']}" for one in rows[:2])
     told = f"; {shares} have a counterpart as confident" if rows[0]["support"] else ""
     words = f"Tokens that a replaced prefix token makes wrong: {rows[-1]['verdict']}{told}."
     return words.replace("not_memorized", "not memorized")

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from localize.analysis.choice import mean_measured
 from localize.analysis.compare import (
     Cells,
+    basis_of_cells,
     compared,
     compared_variables,
     per_paragraph,
@@ -17,13 +18,12 @@ from localize.analysis.compare import (
     warn_of_rough_intervals,
 )
 from localize.analysis.comparison import Comparison
+from localize.analysis.draws import Draws
 from localize.analysis.weight_units import unlike_units
-from localize.errors import SignatureError
+from localize.errors import SignatureError, caller, public
 from localize.signature.schema import range_of
 from localize.statistics import (
     Range,
-    cluster_bootstrap,
-    cluster_sign_flip,
     effective_clusters,
     pair_differences,
     paired_difference,
@@ -40,6 +40,7 @@ AFTER, BEFORE = "after", "before"
 ALL = "all paragraphs"
 
 
+@public
 def compare_paired(
     after: "MemorizationSignature",
     before: "MemorizationSignature",
@@ -73,6 +74,7 @@ def compare_paired(
         SignatureError: If ids or clusters differ, the group or a variable is not there, nothing is in both, or a variable is of
             another continuation on one side than on the other. Of `variables=None` such are left out, with a warning.
     """
+    draws = Draws(seed, resamples)
     _check_rows(after, before)
     names = _names(after, before, variables)
     chosen = np.ones(len(before), dtype=bool)
@@ -95,8 +97,7 @@ def compare_paired(
     def numbers(sides: Float[np.ndarray, "row cell"], apart: Range) -> Cells:
         one, other = _both(sides)
         values = pair_differences(one, other)
-        interval = cluster_bootstrap(values, clusters, seed=seed, resamples=resamples).within(apart)
-        test = cluster_sign_flip(values, clusters, seed=seed, permutations=resamples)
+        interval, test = draws.mean(values, clusters).within(apart), draws.sign_flip(values, clusters)
         return {
             "difference": test.difference,
             "low": interval.low,
@@ -108,6 +109,7 @@ def compare_paired(
             "auc": share_rising(values),
             "mean_a": mean_measured(one),
             "mean_b": mean_measured(other),
+            **basis_of_cells(values, clusters, np.ones(len(values), dtype=bool)),
         }
 
     def rough(sides: Float[np.ndarray, "row cell"]) -> Bool[np.ndarray, " cell"]:
@@ -115,10 +117,10 @@ def compare_paired(
         return rough_mean(pair_differences(one, other), clusters)
 
     if unlike := unlike_units((after.dataset, before.dataset), names):
-        warnings.warn(f"compare_paired: {unlike}.", stacklevel=2)
+        warnings.warn(f"{caller()}: {unlike}.", stacklevel=3)
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
-    comparison = compared(arrays, numbers, rough, apart, about, what="compare_paired")
+    comparison = compared(arrays, numbers, rough, apart, about)
     warn_of_rough_intervals(comparison)
     return comparison
 
@@ -127,14 +129,14 @@ def _sides(after: "xr.DataArray", before: "xr.DataArray") -> "xr.DataArray":
     """Both sides of a variable, one below the other, draws averaged; of an axis the labels that both have."""
     import xarray as xr
 
-    sides = [per_paragraph(side, "compare_paired") for side in (after, before)]
+    sides = [per_paragraph(side) for side in (after, before)]
     # What a paragraph is called along its axis is checked already; other coordinates of it may differ.
     bare = [
         side.drop_vars([n for n, c in side.coords.items() if "paragraph" in c.dims]).astype(float) for side in sides
     ]
     one, other = xr.align(*bare, join="inner")
     if one.size == 0:
-        raise SignatureError(f"compare_paired: {after.name} has no cell that both sides have measured.")
+        raise SignatureError(f"{caller()}: {after.name} has no cell that both sides have measured.")
     return xr.concat([one, other], "paragraph").rename(after.name).assign_attrs(sides[0].attrs)
 
 
@@ -162,11 +164,11 @@ def _names(
             for side, signature in ((AFTER, after), (BEFORE, before)):
                 if name not in signature:
                     raise SignatureError(
-                        f"compare_paired: no {name!r} {side}; that side holds {', '.join(signature.variables)}."
+                        f"{caller()}: no {name!r} {side}; that side holds {', '.join(signature.variables)}."
                     )
             if ways[name][0] != ways[name][1]:
                 raise SignatureError(
-                    f"compare_paired: {name} is of the {ways[name][0]} continuation after and of the {ways[name][1]} one "
+                    f"{caller()}: {name} is of the {ways[name][0]} continuation after and of the {ways[name][1]} one "
                     "before; the same is needed."
                 )
         return names
@@ -175,11 +177,11 @@ def _names(
     if not names:
         one, other = (", ".join(signature.variables) for signature in (after, before))
         raise SignatureError(
-            f"compare_paired: nothing that is compared is in both, of one continuation: {one} after, {other} before."
+            f"{caller()}: nothing that is compared is in both, of one continuation: {one} after, {other} before."
         )
     if left_out := [name for name in shared if name not in names]:
         warnings.warn(
-            f"compare_paired leaves out {', '.join(left_out)}: of another continuation before than after.", stacklevel=3
+            f"{caller()} leaves out {', '.join(left_out)}: of another continuation before than after.", stacklevel=4
         )
     return names
 
@@ -188,7 +190,7 @@ def _check_rows(after: "MemorizationSignature", before: "MemorizationSignature")
     """Refuse, in one line, two signatures whose rows do not correspond."""
     if len(after) != len(before):
         raise SignatureError(
-            f"compare_paired: {len(after)} paragraphs after and {len(before)} before; the same ones, in the same order, are needed."
+            f"{caller()}: {len(after)} paragraphs after and {len(before)} before; the same ones, in the same order, are needed."
         )
     for name, words in (("paragraph", "id"), ("cluster", "cluster")):
         one, other = (side.dataset[name].values for side in (after, before))
@@ -196,6 +198,6 @@ def _check_rows(after: "MemorizationSignature", before: "MemorizationSignature")
         if len(differ):
             row = differ[0]
             raise SignatureError(
-                f"compare_paired: the {words} of row {row} is {one[row].item()!r} after and {other[row].item()!r} before; "
+                f"{caller()}: the {words} of row {row} is {one[row].item()!r} after and {other[row].item()!r} before; "
                 "rows must correspond."
             )

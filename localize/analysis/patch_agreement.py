@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from localize.analysis.compare import warn_of_few_clusters
-from localize.analysis.head_agreement import DIFFERENCE, NUMBERS, Row, beside
+from localize.analysis.draws import Draws
 from localize.analysis.patching import cells_of, chosen_labels, parts_measured, strength_sign
+from localize.analysis.rows import DIFFERENCE, Row, beside, side
+from localize.errors import public
 from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
 
 if TYPE_CHECKING:
@@ -37,9 +39,6 @@ MEASURES = {
 """Where each can lie."""
 TOP = {TOP_1: 1, TOP_5: 5}
 
-LEVEL = 0.05
-"""Of the test behind a verdict."""
-
 BETTER = "tells of this paragraph more than what all paragraphs share"
 NO_BETTER = "tells what all paragraphs share, and no more as far as can be told"
 WORSE = "tells of other paragraphs more than of this one"
@@ -49,6 +48,7 @@ PAIRS_AT_ONCE = 2**20
 """How many pairs of paragraphs are held together: 8 MB a measure."""
 
 
+@public
 def patch_agreement(
     signature: "MemorizationSignature",
     *,
@@ -80,11 +80,12 @@ def patch_agreement(
     Source:
         Nanda 2023; Syed et al. 2023. The null: ours.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
-    parts, dataset = parts_measured(signature, "patch_agreement", "estimate"), signature.dataset
-    directions = chosen_labels(dataset, "direction", direction, "patch_agreement")
-    metrics = chosen_labels(dataset, "metric", metric, "patch_agreement")
+    draws = Draws(seed, resamples)
+    parts, dataset = parts_measured(signature, "estimate"), signature.dataset
+    directions = chosen_labels(dataset, "direction", direction)
+    metrics = chosen_labels(dataset, "metric", metric)
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
     rows: list[Row] = []
@@ -101,11 +102,10 @@ def patch_agreement(
             found, sites = site_agreement(estimate[inside], exact[inside], clusters[inside])
             told = {"part": part, "direction": way, "metric": judged, "group": name, "sites": sites}
             for quantity, (own, other) in found.items():
-                row = beside(own, other, clusters[inside], MEASURES[quantity], seed=seed, resamples=resamples)
+                row = beside(own, other, clusters[inside], MEASURES[quantity], draws)
                 rows.append(told | row | {"quantity": quantity, "verdict": verdict(quantity, row)})
-    index = ["quantity", "part", "direction", "metric", "group"]
-    columns = [*NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "sites", "verdict"]
-    return pd.DataFrame(rows, columns=[*index, *columns]).set_index(index)
+    index = ("quantity", "part", "direction", "metric", "group")
+    return table_of(rows, index, (*DIFFERENCE, "sites", "verdict"))
 
 
 def site_agreement(
@@ -216,8 +216,7 @@ def verdict(quantity: str, row: Row) -> str:
     """What a difference from other paragraphs says; a slope has 1 to be held against, and no verdict."""
     if quantity == SLOPE:
         return ""
-    if np.isnan(row["p_value"]) or np.isnan(row["difference_low"]):
+    where = side(row["difference_low"], row["difference_high"], row["p_value"])
+    if np.isnan(row["p_value"]) or where is None:
         return UNKNOWN
-    if row["p_value"] > LEVEL or row["difference_low"] <= 0 <= row["difference_high"]:
-        return NO_BETTER
-    return BETTER if row["difference"] > 0 else WORSE
+    return {-1: WORSE, 0: NO_BETTER, 1: BETTER}[where]

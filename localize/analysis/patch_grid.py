@@ -6,17 +6,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from localize.analysis.compare import warn_of_few_clusters
-from localize.analysis.head_agreement import require
+from localize.analysis.draws import Draws
+from localize.analysis.measured import require
 from localize.analysis.patching import MEASURE, PARTS, cells_of, chosen_labels, gap_of, over, strength_sign
-from localize.errors import SignatureError
-from localize.statistics import (
-    cluster_bootstrap,
-    cluster_bootstrap_statistic,
-    cluster_sign_flip,
-    effective_clusters,
-    false_discovery,
-    pair_differences,
-)
+from localize.analysis.rows import Basis
+from localize.errors import SignatureError, caller, public
+from localize.statistics import false_discovery, pair_differences
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,6 +24,7 @@ DRAWS_TIMES_CELLS = 2**20
 """How many numbers of a bootstrap of shares are held at once: 8 MB, of a few."""
 
 
+@public
 def patching(
     signature: "MemorizationSignature",
     part: str = "head",
@@ -57,12 +53,13 @@ def patching(
     """
     import xarray as xr
 
+    draws = Draws(seed, resamples)
     if part not in PARTS:
-        raise SignatureError(f"patching: part={part!r} is not one of {', '.join(PARTS)}.")
-    require(signature, "patching", {f"{part}_patch_{name}": MEASURE for name in ("effect", "null")})
+        raise SignatureError(f"{caller()}: part={part!r} is not one of {', '.join(PARTS)}.")
+    require(signature, {f"{part}_patch_{name}": MEASURE for name in ("effect", "null")})
     dataset, groups = signature.dataset, signature.groups
-    chosen_labels(dataset, "metric", metric, "patching")
-    directions = chosen_labels(dataset, "direction", None, "patching")
+    chosen_labels(dataset, "metric", metric)
+    directions = chosen_labels(dataset, "direction", None)
     group, clusters, gap = dataset["group"].values, dataset["cluster"].values, gap_of(dataset, metric)
     warn_of_few_clusters({name: clusters[group == name] for name in groups})
     cells: dict[str, list[np.ndarray]] = {}
@@ -73,7 +70,7 @@ def patching(
                 cells_of(dataset, what, part, direction=direction, metric=metric)[inside] for what in ("effect", "null")
             )
             sign = strength_sign(direction)
-            found = grid_cells(effect, null, gap[inside], clusters[inside], sign, seed=seed, resamples=resamples)
+            found = grid_cells(effect, null, gap[inside], clusters[inside], sign, draws)
             for what, values in found.items():
                 cells.setdefault(what, []).append(values)
     shape = (len(groups), len(directions), *(dataset.sizes[dim] for dim in PARTS[part]))
@@ -85,7 +82,7 @@ def patching(
         "metric": metric,
         "continuation": dataset[f"{part}_patch_effect"].attrs.get("continuation", ""),
         "paragraphs": [int((measured & (group == name)).sum()) for name in groups],
-        "effective_clusters": [_effective(clusters[measured & (group == name)]) for name in groups],
+        "effective_clusters": [Basis.of(clusters[measured & (group == name)]).effective_clusters for name in groups],
         "seed": seed,
         "resamples": resamples,
     }
@@ -101,16 +98,13 @@ def grid_cells(
     gap: Float[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
     sign: float,
-    *,
-    seed: int,
-    resamples: int,
+    draws: Draws,
 ) -> dict[str, Float[np.ndarray, "*cell"]]:
     """Mean effect, mean null, their difference and the share of the gap of every site, with intervals and p-values."""
-    draws = {"seed": seed, "resamples": resamples}
     moved = pair_differences(effect, null)
-    own, other, apart = (cluster_bootstrap(values, clusters, **draws) for values in (effect, null, moved))
-    test = cluster_sign_flip(moved, clusters, seed=seed, permutations=resamples)
-    share = _grid_shares(sign * effect.reshape(len(effect), -1), gap, clusters, **draws).reshape(3, *effect.shape[1:])
+    own, other, apart = (draws.mean(values, clusters) for values in (effect, null, moved))
+    test = draws.sign_flip(moved, clusters)
+    share = _grid_shares(sign * effect.reshape(len(effect), -1), gap, clusters, draws).reshape(3, *effect.shape[1:])
     return {
         "effect": own.estimate,
         "low": own.low,
@@ -132,9 +126,7 @@ def _grid_shares(
     strength: Float[np.ndarray, "paragraph site"],
     gap: Float[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
-    *,
-    seed: int,
-    resamples: int,
+    draws: Draws,
 ) -> Float[np.ndarray, "end site"]:
     """Mean strength over mean gap and the ends of its interval, some sites at a time."""
     ends = np.full((3, strength.shape[1]), np.nan)
@@ -142,7 +134,7 @@ def _grid_shares(
     strength, gap, clusters = strength[there], gap[there], clusters[there]
     if not there.any():
         return ends
-    at_once = max(1, DRAWS_TIMES_CELLS // resamples)
+    at_once = max(1, DRAWS_TIMES_CELLS // draws.resamples)
 
     def over_gap(means: Float[np.ndarray, "draw 2 site"]) -> Float[np.ndarray, "draw site"]:
         return over(means[:, 0], means[:, 1])
@@ -150,10 +142,6 @@ def _grid_shares(
     for start in range(0, strength.shape[1], at_once):
         some = strength[:, start : start + at_once]
         pairs = np.stack([some, np.where(np.isnan(some), np.nan, gap[:, None])], axis=1)
-        interval = cluster_bootstrap_statistic(pairs, clusters, over_gap, seed=seed, resamples=resamples)
+        interval = draws.statistic(pairs, clusters, over_gap)
         ends[:, start : start + at_once] = interval.estimate, interval.low, interval.high
     return ends
-
-
-def _effective(clusters: Int[np.ndarray, " paragraph"]) -> float:
-    return effective_clusters(clusters) if len(clusters) else 0.0

@@ -13,16 +13,12 @@ from jaxtyping import Float, Int
 
 from localize.analysis.choice import mean_measured
 from localize.analysis.compare import warn_of_few_clusters
-from localize.analysis.head_agreement import DIFFERENCE, NUMBERS, Row, beside, nothing, require
+from localize.analysis.draws import Draws
+from localize.analysis.measured import require
+from localize.analysis.rows import DIFFERENCE, NOTHING, Basis, Null, Row, beside, differing, row_of, side
 from localize.axes import DIRECTIONS
-from localize.errors import SignatureError
-from localize.statistics import (
-    UNBOUNDED,
-    cluster_bootstrap_statistic,
-    effective_clusters,
-    false_discovery,
-)
-from localize.statistics.clusters import choosing_half
+from localize.errors import SignatureError, caller, public
+from localize.statistics import UNBOUNDED, Interval, choosing_half, false_discovery
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,9 +34,6 @@ MEASURE = "localize.patch(model, paragraphs)"
 CHANGE = "NLL change, strongest {}"
 SHARE = "share of the gap, strongest {}"
 
-LEVEL = 0.05
-"""Of the q-value behind a verdict."""
-
 MORE = "does more than as large a random change"
 SAME = "does what as large a random change does, as far as can be told"
 LESS = "does less than as large a random change"
@@ -52,7 +45,7 @@ def strength_sign(direction: str) -> float:
     return -1.0 if direction == DIRECTIONS[0] else 1.0
 
 
-def chosen_labels(dataset: "xr.Dataset", dim: str, wanted: str | None, caller: str) -> list[str]:
+def chosen_labels(dataset: "xr.Dataset", dim: str, wanted: str | None) -> list[str]:
     """The metric or direction asked for, or all there are.
 
     Raises:
@@ -62,11 +55,11 @@ def chosen_labels(dataset: "xr.Dataset", dim: str, wanted: str | None, caller: s
     if wanted is None:
         return there
     if wanted not in there:
-        raise SignatureError(f"{caller}: {dim}={wanted!r} is not one of {', '.join(there)}.")
+        raise SignatureError(f"{caller()}: {dim}={wanted!r} is not one of {', '.join(there)}.")
     return [wanted]
 
 
-def parts_measured(signature: "MemorizationSignature", caller: str, held_against: str) -> list[str]:
+def parts_measured(signature: "MemorizationSignature", held_against: str) -> list[str]:
     """Which of `PARTS` were patched and have their null, or estimate, beside them.
 
     Raises:
@@ -76,7 +69,7 @@ def parts_measured(signature: "MemorizationSignature", caller: str, held_against
     parts = [part for part, names in needed.items() if all(name in signature for name in names)]
     if not parts:
         patched = [part for part, names in needed.items() if names[0] in signature] or list(PARTS)
-        require(signature, caller, dict.fromkeys(needed[patched[0]], MEASURE))
+        require(signature, dict.fromkeys(needed[patched[0]], MEASURE))
     return parts
 
 
@@ -137,6 +130,7 @@ def candidates(
                     yield Candidates(str(stream), direction, effect[:, index], null[:, index], names)
 
 
+@public
 def patch_table(
     signature: "MemorizationSignature",
     *,
@@ -168,37 +162,38 @@ def patch_table(
     Raises:
         SignatureError: If the metric, direction or a measurement is not there.
     """
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
-    parts, dataset = parts_measured(signature, "patch_table", "null"), signature.dataset
-    directions = chosen_labels(dataset, "direction", direction, "patch_table")
-    chosen_labels(dataset, "metric", metric, "patch_table")
+    draws = Draws(seed, resamples)
+    parts, dataset = parts_measured(signature, "null"), signature.dataset
+    directions = chosen_labels(dataset, "direction", direction)
+    chosen_labels(dataset, "metric", metric)
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
-    gap, chose, draws = gap_of(dataset, metric), choosing_half(clusters, seed), {"seed": seed, "resamples": resamples}
+    gap, chose = gap_of(dataset, metric), choosing_half(clusters, seed)
     rows: list[Row] = []
     for among in candidates(dataset, parts, directions, metric):
         sign = strength_sign(among.direction)
         for name in signature.groups:
             inside = group == name
             told = {"direction": among.direction, "group": name, "site": ""}
-            strength, change, share = sign * mean_measured(among.effect[inside & chose]), nothing(), nothing()
+            strength = sign * mean_measured(among.effect[inside & chose])
+            change = share = row_of() | differing(NOTHING)
             if not np.isnan(strength).all():
                 at, rest = int(np.nanargmax(strength)), inside & ~chose
                 told["site"] = among.names[at]
                 own, other = among.effect[rest, at], among.null[rest, at]
-                change = beside(own, other, clusters[rest], UNBOUNDED, **draws)
-                share = shares_of_gap(sign * own, sign * other, gap[rest], clusters[rest], **draws)
+                change = beside(own, other, clusters[rest], UNBOUNDED, draws)
+                share = shares_of_gap(sign * own, sign * other, gap[rest], clusters[rest], draws)
                 share["p_value"] = change["p_value"]
             rows.append(told | change | {"quantity": CHANGE.format(among.words), "sign": sign})
             rows.append(told | share | {"quantity": SHARE.format(among.words), "sign": 1.0})
-    index = ["quantity", "direction", "group"]
-    columns = [*NUMBERS, *DIFFERENCE, "q_value", "paragraphs", "effective_clusters", "site", "verdict"]
-    table = pd.DataFrame(rows, columns=[*index, *columns, "sign"]).set_index(index)
     # A share tests what its change tests: once for both.
-    table["q_value"] = np.repeat(false_discovery(table["p_value"].to_numpy(float)[::2]), 2)
-    table["verdict"] = [verdict(row) for row in table.to_dict("records")]
-    return table.drop(columns="sign")
+    q_values = np.repeat(false_discovery(np.array([change["p_value"] for change in rows[::2]], dtype=float)), 2)
+    for one, q_value in zip(rows, q_values, strict=True):
+        one["q_value"] = float(q_value)
+        one["verdict"] = verdict(one)
+    return table_of(rows, ("quantity", "direction", "group"), (*DIFFERENCE, "site", "verdict"))
 
 
 def shares_of_gap(
@@ -206,9 +201,7 @@ def shares_of_gap(
     other: Float[np.ndarray, " paragraph"],
     gap: Float[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
-    *,
-    seed: int,
-    resamples: int,
+    draws: Draws,
 ) -> Row:
     """Mean effect, mean null and their difference over the mean gap, each with its 95 % interval by bootstrap over clusters.
 
@@ -216,19 +209,17 @@ def shares_of_gap(
     """
     there = ~np.isnan([own, other, gap]).any(0)
     if not there.any():
-        return nothing()
+        return row_of() | differing(NOTHING)
 
     def over_gap(means: Float[np.ndarray, "draw 3"]) -> Float[np.ndarray, "draw 3"]:
         effects = np.stack([means[:, 0], means[:, 1], means[:, 0] - means[:, 1]], axis=1)
         return over(effects, means[:, 2:])
 
-    interval = cluster_bootstrap_statistic(
-        np.stack([own, other, gap], axis=1)[there], clusters[there], over_gap, seed=seed, resamples=resamples
+    three = draws.statistic(np.stack([own, other, gap], axis=1)[there], clusters[there], over_gap)
+    share, aside, apart = (
+        Interval(*(np.asarray(ends[at]) for ends in (three.estimate, three.low, three.high))) for at in range(3)
     )
-    ends = np.stack([interval.estimate, interval.low, interval.high], axis=1).ravel().tolist()
-    numbers = dict(zip((*NUMBERS[:6], *DIFFERENCE), ends, strict=True))
-    counts = {"paragraphs": int(there.sum()), "effective_clusters": effective_clusters(clusters[there])}
-    return nothing() | numbers | counts
+    return row_of(share, Null.measured(aside, np.nan), Basis.of(clusters[there])) | differing(apart)
 
 
 def over(effect: Float[np.ndarray, "*cell"], gap: Float[np.ndarray, "*#cell"]) -> Float[np.ndarray, "*cell"]:
@@ -239,8 +230,7 @@ def over(effect: Float[np.ndarray, "*cell"], gap: Float[np.ndarray, "*#cell"]) -
 def verdict(row: Row) -> str:
     """What a difference from the null says, by its interval and by a test that is corrected for all that are listed."""
     low, high = sorted((row["sign"] * row["difference_low"], row["sign"] * row["difference_high"]))
-    if np.isnan(row["q_value"]) or np.isnan(low):
+    where = side(low, high, row["q_value"])
+    if np.isnan(row["q_value"]) or where is None:
         return UNKNOWN
-    if row["q_value"] > LEVEL or low <= 0 <= high:
-        return SAME
-    return MORE if low > 0 else LESS
+    return {-1: LESS, 0: SAME, 1: MORE}[where]

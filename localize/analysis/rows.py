@@ -1,30 +1,119 @@
-"""The rows of a table of numbers per group: each with its interval, its null and how much it rests on."""
+"""The rows of a table of numbers: each with its interval, its null and how much it rests on."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from localize.analysis.draws import Draws
 from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
 from localize.statistics import (
+    LEVEL,
+    Interval,
     Range,
-    cluster_bootstrap,
-    cluster_bootstrap_difference,
-    cluster_permutation_difference,
-    cluster_sign_flip,
     effective_clusters,
     pair_differences,
+    rough_difference,
+    rough_mean,
 )
 
-COLUMNS = ("estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters")
+COLUMNS = (
+    "estimate", "low", "high", "null", "null_mean_low", "null_mean_high", "null_range_low", "null_range_high", "p_value",
+    "q_value", "rough", "n", "clusters", "effective_clusters", "matched_on",
+)  # fmt: skip
+"""Of every table, in this order."""
 
-Null = tuple[float, float, float, float]
-"""Mean, 2.5 % and 97.5 % quantile of what nothing looks like, and the p-value against it."""
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+"""Of tables in which something of the same paragraphs stands beside a number."""
 
-NO_NULL: Null = (np.nan, np.nan, np.nan, np.nan)
+Row = dict[str, Any]
 
-RESAMPLES = 2000
+
+@dataclass(frozen=True)
+class Null:
+    """What nothing looks like, and the p-value against it; nan where there is none.
+
+    Attributes:
+        mean: Its mean.
+        mean_low: Lower end of the 95 % interval of that mean, where it is one of measurements.
+        mean_high: Upper end.
+        range_low: 2.5 % quantile of its distribution, where labels, positions or signs are dealt out anew.
+        range_high: 97.5 % quantile.
+        p_value: Of the estimate, against it.
+    """
+
+    mean: Any = np.nan
+    mean_low: Any = np.nan
+    mean_high: Any = np.nan
+    range_low: Any = np.nan
+    range_high: Any = np.nan
+    p_value: Any = np.nan
+
+    @classmethod
+    def measured(cls, interval: Interval, p_value: Any) -> "Null":
+        """A null that is measured as the estimate is: a mean and its interval."""
+        return cls(interval.estimate, mean_low=interval.low, mean_high=interval.high, p_value=p_value)
+
+    @classmethod
+    def dealt(cls, mean: Any, low: Any, high: Any, p_value: Any) -> "Null":
+        """A null that comes of dealing out anew: its mean and central 95 %."""
+        return cls(mean, range_low=low, range_high=high, p_value=p_value)
+
+
+NO_NULL = Null()
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a number rests on.
+
+    Attributes:
+        n: Paragraphs measured, each counted once.
+        clusters: Distinct clusters of near-duplicates among them.
+        effective_clusters: How many equally large ones would tell as much.
+    """
+
+    n: int = 0
+    clusters: int = 0
+    effective_clusters: float = 0.0
+
+    @classmethod
+    def of(cls, clusters: Int[np.ndarray, " paragraph"]) -> "Basis":
+        """From the cluster of each paragraph measured."""
+        if not len(clusters):
+            return cls()
+        return cls(len(clusters), len(np.unique(clusters)), effective_clusters(clusters))
+
+
+NOTHING = Interval(*(np.array(np.nan) for _ in range(3)))
+
+
+def row_of(
+    interval: Interval = NOTHING,
+    null: Null = NO_NULL,
+    basis: Basis = Basis(),
+    *,
+    rough: Any = None,
+    matched_on: str = "",
+) -> Row:
+    """The numbers of one row of a table; without anything those of what could not be measured.
+
+    Args:
+        interval: The estimate and its ends.
+        null: What it is held against.
+        basis: What it rests on.
+        rough: Whether `rough_mean` or `rough_difference` calls this very interval rough; None if neither judges it.
+        matched_on: What the groups are matched on.
+    """
+    numbers = (
+        interval.estimate, interval.low, interval.high, null.mean, null.mean_low, null.mean_high, null.range_low,
+        null.range_high, null.p_value, np.nan,
+    )  # fmt: skip
+    judged = None if rough is None or np.isnan(interval.low) else bool(rough)
+    rest = (judged, basis.n, basis.clusters, basis.effective_clusters, matched_on)
+    return dict(zip(COLUMNS, (*map(float, numbers), *rest), strict=True))
 
 
 def rows_of(
@@ -32,13 +121,12 @@ def rows_of(
     values: Float[np.ndarray, " paragraph"],
     group: Shaped[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
-    seed: int,
+    draws: Draws,
     null: Callable[[np.ndarray], Null],
     possible: Range,
     *,
     pair: tuple[str, str] | None = None,
-    resamples: int = RESAMPLES,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """A row per group, and one for the difference of two of them under permuted labels.
 
     Args:
@@ -46,46 +134,89 @@ def rows_of(
         values: One number per paragraph; nan where it has none.
         group: The group of each paragraph.
         clusters: The near-duplicate cluster of each.
-        seed: Of bootstrap and permutation.
+        draws: Of bootstrap and permutation.
         null: What a group's paragraphs, given as a mask, are held against.
         possible: Where the quantity can lie at all.
         pair: The groups whose difference is told; None takes the main pair, if there is one.
-        resamples: Draws of each.
     """
-    names = ordered_groups(str(name) for name in group)
-    rows: list[dict[str, Any]] = []
-    draws: dict[str, Any] = {"seed": seed, "resamples": resamples}
+    names, measured = ordered_groups(str(name) for name in group), ~np.isnan(values)
+    rows: list[Row] = []
     for name in names:
         chosen = group == name
-        interval = cluster_bootstrap(values[chosen], clusters[chosen], **draws).within(possible)
-        ends = (float(interval.estimate), float(interval.low), float(interval.high))
-        rows.append(row_of(quantity, name, (*ends, *null(chosen)), values, chosen, clusters))
+        of_group = values[chosen], clusters[chosen]
+        interval, basis = draws.mean(*of_group).within(possible), Basis.of(clusters[chosen & measured])
+        rough = rough_mean(*of_group)
+        rows.append({"quantity": quantity, "group": name} | row_of(interval, null(chosen), basis, rough=rough))
     if (pair := pair or main_pair(names)) is not None:
         in_a, in_b = group == pair[0], group == pair[1]
-        apart = possible.minus(possible)
-        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, **draws).within(apart)
-        test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=seed, permutations=resamples)
-        test = test.within(apart)
-        numbers = (interval.estimate, interval.low, interval.high, 0.0, test.null_low, test.null_high, test.p_value)
-        name = difference_name(*pair)
-        rows.append(row_of(quantity, name, tuple(float(n) for n in numbers), values, in_a | in_b, clusters))
+        apart, basis = possible.minus(possible), Basis.of(clusters[(in_a | in_b) & measured])
+        interval, test = draws.difference(values, in_a, in_b, clusters)
+        interval, test = interval.within(apart), test.within(apart)
+        permuted = Null.dealt(0.0, test.null_low, test.null_high, test.p_value)
+        rough = rough_difference(values, in_a, in_b, clusters)
+        told = {"quantity": quantity, "group": difference_name(*pair)}
+        rows.append(told | row_of(interval, permuted, basis, rough=rough))
     return rows
 
 
-def row_of(
-    quantity: str,
-    group: str,
-    numbers: tuple[float, ...],
+def null_beside(
     values: Float[np.ndarray, " paragraph"],
-    chosen: Bool[np.ndarray, " paragraph"],
+    nulls: Float[np.ndarray, " paragraph"],
     clusters: Int[np.ndarray, " paragraph"],
-) -> dict[str, Any]:
-    """One row: seven numbers, and how many paragraphs and effective clusters they rest on."""
-    measured = chosen & ~np.isnan(values)
-    effective = effective_clusters(clusters[measured]) if measured.any() else 0.0
-    return {"quantity": quantity, "group": group} | dict(
-        zip(COLUMNS, (*numbers, int(measured.sum()), effective), strict=True)
-    )
+    draws: Draws,
+    possible: Range,
+    chosen: Bool[np.ndarray, " paragraph"],
+) -> Null:
+    """A group's null that every paragraph has one of, with its interval; p of the paired difference, signs flipped by cluster."""
+    inside = draws.mean(nulls[chosen], clusters[chosen]).within(possible)
+    test = draws.sign_flip(pair_differences(values, nulls)[chosen], clusters[chosen])
+    return Null.measured(inside, test.p_value)
+
+
+def beside(
+    own: Float[np.ndarray, " paragraph"],
+    other: Float[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    possible: Range,
+    draws: Draws,
+) -> Row:
+    """A mean, what stands beside it, and their paired difference, each with its interval; p by flipping signs of clusters.
+
+    Only paragraphs with both count. The null and its ends are the mean and the interval of `other`. No end leaves what is possible.
+    """
+    both = ~(np.isnan(own) | np.isnan(other))
+    if not both.any():
+        return row_of() | differing(NOTHING)
+    own, other, clusters = own[both], other[both], clusters[both]
+    moved = pair_differences(own, other)
+    interval, aside = (draws.mean(side, clusters).within(possible) for side in (own, other))
+    apart = draws.mean(moved, clusters).within(possible.minus(possible))
+    null = Null.measured(aside, draws.sign_flip(moved, clusters).p_value)
+    rough = rough_mean(own, clusters)
+    return row_of(interval, null, Basis.of(clusters), rough=rough) | differing(apart)
+
+
+def differing(apart: Interval) -> Row:
+    """The columns that tell how far a number is from what stands beside it."""
+    return dict(zip(DIFFERENCE, map(float, (apart.estimate, apart.low, apart.high)), strict=True))
+
+
+def null_ends(row: Row) -> tuple[float, float]:
+    """The ends that a row's null has: of its mean's interval, else of its distribution; nan if neither."""
+    kind = "range" if np.isnan(row["null_mean_low"]) else "mean"
+    return row[f"null_{kind}_low"], row[f"null_{kind}_high"]
+
+
+def side(low: float, high: float, p_value: float) -> int | None:
+    """Where a difference lies: above 0, below it, or not told from it (0); None if not known.
+
+    An interval from few clusters can miss 0 where no test could reject it, so both are asked; the interval alone where p is nan.
+    """
+    if np.isnan(low):
+        return None
+    if p_value > LEVEL:
+        return 0
+    return 1 if low > 0 else -1 if high < 0 else 0
 
 
 def difference_name(a: str, b: str) -> str:
@@ -98,21 +229,3 @@ def main_pair(groups: tuple[str, ...]) -> tuple[str, str] | None:
     if MEMORIZED in groups and NOT_MEMORIZED in groups:
         return MEMORIZED, NOT_MEMORIZED
     return (groups[0], groups[1]) if len(groups) == 2 else None
-
-
-def null_beside(
-    values: Float[np.ndarray, " paragraph"],
-    nulls: Float[np.ndarray, " paragraph"],
-    clusters: Int[np.ndarray, " paragraph"],
-    seed: int,
-    possible: Range,
-    chosen: Bool[np.ndarray, " paragraph"],
-    *,
-    resamples: int = RESAMPLES,
-) -> Null:
-    """A group's null that every paragraph has one of, with its interval; p of the paired difference, signs flipped by cluster."""
-    inside = cluster_bootstrap(nulls[chosen], clusters[chosen], seed=seed, resamples=resamples).within(possible)
-    test = cluster_sign_flip(
-        pair_differences(values, nulls)[chosen], clusters[chosen], seed=seed, permutations=resamples
-    )
-    return (float(inside.estimate), float(inside.low), float(inside.high), float(test.p_value))

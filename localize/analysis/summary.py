@@ -16,11 +16,15 @@
 - *Share of the gap restored by a head activation*: of the rise in NLL by a changed token, what putting that one activation of the
   unchanged run in takes back. The activation is each group's strongest, chosen on one half of the clusters and told on the other; null:
   as large a change in a random direction.
+
+Each of these is a `SummaryRow`; one of your own registers beside them.
 """
 
 import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -29,13 +33,14 @@ from localize.analysis.causal import NLL_RISE, SCORE, removal_effects, with_cont
 from localize.analysis.choice import head_name, head_scores, strongest_head
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.concentration import TOP_POSITIONS, Told
+from localize.analysis.draws import Draws
 from localize.analysis.effects import exact_match_drop
-from localize.analysis.matching import lost_match_rows
+from localize.analysis.matching import lost_exact_match_rows
 from localize.analysis.patching import SHARE, patch_table
-from localize.analysis.rows import COLUMNS, RESAMPLES, null_beside, rows_of
+from localize.analysis.rows import COLUMNS, Null, Row, null_beside, rows_of
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
-from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
-from localize.statistics.clusters import choosing_half
+from localize.errors import LocalizeError, public
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE, choosing_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,36 +50,76 @@ if TYPE_CHECKING:
 
 RESTORED = "share of the gap restored by head activation {}"
 
+TOP = f"perturbation effect in the top {TOP_POSITIONS} positions"
+FIRST_HALF = "perturbation effect in the first half"
+LOW_LAYERS = "low-layer share of the gradient"
+RARE_REPLACED = "NLL rise with the rarest tokens replaced"
+
 NULL_DRAWS = 200
 """Permutations of positions."""
 
 
+@dataclass(frozen=True)
+class SummaryRow:
+    """Some rows of the summary: what must have been measured for them, how they are made, and what they are held against.
+
+    Attributes:
+        name: What they are; no other registered rows may have it.
+        needs: Variables without which they are left out.
+        make: From the signature and the draws of intervals and tests to rows, as of `localize.analysis.rows.rows_of`.
+        nulls: How a quantity among them begins, and what a single group's number is held against, in words.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    make: Callable[["MemorizationSignature", Draws], list[Row]]
+    nulls: Mapping[str, str] = field(default_factory=dict)
+
+    def register(self) -> "SummaryRow":
+        """From now on every summary of a signature that holds what these rows need has them, last.
+
+        Raises:
+            LocalizeError: If others of this name are registered.
+        """
+        if self.name in REGISTERED:
+            raise LocalizeError(
+                f"SummaryRow: {self.name!r} is registered already; choose another name than {', '.join(REGISTERED)}."
+            )
+        REGISTERED[self.name] = self
+        return self
+
+    def unregister(self) -> None:
+        """From now on summaries are without these rows."""
+        if REGISTERED.get(self.name) is self:
+            del REGISTERED[self.name]
+
+
+@public
 def summary(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataFrame":
     """The fingerprint in a few numbers, for each group and their difference; see `localize.analysis.summary`."""
-    import pandas as pd
+    from localize.analysis.tables import table_of
 
-    dataset = signature.dataset
-    group, clusters = dataset["group"].values, dataset["cluster"].values
+    group, clusters = (signature.dataset[name].values for name in ("group", "cluster"))
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
-    rows: list[dict[str, Any]] = []
-    if "head_gradient_max" in signature and "gradient_max" in signature:
-        share = low_layer_share(dataset)
-        lower = dataset.sizes["layer"] // 2 / dataset.sizes["layer"]
-        null = (lower, np.nan, np.nan, np.nan)
-        rows += rows_of("low-layer share of the gradient", share, group, clusters, seed, lambda _: null, ZERO_TO_ONE)
-    if "rare_token_score" in signature:
-        rows += _head_rows(dataset, seed)
-    if "replaced_nll" in signature:
-        rows += _replacement_rows(dataset, seed)
-    if "perturbed_exact_match" in signature:
-        told = Told(group, clusters, seed, RESAMPLES, NULL_DRAWS)
-        drop = exact_match_drop(dataset)
-        rows += told.top(f"perturbation effect in the top {TOP_POSITIONS} positions", drop)
-        rows += told.first_half("perturbation effect in the first half", drop)
-        rows += lost_match_rows(dataset, seed)
-    if "head_patch_null" in signature and "first_changed" in signature["head_patch_null"]["metric"]:
-        rows += _patch_rows(signature, seed)
-    return pd.DataFrame(rows, columns=["quantity", "group", *COLUMNS]).set_index(["quantity", "group"])
+    draws, rows = Draws(seed), []
+    for made in REGISTERED.values():
+        if all(name in signature for name in made.needs):
+            rows += made.make(signature, draws)
+    return table_of(rows, ("quantity", "group"))
+
+
+def null_words(quantity: str) -> str:
+    """What a single group's number is held against, by how the name of its quantity begins."""
+    words = (found for made in REGISTERED.values() for found in made.nulls.items())
+    return next((said for start, said in words if quantity.startswith(start)), "")
+
+
+def _low_layer_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """The share of the gradient in the lower half of the layers, beside that of an even profile."""
+    dataset = signature.dataset
+    null = Null(dataset.sizes["layer"] // 2 / dataset.sizes["layer"])
+    about = low_layer_share(dataset), dataset["group"].values, dataset["cluster"].values
+    return rows_of(LOW_LAYERS, *about, draws, lambda _: null, ZERO_TO_ONE)
 
 
 def low_layer_share(dataset: "xr.Dataset") -> Float[np.ndarray, " paragraph"]:
@@ -90,48 +135,106 @@ def layer_sums(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph layer"]:
     return (heads + mlp).transpose("paragraph", "layer").values.astype(float)
 
 
-def _head_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
+def _head_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
     """The head that scores highest above its mismatched null on one half of the clusters, scored on the other half.
 
     Who looks is the last token of the prefix. Where heads were removed, what its removal costs follows, beside what removing the
     other heads of its layer does.
     """
+    dataset = signature.dataset
     score, null = head_scores(dataset, QUERIES[0])
     group, clusters = dataset["group"].values, dataset["cluster"].values
-    at = strongest_head(score - null, group, clusters, seed)
+    at = strongest_head(score - null, group, clusters, draws.seed)
     if at is None:
         return []
     pairs = {SCORE: (score[:, *at], null[:, *at])}
     if "ablated_nll" in dataset:
         pairs[NLL_RISE] = with_control(removal_effects(dataset)[0], at)
-    scored, rows = ~choosing_half(clusters, seed), []
+    scored, rows = ~choosing_half(clusters, draws.seed), []
     for quantity, (values, nulls) in pairs.items():
         possible = MINUS_ONE_TO_ONE if quantity == SCORE else UNBOUNDED
-        of_group = partial(null_beside, values[scored], nulls[scored], clusters[scored], seed, possible)
+        of_group = partial(null_beside, values[scored], nulls[scored], clusters[scored], draws, possible)
         name = quantity.format(head_name(dataset, at))
-        rows += rows_of(name, values[scored], group[scored], clusters[scored], seed, of_group, possible)
+        rows += rows_of(name, values[scored], group[scored], clusters[scored], draws, of_group, possible)
     return rows
 
 
-def _patch_rows(signature: "MemorizationSignature", seed: int) -> list[dict[str, Any]]:
+def _replacement_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """What replacing the rarest prefix tokens costs, beside as many common ones at like positions."""
+    dataset = signature.dataset
+    rise = dataset["replaced_nll"] - dataset["unperturbed_nll"]
+    rarest, common = (rise.sel(replaced=which).values.astype(float) for which in REPLACED)
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    of_group = partial(null_beside, rarest, common, clusters, draws, UNBOUNDED)
+    return rows_of(RARE_REPLACED, rarest, group, clusters, draws, of_group, UNBOUNDED)
+
+
+def _position_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """Where in the prefix the exact match is lost."""
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    told, drop = Told(group, clusters, draws, Draws(draws.seed, NULL_DRAWS)), exact_match_drop(dataset)
+    return told.top(TOP, drop) + told.first_half(FIRST_HALF, drop)
+
+
+def _lost_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """What the groups lose, and what they do at like confidence."""
+    return lost_exact_match_rows(signature.dataset, draws)
+
+
+def _patch_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
     """How much of what a changed token raises the NLL by each group's strongest head activation restores."""
-    if DIRECTIONS[0] not in signature["head_patch_null"]["direction"]:
+    judged = signature["head_patch_null"]
+    if "first_changed" not in judged["metric"] or DIRECTIONS[0] not in judged["direction"]:
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of few clusters: told above
-        table = patch_table(signature, direction=DIRECTIONS[0], seed=seed)
+        table = patch_table(signature, direction=DIRECTIONS[0], seed=draws.seed, resamples=draws.resamples)
     found = table.xs(SHARE.format("head activation"), level="quantity").reset_index()
     return [
-        {"quantity": RESTORED.format(row["site"]), **{name: row[name] for name in ("group", *COLUMNS)}}
-        for row in found.to_dict("records")
+        {name: row[name] for name in ("group", *COLUMNS)}
+        | {"quantity": RESTORED.format(row["site"]), "q_value": np.nan}
+        for row in found.to_dict("records")  # their q is over the streams too, which are not told here
         if row["site"]
     ]
 
 
-def _replacement_rows(dataset: "xr.Dataset", seed: int) -> list[dict[str, Any]]:
-    """What replacing the rarest prefix tokens costs, beside as many common ones at like positions."""
-    rise = dataset["replaced_nll"] - dataset["unperturbed_nll"]
-    rarest, common = (rise.sel(replaced=which).values.astype(float) for which in REPLACED)
-    group, clusters = dataset["group"].values, dataset["cluster"].values
-    of_group = partial(null_beside, rarest, common, clusters, seed, UNBOUNDED)
-    return rows_of("NLL rise with the rarest tokens replaced", rarest, group, clusters, seed, of_group, UNBOUNDED)
+BUILT_IN = (
+    SummaryRow(
+        "low layers",
+        ("head_gradient_max", "gradient_max"),
+        _low_layer_rows,
+        {LOW_LAYERS: "an even profile (a landmark, no test)"},
+    ),
+    SummaryRow(
+        "strongest head",
+        ("rare_token_score",),
+        _head_rows,
+        {
+            SCORE.format(""): "same attention, rarity of other paragraphs",
+            NLL_RISE.format(""): "the layer's other heads removed",
+        },
+    ),
+    SummaryRow(
+        "rarest tokens",
+        ("replaced_nll",),
+        _replacement_rows,
+        {RARE_REPLACED: "as many common tokens, like positions"},
+    ),
+    SummaryRow(
+        "positions",
+        ("perturbed_exact_match",),
+        _position_rows,
+        {TOP: "positions permuted", FIRST_HALF: "positions permuted"},
+    ),
+    SummaryRow("lost exact match", ("perturbed_exact_match",), _lost_rows),
+    SummaryRow(
+        "strongest activation",
+        ("head_patch_null",),
+        _patch_rows,
+        {RESTORED.format(""): "as large a random change"},
+    ),
+)
+
+REGISTERED = {made.name: made for made in BUILT_IN}
+"""What the summary is made of, in its order."""

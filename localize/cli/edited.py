@@ -154,10 +154,7 @@ def _print(table: "pd.DataFrame") -> None:
             row = table.loc[(label, quantity, group)]
             digits = "{:.1f}" if "match" in quantity else "{:.3f}"
             cells = [digits.format(row[column]) for column in ("before", "after")]
-            change = " ".join(digits.format(row[c]) for c in ("change",)) + (
-                f" [{digits.format(row['low'])}, {digits.format(row['high'])}]"
-            )
-            shown.add_row(
-                *(Text(str(cell)) for cell in (label, group, quantity, *cells, change, int(row["paragraphs"])))
-            )
+            change, low, high = (digits.format(row[column]) for column in ("estimate", "low", "high"))
+            told = (label, group, quantity, *cells, f"{change} [{low}, {high}]", int(row["n"]))
+            shown.add_row(*(Text(str(cell)) for cell in told))
     Console(highlight=False).print(shown)

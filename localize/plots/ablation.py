@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
-from localize.analysis.head_agreement import NUMBERS
 from localize.errors import public
 from localize.plots.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
@@ -36,6 +35,9 @@ ACROSS = 2
 
 LABELLED = 3
 """So many heads are named for their score, and as many for what their removal costs."""
+
+NUMBERS = (("estimate", "low", "high"), ("null", "null_range_low", "null_range_high"))
+"""What is told of the correlation over heads: itself, and what it is held against."""
 
 FLIPPED = "head not above its null (95%)"
 ALIKE = "every head costs alike"
@@ -237,9 +239,7 @@ def _rho_words(row: dict[str, Any]) -> str:
     """ "ρ −0.13 [−0.23, −0.04]; null −0.10 [−0.26, 0.07]; p = 0.740"."""
     if np.isnan(row["p_value"]):
         return "ρ over heads not known"
-    own, null = (
-        "{:.2f} [{:.2f}, {:.2f}]".format(*(row[name] for name in names)) for names in (NUMBERS[:3], NUMBERS[3:6])
-    )
+    own, null = ("{:.2f} [{:.2f}, {:.2f}]".format(*(row[name] for name in names)) for names in NUMBERS)
     p = "p < 0.001" if row["p_value"] < 0.001 else f"p = {row['p_value']:.3f}"
     return f"ρ {own}; null {null}; {p}".replace("-", "−")
 

@@ -59,7 +59,7 @@ def attention(
     dataset = signature.dataset
     row = row_of(dataset, paragraph)
     prefix = dataset.sizes["prefix_position"]
-    changed = changed_position(one_kind(dataset, None, caller()) if "kind" in dataset.dims else dataset, row)
+    changed = changed_position(one_kind(dataset, None) if "kind" in dataset.dims else dataset, row)
     looking = looking_heads(dataset, row, prefix - 1 if changed is None else changed, query, heads)
     assert looking is not None  # prefix_attention is there
     if layer is not None:

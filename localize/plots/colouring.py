@@ -77,7 +77,7 @@ def prefix_colourings(dataset: "xr.Dataset", row: int, kind: str | None) -> list
     """What replacing each prefix token does to the paragraph: lost exact match and NLL rise."""
     if "perturbed_exact_match" not in dataset:
         return []
-    dataset = one_kind(dataset, kind, caller())
+    dataset = one_kind(dataset, kind)
     word = str(dataset["kind"].item())
     put = "" if word == "uniform" else f", {KIND_WORDS.get(word, word)} put"
     found = []
@@ -109,7 +109,7 @@ def continuation_colourings(dataset: "xr.Dataset", row: int, kind: str | None) -
     nll = dataset[name].values[row].astype(np.float64)
     found = [Colouring("NLL", REGISTRY[name].unit, "loss", nll, beside=f"mean {_number(float(nll.mean()))}")]
     if "perturbed_token_error" in dataset:
-        error = one_kind(dataset, kind, caller())["perturbed_token_error"].isel(paragraph=row).values.astype(np.float64)
+        error = one_kind(dataset, kind)["perturbed_token_error"].isel(paragraph=row).values.astype(np.float64)
         null = "none is wrong before" if dataset["perturbed_token_error"].attrs.get("continuation") == "own" else ""
         found.append(Colouring("made wrong by a replacement", "of the replacements", "loss", error, beside=null))
     return found

@@ -157,13 +157,13 @@ class Rows:
     def of(cls, table: "pd.DataFrame", names: list[str], q: str) -> "Rows":
         """Those of a table of cells."""
         column = {name: table[name].to_numpy(dtype=float) for name in (*IN_UNITS, "effect_size", q)}
-        scale = scale_of(column["difference"], column["effect_size"])
+        scale = scale_of(column["estimate"], column["effect_size"])
         estimate, low, high, null_low, null_high = (column[name] * scale for name in IN_UNITS)
         rough = table["rough"].to_numpy(dtype=bool)
         return cls(names, Interval(estimate, low, high), (null_low, null_high), column[q] <= LEVEL, rough)
 
 
-IN_UNITS = ("difference", "low", "high", "null_low", "null_high")
+IN_UNITS = ("estimate", "low", "high", "null_range_low", "null_range_high")
 
 
 def scale_of(difference: Float[np.ndarray, "*cell"], effect: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:

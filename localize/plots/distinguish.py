@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.distinguish import AUC, GAIN
 from localize.errors import LocalizeError, caller, public
 from localize.plots.comparison import null_boxes, with_margin
 from localize.plots.series import whiskers
@@ -15,22 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-NEEDED = (
-    "auc",
-    "low",
-    "high",
-    "null_low",
-    "null_high",
-    "gain",
-    "gain_low",
-    "gain_high",
-    "gain_null_low",
-    "gain_null_high",
-)
+ENDS = ("low", "high", "null_range_low", "null_range_high")
+NEEDED = ("estimate", *ENDS)
 PERMUTED = "labels permuted over clusters (95%)"
 CHANCE, NOTHING_ADDED = "chance", "nothing added"
 LEFT, WIDE, GAIN_LEFT, GAIN_WIDE, ROW = 138, 224, 506, 184, 16
-ENDS = ("low", "high", "null_low", "null_high")
 
 
 @public("plots.distinguish")
@@ -53,35 +43,34 @@ def distinguish(table: "pd.DataFrame") -> "go.Figure":
         raise LocalizeError(
             f"{caller()}: the table has no column {missing[0]!r}; give that of signature.distinguish(...)."
         )
-    if len(table) == 0:
+    alone, added = (table.loc[table.index.get_level_values(0) == quantity, :].droplevel(0) for quantity in (AUC, GAIN))
+    if len(alone) == 0:
         raise LocalizeError(f"{caller()}: the table has no row.")
     sheet = Sheet()
     a, b = (plain(str(table.attrs.get(side, ""))) for side in ("a", "b"))
     above = TITLE + NOTE
-    box = Box(LEFT, above, WIDE, ROW * len(table))
-    _panel(
-        sheet, box, table, f"{a} told from {b}" if a and b else "Groups told apart", "", "AUC on held-out clusters", 0.5
-    )
-    added = table.loc[np.isfinite(table["gain"].to_numpy(dtype=float)), :]
+    title = f"{a} told from {b}" if a and b else "Groups told apart"
+    _panel(sheet, Box(LEFT, above, WIDE, ROW * len(alone)), alone, title, "AUC on held-out clusters", (0.5, CHANCE))
+    added = added.loc[np.isfinite(added["estimate"].to_numpy(dtype=float)), :]
     if len(added):
         box = Box(GAIN_LEFT, above, GAIN_WIDE, ROW * len(added))
-        _panel(sheet, box, added, "Added to the loss", "gain_", "gain in AUC", 0.0)
-    return sheet.finish(above + ROW * len(table) + 40)
+        _panel(sheet, box, added, "Added to the loss", GAIN, (0.0, NOTHING_ADDED))
+    return sheet.finish(above + ROW * len(alone) + 40)
 
 
-def _panel(sheet: Sheet, box: Box, table: "pd.DataFrame", title: str, prefix: str, words: str, level: float) -> None:
+def _panel(sheet: Sheet, box: Box, table: "pd.DataFrame", title: str, words: str, nothing: tuple[float, str]) -> None:
     """A row per kind of features: estimate with interval, the null's range behind it, and where nothing is found."""
     import plotly.graph_objects as go
 
     at, names = np.arange(len(table)), [plain(str(name), 30) for name in table.index]
-    low, high, null_low, null_high = (table[prefix + end].to_numpy(dtype=float) for end in ENDS)
-    estimate = table[prefix.removesuffix("_") or "auc"].to_numpy(dtype=float)
+    estimate, low, high, null_low, null_high = (table[name].to_numpy(dtype=float) for name in NEEDED)
+    level, nothing_words = nothing
     x: dict[str, Any] = {"title": {"text": words}, "nticks": 6, "showgrid": True, "gridcolor": GRID}
     x |= {"range": with_margin(level, *estimate, *low, *high, *null_low, *null_high)}
     y = {"tickvals": at, "ticktext": names, "range": [len(at) - 0.5, -0.5]}
     panel = sheet.panel(box, title, "bars: 95% interval; grey: null", x=x, y=y, grid=False)
     null_boxes(panel, at, null_low, null_high, PERMUTED)
-    panel.null_line([level, level], [-0.5, len(at) - 0.5], NOTHING_ADDED if prefix else CHANCE)
+    panel.null_line([level, level], [-0.5, len(at) - 0.5], nothing_words)
     points = go.Scatter(
         x=estimate, y=at, mode="markers", marker={"color": INK, "size": 6}, showlegend=False, name=words, text=names,
         error_x=whiskers(Interval(estimate, low, high), INK), hovertemplate="%{text}: %{x:.3f}<extra></extra>",

@@ -126,7 +126,7 @@ def _lane(
 def _with_size(role: str, table: Table, edits: list[str]) -> str:
     """A role with its paragraphs and effective clusters, of several edits from the fewest to the most."""
     spans = []
-    for column in ("paragraphs", "effective_clusters"):
+    for column in ("n", "effective_clusters"):
         counts = [round(table[edit, TRUE_MATCH, role][column]) for edit in edits]
         least, most = min(counts), max(counts)
         spans.append(f"{least}–{most}" if least < most else f"{least}")

@@ -122,7 +122,7 @@ def _against(sheet: Sheet, edits: list[Edit], table: Table, seed: int) -> Px:
 
 def _change(row: dict[str, Any]) -> Interval:
     """The change that a row of the table tells, with its ends."""
-    return Interval(*(np.array(row[name]) for name in ("change", "low", "high")))
+    return Interval(*(np.array(row[name]) for name in ("estimate", "low", "high")))
 
 
 def _ends(lost: list[Interval], singles: list[np.ndarray], length: int) -> list[list[float]]:

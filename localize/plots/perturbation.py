@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.effects import exact_match_drop, one_kind, put_only
-from localize.errors import caller, public
+from localize.errors import public
 from localize.plots.groups import Group, change_range, continuation_words, groups_of, require
 from localize.plots.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.series import whiskers
@@ -75,7 +75,7 @@ def perturbation(
     """
     if paragraph is not None:
         require(signature, VARIABLES, MEASUREMENT)
-        dataset = one_kind(signature.dataset, kind, caller())
+        dataset = one_kind(signature.dataset, kind)
         return draw_paragraph(signature, dataset, paragraph, tokenizer, put_words(signature, dataset), seed)
     sheet = Sheet()
     return sheet.finish(draw_perturbation(signature, sheet, 0, kind=kind, seed=seed))
@@ -92,7 +92,7 @@ def draw_perturbation(
 ) -> Px:
     """Draw on a sheet from `top` px downwards; gives the bottom in px."""
     require(signature, VARIABLES, MEASUREMENT)
-    dataset, groups = one_kind(signature.dataset, kind, caller()), groups_of(signature)
+    dataset, groups = one_kind(signature.dataset, kind), groups_of(signature)
     own = continuation_words(signature, "perturbed_exact_match")
     height = 126 if compact else 170
     boxes = [Box(LEFT + column * STEP, top + TITLE + NOTE, PANEL_WIDTH, height) for column in range(3)]

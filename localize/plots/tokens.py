@@ -10,7 +10,7 @@ import numpy as np
 
 from localize.analysis.effects import one_kind
 from localize.analysis.rendering import template
-from localize.errors import caller, public
+from localize.errors import public
 from localize.plots.colouring import (
     Colouring,
     Looking,
@@ -93,7 +93,7 @@ def tokens(
     found = prefix_colourings(dataset, row, kind)
     changed = None
     if _has_copy(dataset):
-        changed = int(one_kind(dataset, kind, caller())["copy_position"].values[row])
+        changed = int(one_kind(dataset, kind)["copy_position"].values[row])
     elif found:
         changed = int(np.nanargmax(found[0].values))
     looking = looking_heads(dataset, row, prefix - 1 if changed is None else changed, query, heads)
@@ -182,7 +182,7 @@ def _cell(value: float) -> str:
 
 def _copy(dataset: "xr.Dataset", row: int, kind: str | None, ids: np.ndarray, tokenizer: Any) -> dict[str, Any]:
     """The perturbed copy: the replaced token, and the tokens of the continuation that are not what they were."""
-    dataset, prefix = one_kind(dataset, kind, caller()), int(dataset.attrs["paragraphs"]["prefix_length"])
+    dataset, prefix = one_kind(dataset, kind), int(dataset.attrs["paragraphs"]["prefix_length"])
     copied = dataset["copy_tokens"].transpose("paragraph", "position").values[row]
     texts = token_texts([int(token) for token in copied], tokenizer)
     spans = [

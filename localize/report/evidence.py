@@ -2,13 +2,13 @@
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from localize.analysis.causal import NLL_RISE, SCORE
+from localize.analysis.distinguish import AUC, GAIN
 from localize.analysis.html import matching_notes, removal_notes
-from localize.analysis.rows import main_pair
-from localize.analysis.summary import RESTORED
+from localize.analysis.rows import main_pair, null_ends, row_of
+from localize.analysis.summary import null_words
 from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.errors import SignatureError
 from localize.measurements import REGISTRY
@@ -34,18 +34,6 @@ if TYPE_CHECKING:
 
 PERMUTED = "groups dealt out at random"
 NO_DIFFERENCE = "no difference (a landmark, no test)"
-NULLS = {
-    "low-layer share": "an even profile (a landmark, no test)",
-    SCORE.format(""): "same attention, rarity of other paragraphs",
-    NLL_RISE.format(""): "the layer's other heads removed",
-    "NLL rise with the rarest": "as many common tokens, like positions",
-    "perturbation effect": "positions permuted",
-    "share of tokens made wrong, matched": "",
-    "lost exact match": "",
-    RESTORED.format(""): "as large a random change",
-}
-"""How a quantity of the summary begins, and what a single group's number is held against."""
-
 SIZE = "paragraphs (effective clusters)"
 
 SHOWN = 12
@@ -73,8 +61,8 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
         rows.append(
             [
                 text(quantity), text(group_words(group)), between(row["estimate"], row["low"], row["high"]),
-                between(row["null"], row["null_low"], row["null_high"]), text(null_words(quantity, group, row["null_low"])),
-                chance(row["p_value"]), size(int(row["paragraphs"]), float(row["effective_clusters"])),
+                between(row["null"], *null_ends(row)), text(held_against(quantity, group, null_ends(row)[0])),
+                chance(row["p_value"]), size(int(row["n"]), float(row["effective_clusters"])),
             ]
         )  # fmt: skip
     columns = (
@@ -100,11 +88,11 @@ def quantity_words(quantity: str) -> str:
     return f"{variable.label}{', ' * bool(prompt)}{prompt.replace('_', ' ')} ({variable.unit})"
 
 
-def null_words(quantity: str, group: str, low: float) -> str:
+def held_against(quantity: str, group: str, low: float) -> str:
     """What a row of the summary is held against; without an interval, `low` is nan, a difference is held against none."""
     if " - " in group:
         return NO_DIFFERENCE if math.isnan(low) else PERMUTED
-    return next((words for start, words in NULLS.items() if quantity.startswith(start)), "")
+    return null_words(quantity)
 
 
 def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table | None, list[str]]:
@@ -118,8 +106,8 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     rows = [
         [
             text(f"{row['variable']} ({row['unit']})"), text(row["cell"]),
-            between(row["difference"], row["low"], row["high"], None, rough=bool(row["rough"])),
-            range_of(row["null_low"], row["null_high"]), small(row["mean_a"]), small(row["mean_b"]),
+            between(row["estimate"], row["low"], row["high"], None, rough=bool(row["rough"])),
+            range_of(row["null_range_low"], row["null_range_high"]), small(row["mean_a"]), small(row["mean_b"]),
             number(row["effect_size"], 2), number(row["auc"], 2), chance(row["q_overall"]),
         ]
         for row in found.to_dict("records")
@@ -151,15 +139,11 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
         found, notes = heard(lambda: signature.distinguish(*pair, seed=seed))
     except SignatureError as error:  # too few clusters to hold some out
         return None, [str(error)]
-    rows = [
-        [
-            text(name), between(row["auc"], row["low"], row["high"]), between(row["null"], row["null_low"], row["null_high"]),
-            chance(row["p_value"]), between(row["gain"], row["gain_low"], row["gain_high"]),
-            between(row["gain_null"], row["gain_null_low"], row["gain_null_high"]), chance(row["gain_p_value"]),
-            count(row["features_count"]),
-        ]
-        for name, row in zip(found.index, found.to_dict("records"), strict=True)
-    ]  # fmt: skip
+    numbers, rows = found.to_dict("index"), []
+    for (quantity, name), alone in numbers.items():
+        if quantity == AUC:
+            gain = numbers.get((GAIN, name), row_of())
+            rows.append([text(name), *told_apart(alone), *told_apart(gain), count(alone["features_count"])])
     columns = (
         Column("told by", wide=True), Column("AUC [95% interval]", True), Column("null [95%]", True), Column("p", True),
         Column("gain in AUC over the loss [95%]", True), Column("null of the gain [95%]", True), Column("p of the gain", True),
@@ -176,6 +160,12 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
     ), notes
 
 
+def told_apart(row: Mapping[str, Any]) -> tuple[TableCell, TableCell, TableCell]:
+    """Estimate, null and p of a row."""
+    null = between(row["null"], row["null_range_low"], row["null_range_high"])
+    return between(row["estimate"], row["low"], row["high"]), null, chance(row["p_value"])
+
+
 def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, list[str]]:
     """What each edit changed in each group, beside the same with signs flipped."""
     from localize.analysis.change import edit_table
@@ -188,9 +178,9 @@ def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, 
         rows.append(
             [
                 text(f"{edit}{control}"), text(quantity_words(quantity)), text(group_words(group)), small(row["before"]),
-                small(row["after"]), between(row["change"], row["low"], row["high"], None),
-                range_of(row["null_low"], row["null_high"]), chance(row["p_value"]), chance(row["q_value"]),
-                size(int(row["paragraphs"]), float(row["effective_clusters"])), *([count(row["repetitions"])] if repeated else []),
+                small(row["after"]), between(row["estimate"], row["low"], row["high"], None),
+                range_of(row["null_range_low"], row["null_range_high"]), chance(row["p_value"]), chance(row["q_value"]),
+                size(int(row["n"]), float(row["effective_clusters"])), *([count(row["repetitions"])] if repeated else []),
             ]
         )  # fmt: skip
     columns = (

@@ -11,7 +11,7 @@ from localize.analysis.choice import head_name, head_scores, mean_measured
 from localize.analysis.effects import one_kind
 from localize.analysis.summary import layer_sums
 from localize.axes import MLP_COMPONENTS, QUERIES
-from localize.errors import called_as, caller
+from localize.errors import called_as
 from localize.plots.colouring import (
     Colouring,
     Looking,
@@ -137,7 +137,7 @@ def _tokens(dataset: "xr.Dataset", tokenizer: Any) -> dict[str, Any]:
     ids = np.stack([measured_tokens(dataset, row, name) for row in range(count)])
     copies, positions, numbers = None, None, []
     if "copy_tokens" in dataset and "copy_position" in dataset:
-        first = one_kind(dataset, None, caller())
+        first = one_kind(dataset, None)
         copies = first["copy_tokens"].transpose("paragraph", "position").values.astype(np.int64)
         positions = first["copy_position"].values.tolist()
         numbers = [[words, first[key].values.tolist()] for key, words in COPY_NUMBERS.items() if key in first]
@@ -219,7 +219,7 @@ def _always(dataset: "xr.Dataset", query: str) -> list[tuple[int, int]]:
 def _looked_at(dataset: "xr.Dataset") -> Int[np.ndarray, " paragraph"]:
     """The most changed position of each paragraph, or the last of the prefix where none was changed."""
     if "copy_position" in dataset:
-        return one_kind(dataset, None, caller())["copy_position"].values.astype(np.int64)
+        return one_kind(dataset, None)["copy_position"].values.astype(np.int64)
     return np.full(dataset.sizes["paragraph"], dataset.sizes["prefix_position"] - 1)
 
 

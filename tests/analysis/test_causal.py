@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 
 from localize.analysis import causal
+from localize.analysis.rows import COLUMNS
 from localize.axes import NULLS, QUERIES
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
@@ -17,8 +18,8 @@ GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 40)
 CLUSTERS = np.concatenate([np.repeat(np.arange(20), 2), np.arange(100, 140)])
 MEMORIZED = GROUPS == "memorized"
 LAYERS, HEADS = 3, 4
-SCORE, RISE, LOST = (words.format("L1.H2") for words in (causal.SCORE, causal.NLL_RISE, causal.MATCH_LOST))
-NUMBERS = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value"]
+SCORE, RISE, LOST = (words.format("L1.H2") for words in (causal.SCORE, causal.NLL_RISE, causal.EXACT_MATCH_LOST))
+NUMBERS = ["estimate", "low", "high", "null", "null_mean_low", "null_mean_high", "p_value"]
 DIFFERENCE = ["difference", "difference_low", "difference_high"]
 
 
@@ -65,7 +66,7 @@ def effects(arrays):
 def test_the_chosen_head_is_held_against_the_others_of_its_layer_on_the_other_half(look):
     arrays = arrays_of(rise=0.2, lost=3.0)
     table, rest = look(arrays).causal_check(seed=2, resamples=200), ~choosing_half(CLUSTERS, 2)
-    assert table.columns.tolist() == [*NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "head", "verdict"]
+    assert table.columns.tolist() == [*COLUMNS, *DIFFERENCE, "head", "verdict"]
     assert table.index.tolist() == [
         (quantity, group)
         for group in ("memorized", "not_memorized")
@@ -87,7 +88,7 @@ def test_the_chosen_head_is_held_against_the_others_of_its_layer_on_the_other_ha
             test = cluster_sign_flip((own - beside)[chosen], CLUSTERS[chosen], seed=2, permutations=200)
             expected.insert(6, test.p_value)
             np.testing.assert_allclose(row[NUMBERS + DIFFERENCE].astype(float), np.array(expected, float), rtol=1e-9)
-            assert (row["paragraphs"], row["effective_clusters"]) == (
+            assert (row["n"], row["effective_clusters"]) == (
                 chosen.sum(),
                 effective_clusters(CLUSTERS[chosen]),
             )
@@ -102,7 +103,7 @@ def test_over_all_heads_rho_is_scipys_between_score_above_null_and_rise(look):
         row = table.loc[(causal.TOGETHER, group)]
         expected = scipy.stats.spearmanr(above[chosen].mean(0).ravel(), rise[chosen].mean(0).ravel()).statistic
         assert row["estimate"] == pytest.approx(expected)
-        assert (row["paragraphs"], row["head"]) == (40, "")
+        assert (row["n"], row["head"]) == (40, "")
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_a_head_that_was_not_removed_is_not_known(look):
     table = look(arrays).causal_check(resamples=100)
     for quantity in (RISE, LOST):
         row = table.loc[(quantity, "memorized")]
-        assert row[NUMBERS + DIFFERENCE].isna().all() and row["paragraphs"] == 0
+        assert row[NUMBERS + DIFFERENCE].isna().all() and row["n"] == 0
         assert row["verdict"] == causal.UNKNOWN
     assert table.loc[(SCORE, "memorized"), "verdict"] == causal.ABOVE
     assert np.isfinite(table.loc[(causal.TOGETHER, "memorized"), "estimate"])

@@ -9,6 +9,7 @@ import scipy.stats
 import xarray as xr
 
 from localize.analysis.change import Change, edit_table, ordered_roles
+from localize.analysis.rows import COLUMNS
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap, effective_clusters
@@ -185,7 +186,7 @@ def test_prompts_asked_on_both_sides_are_told_each(side):
     ]  # fmt: skip
     for place, prompt in enumerate(("as_is", "half_given")):
         row = table.loc[(f"prompted_recall, {prompt}", "memorized")]
-        assert row["change"] == pytest.approx((other - one)[4:, place].mean())
+        assert row["estimate"] == pytest.approx((other - one)[4:, place].mean())
     fewer = Change(
         side(arrays={"prompted_recall": one}), side(arrays={"prompted_recall": other[:, :1]}, prompts=("as_is",))
     )
@@ -201,16 +202,15 @@ def test_means_and_their_change_are_those_of_the_plain_numbers(change):
         (quantity, group) for quantity in ("exact_match", "nll", "perplexity") for group in ("forget", "memorized")
     ]
     assert list(table.columns) == [
-        "before", "after", "change", "low", "high", "null_low", "null_high", "p_value", "q_value", "paragraphs",
-        "effective_clusters",
+        *COLUMNS, "before", "after",
     ]  # fmt: skip
     row = table.loc[("exact_match", "forget")]
-    assert (row["before"], row["after"], row["change"]) == (4, 1, -3)
-    assert (row["paragraphs"], row["effective_clusters"]) == (4, pytest.approx(16 / 6))
+    assert (row["before"], row["after"], row["estimate"]) == (4, 1, -3)
+    assert (row["n"], row["clusters"], row["effective_clusters"]) == (4, 3, pytest.approx(16 / 6))
     interval = cluster_bootstrap(np.array([-4.0, -3, -4, -1]), np.array([0, 0, 1, 2]), seed=3, resamples=300)
     assert interval.low < -4, "of four tokens no more than four can be lost: the end is moved there"
     assert (row["low"], row["high"]) == (-4, pytest.approx(float(interval.high)))
-    assert table.loc[("nll", "memorized"), "change"] == pytest.approx((RISEN - NLL)[4:].mean())
+    assert table.loc[("nll", "memorized"), "estimate"] == pytest.approx((RISEN - NLL)[4:].mean())
 
 
 @pytest.mark.filterwarnings(FEW)
@@ -222,7 +222,7 @@ def test_the_test_flips_the_signs_of_whole_clusters(change):
     ]  # every way to flip three clusters
     row = table.loc[("exact_match", "forget")]
     assert row["p_value"] == pytest.approx(np.mean(np.abs(null) >= 3 - 1e-9)) == 2 / 8
-    assert [row["null_low"], row["null_high"]] == pytest.approx(np.quantile(null, [0.025, 0.975]))
+    assert [row["null_range_low"], row["null_range_high"]] == pytest.approx(np.quantile(null, [0.025, 0.975]))
 
 
 def test_with_a_cluster_for_each_paragraph_it_is_scipys_paired_test(side):
@@ -248,10 +248,10 @@ def test_perplexity_is_that_over_all_tokens_and_its_change_is_relative(change):
         told, nll = table.loc[("perplexity", group)], table.loc[("nll", group)]
         before, after = np.exp(NLL[rows].mean()), np.exp(RISEN[rows].mean())
         assert [told["before"], told["after"]] == pytest.approx([before, after])
-        assert told["change"] == pytest.approx(after / before - 1)
-        for end in ("low", "high", "null_low", "null_high"):
+        assert told["estimate"] == pytest.approx(after / before - 1)
+        for end in ("low", "high", "null", "null_range_low", "null_range_high"):
             assert told[end] == pytest.approx(np.exp(nll[end]) - 1)
-        for same in ("p_value", "q_value", "paragraphs", "effective_clusters"):
+        for same in ("p_value", "q_value", "rough", "n", "clusters", "effective_clusters"):
             assert told[same] == nll[same]
 
 
@@ -259,7 +259,7 @@ def test_perplexity_is_that_over_all_tokens_and_its_change_is_relative(change):
 def test_a_model_that_is_broken_is_infinitely_perplexed_without_a_warning(side):
     table = Change(side(nll=NLL), side(nll=NLL + 1000)).table(resamples=100)
     assert table.loc[("perplexity", "forget"), "after"] == np.inf
-    assert table.loc[("nll", "forget"), "change"] == pytest.approx(1000)
+    assert table.loc[("nll", "forget"), "estimate"] == pytest.approx(1000)
 
 
 @pytest.mark.filterwarnings(FEW)
@@ -280,7 +280,7 @@ def test_what_a_group_does_not_have_is_left_out(side):
     table = Change(*sides).table(resamples=100)
     assert [group for quantity, group in table.index if quantity == "rewritten_nll"] == ["forget"]
     row = table.loc[("rewritten_nll", "forget")]
-    assert (row["before"], row["after"], row["change"], row["paragraphs"]) == (2, 4, 2, 3)
+    assert (row["before"], row["after"], row["estimate"], row["n"]) == (2, 4, 2, 3)
     assert row["effective_clusters"] == pytest.approx(effective_clusters(np.array([0, 0, 2])))
 
 
@@ -299,7 +299,7 @@ def test_what_only_one_side_holds_is_not_told(side):
 @pytest.mark.filterwarnings(FEW)
 def test_an_edit_undone_changes_nothing(side):
     table = Change(side(BEFORE, NLL), side(BEFORE, NLL)).table(resamples=100)
-    assert (table[["change", "low", "high", "null_low", "null_high"]] == 0).all(axis=None)
+    assert (table[["estimate", "low", "high", "null", "null_range_low", "null_range_high"]] == 0).all(axis=None)
     assert (table["p_value"] == 1).all()
 
 
@@ -311,8 +311,10 @@ def test_a_single_cluster_has_no_interval_and_no_test(side):
         "few effective clusters (forget 1.0 of 4 paragraphs, memorized 1.0 of 4 paragraphs); "
         "below 30, intervals and p-values are rough."
     ]
-    assert table[["low", "high", "null_low", "null_high", "p_value", "q_value"]].isna().all(axis=None)
-    assert table.loc[("exact_match", "forget"), "change"] == -3
+    assert (
+        table[["low", "high", "null_range_low", "null_range_high", "p_value", "q_value", "rough"]].isna().all(axis=None)
+    )
+    assert table.loc[("exact_match", "forget"), "estimate"] == -3
 
 
 def test_thirty_clusters_do_not_warn(side):
@@ -332,7 +334,8 @@ def test_one_edit_once_is_its_own_table(change):
 @pytest.mark.filterwarnings(FEW)
 def test_the_same_measured_twice_tells_no_more_than_once(change):
     once, twice = (edit_table({"it": [change] * times}, resamples=400) for times in (1, 2))
-    numbers = ["before", "after", "change", "low", "high", "null_low", "null_high", "p_value", "q_value", "paragraphs"]
+    ends = ["low", "high", "null", "null_range_low", "null_range_high"]
+    numbers = ["before", "after", "estimate", *ends, "p_value", "q_value", "n", "clusters"]
     np.testing.assert_allclose(once[numbers], twice[numbers], rtol=1e-12)
     np.testing.assert_allclose(once["effective_clusters"], twice["effective_clusters"])
     assert (twice["repetitions"] == 2).all()
@@ -364,13 +367,13 @@ def test_repetitions_are_pooled_row_by_row_in_the_clusters_of_the_whole_set(seed
     for group, (values, clusters), paragraphs in (("forget", forget, 6), ("memorized", memorized, 6)):
         row = table.loc[("x", "exact_match", group)]
         interval = cluster_bootstrap(values, clusters, seed=1, resamples=300)
-        told = [row["change"], row["low"], row["high"]]
+        told = [row["estimate"], row["low"], row["high"]]
         assert told == pytest.approx([values.mean(), max(-4, float(interval.low)), float(interval.high)])
-        assert (row["paragraphs"], row["repetitions"]) == (paragraphs, 2)
+        assert (row["n"], row["repetitions"]) == (paragraphs, 2)
         assert row["effective_clusters"] == pytest.approx(effective_clusters(clusters))
     assert table.loc[("x", "exact_match", "other"), "repetitions"] == 1
     once = table.loc[("x", "token_accuracy", "forget")]
-    assert (once["change"], once["paragraphs"], once["repetitions"]) == (-0.5, 2, 1)
+    assert (once["estimate"], once["n"], once["repetitions"]) == (-0.5, 2, 1)
 
 
 @pytest.mark.filterwarnings(FEW)

@@ -60,6 +60,9 @@ def by_hand(values, seed, resamples):
         "mean_a": values[MEMORIZED].mean(0),
         "mean_b": values[NOT].mean(0),
         "rough": rough_difference(values, MEMORIZED, NOT, CLUSTERS),
+        "n": np.full(values.shape[1:], 85),
+        "clusters": np.full(values.shape[1:], len(np.unique(CLUSTERS[MEMORIZED | NOT]))),
+        "effective_clusters": np.full(values.shape[1:], effective_clusters(CLUSTERS[MEMORIZED | NOT])),
     }
 
 
@@ -118,8 +121,10 @@ def test_what_was_not_put_has_no_difference_and_does_not_touch_the_others(make, 
         s.compare("memorized", "not_memorized", "perturbed_exact_match", resamples=100)["perturbed_exact_match"]
         for s in (lacking, signature)
     )
+    basis = ("n", "clusters", "effective_clusters")
+    assert all((one[name].values[..., 0] == 0).all() for name in (*basis, "rough"))
     for name in one.data_vars:
-        assert np.isnan(one[name].values[..., 0]).all() or name == "rough", name
+        assert np.isnan(one[name].values[..., 0]).all() or name in (*basis, "rough"), name
         if name != "q_value":
             np.testing.assert_array_equal(one[name].values[..., 1:], all_put[name].values[..., 1:], err_msg=str(name))
 

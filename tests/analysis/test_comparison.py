@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from localize.analysis.comparison import NUMBERS, Comparison, cell_name
+from localize.analysis.comparison import IN_TABLE, NUMBERS, Comparison, cell_name
+from localize.analysis.rows import COLUMNS
 from localize.errors import LocalizeError, SignatureError
 from localize.statistics import false_discovery
 
@@ -32,11 +33,13 @@ def test_the_table_has_a_row_for_every_cell_with_all_its_numbers(comparison):
     assert len(table) == len(comparison) == 1 + 12 + 16
     assert list(table.columns) == [
         *("variable", "cell", "a", "b", "layer", "component", "attention_component", "head"),
-        *NUMBERS, "q_overall", "unit",
+        *COLUMNS, "effect_size", "auc", "mean_a", "mean_b", "q_overall", "unit",
     ]  # fmt: skip
     row = table[(table["variable"] == "head_gradient_norm") & (table["cell"] == "L1.H1, W_V")].iloc[0]
     cell = comparison["head_gradient_norm"].sel(layer=1, attention_component="W_V", head=1)
-    assert {name: row[name] for name in NUMBERS} == {name: cell[name].item() for name in NUMBERS}
+    assert {name: row[IN_TABLE.get(name, name)] for name in NUMBERS} == {name: cell[name].item() for name in NUMBERS}
+    assert (row["null"], row["matched_on"], row["n"], row["clusters"]) == (0, "", A + B, A + B)
+    assert table[["null_mean_low", "null_mean_high"]].isna().all(axis=None)
     assert (row["layer"], row["head"], row["a"], row["b"]) == (1, 1, "a", "b")
     assert row["unit"] == "nats per weight unit"
 
@@ -44,7 +47,7 @@ def test_the_table_has_a_row_for_every_cell_with_all_its_numbers(comparison):
 def test_a_variable_without_axes_has_one_row_and_no_words_for_its_cell(comparison):
     row = comparison.to_dataframe("nll")
     assert row["cell"].tolist() == [""]
-    assert "layer" not in row and row["difference"].tolist() == [comparison["nll"]["difference"].item()]
+    assert "layer" not in row and row["estimate"].tolist() == [comparison["nll"]["difference"].item()]
 
 
 def test_q_overall_corrects_over_all_cells_of_all_variables_and_stays_so_for_one(comparison):
@@ -85,9 +88,9 @@ def test_it_is_saved_as_a_table_and_read_back(comparison, tmp_path, suffix):
     read = pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
     assert list(read.columns) == list(table.columns)
     for name in table.columns:
-        if name in NUMBERS or name == "q_overall":
+        if name in (*COLUMNS[:-1], "effect_size", "auc", "mean_a", "mean_b", "q_overall"):
             np.testing.assert_allclose(read[name].astype(float), table[name].astype(float), rtol=1e-12, err_msg=name)
-        elif name != "cell":
+        elif name not in ("cell", "matched_on"):  # all of its texts are empty, which a csv reads as missing
             one, other = ([None if pd.isna(v) else str(v) for v in side[name]] for side in (read, table))
             assert [text and text.removesuffix(".0") for text in one] == other, name
     assert read["cell"].fillna("").tolist() == table["cell"].tolist()
@@ -159,7 +162,7 @@ def test_its_view_tells_the_strongest_cell_with_its_numbers(comparison):
     html = comparison._repr_html_()
     row = comparison.strongest(1).iloc[0]
     assert "<strong>a − b</strong>" in html and "L1.H1, W_V" in html
-    assert f"{row['difference']:.3g} [{row['low']:.3g}, {row['high']:.3g}]" in html
+    assert f"{row['estimate']:.3g} [{row['low']:.3g}, {row['high']:.3g}]" in html
     assert "35 paragraphs" in html and "AUC" in html
 
 

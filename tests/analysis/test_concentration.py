@@ -18,8 +18,10 @@ from localize.analysis.concentration import (
     shares_and_gini,
     top_share,
 )
+from localize.analysis.draws import Draws
 from localize.analysis.effects import effect_of, exact_match_drop, one_kind, put_only
-from localize.errors import SignatureError
+from localize.analysis.rows import COLUMNS, NO_NULL
+from localize.errors import LocalizeError, SignatureError
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
@@ -61,7 +63,7 @@ def test_a_rise_may_be_a_fall_and_what_was_not_put_stays_unknown(make):
     after = np.full((2, 1, 6), 0.5)
     after[:, :, 0] = np.nan
     dataset = make(["a", "b"], {"unperturbed_nll": np.array([0.25, 1.0]), "perturbed_nll": after}).dataset
-    rise = effect_of(one_kind(dataset, None, "test"), "nll")
+    rise = effect_of(one_kind(dataset, None), "nll")
     np.testing.assert_array_equal(rise, [[[np.nan] + [0.25] * 5], [[np.nan] + [-0.5] * 5]])
     assert put_only(rise).shape == (2, 1, 5)
 
@@ -132,8 +134,8 @@ def test_where_nothing_was_put_counts_nowhere_and_halves_are_still_those_of_the_
 def moved(drop, clusters, **options):
     """What is measured is the permuted losses themselves, a column per cell."""
     masks = np.eye(len(drop), dtype=bool)
-    nulls = permuted(drop, clusters, masks, lambda some: some.reshape(len(some), -1).T, seed=0, resamples=3, **options)
-    return np.moveaxis(nulls.means, 2, 1).reshape(3, *drop.shape)
+    nulls = permuted(drop, clusters, masks, lambda some: some.reshape(len(some), -1).T, Draws(0, 100), **options)
+    return np.moveaxis(nulls.means, 2, 1).reshape(100, *drop.shape)
 
 
 @pytest.mark.parametrize("draw_by_draw", [True, False])
@@ -152,9 +154,10 @@ def test_positions_change_places_alike_in_a_cluster_and_what_was_not_put_stays(d
 def test_means_are_over_a_group_and_the_centre_over_permutations():
     drop, clusters = noise(), np.arange(60)
     masks = np.stack([np.arange(60) < 20, np.arange(60) >= 20])
-    options = {"seed": 3, "resamples": 4, "draw_by_draw": True}
-    nulls = permuted(drop, clusters, masks, lambda some: top_share(some, 2)[None], **options)
-    every = permuted(drop, clusters, np.eye(60, dtype=bool), lambda some: top_share(some, 2)[None], **options)
+    draws = Draws(3, 100)
+    nulls = permuted(drop, clusters, masks, lambda some: top_share(some, 2)[None], draws, draw_by_draw=True)
+    each = np.eye(60, dtype=bool)
+    every = permuted(drop, clusters, each, lambda some: top_share(some, 2)[None], draws, draw_by_draw=True)
     np.testing.assert_allclose(nulls.means[:, 0, 0], every.means[:, 0, :20].mean(1), rtol=1e-12)
     np.testing.assert_allclose(nulls.means[:, 0, 1], every.means[:, 0, 20:].mean(1), rtol=1e-12)
     np.testing.assert_allclose(nulls.centre, every.means.mean(0), rtol=1e-12)
@@ -163,8 +166,10 @@ def test_means_are_over_a_group_and_the_centre_over_permutations():
 def test_a_p_value_is_the_share_of_nulls_as_far_from_their_mean():
     masks = np.array([[True, True, False], [False, False, True]])
     values, means = np.array([0.5, 0.9, 0.2]), np.array([[0.4, 0.5], [0.6, 0.5], [0.2, 0.5], [0.8, 0.5]])
-    assert null_of(values, means, masks, masks[0]) == pytest.approx((0.5, 0.215, 0.785, 3 / 5))
-    assert np.isnan(null_of(values, means, masks, masks[1])).all()  # nothing changes by permuting
+    null = null_of(values, means, masks, masks[0])
+    assert [null.mean, null.range_low, null.range_high, null.p_value] == pytest.approx([0.5, 0.215, 0.785, 3 / 5])
+    assert np.isnan([null.mean_low, null.mean_high]).all()
+    assert null_of(values, means, masks, masks[1]) == NO_NULL  # nothing changes by permuting
 
 
 MEASURES = {
@@ -191,8 +196,8 @@ def test_losses_at_no_place_in_particular_have_even_p_values(name, made):
     for seed in range(60):
         drop, clusters = made(seed)
         mask = np.ones((1, len(drop)), bool)
-        nulls = permuted(drop, clusters, mask, measure, seed=1000 + seed, resamples=100, draw_by_draw=draw_by_draw)
-        p_values.append(null_of(measure(drop)[0], nulls.means[:, 0], mask, mask[0])[3])
+        nulls = permuted(drop, clusters, mask, measure, Draws(1000 + seed, 100), draw_by_draw=draw_by_draw)
+        p_values.append(null_of(measure(drop)[0], nulls.means[:, 0], mask, mask[0]).p_value)
     p_values = np.array(p_values)
     assert np.mean(p_values <= 0.05) < 0.05 + 3 * (0.05 * 0.95 / 60) ** 0.5
     assert 0.5 - 3 * (1 / 12 / 60) ** 0.5 < p_values.mean() < 0.5 + 3 * (1 / 12 / 60) ** 0.5
@@ -263,15 +268,19 @@ def test_every_row_is_there_for_each_group_and_their_difference(make):
     assert TOP_ONE == "share of the lost exact match in the top 1 position"
     groups = ["memorized", "not_memorized", "memorized - not_memorized"]
     assert table.index.tolist() == [(name, group) for name in names for group in groups]
-    assert table.columns.tolist() == make(TWO).summary().columns.tolist()
+    assert table.columns.tolist() == list(COLUMNS)
     expected = dict(zip(names[:4], shares_and_gini(drop, tops=[1, 3, 5]), strict=True))
     expected |= {names[5]: first_half_share(drop), names[6]: rarity_link(drop, -counts[tokens[:, :6]], clusters)[0]}
     for name, values in expected.items():
         means = values[:30].mean(), values[30:].mean()
         got = table.loc[name, "estimate"].tolist()
         assert got == pytest.approx([*means, means[0] - means[1]]), name
-    assert (table["paragraphs"].unstack()["memorized"] == 30).all()
-    assert table.notna().all(axis=None)
+    assert (table["n"].unstack()["memorized"] == 30).all()
+    assert table[["estimate", "low", "high", "null", "p_value", "rough", "n"]].notna().all(axis=None)
+    kinds = table[["null_mean_low", "null_range_low"]].notna()
+    assert (kinds.sum(axis=1) == 1).all(), "the interval of the null's mean, or its own range"
+    beside = [name == RARITY.format(MATCH) and group != groups[2] for name, group in table.index]
+    assert kinds["null_mean_low"].tolist() == beside
     noise_of_it = table.loc[GINI.format(MATCH)]
     above = table.loc[ABOVE_NOISE.format(MATCH)]
     for group in groups[:2]:
@@ -292,7 +301,7 @@ def test_losses_at_one_place_in_every_draw_are_found(make):
     for name, value in ((TOP_ONE, 1.0), (TOP_FIVE, 1.0), (GINI.format(MATCH), 5 / 6)):
         row = table.loc[(name, "memorized")]
         assert row["estimate"] == pytest.approx(value)
-        assert row["null_high"] < value
+        assert row["null_range_high"] < value
         assert row["p_value"] < 0.01
     assert table.loc[(HALF.format(MATCH), "memorized"), "p_value"] > 0.05
 
@@ -314,7 +323,7 @@ def test_the_nll_tells_it_too_and_what_is_gained_counts_as_nothing_lost(make):
     lost = 0.1 * drop.clip(min=0)
     half = first_half_share(lost)[:30]
     assert table.loc[(HALF.format("NLL rise"), "memorized"), "estimate"] == pytest.approx(np.nanmean(half))
-    assert table.loc[(HALF.format("NLL rise"), "memorized"), "paragraphs"] == (~np.isnan(half)).sum()
+    assert table.loc[(HALF.format("NLL rise"), "memorized"), "n"] == (~np.isnan(half)).sum()
 
 
 def test_with_one_draw_there_is_no_top_share_and_no_noise_to_tell_the_gini_from(make):
@@ -376,6 +385,7 @@ def test_what_was_not_measured_is_named(make):
 
 def test_no_draws_are_too_few(make):
     signature = make(["a"] * 4, {"unperturbed_exact_match": [4] * 4, "perturbed_exact_match": np.ones((4, 2, 6))})
-    with pytest.raises(SignatureError) as caught:
-        signature.concentration(resamples=0)
-    assert str(caught.value) == "concentration: resamples=0 must be at least 1."
+    with pytest.raises(LocalizeError) as caught:
+        signature.concentration(resamples=99)
+    told = "concentration: resamples=99 must be at least 100, because the tails are read off the draws."
+    assert str(caught.value) == told

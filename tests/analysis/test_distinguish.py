@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from localize.analysis.distinguish import COLUMNS, loss_features, where_features
-from localize.errors import SignatureError
+from localize.analysis.distinguish import AUC, GAIN, loss_features, where_features
+from localize.analysis.rows import COLUMNS
+from localize.errors import LocalizeError, SignatureError
 
 QUICK = {"permutations": 99, "repeats": 2, "resamples": 200}
 COUNT = 120
@@ -29,36 +30,36 @@ def told(make):
 
 def test_where_that_the_loss_does_not_have_is_a_gain_beyond_its_null(told):
     table = told(shift=0.3)
-    assert list(table.index) == [
-        "loss",
-        "rare-token heads",
-        "where (all parts)",
-        "loss + rare-token heads",
-        "loss + where",
-    ]
-    row = table.loc["loss + where"]
-    assert table.loc["rare-token heads", "auc"] > 0.9
-    assert row["gain"] == pytest.approx(row["auc"] - table.loc["loss", "auc"])
-    assert row["gain_low"] > 0
-    assert row["gain"] > row["gain_null_high"]
-    assert row["gain_p_value"] == 0.01
-    assert table.loc["loss", ["gain", "gain_p_value"]].isna().all()
+    joined = ["loss + rare-token heads", "loss + where"]
+    assert table.index.names == ["quantity", "features"] and table.columns.tolist() == [*COLUMNS, "features_count"]
+    assert table.loc[AUC].index.tolist() == ["loss", "rare-token heads", "where (all parts)", *joined]
+    assert table.loc[GAIN].index.tolist() == joined
+    gain = table.loc[(GAIN, "loss + where")]
+    assert table.loc[(AUC, "rare-token heads"), "estimate"] > 0.9
+    auc = table["estimate"].loc[AUC]
+    assert gain["estimate"] == pytest.approx(auc["loss + where"] - auc["loss"])
+    assert gain["low"] > 0
+    assert gain["estimate"] > gain["null_range_high"]
+    assert gain["p_value"] == 0.01
+    assert gain["features_count"] == table.loc[(AUC, "loss + where"), "features_count"] == 2 + 4
+    assert (gain["n"], gain["clusters"], gain["effective_clusters"], gain["matched_on"]) == (120, 120, 120, "")
+    assert table[["null_mean_low", "null_mean_high", "q_value", "rough"]].isna().all(axis=None)
 
 
 def test_where_that_follows_from_the_loss_is_no_gain(told):
     table = told(by_loss=0.3)
-    row = table.loc["loss + where"]
-    assert table.loc["rare-token heads", "p_value"] == 0.01
-    assert row["gain_null_low"] <= row["gain"] <= row["gain_null_high"]
-    assert row["gain_p_value"] > 0.05
+    gain = table.loc[(GAIN, "loss + where")]
+    assert table.loc[(AUC, "rare-token heads"), "p_value"] == 0.01
+    assert gain["null_range_low"] <= gain["estimate"] <= gain["null_range_high"]
+    assert gain["p_value"] > 0.05
 
 
 def test_nothing_is_told_by_noise_and_the_null_is_a_coin(told):
-    rows = [told(seed).loc["rare-token heads"] for seed in range(12)]
+    rows = [told(seed).loc[(AUC, "rare-token heads")] for seed in range(12)]
     p_values = np.array([row["p_value"] for row in rows])
     assert (p_values < 0.05).sum() <= 3  # binomial: P(more than 3 of 12) < .003
     assert np.mean([row["null"] for row in rows]) == pytest.approx(0.5, abs=0.02)
-    assert all(row["low"] <= row["auc"] <= row["high"] for row in rows)
+    assert all(row["low"] <= row["estimate"] <= row["high"] for row in rows)
 
 
 def test_groups_that_hardly_overlap_in_loss_are_told(make):
@@ -67,8 +68,8 @@ def test_groups_that_hardly_overlap_in_loss_are_told(make):
     arrays = {"nll": nll, "rare_token_score": np.random.default_rng(0).uniform(-1, 1, (80, 1, 2, 2))}
     with pytest.warns(UserWarning, match="hardly overlap in loss"):
         table = make(group, arrays).distinguish(**QUICK)
-    assert table.loc["loss", "auc"] == 1
-    assert np.isnan(table.loc["loss + where", "gain_p_value"])
+    assert table.loc[(AUC, "loss"), "estimate"] == 1
+    assert np.isnan(table.loc[(GAIN, "loss + where"), "p_value"])
 
 
 def test_the_choices_stand_beside_the_table(told):
@@ -107,13 +108,24 @@ def test_the_same_seed_gives_the_same_table_and_another_does_not(told):
     one, same, other = told(shift=0.1), told(shift=0.1), told(shift=0.1, permutations=98)
     assert one.equals(same) and one.attrs == same.attrs
     assert one.attrs["permutations"] == 99 and other.attrs["permutations"] == 98
-    assert one["auc"].equals(other["auc"]) and not one["null_low"].equals(other["null_low"])
+    assert one["estimate"].equals(other["estimate"])
+    assert not one["null_range_low"].equals(other["null_range_low"])
 
 
 def test_without_any_part_the_loss_stands_alone(make):
     table = make(["memorized", "not_memorized"] * 40).distinguish(**QUICK)
-    assert list(table.index) == ["loss"]
-    assert table.index.name == "features" and tuple(table.columns) == COLUMNS
+    assert list(table.index) == [(AUC, "loss")]
+
+
+def test_too_few_draws_are_refused_as_by_every_comparison(make):
+    signature = make(["memorized", "not_memorized"] * 40)
+    for call in (signature.distinguish, lambda **options: signature.compare("memorized", "not_memorized", **options)):
+        with pytest.raises(LocalizeError) as error:
+            call(resamples=50)
+        name = getattr(call, "__name__", "").replace("<lambda>", "compare")
+        assert (
+            str(error.value) == f"{name}: resamples=50 must be at least 100, because the tails are read off the draws."
+        )
 
 
 @pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:.*hardly overlap")

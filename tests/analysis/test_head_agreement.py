@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from localize.analysis.choice import head_scores, largest, strongest_head
+from localize.analysis.draws import Draws
 from localize.analysis.head_agreement import (
     CORRELATION,
     RANK,
@@ -15,6 +16,7 @@ from localize.analysis.head_agreement import (
     rank_among_heads,
     spearman,
 )
+from localize.analysis.rows import COLUMNS
 from localize.axes import ATTENTION_COMPONENTS, NULLS, QUERIES
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
@@ -27,7 +29,8 @@ GROUPS = np.array(["memorized"] * 40 + ["not_memorized"] * 40)
 CLUSTERS = np.concatenate([np.repeat(np.arange(20), 2), np.arange(100, 140)])
 MEMORIZED = GROUPS == "memorized"
 LAYERS, HEADS = 3, 4
-COLUMNS = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters"]
+NUMBERS = ["estimate", "low", "high", "null", "null_mean_low", "null_mean_high", "p_value"]
+DRAWS = Draws(0, 100)
 
 
 def noise(seed=0):
@@ -76,7 +79,7 @@ def test_rho_is_scipys_over_the_mean_of_every_head(look):
         row = table.loc[(CORRELATION, group)]
         share, score = means(arrays, chosen)
         assert row["estimate"] == pytest.approx(scipy.stats.spearmanr(share.ravel(), score.ravel()).statistic)
-        assert (row["paragraphs"], row["heads"], row["left_out"]) == (40, 12, 0)
+        assert (row["n"], row["heads"], row["left_out"]) == (40, 12, 0)
         assert row["effective_clusters"] == effective_clusters(CLUSTERS[chosen])
 
 
@@ -102,7 +105,9 @@ def test_the_null_permutes_heads_within_their_layers_and_no_further():
     for one, other in product(permutations(range(3)), permutations(range(3, 6))):
         every.append(scipy.stats.spearmanr(x, y[[*one, *other]]).statistic)
     every = np.array(every)
-    centre, low, high, p = permuted_within_layers(x, y, layer, float(every.max()), 0, 20000)
+    null = permuted_within_layers(x, y, layer, float(every.max()), Draws(0, 20000))
+    centre, low, high, p = null.mean, null.range_low, null.range_high, null.p_value
+    assert np.isnan([null.mean_low, null.mean_high]).all(), "it is a distribution, not the interval of a mean"
     assert centre == pytest.approx(every.mean(), abs=0.01)
     assert (low, high) == (pytest.approx(every.min()), pytest.approx(every.max()))  # 1 of 36 each
     further = np.abs(every - every.mean()) >= every.max() - every.mean() - 1e-9
@@ -134,7 +139,7 @@ def test_where_gradient_follows_attention_inside_layers_it_is_found(look):
     for group in ("memorized", "not_memorized"):
         row = table.loc[(CORRELATION, group)]
         assert row["p_value"] < 0.05
-        assert row["estimate"] > row["null_high"]
+        assert row["estimate"] > row["null_range_high"]
 
 
 def test_the_component_and_the_query_are_those_asked_for(look):
@@ -161,15 +166,15 @@ def test_the_head_with_most_gradient_is_ranked_and_scored_on_the_other_half(look
         score, null = arrays["rare_token_score"][chosen, 0], arrays["rare_token_null"][chosen, 0, 0]
         rank, row = table.loc[(RANK, group)], table.loc[(SCORE, group)]
         assert rank["head"] == row["head"] == "L1.H2"
-        assert (rank["estimate"], rank["heads"], rank["paragraphs"]) == (1, 12, chosen.sum())
-        assert (rank["null"], rank["null_low"], rank["null_high"]) == (6.5, 1.275, 11.725)
+        assert (rank["estimate"], rank["heads"], rank["n"]) == (1, 12, chosen.sum())
+        assert (rank["null"], rank["null_range_low"], rank["null_range_high"]) == (6.5, 1.275, 11.725)
         assert rank["p_value"] == pytest.approx(1 / 12)
         own, other = (
             cluster_bootstrap(values[:, 1, 2], CLUSTERS[chosen], seed=2, resamples=200) for values in (score, null)
         )
         test = cluster_sign_flip((score - null)[:, 1, 2], CLUSTERS[chosen], seed=2, permutations=200)
         expected = [own.estimate, own.low, own.high, other.estimate, other.low, other.high, test.p_value]
-        np.testing.assert_allclose(row[COLUMNS[:7]].astype(float), np.array(expected, float), rtol=1e-12)
+        np.testing.assert_allclose(row[NUMBERS].astype(float), np.array(expected, float), rtol=1e-12)
         assert row["effective_clusters"] == effective_clusters(CLUSTERS[chosen])
 
 
@@ -197,19 +202,16 @@ def test_every_group_has_a_head_of_its_own(look):
 def test_ranks_count_from_the_highest_and_ties_share_them():
     score = np.zeros((4, 2, 3)) + np.array([[0.5, 0.2, 0.2], [np.nan, 0.9, 0.1]])
     clusters = np.arange(4)
-    ranks = {
-        at: rank_among_heads(score, at, clusters, seed=0, resamples=100)["estimate"]
-        for at in np.ndindex(score[0].shape)
-    }
+    ranks = {at: rank_among_heads(score, at, clusters, DRAWS)["estimate"] for at in np.ndindex(score[0].shape)}
     np.testing.assert_equal(ranks, {(0, 0): 2, (0, 1): 3.5, (0, 2): 3.5, (1, 0): np.nan, (1, 1): 1, (1, 2): 5})
-    tied = rank_among_heads(score, (0, 1), clusters, seed=0, resamples=100)
+    tied = rank_among_heads(score, (0, 1), clusters, DRAWS)
     assert (tied["p_value"], tied["heads"], tied["low"], tied["high"]) == (4 / 5, 5, 3.5, 3.5)
 
 
 def test_heads_whose_means_are_equal_but_for_rounding_share_their_rank():
     """.1 .2 .3 in one order and in the other: 1e-17 apart."""
     score = np.array([[0.1, 0.3, 0.0], [0.2, 0.2, 0.0], [0.3, 0.1, 0.0]])[:, None]
-    rows = [rank_among_heads(score, (0, head), np.arange(3), seed=0, resamples=100) for head in (0, 1)]
+    rows = [rank_among_heads(score, (0, head), np.arange(3), DRAWS) for head in (0, 1)]
     assert [(row["estimate"], row["p_value"]) for row in rows] == [(1.5, pytest.approx(2 / 3))] * 2
 
 
@@ -234,11 +236,11 @@ def test_with_nothing_to_rank_there_are_rows_of_nan(look):
     arrays = noise()
     arrays["rare_token_score"][:] = np.nan
     table = look(arrays).head_agreement(resamples=100)
-    assert table[COLUMNS[:7]].isna().all(axis=None)
+    assert table[NUMBERS].isna().all(axis=None)
     assert (table["left_out"] == 12).all() and (table["head"] == "").all()
     one = look(noise(), cluster=np.zeros(80, int)).head_agreement(resamples=100)
     assert np.isfinite(one.loc[(CORRELATION, "memorized"), "estimate"])
-    assert one.loc[[(RANK, "memorized"), (SCORE, "memorized")], COLUMNS[:7]].isna().all(axis=None)
+    assert one.loc[[(RANK, "memorized"), (SCORE, "memorized")], NUMBERS].isna().all(axis=None)
 
 
 def test_rho_leaves_out_what_is_missing_in_each_row():

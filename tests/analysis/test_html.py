@@ -163,24 +163,30 @@ def test_numbers_that_are_not_known_are_a_dot_and_tiny_p_values_a_bound():
         "low",
         "high",
         "null",
-        "null_low",
-        "null_high",
+        "null_mean_low",
+        "null_mean_high",
+        "null_range_low",
+        "null_range_high",
         "p_value",
-        "paragraphs",
+        "n",
         "effective_clusters",
     ]
     nan = float("nan")
     table = pd.DataFrame(
         [
-            [0.12345, 0.1, 0.2, 0.5, 0.4, 0.6, 0.00012, 12, 7.6],
-            [nan, nan, nan, 0.5, nan, nan, nan, 0, 0.0],
-            [1, nan, nan, nan, nan, nan, 0.2, 3, 1.4],
+            [0.12345, 0.1, 0.2, 0.5, 0.4, 0.6, nan, nan, 0.00012, 12, 7.6],
+            [nan, nan, nan, 0.5, nan, nan, nan, nan, nan, 0, 0.0],
+            [1, nan, nan, nan, nan, nan, nan, nan, 0.2, 3, 1.4],
+            [2, nan, nan, 0, nan, nan, -0.1, 0.1, 0.2, 3, 1.4],
         ],
         columns=columns,
-        index=pd.MultiIndex.from_tuples([("q", "a_b"), ("q", "c"), ("q", "a_b - c")], names=["quantity", "group"]),
+        index=pd.MultiIndex.from_tuples(
+            [("q", "a_b"), ("q", "c"), ("q", "a_b - c"), ("q", "d")], names=["quantity", "group"]
+        ),
     )
     assert [list(row.values()) for row in summary_rows(table)] == [
         ["q", "a b", "0.123 [0.100, 0.200]", "0.500 [0.400, 0.600]", "< 0.001", "12 / 8"],
         ["q", "c", "·", "0.500", "·", "0 / 0"],
         ["q", "a b − c", "1.000", "·", "0.200", "3 / 1"],
+        ["q", "d", "2.000", "0.000 [-0.100, 0.100]", "0.200", "3 / 1"],
     ]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from localize.analysis.draws import Draws
 from localize.analysis.matching import (
     BY_TOKEN,
     CONFIDENCE,
@@ -21,9 +22,9 @@ from localize.analysis.matching import (
     matched_rows,
     matching_note,
     plain_rows,
-    side,
     with_verdict,
 )
+from localize.analysis.rows import COLUMNS
 from localize.errors import SignatureError
 from localize.statistics import (
     UNBOUNDED,
@@ -78,7 +79,7 @@ def test_every_loss_stands_plain_and_matched_for_both_groups_and_their_differenc
         names += [loss, MATCHED.format(loss)]
     names += [WRONG, BY_TOKEN.format(WRONG)]
     assert table.index.tolist() == [(name, group) for name in names for group in (A, B, DIFFERENCE)]
-    assert table.columns.tolist() == [*make(TWO).summary().columns, "confidence", "support", "verdict"]
+    assert table.columns.tolist() == [*COLUMNS, "confidence", "support", "verdict"]
 
 
 def test_plain_rows_are_the_statistics_of_plain_means(make):
@@ -90,7 +91,7 @@ def test_plain_rows_are_the_statistics_of_plain_means(make):
         row = table.loc[(name, DIFFERENCE)]
         interval = cluster_bootstrap_difference(expected, IN_A, ~IN_A, clusters, seed=3, resamples=100)
         test = cluster_permutation_difference(expected, IN_A, ~IN_A, clusters, seed=3, permutations=100)
-        got = row[["estimate", "low", "high", "null_low", "null_high", "p_value"]].tolist()
+        got = row[["estimate", "low", "high", "null_range_low", "null_range_high", "p_value"]].tolist()
         wanted = [interval.estimate, interval.low, interval.high, test.null_low, test.null_high, test.p_value]
         np.testing.assert_allclose(got, wanted, rtol=1e-9, err_msg=name)
         assert table.loc[(name, A), "estimate"] == pytest.approx(expected[IN_A].mean())
@@ -103,11 +104,11 @@ def test_plain_rows_are_the_statistics_of_plain_means(make):
 def test_who_is_only_surer_is_not_harder_to_corrupt():
     plain, matched, p_values = [], [], []
     for seed in range(20):
-        confidence, options = sure(seed, 1.5), {"seed": seed, "resamples": 100}
+        confidence, draws = sure(seed, 1.5), Draws(seed, 100)
         lost = by_confidence(100 + seed, confidence)
         plain.append(lost[IN_A].mean() - lost[~IN_A].mean())
         of_all = lost, confidence.mean(1), np.array(TWO), np.arange(120), (A, B), UNBOUNDED
-        row = with_verdict(matched_rows("", *of_all, **options), plain_rows("", *of_all, **options)[-1], A, B)[-1]
+        row = with_verdict(matched_rows("", *of_all, draws, ""), plain_rows("", *of_all, draws)[-1], A, B)[-1]
         matched.append(row["estimate"])
         p_values.append(row["p_value"])
         assert abs(row["confidence"]) < 0.05
@@ -136,7 +137,7 @@ def test_support_is_the_share_with_a_counterpart(make):
     confidence = np.concatenate([confidence + 0.2, confidence])  # overlap between .3 and .5
     row = of(make, confidence, by_confidence(0, confidence)).matched_drop(resamples=100).loc[MATCHED.format(LOST)]
     inside_a, inside_b = (confidence[:60, 0] <= 0.5 + 1e-9).sum(), (confidence[60:, 0] >= 0.3 - 1e-9).sum()
-    assert row["paragraphs"].tolist() == [inside_a, inside_b, inside_a + inside_b]
+    assert row["n"].tolist() == [inside_a, inside_b, inside_a + inside_b]
     assert row["support"].tolist() == pytest.approx([inside_a / 60, inside_b / 60, min(inside_a, inside_b) / 60])
     assert 0.7 * inside_a < row.loc[A, "effective_clusters"] <= inside_a
     assert abs(row.loc[DIFFERENCE, "confidence"]) < 0.02
@@ -149,7 +150,7 @@ def test_without_common_support_nothing_is_told_but_that(make):
     for quantity in (MATCHED.format(LATER), BY_TOKEN.format(WRONG)):
         rows = table.loc[quantity]
         assert rows[["estimate", "low", "p_value", "confidence"]].isna().all(axis=None)
-        assert rows["paragraphs"].tolist() == rows["support"].tolist() == [0, 0, 0]
+        assert rows["n"].tolist() == rows["support"].tolist() == [0, 0, 0]
         assert rows.loc[DIFFERENCE, "verdict"] == NO_SUPPORT
     assert table.loc[(LATER, DIFFERENCE), "verdict"] == HARDER.format(a=A, b=B)
     assert matching_note(signature.dataset) == f"Tokens that a replaced prefix token makes wrong: {NO_SUPPORT}."
@@ -181,8 +182,8 @@ def test_only_tokens_before_the_first_error_can_be_made_wrong(make):
     table = make(TWO, arrays, continuation="true").matched_drop(resamples=100)
     of_paragraph = [error[i, : before[i]].mean() for i in range(60) if before[i]]
     assert table.loc[(WRONG, A), "estimate"] == pytest.approx(np.mean(of_paragraph))
-    assert table.loc[(WRONG, A), "paragraphs"] == 45
-    assert table.loc[(BY_TOKEN.format(WRONG), A), "paragraphs"] <= 45
+    assert table.loc[(WRONG, A), "n"] == 45
+    assert table.loc[(BY_TOKEN.format(WRONG), A), "n"] <= 45
     # What a replacement gains is no loss of exact match; a lower NLL is a negative rise.
     assert table.loc[(LOST, A), "estimate"] == pytest.approx((before[:60] - 1).clip(min=0).mean())
     assert table.loc[(RISE, A), "estimate"] == pytest.approx(-0.5)
@@ -205,14 +206,6 @@ def test_other_groups_and_other_kinds_have_no_say(make):
     third = of(make, more, np.concatenate([lost, np.full(10, 3.0)]), group=[*TWO, *["partial"] * 10])
     assert third.matched_drop(resamples=100).equals(alone)
     assert of(make, confidence, lost).matched_drop(kind="uniform", resamples=100).equals(alone)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "p_value", "which"),
-    [(1, 2, 0.01, 1), (-2, -1, 0.01, -1), (1, 2, 0.2, 0), (-1, 2, 0.01, 0), (np.nan, np.nan, np.nan, None), (1, 2, np.nan, 1)],
-)  # fmt: skip
-def test_a_difference_is_told_only_where_interval_and_test_if_there_is_one_agree(low, high, p_value, which):
-    assert side({"low": low, "high": high, "p_value": p_value}) == which
 
 
 def test_one_cluster_is_too_few(make):

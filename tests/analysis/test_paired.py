@@ -6,9 +6,9 @@ import pytest
 import localize as lz
 from localize.analysis.change import Change
 from localize.analysis.comparison import Comparison
-from localize.analysis.head_agreement import beside
+from localize.analysis.draws import Draws
 from localize.analysis.patch_grid import grid_cells
-from localize.analysis.rows import null_beside
+from localize.analysis.rows import beside, null_beside
 from localize.errors import SignatureError
 from localize.statistics import (
     UNBOUNDED,
@@ -63,6 +63,9 @@ def by_hand(after, before, clusters, seed, resamples):
         "mean_a": after.mean(0),
         "mean_b": before.mean(0),
         "rough": rough_mean(values, clusters),
+        "n": np.full(values.shape[1:], count),
+        "clusters": np.full(values.shape[1:], len(np.unique(clusters))),
+        "effective_clusters": np.full(values.shape[1:], effective_clusters(clusters)),
     }
 
 
@@ -239,12 +242,12 @@ def test_pairs_that_differ_by_rounding_alone_are_no_change_in_any_table(make):
     cell = lz.compare_paired(after, before, "nll")["nll"]
     assert [float(cell[name]) for name in ("difference", "low", "high", "p_value", "auc")] == [0, 0, 0, 1, 0.5]
     row = Change(before, after).table().loc[("nll", "memorized")]
-    assert [row[name] for name in ("change", "low", "high", "p_value")] == [0, 0, 0, 1]
-    draws = {"seed": 0, "resamples": 2000}
-    row = beside(one, other, clusters, UNBOUNDED, **draws)
+    assert [row[name] for name in ("estimate", "low", "high", "p_value")] == [0, 0, 0, 1]
+    draws = Draws(0)
+    row = beside(one, other, clusters, UNBOUNDED, draws)
     assert [row[name] for name in ("difference", "difference_low", "difference_high", "p_value")] == [0, 0, 0, 1]
-    assert null_beside(one, other, clusters, 0, UNBOUNDED, one > 0)[3] == 1
-    site = grid_cells(one[:, None], other[:, None], one, clusters, 1.0, **draws)
+    assert null_beside(one, other, clusters, draws, UNBOUNDED, one > 0).p_value == 1
+    site = grid_cells(one[:, None], other[:, None], one, clusters, 1.0, draws)
     assert [float(site[name][0]) for name in ("difference", "difference_low", "difference_high", "p_value")] == [
         0,
         0,

@@ -8,11 +8,13 @@ import scipy.stats
 import xarray as xr
 
 from localize.analysis import patch_agreement, patching
+from localize.analysis.draws import Draws
 from localize.analysis.patch_agreement import MEASURES, SLOPE, site_agreement
 from localize.analysis.patch_agreement import patch_agreement as agreement_table
 from localize.analysis.patch_grid import grid_cells
 from localize.analysis.patch_grid import patching as patch_grid
 from localize.analysis.patching import CHANGE, SHARE, patch_table, shares_of_gap
+from localize.analysis.rows import COLUMNS
 from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
@@ -33,7 +35,7 @@ CLUSTERS = np.concatenate([np.repeat(np.arange(20), 2), np.arange(100, 140)])
 MEMORIZED = GROUPS == "memorized"
 LAYERS, HEADS = 3, 2
 SHAPES = {"head": (len(SITES), LAYERS, HEADS), "stream": (len(STREAMS), LAYERS)}
-NUMBERS = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value"]
+NUMBERS = ["estimate", "low", "high", "null", "null_mean_low", "null_mean_high", "p_value"]
 DIFFERENCE = ["difference", "difference_low", "difference_high"]
 HEAD = "head activation"
 SIGNS = {"denoising": -1, "noising": 1}
@@ -89,9 +91,7 @@ def interval(values, chosen, seed=0, resamples=200):
 def test_the_strongest_site_is_chosen_on_one_half_and_told_on_the_other(look, metric):
     arrays = arrays_of(strength=0.3)
     table, rest = patch_table(look(arrays), metric=metric, seed=2, resamples=200), ~choosing_half(CLUSTERS, 2)
-    assert table.columns.tolist() == [
-        *NUMBERS, *DIFFERENCE, "q_value", "paragraphs", "effective_clusters", "site", "verdict",
-    ]  # fmt: skip
+    assert table.columns.tolist() == [*COLUMNS, *DIFFERENCE, "site", "verdict"]
     assert table.index.names == ["quantity", "direction", "group"]
     parts = (HEAD, *STREAMS)
     listed = product(DIRECTIONS, parts, ("memorized", "not_memorized"), (CHANGE, SHARE))
@@ -117,20 +117,20 @@ def test_the_strongest_site_is_chosen_on_one_half_and_told_on_the_other(look, me
         expected = [*interval(own, chosen, 2), *interval(other, chosen, 2), float(test.p_value)]
         expected += interval(own - other, chosen, 2)
         np.testing.assert_allclose(row[NUMBERS + DIFFERENCE].astype(float), np.array(expected), rtol=1e-9)
-        assert (row["paragraphs"], row["effective_clusters"]) == (chosen.sum(), effective_clusters(CLUSTERS[chosen]))
+        assert (row["n"], row["effective_clusters"]) == (chosen.sum(), effective_clusters(CLUSTERS[chosen]))
         share = table.loc[(SHARE.format(part), way, group)]
         gap = (arrays["corrupted_run_nll"] - arrays["clean_nll"])[chosen, judged].mean()
         assert share["estimate"] == pytest.approx(sign * own[chosen].mean() / gap)
         assert share["null"] == pytest.approx(sign * other[chosen].mean() / gap)
         assert share["difference"] == pytest.approx(sign * (own - other)[chosen].mean() / gap)
         assert (share["p_value"], share["q_value"]) == (row["p_value"], row["q_value"])
-        assert share["paragraphs"] == chosen.sum()
+        assert share["n"] == chosen.sum()
 
 
 def test_the_interval_of_a_share_is_that_of_a_ratio_of_means_over_drawn_clusters():
     rng = np.random.default_rng(0)
     own, other, gap = rng.normal(1, 0.3, 80), rng.normal(0, 0.3, 80), rng.gamma(2.0, size=80)
-    row = shares_of_gap(own, other, gap, CLUSTERS, seed=5, resamples=300)
+    row = shares_of_gap(own, other, gap, CLUSTERS, Draws(5, 300))
     labels = np.unique(CLUSTERS)
     drawn = np.random.default_rng(5).integers(len(labels), size=(300, len(labels) - 1))
     ratios = []
@@ -138,9 +138,9 @@ def test_the_interval_of_a_share_is_that_of_a_ratio_of_means_over_drawn_clusters
         rows = np.concatenate([np.flatnonzero(label == CLUSTERS) for label in labels[some]])
         ratios.append([values[rows].mean() / gap[rows].mean() for values in (own, other, own - other)])
     reach = scipy.stats.t.ppf(0.975, effective_clusters(CLUSTERS) - 1) * np.std(ratios, axis=0, ddof=1)
-    for column, values, width in zip(("estimate", "null", "difference"), (own, other, own - other), reach, strict=True):
+    prefixes = {"estimate": "", "null": "null_mean_", "difference": "difference_"}
+    for (column, prefix), values, width in zip(prefixes.items(), (own, other, own - other), reach, strict=True):
         whole = values.mean() / gap.mean()
-        prefix = "" if column == "estimate" else f"{column}_"
         got = [row[column], row[f"{prefix}low"], row[f"{prefix}high"]]
         np.testing.assert_allclose(got, [whole, whole - width, whole + width], rtol=1e-9)
 
@@ -233,10 +233,10 @@ def test_a_share_is_of_paragraphs_that_have_all_three():
     rng = np.random.default_rng(0)
     own, other, gap = rng.gamma(2.0, size=(3, 12))
     own[0] = other[1] = gap[2] = np.nan
-    row = shares_of_gap(own, other, gap, np.arange(12), seed=0, resamples=100)
+    row = shares_of_gap(own, other, gap, np.arange(12), Draws(0, 100))
     assert row["estimate"] == pytest.approx(own[3:].mean() / gap[3:].mean())
     assert row["null"] == pytest.approx(other[3:].mean() / gap[3:].mean())
-    assert (row["paragraphs"], row["effective_clusters"]) == (9, 9.0)
+    assert (row["n"], row["effective_clusters"]) == (9, 9.0)
 
 
 def test_nothing_is_claimed_of_sites_that_do_nothing(look):
@@ -260,13 +260,13 @@ def test_paragraphs_without_a_changed_token_are_left_out(look):
     chosen = MEMORIZED & ~choosing_half(CLUSTERS, 3) & kept
     for quantity in (CHANGE, SHARE):
         row = table.loc[(quantity.format(HEAD), "noising", "memorized")]
-        assert (row["paragraphs"], row["site"]) == (chosen.sum(), "L2.H1.v")
+        assert (row["n"], row["site"]) == (chosen.sum(), "L2.H1.v")
     own = arrays["head_patch_effect"][chosen, 1, 0, 2, 2, 1]
     gap = (arrays["corrupted_run_nll"] - arrays["clean_nll"])[chosen, 0]
     assert row["estimate"] == pytest.approx(own.mean() / gap.mean())
     whole = patch_table(look(arrays), metric="continuation", seed=3, resamples=100)
     row = whole.loc[(CHANGE.format(HEAD), "noising", "memorized")]
-    assert row["paragraphs"] == (MEMORIZED & ~choosing_half(CLUSTERS, 3)).sum()
+    assert row["n"] == (MEMORIZED & ~choosing_half(CLUSTERS, 3)).sum()
 
 
 def test_with_nothing_measured_there_are_rows_of_nan_or_none(look):
@@ -367,7 +367,7 @@ def test_a_share_in_the_grid_is_of_the_paragraphs_that_have_the_site():
     rng = np.random.default_rng(0)
     effect, null, gap = rng.normal(size=(12, 3)), rng.normal(size=(12, 3)), rng.gamma(2.0, size=12)
     effect[:4, 1] = np.nan
-    share = grid_cells(effect, null, gap, np.arange(12), 1.0, seed=0, resamples=100)["share"]
+    share = grid_cells(effect, null, gap, np.arange(12), 1.0, Draws(0, 100))["share"]
     assert share[1] == pytest.approx(effect[4:, 1].mean() / gap[4:].mean())
     assert share[[0, 2]] == pytest.approx(effect[:, [0, 2]].mean(0) / gap.mean())
 
@@ -403,7 +403,7 @@ def test_agreement_is_scipys_inside_each_paragraph_and_its_null_that_with_other_
     arrays = {name: values[some] for name, values in without_target(arrays_of(strength=0.1), [3, 50]).items()}
     table = agreement_table(look(arrays, group_of, clusters), seed=6, resamples=200)
     assert table.index.names == ["quantity", "part", "direction", "metric", "group"]
-    assert table.columns.tolist() == [*NUMBERS, *DIFFERENCE, "paragraphs", "effective_clusters", "sites", "verdict"]
+    assert table.columns.tolist() == [*COLUMNS, *DIFFERENCE, "sites", "verdict"]
     assert len(table) == 6 * 2 * 2 * 2 * 2
 
     def ends(values, inside, most):
@@ -433,7 +433,7 @@ def test_agreement_is_scipys_inside_each_paragraph_and_its_null_that_with_other_
             expected = [*ends(values, inside, most), *ends(null, inside, most), float(test.p_value)]
             expected += ends(values - null, inside, (most[0] - most[1], most[1] - most[0]))
             np.testing.assert_allclose(got[NUMBERS + DIFFERENCE].astype(float), expected, rtol=1e-7, atol=1e-12)
-            assert (got["paragraphs"], got["sites"]) == (len(chosen), np.prod(SHAPES[part]))
+            assert (got["n"], got["sites"]) == (len(chosen), np.prod(SHAPES[part]))
 
 
 def test_strongest_is_most_negative_in_denoising_and_most_positive_in_noising(look):

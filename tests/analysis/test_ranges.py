@@ -8,6 +8,8 @@ import torch
 
 import localize as lz
 from localize.analysis.change import Change
+from localize.analysis.distinguish import AUC, GAIN
+from localize.analysis.draws import Draws
 from localize.analysis.rows import null_beside, rows_of
 from localize.axes import MEMORIZED, NOT_MEMORIZED
 from localize.errors import LocalizeError, SignatureError
@@ -109,6 +111,11 @@ def of_cells(told, unit, name):
     return [(name, told[end].values, (low - high, high - low)) for end in ("low", "high", "null_low", "null_high")]
 
 
+ENDS = (
+    "low", "high", "null_mean_low", "null_mean_high", "null_range_low", "null_range_high", "difference_low", "difference_high",
+)  # fmt: skip
+
+
 def of_rows(table):
     """The same of a table: the quantity of each row says what is possible, and a difference's is that of two of them."""
     ends = []
@@ -116,7 +123,7 @@ def of_rows(table):
         quantity, name = (at[0], at[-1]) if isinstance(at, tuple) else (at, "")
         low, high = possible(quantity)
         apart = (low - high, high - low)
-        for end in ("low", "high", "null_low", "null_high", "difference_low", "difference_high"):
+        for end in ENDS:
             if end in row:
                 ends.append(
                     (quantity, row[end], apart if " - " in name or end.startswith("difference") else (low, high))
@@ -139,8 +146,8 @@ def intervals(before, after):
         "compare_paired": [end for name in names for end in of_cells(paired[name], units[name], name)],
         "contrast": of_cells(contrast, "share", "rare_token_mass"),
         "change": [("exact_match", change[end], (-LENGTH, LENGTH)) for end in ("low", "high")],
-        "distinguish": [("auc", distinguished[end], (0, 1)) for end in ("low", "high")],
-        "distinguish, gain": [("gain", distinguished[end], (-1, 1)) for end in ("gain_low", "gain_high")],
+        "distinguish": [("auc", distinguished.loc[AUC, end], (0, 1)) for end in ("low", "high")],
+        "distinguish, gain": [("gain", distinguished.loc[GAIN, end], (-1, 1)) for end in ("low", "high")],
         "summary": of_rows(before.summary()),
         "head_agreement": of_rows(before.head_agreement(**SIDES)),
         "causal_check": of_rows(before.causal_check(**SIDES)),
@@ -180,17 +187,18 @@ def test_rows_of_a_share_and_of_its_null_stay_between_0_and_1_and_their_differen
     """Three clusters of each group, nearly all of one and nothing of the other: bare, every end would leave it."""
     group, clusters = np.array([MEMORIZED] * 3 + [NOT_MEMORIZED] * 3), np.arange(6)
     values, nulls = np.array([1.0, 1, 0.5, 0, 0, 0.5]), np.array([0.5, 0, 0, 1, 1, 0.5])
-    null = partial(null_beside, values, nulls, clusters, 0, Range(0, 1))
-    one, other, difference = rows_of("share", values, group, clusters, 0, null, Range(0, 1))
-    assert one["high"] == other["null_high"] == 1 and other["low"] == one["null_low"] == 0
+    draws = Draws(0)
+    null = partial(null_beside, values, nulls, clusters, draws, Range(0, 1))
+    one, other, difference = rows_of("share", values, group, clusters, draws, null, Range(0, 1))
+    assert one["high"] == other["null_mean_high"] == 1 and other["low"] == one["null_mean_low"] == 0
     assert difference["high"] == 1
-    bare = rows_of("share", values, group, clusters, 0, null, Range())[-1]
+    bare = rows_of("share", values, group, clusters, draws, null, Range())[-1]
     assert (difference["low"], difference["p_value"]) == (bare["low"], bare["p_value"]) and bare["high"] > 1
     mixed = np.array(
         [1.0, 0, 1, 0, 1, 0]
     )  # two of the twenty relabellings sort them: a studentized difference without end
-    bounds = [rows_of("share", mixed, group, clusters, 0, null, range_)[-1] for range_ in (Range(), Range(0, 1))]
-    assert bounds[0]["null_high"] > 1 and (bounds[1]["null_low"], bounds[1]["null_high"]) == (-1, 1)
+    bounds = [rows_of("share", mixed, group, clusters, draws, null, range_)[-1] for range_ in (Range(), Range(0, 1))]
+    assert bounds[0]["null_range_high"] > 1 and (bounds[1]["null_range_low"], bounds[1]["null_range_high"]) == (-1, 1)
 
 
 def test_a_profile_summed_over_cells_reaches_as_far_as_all_of_them(make):

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 
 from localize.analysis.concentration import first_half_share
+from localize.analysis.draws import Draws
 from localize.analysis.matching import BY_TOKEN, LATER, WRONG, token_rows
-from localize.analysis.summary import low_layer_share
+from localize.analysis.rows import COLUMNS, Null, rows_of
+from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, low_layer_share, null_words
+from localize.cli.words import print_summary
+from localize.errors import LocalizeError
+from localize.report.evidence import summary_table
+from localize.signature.signature import MemorizationSignature
 from localize.statistics import (
+    UNBOUNDED,
     cluster_bootstrap,
     cluster_bootstrap_difference,
     cluster_permutation_difference,
     effective_clusters,
+    rough_difference,
+    rough_mean,
 )
 from localize.statistics.clusters import choosing_half
 
@@ -24,7 +33,6 @@ SHARE, TOP, HALF = (
     "perturbation effect in the top 5 positions",
     "perturbation effect in the first half",
 )
-COLUMNS = ["estimate", "low", "high", "null", "null_low", "null_high", "p_value", "paragraphs", "effective_clusters"]
 TWO = ["memorized"] * 30 + ["not_memorized"] * 30
 
 
@@ -70,7 +78,7 @@ def test_rows_are_the_statistics_of_the_shares(make, layered):
     signature = make(TWO, layered(rng.gamma(2.0, size=(60, 4))), cluster=clusters)
     table, share = signature.summary(seed=3), low_layer_share(signature.dataset)
     in_a = np.array(TWO) == "memorized"
-    assert table.columns.tolist() == COLUMNS
+    assert table.columns.tolist() == list(COLUMNS)
     assert table.index.tolist() == [
         (SHARE, "memorized"),
         (SHARE, "not_memorized"),
@@ -80,24 +88,19 @@ def test_rows_are_the_statistics_of_the_shares(make, layered):
         interval = cluster_bootstrap(share[chosen], clusters[chosen], seed=3)
         row = table.loc[(SHARE, name)]
         assert (row["estimate"], row["low"], row["high"]) == (interval.estimate, interval.low, interval.high)
-        assert (row["null"], row["paragraphs"], row["effective_clusters"]) == (
-            0.5,
-            30,
-            effective_clusters(clusters[chosen]),
-        )
-        assert row[["null_low", "null_high", "p_value"]].isna().all()
+        assert (row["null"], row["n"], row["clusters"]) == (0.5, 30, len(set(clusters[chosen])))
+        assert row["effective_clusters"] == effective_clusters(clusters[chosen])
+        assert row["rough"] == rough_mean(share[chosen], clusters[chosen])
+        assert row[["null_mean_low", "null_mean_high", "null_range_low", "null_range_high", "p_value"]].isna().all()
     interval = cluster_bootstrap_difference(share, in_a, ~in_a, clusters, seed=3)
     test = cluster_permutation_difference(share, in_a, ~in_a, clusters, seed=3)
     row = table.loc[(SHARE, "memorized - not_memorized")]
     assert row["estimate"] == pytest.approx(share[in_a].mean() - share[~in_a].mean())
     assert (row["low"], row["high"]) == (interval.low, interval.high)
-    assert (row["null"], row["null_low"], row["null_high"], row["p_value"]) == (
-        0,
-        test.null_low,
-        test.null_high,
-        test.p_value,
-    )
-    assert row["paragraphs"] == 60
+    null = ["null", "null_range_low", "null_range_high", "p_value"]
+    assert row[null].tolist() == [0, test.null_low, test.null_high, test.p_value]
+    assert row[["null_mean_low", "null_mean_high"]].isna().all()
+    assert (row["n"], row["clusters"], row["rough"]) == (60, 45, rough_difference(share, in_a, ~in_a, clusters))
 
 
 def test_the_same_seed_gives_the_same_table(make, layered):
@@ -112,7 +115,7 @@ def test_the_same_seed_gives_the_same_table(make, layered):
 def test_what_was_not_measured_has_no_row(make, layered):
     empty = make(TWO).summary()
     assert len(empty) == 0
-    assert empty.columns.tolist() == COLUMNS
+    assert empty.columns.tolist() == list(COLUMNS)
     assert set(make(TWO, layered([1.0, 2.0], 60)).summary().index.get_level_values(0)) == {SHARE}
     assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {TOP, HALF, LATER}
 
@@ -138,7 +141,7 @@ def test_one_paragraph_has_an_estimate_and_no_interval(make, layered):
     row = make(["memorized"], layered([3.0, 1.0], 1)).summary().loc[(SHARE, "memorized")]
     assert row["estimate"] == 0.75
     assert math.isnan(row["low"])
-    assert (row["paragraphs"], row["effective_clusters"]) == (1, 1)
+    assert (row["n"], row["clusters"], row["effective_clusters"]) == (1, 1, 1)
 
 
 def test_few_clusters_are_told(make):
@@ -170,7 +173,7 @@ def test_losses_at_one_place_in_every_draw_are_found_and_beyond_their_null(make)
     table = of_perturbation(make, TWO, drop)
     row = table.loc[(TOP, "memorized")]
     assert (row["estimate"], row["low"], row["high"]) == (1, 1, 1)
-    assert row["null_high"] < 0.95
+    assert row["null_range_high"] < 0.95
     assert row["p_value"] < 0.01
 
 
@@ -190,9 +193,13 @@ def test_a_group_with_nothing_lost_has_nan_and_does_not_crash(make):
     table = of_perturbation(make, TWO, drop)
     for quantity in (TOP, HALF):
         row = table.loc[(quantity, "memorized")]
-        assert row[["estimate", "low", "high", "null", "null_low", "null_high", "p_value"]].isna().all()
-        assert (row["paragraphs"], row["effective_clusters"]) == (0, 0)
-        assert table.loc[(quantity, "not_memorized"), "paragraphs"] == 30
+        assert (
+            row[["estimate", "low", "high", "null", "null_range_low", "null_range_high", "p_value", "rough"]]
+            .isna()
+            .all()
+        )
+        assert (row["n"], row["clusters"], row["effective_clusters"]) == (0, 0, 0)
+        assert table.loc[(quantity, "not_memorized"), "n"] == 30
         assert math.isnan(table.loc[(quantity, "memorized - not_memorized"), "estimate"])
     table = of_perturbation(make, TWO, np.zeros((60, 2, 6), int))["estimate"]
     assert table.loc[[TOP, HALF]].isna().all()
@@ -203,7 +210,7 @@ def test_paragraphs_with_nothing_lost_are_not_counted(make):
     drop = noise()
     drop[:10] = 0
     row = of_perturbation(make, TWO, drop).loc[(HALF, "memorized")]
-    assert row["paragraphs"] == 20
+    assert row["n"] == 20
     assert row["estimate"] == pytest.approx(first_half_share(drop[10:30].astype(float)).mean())
 
 
@@ -237,7 +244,7 @@ def test_the_lost_exact_match_leaves_the_first_position_out(make):
     assert table.loc[(LATER, "memorized"), "estimate"] == pytest.approx(loss[:30].mean())
     difference = table.loc[(LATER, "memorized - not_memorized")]
     assert difference["estimate"] == pytest.approx(loss[:30].mean() - loss[30:].mean())
-    assert (difference["null_low"], difference["null_high"]) > (-5, 0)
+    assert (difference["null_range_low"], difference["null_range_high"]) > (-5, 0)
     assert table.loc[[(LATER, "memorized"), (LATER, "not_memorized")], "null"].isna().all()
 
 
@@ -252,11 +259,12 @@ def test_where_confidence_was_measured_the_tokens_made_wrong_stand_matched_on_it
     }
     signature = make(TWO, arrays)
     table = signature.summary(seed=4)
-    rows = token_rows(signature.dataset.isel(kind=0), ("memorized", "not_memorized"), seed=4, resamples=2000)[-3:]
+    rows = token_rows(signature.dataset.isel(kind=0), ("memorized", "not_memorized"), Draws(4))[-3:]
     assert rows[-1]["quantity"] == BY_TOKEN.format(WRONG)
     for row in rows:
         told = table.loc[(row["quantity"], row["group"])]
         np.testing.assert_equal(told.to_dict(), {name: row[name] for name in COLUMNS})
+        assert told["matched_on"] == "each token's confidence"
     three = make(["a", "b", "c"] * 20, arrays).summary()
     assert BY_TOKEN.format(WRONG) not in three.index.get_level_values(0)
 
@@ -294,7 +302,7 @@ def test_a_planted_head_is_found_and_scored_on_the_clusters_that_did_not_choose_
     rest, in_a = ~choosing_half(clusters, 0), np.array(TWO) == "memorized"
     for group, chosen in (("memorized", rest & in_a), ("not_memorized", rest & ~in_a)):
         row = table.loc[(name, group)]
-        assert row["paragraphs"] == chosen.sum()
+        assert row["n"] == chosen.sum()
         assert row["estimate"] == pytest.approx(arrays["rare_token_score"][chosen, ..., 2, 1].mean())
         assert row["null"] == pytest.approx(arrays["rare_token_null"][chosen, ..., 2, 1].mean())
     assert table.loc[(name, "memorized"), "p_value"] < 0.01
@@ -374,3 +382,67 @@ def test_all_that_a_model_tells_is_in_one_table(measured):
     assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 6
     assert table["estimate"].notna().all()
     assert table.loc[quantities[:4], "null"].notna().all()
+
+
+# Rows of one's own.
+
+
+def token_spread(signature, draws):
+    """How unevenly a paragraph's loss lies over its tokens, beside one third."""
+    values = signature["token_nll"].values.astype(float).std(axis=1)
+    about = values, signature.dataset["group"].values, signature.dataset["cluster"].values
+    return rows_of("spread of the loss", *about, draws, lambda _: Null(1 / 3), UNBOUNDED)
+
+
+@pytest.fixture
+def spread():
+    row = SummaryRow("spread", ("token_nll",), token_spread, {"spread of the": "one third, a landmark"}).register()
+    yield row
+    row.unregister()
+
+
+def test_rows_of_ones_own_stand_last_in_the_summary_the_report_and_what_show_prints(make, layered, capsys, spread):
+    signature = make(TWO, {**layered([3.0, 1.0], 60), "token_nll": np.random.default_rng(0).gamma(2.0, size=(60, 4))})
+    table = signature.summary(seed=2)
+    assert table.index.get_level_values(0).unique().tolist() == [SHARE, "spread of the loss"]
+    expected = signature["token_nll"].values[:30].std(axis=1)
+    row, interval = table.loc[("spread of the loss", "memorized")], cluster_bootstrap(expected, np.arange(30), seed=2)
+    assert [row["estimate"], row["low"], row["high"]] == [interval.estimate, interval.low, interval.high]
+    told, _ = summary_table(signature, "r0", 2)
+    assert [[cell.text for cell in row[:2]] for row in told.rows[-3:]] == [
+        ["spread of the loss", group] for group in ("memorized", "not memorized", "memorized − not memorized")
+    ]
+    assert [row[4].text for row in told.rows[-3:]] == ["one third, a landmark"] * 2 + ["groups dealt out at random"]
+    print_summary(signature)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count("spread of") == 1 and f"{row['estimate']:.3f}" in signature._repr_html_()
+    spread.unregister()
+    assert signature.summary(seed=2).equals(table.loc[[SHARE]])
+    assert null_words("spread of the loss") == ""
+
+
+def test_rows_whose_variables_are_missing_are_left_out(make, spread):
+    without = make(TWO).dataset.drop_vars("token_nll")
+    assert len(MemorizationSignature(without).summary()) == 0
+
+
+def test_a_name_is_registered_once(spread):
+    for name in ("spread", "low layers"):
+        with pytest.raises(LocalizeError) as error:
+            SummaryRow(name, (), lambda signature, draws: []).register()
+        assert str(error.value) == (
+            f"SummaryRow: {name!r} is registered already; choose another name than low layers, strongest head, rarest tokens, "
+            "positions, lost exact match, strongest activation, spread."
+        )
+    SummaryRow("spread", (), lambda signature, draws: []).unregister()
+    assert REGISTERED["spread"] is spread, "another of the same name does not take it away"
+
+
+def test_the_summary_is_what_is_built_in_in_its_order():
+    assert list(REGISTERED) == [row.name for row in BUILT_IN]
+
+
+def test_every_quantity_of_a_measured_model_says_what_it_is_held_against_where_it_has_a_null(measured):
+    table = measured.summary()
+    with_null = table[table["null"].notna() & ~table.index.get_level_values(1).str.contains(" - ")]
+    assert all(null_words(quantity) for quantity, _ in with_null.index)

@@ -77,7 +77,7 @@ def test_other_ways_of_editing(localize, checkpoint, recited, tmp_path, options,
     )
     assert (code, stderr) == (0, "")
     table = pd.read_csv(tmp_path / "out" / "changes.csv", index_col=["edit", "quantity", "group"])
-    assert table.loc[row, "paragraphs"] == 2
+    assert table.loc[row, "n"] == 2
     if "--paragraph" in options:
         before = load_signature(tmp_path / "out" / "top-5-seed0-before.zarr.zip")
         assert before["paragraph"].values[before["group"].values == "forget"].tolist() == ["recited 3", "recited 5"]

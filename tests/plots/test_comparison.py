@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from localize import plots
+from localize.analysis.distinguish import AUC, GAIN
 from localize.errors import LocalizeError
 from localize.plots.comparison import MANY
 from localize.plots.distinguish import NEEDED
@@ -79,28 +80,26 @@ def test_the_names_of_groups_are_shown_as_they_are(make_signature):
 @pytest.fixture
 def told():
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        rng.uniform(0.4, 0.9, (3, len(NEEDED))), columns=list(NEEDED), index=["loss", "a <b>", "loss + a"]
-    )
-    for middle, low, high in (("auc", "low", "high"), ("gain", "gain_low", "gain_high")):
-        table[[low, middle, high]] = np.sort(table[[low, middle, high]].to_numpy(), axis=1)
-    table.loc[["loss", "a <b>"], [name for name in NEEDED if name.startswith("gain")]] = np.nan
+    index = [*((AUC, name) for name in ("loss", "a <b>", "loss + a")), (GAIN, "loss + a")]
+    index = pd.MultiIndex.from_tuples(index, names=["quantity", "features"])
+    table = pd.DataFrame(rng.uniform(0.4, 0.9, (4, len(NEEDED))), columns=list(NEEDED), index=index)
+    middle = ["low", "estimate", "high"]
+    table[middle] = np.sort(table[middle].to_numpy(), axis=1)
     table.attrs = {"a": "one", "b": "two"}
     return table
 
 
 def test_how_well_groups_are_told_apart_stands_beside_chance_and_the_null(told):
     figure = plots.distinguish(told)
-    columns = (("auc", "low", "high", "null", 0.5), ("gain", "gain_low", "gain_high", "gain_null", 0.0))
-    for panel, (middle, low, high, null, level) in enumerate(columns):
-        rows = told[told[middle].notna()]
+    for panel, (quantity, level) in enumerate(((AUC, 0.5), (GAIN, 0.0))):
+        rows = told.loc[quantity]
         (points,) = traces(figure, "mean", panel)
-        np.testing.assert_allclose(points.x, rows[middle])
-        np.testing.assert_allclose(points.error_x.array, rows[high] - rows[middle])
-        np.testing.assert_allclose(points.error_x.arrayminus, rows[middle] - rows[low])
+        np.testing.assert_allclose(points.x, rows["estimate"])
+        np.testing.assert_allclose(points.error_x.array, rows["high"] - rows["estimate"])
+        np.testing.assert_allclose(points.error_x.arrayminus, rows["estimate"] - rows["low"])
         boxes = next(trace for trace in traces(figure, "null", panel) if trace.fill == "toself")
-        np.testing.assert_allclose(boxes.x[0], rows[f"{null}_low"].iloc[0])
-        np.testing.assert_allclose(boxes.x[1], rows[f"{null}_high"].iloc[0])
+        np.testing.assert_allclose(boxes.x[0], rows["null_range_low"].iloc[0])
+        np.testing.assert_allclose(boxes.x[1], rows["null_range_high"].iloc[0])
         assert any(trace.x[0] == trace.x[1] == level for trace in traces(figure, "null", panel) if trace.fill is None)
     assert figure.layout.yaxis.ticktext == ("loss", "a &lt;b&gt;", "loss + a")
 
@@ -108,8 +107,8 @@ def test_how_well_groups_are_told_apart_stands_beside_chance_and_the_null(told):
 def test_what_cannot_be_drawn_is_refused_in_one_line(compared, told):
     for draw, message in (
         (lambda: plots.comparison(compared, top=0), "plots.comparison: top=0 must be at least 1."),
-        (lambda: plots.distinguish(told.drop(columns="gain")),
-         "plots.distinguish: the table has no column 'gain'; give that of signature.distinguish(...)."),
+        (lambda: plots.distinguish(told.drop(columns="null_range_low")),
+         "plots.distinguish: the table has no column 'null_range_low'; give that of signature.distinguish(...)."),
         (lambda: plots.distinguish(told.iloc[:0]), "plots.distinguish: the table has no row."),
     ):  # fmt: skip
         with pytest.raises(LocalizeError) as error:

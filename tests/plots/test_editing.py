@@ -110,7 +110,7 @@ def test_the_change_is_that_of_the_table(changes, figure):
     table = edit_table(changes)
     for point in traces(figure, "mean", "What is forgotten"):
         row = table.loc[(point.name, "exact_match", "memorized")]
-        assert point.y[0] == pytest.approx(row["change"])
+        assert point.y[0] == pytest.approx(row["estimate"])
         assert point.y[0] - point.error_y.arrayminus[0] == pytest.approx(row["low"])
 
 

@@ -82,7 +82,7 @@ def test_tables_hold_the_signatures_numbers(page, run):
     assert [(row[0][1], row[1][1]) for row in rows] == [
         (quantity, group.replace("_", " ").replace(" - ", " − ")) for quantity, group in summary.index
     ]
-    for column, name in ((2, "estimate"), (3, "null"), (5, "p_value"), (6, "paragraphs")):
+    for column, name in ((2, "estimate"), (3, "null"), (5, "p_value"), (6, "n")):
         np.testing.assert_array_equal([float(row[column][0] or "nan") for row in rows], summary[name])
     first = summary.iloc[0]
     assert rows[0][2][1] == f"{first['estimate']:.3f} [{first['low']:.3f}, {first['high']:.3f}]"
@@ -90,7 +90,7 @@ def test_tables_hold_the_signatures_numbers(page, run):
     strongest = comparison.strongest(len(comparison)).drop_duplicates("variable")
     rows = [row for row in page.tables["r0-strongest"] if row]
     assert [row[0][1].split(" ")[0] for row in rows] == strongest["variable"].tolist()
-    np.testing.assert_array_equal([float(row[2][0] or "nan") for row in rows], strongest["difference"])
+    np.testing.assert_array_equal([float(row[2][0] or "nan") for row in rows], strongest["estimate"])
     np.testing.assert_array_equal([float(row[8][0] or "nan") for row in rows], strongest["q_overall"])
     rough = [bool(row["rough"]) and not np.isnan(row["low"]) for row in strongest.to_dict("records")]
     assert ["~[" in row[2][1] for row in rows] == rough
@@ -99,8 +99,10 @@ def test_tables_hold_the_signatures_numbers(page, run):
         warnings.simplefilter("ignore")
         told = run.signature.distinguish("memorized", "not_memorized")
     rows = [row for row in page.tables["r0-distinguish"] if row]
-    assert [row[0][1] for row in rows] == told.index.tolist()
-    np.testing.assert_array_equal([float(row[4][0] or "nan") for row in rows], told["gain"])
+    auc, gain = (told.loc[quantity, "estimate"] for quantity in ("AUC", "gain in AUC"))
+    assert [row[0][1] for row in rows] == auc.index.tolist()
+    np.testing.assert_array_equal([float(row[1][0]) for row in rows], auc)
+    np.testing.assert_array_equal([float(row[4][0] or "nan") for row in rows], gain.reindex(auc.index))
     assert len([row for row in page.tables["r0-variables"] if row]) == len(run.signature.variables)
 
 

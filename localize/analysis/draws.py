@@ -1,0 +1,109 @@
+"""What intervals and tests are drawn with: a seed and a number, given once and passed on as one value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Real
+
+from localize.errors import LocalizeError, caller
+from localize.statistics import (
+    Interval,
+    Matched,
+    PermutationTest,
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_bootstrap_statistic,
+    cluster_permutation_difference,
+    cluster_sign_flip,
+    matched_difference,
+)
+from localize.statistics.bootstrap import FEWEST_RESAMPLES
+from localize.statistics.classification import pair_interval
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How often clusters are drawn again, and labels dealt out anew, and from which seed.
+
+    Attributes:
+        seed: The same seed gives the same bits.
+        resamples: Draws of every interval and of every test, at least 100.
+
+    Raises:
+        LocalizeError: (a ValueError) If there are fewer draws.
+    """
+
+    seed: int
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.resamples < FEWEST_RESAMPLES:
+            raise LocalizeError(
+                f"{caller()}: resamples={self.resamples} must be at least {FEWEST_RESAMPLES}, because the tails are read off the draws."
+            )
+
+    def mean(self, values: Real[np.ndarray, "paragraph *cell"], clusters: Int[np.ndarray, " paragraph"]) -> Interval:
+        """The mean over paragraphs, with its interval."""
+        return cluster_bootstrap(values, clusters, seed=self.seed, resamples=self.resamples)
+
+    def difference(
+        self,
+        values: Real[np.ndarray, "paragraph *cell"],
+        in_a: Bool[np.ndarray, " paragraph"],
+        in_b: Bool[np.ndarray, " paragraph"],
+        clusters: Int[np.ndarray, " paragraph"],
+    ) -> tuple[Interval, PermutationTest]:
+        """mean(a) - mean(b), with its interval, and the same with labels permuted over clusters."""
+        interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, seed=self.seed, resamples=self.resamples)
+        test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=self.seed, permutations=self.resamples)
+        return interval, test
+
+    def log_ratio(
+        self,
+        values: Real[np.ndarray, "paragraph *cell"],
+        in_a: Bool[np.ndarray, " paragraph"],
+        in_b: Bool[np.ndarray, " paragraph"],
+        clusters: Int[np.ndarray, " paragraph"],
+    ) -> Interval:
+        """log mean(a) - log mean(b), in nats, with its interval."""
+        return cluster_bootstrap_difference(
+            values, in_a, in_b, clusters, seed=self.seed, resamples=self.resamples, log=True
+        )
+
+    def sign_flip(
+        self, moved: Real[np.ndarray, "paragraph *cell"], clusters: Int[np.ndarray, " paragraph"]
+    ) -> PermutationTest:
+        """The mean of paired differences, and the same with the signs of whole clusters flipped."""
+        return cluster_sign_flip(moved, clusters, seed=self.seed, permutations=self.resamples)
+
+    def statistic(
+        self,
+        values: Real[np.ndarray, "paragraph *cell"],
+        clusters: Int[np.ndarray, " paragraph"],
+        statistic: Callable[[Any], Any],
+    ) -> Interval:
+        """What follows from all cells' means together, with its interval."""
+        return cluster_bootstrap_statistic(values, clusters, statistic, seed=self.seed, resamples=self.resamples)
+
+    def pairs(
+        self,
+        wins: Float[np.ndarray, "a b"],
+        pairs: Float[np.ndarray, "a b"],
+        in_a: Bool[np.ndarray, " row"],
+        clusters: Int[np.ndarray, " row"],
+    ) -> Interval:
+        """The share of pairs won, or the difference of two such shares, with its interval."""
+        return pair_interval(wins, pairs, in_a, clusters, seed=self.seed, resamples=self.resamples)
+
+    def matched(
+        self,
+        values: Real[np.ndarray, " row"],
+        on: Float[np.ndarray, " row"],
+        in_a: Bool[np.ndarray, " row"],
+        in_b: Bool[np.ndarray, " row"],
+        clusters: Int[np.ndarray, " row"],
+    ) -> Matched:
+        """mean(a) - mean(b) among rows that are alike in `on`, with interval and test."""
+        return matched_difference(values, on, in_a, in_b, clusters, seed=self.seed, resamples=self.resamples)
