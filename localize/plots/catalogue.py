@@ -9,28 +9,28 @@ import numpy as np
 
 from localize.analysis.change import Changes
 from localize.analysis.rows import main_pair
-from localize.plots.ablation import VARIABLES as ABLATED
-from localize.plots.ablation import ablation
-from localize.plots.attention import attention
-from localize.plots.contrast import contrast
-from localize.plots.corruption import VARIABLES as CORRUPTED
-from localize.plots.corruption import corruption
-from localize.plots.editing import editing
-from localize.plots.gradients import VARIABLES as GRADIENTS
-from localize.plots.gradients import gradients
-from localize.plots.heads import VARIABLES as HEADS
-from localize.plots.heads import heads
-from localize.plots.noise import noise
+from localize.plots.figures.ablation import VARIABLES as ABLATED
+from localize.plots.figures.ablation import ablation
+from localize.plots.figures.attention import attention
+from localize.plots.figures.contrast import contrast
+from localize.plots.figures.corruption import VARIABLES as CORRUPTED
+from localize.plots.figures.corruption import corruption
+from localize.plots.figures.editing import editing
+from localize.plots.figures.gradients import VARIABLES as GRADIENTS
+from localize.plots.figures.gradients import gradients
+from localize.plots.figures.heads import VARIABLES as HEADS
+from localize.plots.figures.heads import heads
+from localize.plots.figures.noise import noise
+from localize.plots.figures.patch_map import patch_map
+from localize.plots.figures.patch_view import HEADS as PATCHED_HEADS
+from localize.plots.figures.patch_view import STREAMS as PATCHED_STREAMS
+from localize.plots.figures.patching import patching
+from localize.plots.figures.perturbation import VARIABLES as PERTURBED
+from localize.plots.figures.perturbation import perturbation
+from localize.plots.figures.recall import recall
+from localize.plots.figures.relearning import relearning
+from localize.plots.figures.signature import signature as overview
 from localize.plots.paragraph import row_of
-from localize.plots.patch_map import patch_map
-from localize.plots.patch_view import HEADS as PATCHED_HEADS
-from localize.plots.patch_view import STREAMS as PATCHED_STREAMS
-from localize.plots.patching import patching
-from localize.plots.perturbation import VARIABLES as PERTURBED
-from localize.plots.perturbation import perturbation
-from localize.plots.recall import recall
-from localize.plots.relearning import relearning
-from localize.plots.signature import signature as overview
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -7,7 +7,7 @@ import pytest
 
 from localize import plots
 from localize.errors import LocalizeError
-from localize.plots.contrast import LEVEL
+from localize.plots.figures.contrast import LEVEL
 from localize.plots.theme import WIDTH
 from localize.signature.signature import MemorizationSignature
 

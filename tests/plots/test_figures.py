@@ -10,7 +10,7 @@ import pytest
 
 from localize import plots
 from localize.errors import LocalizeError
-from localize.plots.perturbation import concentration
+from localize.plots.figures.perturbation import concentration
 from localize.plots.theme import NULL, WIDTH, group_style, plain
 from localize.signature.schema import DIMS, REGISTRY
 from localize.signature.signature import MemorizationSignature

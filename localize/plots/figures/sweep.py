@@ -11,8 +11,8 @@ from jaxtyping import Float
 from localize.analysis.weight_units import unlike_units
 from localize.axes import ordered_groups
 from localize.errors import LocalizeError
+from localize.plots.figures.recall import by_duplicates, known_counts
 from localize.plots.groups import labelled_groups
-from localize.plots.recall import by_duplicates, known_counts
 from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, SCORE, WIDTH, plain, variable_words

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.effects import exact_match_drop, one_kind, put_only
+from localize.plots.figures.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.groups import Group, change_range, continuation_words, groups_of, require
-from localize.plots.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import axis_words, plain, variable_words

@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.errors import LocalizeError
-from localize.plots.gradients import layer_axis, map_height
-from localize.plots.groups import Group, continuation_words
-from localize.plots.heads import best_heads, layer_words
-from localize.plots.patch_estimates import draw_estimates
-from localize.plots.patch_view import (
+from localize.plots.figures.gradients import layer_axis, map_height
+from localize.plots.figures.heads import best_heads, layer_words
+from localize.plots.figures.patch_estimates import draw_estimates
+from localize.plots.figures.patch_view import (
     HALF_STEP,
     HALF_WIDTH,
     HEADS,
@@ -22,6 +21,7 @@ from localize.plots.patch_view import (
     View,
     view_of,
 )
+from localize.plots.groups import Group, continuation_words
 from localize.plots.series import Series, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import INK, NULL, SCORE, axis_words, plain, variable_words

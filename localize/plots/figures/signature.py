@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from localize.plots.gradients import draw_gradients
-from localize.plots.heads import draw_heads
-from localize.plots.patching import draw_patching
-from localize.plots.perturbation import draw_perturbation
-from localize.plots.recall import draw_recall
+from localize.plots.figures.gradients import draw_gradients
+from localize.plots.figures.heads import draw_heads
+from localize.plots.figures.patching import draw_patching
+from localize.plots.figures.perturbation import draw_perturbation
+from localize.plots.figures.recall import draw_recall
 from localize.plots.sheet import Sheet
 from localize.plots.theme import NULL
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from localize.analysis.comparison import LEVEL, Comparison, cell_name
 from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError
-from localize.plots.gradients import layer_axis
+from localize.plots.figures.gradients import layer_axis
 from localize.plots.lettering import width_of, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet

@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from localize.analysis.rows import main_pair
 from localize.errors import LocalizeError
-from localize.plots.gradients import layer_axis
+from localize.plots.figures.gradients import layer_axis
+from localize.plots.figures.heads import layer_words
 from localize.plots.groups import Group, continuation_words, groups_of, require
-from localize.plots.heads import layer_words
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
 from localize.signature.schema import REGISTRY

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from localize.axes import NULLS, QUERIES
 from localize.errors import LocalizeError
-from localize.plots.gradients import layer_axis, map_height
+from localize.plots.figures.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
 from localize.plots.series import whiskers
 from localize.plots.sheet import TITLE, Box, Px, Sheet

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.errors import LocalizeError
+from localize.plots.figures.patch_view import METRIC_WORDS, STREAM_WORDS, metric_of
 from localize.plots.groups import continuation_words, require
 from localize.plots.paragraph import measured_tokens, row_of
-from localize.plots.patch_view import METRIC_WORDS, STREAM_WORDS, metric_of
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import INK, SCORE, WIDTH, axis_words, plain, variable_words
 from localize.plots.token_text import token_texts

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
 from localize.analysis.head_agreement import NUMBERS
-from localize.plots.gradients import whole_group
+from localize.plots.figures.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localize.errors import LocalizeError
-from localize.plots.comparison import null_boxes, with_margin
+from localize.plots.figures.comparison import null_boxes, with_margin
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import GRID, INK, plain

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from localize.analysis.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.axes import FORGET, MEMORIZED
 from localize.errors import LocalizeError
-from localize.plots.edit_rows import draw_rows
-from localize.plots.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
+from localize.plots.figures.edit_rows import draw_rows
+from localize.plots.figures.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
 from localize.plots.groups import require
 from localize.plots.point_names import name_points
 from localize.plots.series import whiskers
