@@ -23,11 +23,11 @@ def test_every_figure_is_written_at_both_widths_with_its_caption(localize, run, 
     names = {path.name for path in (tmp_path / "figs").iterdir()} - {COMMAND_FILE}
     figures = {
         "recall",
-        "perturbation",
-        "corruption",
+        "perturb_prefix",
+        "corrupt_prefix",
         "patch_map",
-        "patching-script-alert-1-script",
-        "patching-other",
+        "patch-script-alert-1-script",
+        "patch-other",
         "signature",
     }
     assert {f"{name}{width}.json" for name in figures for width in ("", "-column")} | {"captions.md"} <= names

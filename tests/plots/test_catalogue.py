@@ -1,5 +1,7 @@
 """The catalogue holds a figure for each thing that was measured, and nothing for what was not."""
 
+from dataclasses import replace
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -16,12 +18,20 @@ def drawn(signature):
 
 
 def test_a_signature_gives_the_figures_of_what_it_holds_in_the_order_of_a_paper(drawn):
-    names = ["recall", "gradients", "contrast", "heads", "perturbation", "perturbation_paragraph", "signature"]
-    assert list(drawn) == names
+    names = [
+        "recall",
+        "gradients",
+        "contrast",
+        "rare_token_heads",
+        "perturb_prefix",
+        "perturb_prefix_paragraph",
+        "signature",
+    ]
+    assert list(drawn)[: len(names)] == names
 
 
 def test_a_figure_is_what_its_public_function_draws_by_default(signature, drawn):
-    for name in ("recall", "gradients", "contrast", "heads", "perturbation", "signature"):
+    for name in ("recall", "gradients", "contrast", "rare_token_heads", "perturb_prefix", "signature"):
         assert drawn[name].figure.to_json() == getattr(plots, name)(signature).to_json()
 
 
@@ -33,15 +43,15 @@ def test_recall_alone_is_drawn_of_a_signature_with_nothing_else(signature):
 
 def test_patching_is_drawn_for_each_of_the_main_groups_that_has_pairs(made, make_signature):
     names = list(figures_of(made))
-    assert [name for name in names if name.startswith("patching")] == ["patching-memorized", "patching-not-memorized"]
-    assert names.index("patching-not-memorized") + 1 == names.index("patch_map")
-    assert {"corruption", "perturbation"} <= set(names)
+    assert [name for name in names if name.startswith("patch-")] == ["patch-memorized", "patch-not-memorized"]
+    assert names.index("patch-not-memorized") + 1 == names.index("patch_map")
+    assert {"corrupt_prefix", "perturb_prefix"} <= set(names)
     three = make_signature(groups=("memorized",) * 4 + ("partial",) * 4 + ("not_memorized",) * 4)
-    assert "patching-partial" not in figures_of(three)
+    assert "patch-partial" not in figures_of(three)
     unpatched = three.dataset.copy(deep=True)
     for name in ("head_patch_effect", "stream_patch_effect"):
         unpatched[name].values[8:] = np.nan
-    assert "patching-not-memorized" not in figures_of(type(three)(unpatched))
+    assert "patch-not-memorized" not in figures_of(type(three)(unpatched))
     assert {"contrast"}.isdisjoint(names)
 
 
@@ -65,9 +75,7 @@ def test_a_broken_figure_is_not_passed_over(signature, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("broken")
 
-    kinds = tuple(
-        catalogue.Kind(k.name, k.needs, k.title, k.caption, broken) if k.name == "heads" else k for k in catalogue.KINDS
-    )
+    kinds = tuple(replace(kind, make=broken) if kind.name == "rare_token_heads" else kind for kind in catalogue.KINDS)
     monkeypatch.setattr(catalogue, "KINDS", kinds)
     with pytest.raises(RuntimeError, match="broken"):
         figures_of(signature)

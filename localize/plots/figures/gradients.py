@@ -8,6 +8,7 @@ from jaxtyping import Float
 from localize.axes import ATTENTION_COMPONENTS, MLP_COMPONENTS
 from localize.errors import LocalizeError
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, axis_words, component_words, variable_words
 from localize.statistics import Interval, cluster_permutation_difference
@@ -296,3 +297,14 @@ def _permuted_band(
     panel.sheet.null_key(
         what, {"mode": "markers", "marker": {"symbol": "square", "size": 9, "color": "rgba(119,119,119,0.35)"}}
     )
+
+
+KIND = FigureKind(
+    "gradients",
+    needs=tuple((name,) for name in VARIABLES["max"]),
+    title="Where paragraphs pull on the weights",
+    caption="Mean over each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the "
+    "attention components and for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers "
+    f"alike; grey band: the first group's profile with labels permuted over clusters (95%). {BANDS}",
+    function=gradients,
+)

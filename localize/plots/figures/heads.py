@@ -10,6 +10,7 @@ from localize.axes import NULLS, QUERIES
 from localize.errors import LocalizeError
 from localize.plots.figures.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import whiskers
 from localize.plots.sheet import TITLE, Box, Px, Sheet
 from localize.plots.theme import NULL, SCORE, axis_words, variable_words
@@ -214,3 +215,14 @@ def _list(
         showlegend=shown,
     )
     panel.add(points, "mean", group)
+
+
+KIND = FigureKind(
+    "rare_token_heads",
+    needs=tuple((name,) for name in VARIABLES),
+    title="Which heads look at rare tokens",
+    caption="Mean rank correlation of a head's attention, from the last prefix token, with the rarity of the tokens it looks at; beside it "
+    "the null, the same attention against the rarity of other paragraphs on the same scale. The list, ordered on the paragraphs "
+    f"shown, gives the heads furthest above their null. {BANDS}",
+    function=heads,
+)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, variable_words
@@ -187,3 +188,14 @@ def _by_duplicates(
         marker={"color": INK, "size": 5}, showlegend=False, name="mean",
     )  # fmt: skip
     panel.add(points, "mean")
+
+
+KIND = FigureKind(
+    "recall",
+    needs=(("exact_match",), ("nll",)),
+    title="How much of each paragraph the model says",
+    caption="Exact match (tokens) and NLL (nats per token) of the continuation: share of each group's paragraphs, the groups' means and, "
+    "dashed, all paragraphs together; below, where they are known, by how often a paragraph stands in the training data, "
+    f"with the mean of all dashed. {BANDS}",
+    function=recall,
+)
