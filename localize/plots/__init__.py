@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.contrast import contrast
     from localize.plots.figures.corruption import corruption
+    from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
     from localize.plots.figures.editing import editing
     from localize.plots.figures.gradients import gradients
@@ -35,12 +36,13 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
 def _others() -> dict[str, Any]:
     """What draws something else than all that was measured, or is no figure."""
     from localize.plots.figures.comparison import comparison
+    from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens
     from localize.plots.kinds import FigureKind
 
-    others = (FigureKind, TokenView, column, comparison, distinguish, save, sweep, tokens)
+    others = (FigureKind, TokenView, column, comparison, default, distinguish, save, sweep, tokens)
     return {other.__name__: other for other in others}
 
 

@@ -1,11 +1,12 @@
 """All figures of what was measured, in the order of a paper, each with the title and the caption that a paper prints with it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localize.analysis.change import Changes
+from localize.plots.declared import role_of
 from localize.plots.figures import (
     ablation,
     attention,
@@ -22,6 +23,7 @@ from localize.plots.figures import (
     relearning,
     signature,
 )
+from localize.plots.figures.default import default, default_words
 from localize.plots.kinds import REGISTERED, EditsAsked, FigureAsked, FigureKind
 from localize.plots.paragraph import row_of
 
@@ -92,14 +94,23 @@ def figures_of(
     """
     if paragraph is not None:
         row_of(signature.dataset, paragraph, "plots.figures_of")
-    asked, found = FigureAsked(tokenizer, paragraph, seed), {}
+    asked, found, drawn = FigureAsked(tokenizer, paragraph, seed), {}, set()
     for kind in kinds():
         if kind.measured(signature):
             for suffix, figure in kind.figures(signature, asked).items():
                 name = "-".join(filter(None, (kind.name, slug(suffix))))
                 title = kind.title + (f": {suffix.replace('_', ' ')}" if suffix else "")
                 found[name] = Drawn(name, title, kind.caption, figure)
+                drawn |= kind.draws
+    for name in undrawn(signature, drawn):
+        found[name] = Drawn(name, *default_words(signature, name), default(signature, name, seed=seed))
     return found
+
+
+def undrawn(signature: "MemorizationSignature", drawn: Set[str]) -> list[str]:
+    """Variables that were measured, hold a number, and are not among those drawn; a null is drawn with what it is of."""
+    left = [name for name in signature.variables if name not in drawn and role_of(name) == "measured"]
+    return [name for name in left if bool(signature[name].notnull().any())]
 
 
 def edit_figures_of(

@@ -159,11 +159,17 @@ def _colours(sheet: Sheet, maps: list[np.ndarray], name: str, scale: str, box: B
     """One colour scale for all groups, labelled in the values themselves."""
     positive = np.concatenate([m[m > 0] for m in maps])
     low, high = (float(positive.min()), float(positive.max())) if positive.size else (0.1, 1.0)
-    bar: dict[str, Any] = {"title": variable_words(name) + (", log scale" if scale == "log" else "")}
     if scale == "linear":
-        return sheet.colour_axis({"colorscale": MAGNITUDE, "cmin": 0, "cmax": high}, bar, box)
+        return sheet.colour_axis(
+            {"colorscale": MAGNITUDE, "cmin": 0, "cmax": high}, {"title": variable_words(name)}, box
+        )
+    return log_colours(sheet, low, high, variable_words(name), box)
+
+
+def log_colours(sheet: Sheet, low: float, high: float, words: str, box: Box) -> str:
+    """A logarithmic scale of colours, labelled in the values themselves."""
     ticks = _log_ticks(low, high)
-    bar |= {"tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
+    bar = {"title": f"{words}, log scale", "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
     ends = {"cmin": np.log10(low), "cmax": np.log10(max(high, low * 1.01))}
     return sheet.colour_axis({"colorscale": MAGNITUDE, **ends}, bar, box)
 

@@ -12,7 +12,7 @@ from localize.plots.figures.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import whiskers
-from localize.plots.sheet import TITLE, Box, Px, Sheet
+from localize.plots.sheet import TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import NULL, SCORE, axis_words, variable_words
 from localize.signature.schema import range_of
 from localize.statistics import Interval
@@ -135,12 +135,21 @@ def _heat_map(
         what,
         group,
     )
+    mark_missing(panel, group, means, heads, layers, "no score: attends evenly")
+
+
+def mark_missing(
+    panel: Panel, group: Group, means: Float[np.ndarray, "row column"], x: np.ndarray, y: np.ndarray, name: str
+) -> None:
+    """A cross on each cell of a heat map that has no number."""
+    import plotly.graph_objects as go
+
     empty = np.argwhere(np.isnan(means))
     if len(empty):
         marker = {"symbol": "x-thin", "size": 6, "line": {"color": NULL, "width": 1}}
         crosses = go.Scatter(
-            x=heads[empty[:, 1]], y=layers[empty[:, 0]], mode="markers", marker=marker, name="no score: attends evenly",
-            legendgroup="empty", showlegend=sheet.first("empty"), hoverinfo="name",
+            x=x[empty[:, 1]], y=y[empty[:, 0]], mode="markers", marker=marker, name=name, legendgroup="empty",
+            showlegend=panel.sheet.first("empty"), hoverinfo="name",
         )  # fmt: skip
         panel.add(crosses, "empty", group)
 
