@@ -1,6 +1,9 @@
 """Where does a language model keep the paragraphs it can recite, and how sure are we?"""
 
+from functools import cache
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from localize.threads import settle_threads
@@ -160,12 +163,22 @@ __all__ = [
 ]
 
 
+def home_of(name: str) -> str | None:
+    """The module that a public name lives in; "localize" for a room; None where there is no such name."""
+    return _HOME.get(name, f"{__name__}.measure.{name}" if name in _declared() else None)
+
+
+@cache
+def _declared() -> frozenset[str]:
+    """Names of the measurements: each has a file that declares it, and one that measures."""
+    return frozenset(file.name for file in iter_modules([str(Path(__file__).parent / "measurements" / "declared")]))
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    home = home_of(name)
+    if home is None:
         raise AttributeError(f"module 'localize' has no attribute {name!r}")
-    value = (
-        import_module(f"localize.{name}") if _HOME[name] == "localize" else getattr(import_module(_HOME[name]), name)
-    )
+    value = import_module(f"{__name__}.{name}") if home == __name__ else getattr(import_module(home), name)
     globals()[name] = value
     return value
 

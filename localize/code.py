@@ -2,16 +2,47 @@
 
 import ast
 import hashlib
+import inspect
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 HOUSE = Path(__file__).parent
+
+DESCRIBES = ("measurements", "signature", "errors")
+"""Rooms that say what numbers are, check and hold them, and make none."""
+
+
+def code_of(function: Callable[..., Any]) -> str:
+    """SHA-256 of the code that what a function gives depends on.
+
+    Args:
+        function: Of this package; or of somebody else, whose file counts (or the function alone, where it has none, as in a
+            notebook), and all of the package that measures.
+    """
+    if function.__module__.split(".")[0] == HOUSE.name:
+        return code_hash(function.__module__)
+    measures = sorted(path.stem for path in (HOUSE / "measure").glob("*.py"))
+    parts = [_source(function), *(code_hash(f"{HOUSE.name}.measure.{name}") for name in measures)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """The file that a function stands in, or the function itself, as text."""
+    for whole in (inspect.getmodule(function), function):
+        try:
+            return inspect.getsource(whole)  # pyright: ignore[reportArgumentType]
+        except (OSError, TypeError):  # typed in, or made by exec
+            continue
+    code = function.__code__
+    return repr((code.co_code, code.co_consts, code.co_names))
 
 
 @cache
 def code_hash(module: str) -> str:
-    """SHA-256 of a module and of every module of this package that it imports, directly or not.
+    """SHA-256 of a module and of every module of this package that it imports, directly or not, but for those that describe.
 
     Comments, docstrings and layout do not count: they change no number.
 
@@ -21,7 +52,7 @@ def code_hash(module: str) -> str:
     waiting, seen = [module], set[str]()
     while waiting:
         name = waiting.pop()
-        if name not in seen:
+        if name not in seen and name.split(".")[1] not in DESCRIBES:
             seen.add(name)
             waiting += _read(name)[1]
     return hashlib.sha256("".join(f"{name} {_read(name)[0]}\n" for name in sorted(seen)).encode()).hexdigest()
@@ -58,16 +89,11 @@ def _home(name: str) -> str | None:
     parts = name.split(".")
     if parts[0] != "localize" or len(parts) == 1:
         return None
-    public = import_module("localize")._HOME.get(parts[1])
-    if public not in (None, "localize"):
+    public = import_module(parts[0]).home_of(parts[1])
+    if public not in (None, parts[0]):
         return public
     for count in range(len(parts), 1, -1):
         place = HOUSE.parent / Path(*parts[:count])
         if place.is_dir() or place.with_suffix(".py").is_file():
             return ".".join(parts[:count])
     return None
-
-
-def module_of(function: str) -> str:
-    """Where a public function of the package lives."""
-    return getattr(import_module("localize"), function).__module__

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from localize.analysis.choice import mean_measured
 from localize.analysis.comparison import NUMBERS, Comparison
 from localize.errors import SignatureError
+from localize.measurements import AXES, REGISTRY
 from localize.signature.schema import range_of
 from localize.statistics import (
     Range,
@@ -36,13 +37,6 @@ Cells = dict[str, Shaped[np.ndarray, " cell"]]
 FEW_CLUSTERS = 30
 """Below so many effective clusters, intervals and tests are told to be rough."""
 
-NOT_COMPARED = ("replacement", "replaced_position", "patch_position", "patch_target")
-"""What was done to a paragraph, not what came of it."""
-
-DRAWS = ("draw", "corruption_draw", "noise_draw")
-"""Axes that are averaged before paragraphs are compared."""
-
-
 MOST_CELLS = 3000
 """A variable of more cells is compared only if it is asked for by name: every cell is a test."""
 
@@ -66,9 +60,7 @@ def compared_variables(dataset: "xr.Dataset") -> list[str]:
         return (
             values.dims[0] == "paragraph"
             and cell_count(values) <= MOST_CELLS
-            and name not in NOT_COMPARED
-            and values.attrs.get("unit") != "token id"
-            and not name.endswith(("_null", "_untrained"))
+            and REGISTRY[name].role not in ("null", "set-up")
         )
 
     return [str(name) for name in dataset.data_vars if meant(str(name))]
@@ -76,7 +68,12 @@ def compared_variables(dataset: "xr.Dataset") -> list[str]:
 
 def cell_count(values: "xr.DataArray") -> int:
     """How many cells a variable has once its draws are averaged."""
-    return prod(size for dim, size in values.sizes.items() if dim != "paragraph" and dim not in DRAWS)
+    return prod(size for dim, size in values.sizes.items() if dim != "paragraph" and not AXES[str(dim)].draws)
+
+
+def draw_axes(values: "xr.DataArray") -> list[str]:
+    """The axes of a variable that are averaged before paragraphs are compared."""
+    return [str(dim) for dim in values.dims if AXES[str(dim)].draws]
 
 
 def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
@@ -89,7 +86,7 @@ def per_paragraph(values: "xr.DataArray", caller: str) -> "xr.DataArray":
         raise SignatureError(
             f"{caller}: {values.name} has axes {values.dims}; only what is measured per paragraph is compared."
         )
-    if draws := [axis for axis in DRAWS if axis in values.dims]:
+    if draws := draw_axes(values):
         values = values.mean(draws, keep_attrs=True)
     return values.transpose("paragraph", ...)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localize.errors import LocalizeError, SignatureError
-from localize.signature.schema import DIMS
+from localize.measurements import AXES
 from localize.statistics import false_discovery
 from localize.storage import replacing
 
@@ -25,19 +25,6 @@ NUMBERS = (
 SUFFIXES = (".csv", ".parquet")
 SHOWN = 20
 LEVEL = 0.05
-
-COUNTED = {
-    "layer": "layer {}",
-    "head": "head {}",
-    "position": "position {}",
-    "prefix_position": "position {}",
-    "continuation_position": "position {}",
-    "step": "step {}",
-    "tokens_replaced": "{} tokens replaced",
-    "weights_noised": "{} weights",
-    "strength": "noise {}",
-}
-"""How a number along an axis is said; names along other axes speak for themselves."""
 
 
 class Comparison:
@@ -185,11 +172,16 @@ def cell_name(labels: Mapping[str, Any]) -> str:
     if "layer" in rest and "head" in rest:
         words.append(f"L{rest.pop('layer')}.H{rest.pop('head')}")
     elif "layer" in rest:
-        words.append(COUNTED["layer"].format(rest.pop("layer")))
-    for axis, label in rest.items():
-        by_number = not isinstance(label, str)
-        words.append(COUNTED.get(axis, f"{DIMS.get(axis, axis)} {{}}" if by_number else "{}").format(label))
-    return ", ".join(words)
+        words.append(_counted("layer", rest.pop("layer")))
+    return ", ".join(words + [_counted(axis, label) for axis, label in rest.items()])
+
+
+def _counted(axis: str, label: Any) -> str:
+    """A place along an axis: a number as the axis has it, a name as it is."""
+    known = AXES.get(axis)
+    if known is not None and known.counted is not None:
+        return known.counted.format(label)
+    return label if isinstance(label, str) else f"{known.words if known else axis} {label}"
 
 
 def _rows(dataset: "xr.Dataset") -> "pd.DataFrame":

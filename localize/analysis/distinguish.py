@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm.auto import tqdm
 
-from localize.analysis.compare import DRAWS, SHOW_AFTER, warn_of_few_clusters
+from localize.analysis.compare import SHOW_AFTER, draw_axes, warn_of_few_clusters
 from localize.axes import MEMORIZED, NOT_MEMORIZED
 from localize.errors import SignatureError
+from localize.measurements import REGISTRY
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, effective_clusters
 from localize.statistics.classification import (
     FEWEST_FOLDS,
@@ -37,19 +38,6 @@ ADDED = "loss + {}"
 AUC = ("auc", "low", "high", "null", "null_low", "null_high", "p_value")
 GAIN = ("gain", "gain_low", "gain_high", "gain_null", "gain_null_low", "gain_null_high", "gain_p_value")
 COLUMNS = (*AUC, "features_count", "paragraphs", "effective_clusters", *GAIN)
-
-PARTS = {
-    "gradients": ("gradient_share", "head_gradient_share"),
-    "rare-token heads": ("rare_token_score", "rare_token_mass"),
-    "attention": ("attention_entropy", "attention_distance"),
-    "ablation": ("ablated_nll",),
-    "replacement": ("replaced_nll",),
-    "perturbation": ("perturbed_nll",),
-    "patching": ("head_patch_effect", "stream_patch_effect"),
-}
-"""What tells where. Of a change of model or prefix it is the rise of the NLL, never its level."""
-
-RISES = ("ablated_nll", "replaced_nll", "perturbed_nll")
 
 STRATA = 10
 CLUSTERS_IN_A_STRATUM = 4
@@ -124,6 +112,7 @@ def distinguish(
     in_a, clusters = dataset["group"].values == a, dataset["cluster"].values
     used = _usable_folds(in_a, clusters, a, b, folds)
     loss, parts, said = loss_features(dataset), where_features(dataset), continuations(dataset)
+    known = parts_known()
     warn_of_few_clusters({a: clusters[in_a], b: clusters[~in_a]})
     plain, alike, shared = _labellings(in_a, clusters, loss[:, 1], seed, permutations)
     labels = np.concatenate([plain, alike[1:]])
@@ -174,8 +163,8 @@ def distinguish(
         "permutations": len(plain) - 1,
         "resamples": resamples,
         "seed": seed,
-        "continuation": {LOSS: said["nll"]} | {name: _said(said, PARTS[name]) for name in parts},
-        "variables": {LOSS: ["nll", "log nll"]} | {name: [v for v in PARTS[name] if v in said] for name in parts},
+        "continuation": {LOSS: said["nll"]} | {name: _said(said, known[name]) for name in parts},
+        "variables": {LOSS: ["nll", "log nll"]} | {name: [v for v in known[name] if v in said] for name in parts},
         "paragraphs": [int(in_a.sum()), int((~in_a).sum())],
         "effective_clusters": [effective_clusters(clusters[in_a]), effective_clusters(clusters[~in_a])],
         "alike_in_loss": shared,
@@ -196,10 +185,19 @@ def loss_features(dataset: "xr.Dataset") -> Features:
     return np.stack([nll, np.log(np.maximum(nll, LEAST_LOSS))], axis=1)
 
 
+def parts_known() -> dict[str, list[str]]:
+    """What tells where, by part; of a change of model or prefix it is the rise, never the level."""
+    found: dict[str, list[str]] = {}
+    for variable in REGISTRY.values():
+        if variable.part:
+            found.setdefault(variable.part, []).append(variable.name)
+    return found
+
+
 def where_features(dataset: "xr.Dataset") -> dict[str, Features]:
-    """What the dataset holds of each of `PARTS`, a row per paragraph, draws averaged; columns that nobody has are left out."""
+    """What the dataset holds of each part, a row per paragraph, draws averaged; columns that nobody has are left out."""
     found = {}
-    for part, names in PARTS.items():
+    for part, names in parts_known().items():
         columns = [_column(dataset, name) for name in names if name in dataset]
         if not columns:
             continue
@@ -217,13 +215,13 @@ def continuations(dataset: "xr.Dataset") -> dict[str, str]:
 
 def _column(dataset: "xr.Dataset", name: str) -> Features:
     values = dataset[name].astype(float)
-    if name in RISES:
-        values = values - dataset["unperturbed_nll"].astype(float)
-    values = values.mean([axis for axis in DRAWS if axis in values.dims])
+    if (before := REGISTRY[name].before) is not None:
+        values = values - dataset[before].astype(float)
+    values = values.mean(draw_axes(values))
     return values.transpose("paragraph", ...).values.reshape(dataset.sizes["paragraph"], -1)
 
 
-def _said(said: dict[str, str], names: tuple[str, ...]) -> str:
+def _said(said: dict[str, str], names: list[str]) -> str:
     return next(said[name] for name in names if name in said)
 
 

@@ -33,9 +33,10 @@ from localize.cli.inputs import (
     read_inputs,
     say_inputs,
 )
-from localize.cli.origin import code_of, command, hashes, save_tokenizer
+from localize.cli.origin import command, digest_of, hashes, save_tokenizer
 from localize.cli.run import run_command
 from localize.cli.words import say
+from localize.code import code_hash
 from localize.errors import InputError, LocalizeError
 from localize.paragraphs.readers import checked_kind
 from localize.resources import EMBEDDED
@@ -192,7 +193,7 @@ def edit(
     )  # fmt: skip
     text = _general(hooked, general, prefix, continuation)
     say_inputs(hooked, read, whole)
-    asked = options | hashes(hooked, read) | {"code": code_of(*CODE)}
+    asked = options | hashes(hooked, read) | {"code": digest_of(map(code_hash, CODE))}
     asked |= {"general_hash": None if text is None else text.data_hash}
     from localize import load_edit
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,11 +43,9 @@ def hashes(model: "HookedModel", paragraphs: "Paragraphs") -> dict[str, Any]:
     }
 
 
-def code_of(*modules: str) -> str:
-    """SHA-256 of the code that results depend on; see `code_hash`."""
-    from localize.code import code_hash
-
-    return sha256("".join(map(code_hash, modules)).encode()).hexdigest()
+def digest_of(hashes: Iterable[str]) -> str:
+    """One hash for several, such as those of code."""
+    return sha256("".join(hashes).encode()).hexdigest()
 
 
 def save_tokenizer(out: Path, model: "HookedModel") -> None:

@@ -1,6 +1,7 @@
 """`localize run` and `localize show`."""
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +29,11 @@ from localize.cli.inputs import (
     read_inputs,
     say_inputs,
 )
-from localize.cli.origin import code_of, command, hashes, save_tokenizer, save_told
+from localize.cli.origin import command, digest_of, hashes, save_tokenizer, save_told
 from localize.cli.words import next_command, print_summary, say
+from localize.code import code_of
 from localize.errors import InputError
+from localize.measurements import MEASUREMENTS, Measurement, asked_names, measurement_named
 from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER, unfinished_words
 from localize.storage import read_json
 
@@ -40,14 +43,8 @@ if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.signature.signature import MemorizationSignature
 
-MEASUREMENTS = ("gradients", "heads", "attention", "ablation", "replacement", "perturbation", "patching", "noise")
-"""By their names in a sweep's grid, in the order in which they are made."""
-LONG = ("noise",)
-"""Those that are measured only when they are asked for."""
-ON_OWN = ("ablation", "replacement", "perturbation", "patching", "noise")
-"""Those that ask for the continuations that the model says itself."""
-SEEDLESS = ("gradients", "attention", "ablation")
-"""Those that draw nothing."""
+CHOICES = asked_names()
+DEFAULT = tuple(name for name in CHOICES if MEASUREMENTS[name].by_default)
 FILES = (SIGNATURE_FILE, TOKENIZER_FOLDER, REPORT_FILE)
 """What a run, and the report of it, leave in a folder."""
 
@@ -59,7 +56,7 @@ def run(
     out: Out = Path("run"),
     measure: Annotated[
         list[str] | None,
-        typer.Option(help=f"One of {', '.join(MEASUREMENTS)}; may be repeated. All but {', '.join(LONG)} if left out."),
+        typer.Option(help=f"One of {', '.join(CHOICES)}; may be repeated. If left out: {', '.join(DEFAULT)}."),
     ] = None,
     prefix: Prefix = PREFIX,
     continuation: Continuation = CONTINUATION,
@@ -83,9 +80,7 @@ def run(
 
     A folder that holds measurements of the same is added to: what is there is not measured again.
     """
-    chosen = measure or [name for name in MEASUREMENTS if name not in LONG]
-    if unknown := set(chosen) - set(MEASUREMENTS):
-        raise InputError(f"--measure {min(unknown)}: not one of {', '.join(MEASUREMENTS)}.")
+    chosen = _chosen(measure or DEFAULT)
     check_numbers(draws=draws, batch_size=batch_size, sample=sample)
     mine = command("run", out, FILES, overwrite=overwrite)
     options = {"prefix": prefix, "continuation": continuation, "draws": draws, "seed": seed}
@@ -94,21 +89,13 @@ def run(
         model, paragraphs, prefix=prefix, continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer,
         device=device, dtype=dtype, revision=revision, weights=weights,
     )  # fmt: skip
-    from localize.code import module_of
-    from localize.measure.heads import check_rankable
-    from localize.measure.replacement import check_long_enough
-    from localize.sweep.measurements import MEASUREMENTS as MEASURED
-
-    if "heads" in chosen:
-        check_rankable(read)
-    if "replacement" in chosen:
-        check_long_enough(read)
+    for measurement in chosen:
+        if (check := getattr(measurement.call(), "check", None)) is not None:
+            check(read)
     say_inputs(hooked, read, whole)
-    code = code_of(*(module_of(MEASURED[name].function) for name in MEASUREMENTS))
+    code = digest_of(code_of(MEASUREMENTS[name].call()) for name in CHOICES)
     with mine.claimed(options | hashes(hooked, read) | {"code": code}) as claim:
-        signature = _measured(
-            claim, hooked, read, [name for name in MEASUREMENTS if name in chosen], draws, seed, batch_size
-        )
+        signature = _measured(claim, hooked, read, chosen, {"draws": draws, "seed": seed, "batch_size": batch_size})
         save_tokenizer(out, hooked)
         print_summary(signature)
     say(f"Wrote {out / SIGNATURE_FILE}; next: {next_command('report', out)}")
@@ -122,45 +109,52 @@ def run_command(model: str | Path, paragraphs: str | Path | None, **given: Any) 
     return next_command("run", model, *([] if paragraphs is None else [paragraphs]), *words)
 
 
+def _chosen(names: Sequence[str]) -> list[Measurement]:
+    """The measurements asked for, each once and in the order in which they are made."""
+    found = {name: measurement_named(name) for name in names}
+    if unknown := [name for name, measurement in found.items() if measurement is None]:
+        raise InputError(f"--measure {min(unknown)}: not one of {', '.join(CHOICES)}.")
+    return [measurement for measurement in MEASUREMENTS.values() if measurement in found.values()]
+
+
 def _measured(
     claim: "Claim",
     model: "HookedModel",
     paragraphs: "Paragraphs",
-    chosen: list[str],
-    draws: int,
-    seed: int,
-    batch_size: int | None,
+    chosen: list[Measurement],
+    given: dict[str, Any],
 ) -> "MemorizationSignature":
     """What is chosen and not there yet, measured and saved one after the other, so that a failure of the next loses nothing."""
     from localize.signature.signature import load_signature
-    from localize.sweep.measurements import MEASUREMENTS as MEASURED
 
     file = claim.command.folder / SIGNATURE_FILE
     signature = load_signature(file) if claim.kept and file.is_file() else None
     there = set() if signature is None else {call["measurement"] for call in signature.dataset.attrs["calls"]}
-    missing = [name for name in chosen if MEASURED[name].function not in there]
+    missing = [one for one in chosen if one.name not in there]
     if claim.kept:
-        say(
-            f"{claim.command.folder} holds {len(chosen) - len(missing)} of these; to do: {', '.join(missing) or 'nothing'}."
-        )
-    size: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
-    of_own = [name for name in missing if name in ON_OWN]
+        words = ", ".join(one.name for one in missing) or "nothing"
+        say(f"{claim.command.folder} holds {len(chosen) - len(missing)} of these; to do: {words}.")
+    of_own = any(one.of_own(one.defaults()) for one in missing)
     own = paragraphs.with_own_continuation(model) if of_own else paragraphs  # decoded once for all
-    for name in missing:
-        measure = MEASURED[name].call()
-        more: dict[str, Any] = {} if name in SEEDLESS else {"seed": seed}
-        if name == "perturbation":
-            more |= {"draws": draws}
-        if name == "patching":
+    for one in missing:
+        on = own if one.of_own(one.defaults()) else paragraphs
+        options = _options(one, given)
+        if one.builds_on is not None:
+            argument, name = one.builds_on
+            earlier = MEASUREMENTS[name]
             # The same copies, whichever of the two is asked for first.
-            held = signature is not None and "copy_tokens" in signature
-            more |= {
-                "copies": signature if held else MEASURED["perturbation"].call()(model, own, draws=draws, seed=seed)
-            }
-        part = measure(model, own if name in ON_OWN else paragraphs, **more, **size)
+            held = signature is not None and all(variable.name in signature for variable in earlier.variables)
+            options[argument] = signature if held else earlier.call()(model, on, **_options(earlier, given, size=False))
+        part = one.call()(model, on, **options)
         signature = save_told(part if signature is None else signature | part, file, claim.about(RUNNING))
     assert signature is not None  # a folder that is kept holds a first measurement, or it is missing
     return save_told(signature, file, claim.about(FINISHED))
+
+
+def _options(measurement: Measurement, given: dict[str, Any], *, size: bool = True) -> dict[str, Any]:
+    """What a measurement takes of the command's options."""
+    taken = {"seed", *measurement.takes, *(("batch_size",) if size else ())} & measurement.parameters().keys()
+    return {name: value for name, value in given.items() if name in taken and value is not None}
 
 
 @app.command()

@@ -17,8 +17,8 @@ from localize.edit.weight_edit import WeightEdit
 from localize.errors import LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.batches import SHOW_AFTER
-from localize.measure.labels import plain_value
 from localize.measure.set_gradients import set_gradients
+from localize.measurements.declaration import plain_value
 from localize.models.hooks import HookedModel
 
 Cell = tuple[int, str]

@@ -9,35 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from localize.axes import (
-    ATTENTION_COMPONENTS,
-    BIASES,
-    COMPONENTS,
-    CORRELATIONS,
-    DIRECTIONS,
-    EMBEDDINGS,
-    MEMORIZED,
-    NOT_MEMORIZED,
-    PARTIAL,
-    QUERIES,
-    REPLACED,
-    SITES,
-    STREAMS,
-    TERMS,
-)
+from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MEMORIZED, NOT_MEMORIZED, PARTIAL
 from localize.measure.recall import Recall
+from localize.measurements import AXES, MEASUREMENTS, REGISTRY
+from localize.measurements.declaration import plain_value
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.signature.schema import REGISTRY
 from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
 from localize.threads import waiting
 
 NOT_MEMORIZED_SHARE = 0.2
 """Largest share of the continuation that a paragraph counted as not memorized gets right."""
-
-
-CHOOSES_CELLS = ("layers", "heads", "sites", "streams", "directions", "metrics", "null", "estimate", "batch_size")
-"""Options that say which cells are measured, or how fast; what is measured in parts joins if all others agree."""
 
 
 def groups_of(paragraphs: Paragraphs, recall: Recall) -> np.ndarray:
@@ -84,23 +66,14 @@ def labelled(
         which = paragraphs.recall_continuation if name in recalled else continuation or paragraphs.continuation
         attrs = {"unit": schema.unit, "description": schema.description, "source": schema.source, "continuation": which}
         if schema.pieces:
-            attrs["options"] = json.dumps(
-                {key: plain_value(value) for key, value in call.items() if key not in CHOOSES_CELLS}
-            )
+            cells = (*MEASUREMENTS[call["measurement"]].cells, "batch_size")
+            attrs["options"] = json.dumps({key: plain_value(value) for key, value in call.items() if key not in cells})
         variables[name] = (schema.dims, _numpy(values), attrs)
     coords: dict[str, Any] = {"group": ("paragraph", groups_of(paragraphs, recall)), **paragraph_coords(paragraphs)}
     dims = {dim for dims, _, _ in variables.values() for dim in dims}
     along = {
+        **{name: np.array(axis.labels) for name, axis in AXES.items() if axis.labels},
         **model_axes(model, paragraphs),
-        "embedding": np.array(EMBEDDINGS),
-        "bias": np.array(BIASES),
-        "site": np.array(SITES),
-        "stream": np.array(STREAMS),
-        "direction": np.array(DIRECTIONS),
-        "query": np.array(QUERIES),
-        "correlation": np.array(CORRELATIONS),
-        "replaced": np.array(REPLACED),
-        "term": np.array(TERMS),
     }
     along |= {dim: np.array(labels) for dim, labels in (axes or {}).items()}
     coords |= {dim: values for dim, values in along.items() if dim in dims}
@@ -174,13 +147,6 @@ def paragraph_facts(paragraphs: Paragraphs) -> dict[str, Any]:
 def _numpy(values: Any) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-def plain_value(value: Any) -> Any:
-    """NumPy's numbers as Python's, which a file can hold."""
-    if isinstance(value, list | tuple):
-        return [plain_value(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _provenance(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localize.analysis.change import Changes
-from localize.plots.declared import role_of
+from localize.measurements import REGISTRY
 from localize.plots.figures import (
     ablation,
     attention,
@@ -109,7 +109,7 @@ def figures_of(
 
 def undrawn(signature: "MemorizationSignature", drawn: Set[str]) -> list[str]:
     """Variables that were measured, hold a number, and are not among those drawn; a null is drawn with what it is of."""
-    left = [name for name in signature.variables if name not in drawn and role_of(name) == "measured"]
+    left = [name for name in signature.variables if name not in drawn and REGISTRY[name].role == "measured"]
     return [name for name in left if bool(signature[name].notnull().any())]
 
 

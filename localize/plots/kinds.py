@@ -79,10 +79,18 @@ class FigureKind:
     def register(self) -> "FigureKind":
         """Draw it from now on, after the figures there are: in `localize figures` and in reports, and as `localize.plots.NAME`.
 
+        Registered again, as in a notebook's cell, it takes the place of the earlier one: that of a function of the same name in the
+        same module.
+
         Raises:
             LocalizeError: If another figure has the name.
         """
-        _taken(self)
+        known = _KINDS.get(self.name, self)
+        if _origin(known) != _origin(self):
+            raise LocalizeError(
+                f"FigureKind.register: a figure {self.name!r} of another function is registered already; choose another name, or "
+                "unregister that one."
+            )
         _KINDS[self.name] = self
         return self
 
@@ -140,12 +148,9 @@ REGISTERED = MappingProxyType(_KINDS)
 """The figures of what was measured, by name: those of the house, once `localize.plots.catalogue` is there, and the user's own."""
 
 
-def _taken(kind: FigureKind) -> None:
-    """Raise a `LocalizeError` if another figure has the name."""
-    if _KINDS.get(kind.name, kind) is not kind:
-        raise LocalizeError(
-            f"FigureKind.register: a figure {kind.name!r} is registered already; choose another name, or unregister that one."
-        )
+def _origin(kind: FigureKind) -> tuple[str, str]:
+    """Where its function is written."""
+    return kind.function.__module__, kind.function.__qualname__
 
 
 def main_groups(signature: "MemorizationSignature") -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from localize.axes import FORGET, GENERAL, KEPT, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED, PARTIAL
-from localize.signature.schema import DIMS, REGISTRY
+from localize.measurements import AXES, REGISTRY
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -96,7 +96,7 @@ def variable_words(name: str, words: str | None = None) -> str:
 
 def axis_words(dim: str) -> str:
     """Axis title of a dimension."""
-    return DIMS[dim]
+    return AXES[dim].words
 
 
 def component_words(component: str) -> str:

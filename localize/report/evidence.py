@@ -11,6 +11,7 @@ from localize.analysis.rows import main_pair
 from localize.analysis.summary import RESTORED
 from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.errors import SignatureError
+from localize.measurements import REGISTRY
 from localize.report.tables import (
     Cell,
     Column,
@@ -26,7 +27,6 @@ from localize.report.tables import (
     small,
     text,
 )
-from localize.signature.registry import REGISTRY
 
 if TYPE_CHECKING:
     from localize.report.folder import Results

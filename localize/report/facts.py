@@ -5,35 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.measurements import MEASUREMENTS, REGISTRY
 from localize.report.literal import cut, readable
 from localize.report.tables import Column, Table, count, csv_of, group_words, number, rows_of, text
-from localize.signature.registry import REGISTRY
 from localize.statistics import effective_clusters
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
-
-MEASUREMENTS = {
-    "gradients": "parameter gradients",
-    "rare_token_heads": "attention of heads to rare tokens",
-    "prefix_attention": "attention to each prefix token",
-    "ablate": "removal of heads",
-    "replace_rarest": "replacement of the rarest tokens",
-    "perturb_prefix": "perturbation of single prefix tokens",
-    "corrupt_prefix": "replacement of more and more prefix tokens",
-    "patch": "activation patching",
-    "activation_gradients": "activation gradients",
-    "contrastive_gradients": "contrastive gradients",
-    "noise": "noise on weights",
-}
-"""What can be asked of a model, by the name that a call has, in words."""
-
-OF_EDITS = {
-    "evaluate_edit": "recall before and after an edit",
-    "relearn": "relearning after an edit",
-}
 
 SURROUNDINGS = ("dtype", "device", "threads", "threads_wait", "attention", "tf32", "batch_size", "versions")
 """What a call tells of the machine rather than of the question."""
@@ -117,7 +97,7 @@ def groups_table(signature: "MemorizationSignature", key: str, names: tuple[str,
 def measurements_table(calls: list[dict[str, Any]], key: str) -> Table:
     """Every measurement with its options."""
     rows = [
-        [text((MEASUREMENTS | OF_EDITS).get(call["measurement"], call["measurement"])), text(call["measurement"]),
+        [text(_measured(call["measurement"])), text(call["measurement"]),
          text(call.get("continuation", "")), text(_options(call))]
         for call in calls
     ]  # fmt: skip
@@ -125,10 +105,15 @@ def measurements_table(calls: list[dict[str, Any]], key: str) -> Table:
     return Table(f"{key}-measurements", "Measurements and their options", columns, rows_of(rows))
 
 
+def _measured(name: str) -> str:
+    """A measurement in words."""
+    return MEASUREMENTS[name].words if name in MEASUREMENTS else name
+
+
 def left_out(calls: list[dict[str, Any]]) -> str:
     """What could have been measured and was not, in a sentence; "" where nothing was left out."""
-    made = {call["measurement"] for call in calls}
-    missing = [words for name, words in MEASUREMENTS.items() if name not in made]
+    made = {"recall", *(call["measurement"] for call in calls)}  # recall comes with all others
+    missing = [one.words for one in MEASUREMENTS.values() if one.asked and one.name not in made]
     return f"Not measured: {', '.join(missing)}." if missing else ""
 
 

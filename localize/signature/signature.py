@@ -12,8 +12,8 @@ import numpy as np
 
 from localize.axes import ordered_groups
 from localize.errors import SignatureError
-from localize.signature.schema import DIMS, REGISTRY, range_of
-from localize.storage import is_unicode
+from localize.measurements import REGISTRY
+from localize.signature.schema import check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,39 +195,6 @@ def load_signature(path: str | Path) -> MemorizationSignature:
         return MemorizationSignature(dataset)
     except SignatureError as error:
         raise SignatureError(f"{path}: {error}") from None
-
-
-def check(dataset: "xr.Dataset") -> None:
-    """Raise a `SignatureError` unless every variable, coordinate and attribute is as the schema has it."""
-    for name in ("paragraph", "group", "cluster"):
-        if name not in dataset.coords or dataset.coords[name].dims != ("paragraph",):
-            raise SignatureError(f"signature: no coordinate {name!r} along the paragraphs.")
-    for name in ("model", "paragraphs", "calls"):
-        if name not in dataset.attrs:
-            raise SignatureError(f"signature: no attribute {name!r}; it says what was measured.")
-    for name, array in dataset.data_vars.items():
-        schema = REGISTRY.get(str(name))
-        if schema is None:
-            raise SignatureError(
-                f"signature: unknown variable {name!r}; register it first. Known: {', '.join(REGISTRY)}."
-            )
-        if array.dims != schema.dims:
-            raise SignatureError(f"signature: {name} has axes {array.dims}; {schema.dims} are due.")
-        if array.dtype.kind not in ("f" if schema.kind == "float" else "iu"):
-            raise SignatureError(f"signature: {name} is {array.dtype}; {schema.kind} values are due.")
-        finite = array.values[np.isfinite(array.values)]
-        slack, possible = 1e-5, range_of(dataset, str(name))
-        if (finite < possible.low - slack).any():
-            raise SignatureError(f"signature: {name} has the value {finite.min()}; at least {possible.low} is allowed.")
-        if (finite > possible.high + slack).any():
-            raise SignatureError(
-                f"signature: {name} has the value {finite.max()}; at most {possible.high:g} is allowed."
-            )
-    for name, array in dataset.variables.items():
-        if array.dtype.kind == "U" and not is_unicode("".join(array.values.flat)):
-            raise SignatureError(f"signature: a text of {name} holds half a surrogate pair; valid Unicode is needed.")
-    if unknown := {str(d) for d in dataset.dims} - set(DIMS):
-        raise SignatureError(f"signature: unknown axis {min(unknown)!r}; there are {', '.join(DIMS)}.")
 
 
 def _joined(left: MemorizationSignature, right: MemorizationSignature) -> MemorizationSignature:

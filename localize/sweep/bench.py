@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from localize.code import code_hash, module_of
+from localize.code import code_of
 from localize.errors import LocalizeError, first_line
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Unit:
         hash: Of everything that the result depends on.
         weights_hash: That the model must have.
         data_hash: That the whole set must have.
-        code: That the measurement's code must have; see `code_hash`.
+        code: That the measurement's code must have; see `code_of`.
     """
 
     model: "ModelAsked"
@@ -113,7 +113,7 @@ class Bench:
         Raises:
             LocalizeError: If weights, paragraphs or code here are not those that the unit was planned for.
         """
-        self._check("code", code_hash(module_of(unit.measure.measurement.function)), unit.code)
+        self._check("code", code_of(unit.measure.measurement.call()), unit.code)
         if self._stale(unit):
             self._asked = None  # a worker that outlives a sweep meets files that have changed since
         model, weights_hash = self.model(unit.model)

@@ -9,9 +9,10 @@ from typing import Any
 
 from localize.axes import RAW
 from localize.errors import InputError
+from localize.measurements import Measurement, asked_names, measurement_named
+from localize.measurements.declaration import check_keys, unknown_key
 from localize.resources import EMBEDDED, path_words
 from localize.storage import read_toml
-from localize.sweep.measurements import MEASUREMENTS, Measurement, check_keys
 
 SECTIONS = ("model", "paragraphs", "measure")
 MODEL_KEYS = ("source", "name", "checkpoints", "tokenizer", "device", "dtype", "weights", "over")
@@ -113,7 +114,7 @@ def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
         where, folder, document = f"grid {path}", path.resolve().parent, read_toml(path, "grid")
     check_keys(document, dict.fromkeys(SECTIONS), where)
     if not document.get("measure"):
-        raise InputError(f"{where}: empty; at least one [[measure]] is needed, of {', '.join(MEASUREMENTS)}.")
+        raise InputError(f"{where}: empty; at least one [[measure]] is needed, of {', '.join(asked_names())}.")
     models = _unique(_read(_models, document, "model", where, folder), where)
     sets = _unique(_read(_sets, document, "paragraphs", where, folder), where)
     measures = _unique(_read(_measures, document, "measure", where, folder), where)
@@ -176,16 +177,17 @@ def _measures(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iter
     check_keys(entry, dict.fromkeys(MEASURE_KEYS), where)
     name = entry.get("measurement")
     if name is None:
-        raise InputError(f"{where} names no measurement; one of {', '.join(MEASUREMENTS)} is needed.")
-    check_keys({name: None}, MEASUREMENTS, f"{where}: measurement")
-    measurement, options, block = MEASUREMENTS[name], entry.get("options", {}), entry.get("block")
+        raise InputError(f"{where} names no measurement; one of {', '.join(asked_names())} is needed.")
+    measurement, options, block = measurement_named(str(name)), entry.get("options", {}), entry.get("block")
+    if measurement is None:
+        raise unknown_key(name, asked_names(), f"{where}: measurement")
     if not isinstance(options, Mapping):
         raise InputError(f"{where}: options = {options!r} must be a table.")
     if block is not None and (not isinstance(block, int) or isinstance(block, bool) or block < 1):
         raise InputError(f"{where}: block = {block!r} must be a whole number of at least 1.")
     for axes in _crossed(entry, tuple(measurement.defaults()), where):
         asked = measurement.checked({**options, **axes}, where)
-        yield MeasureAsked(_named(entry.get("name") or name, axes), measurement, asked, block, axes)
+        yield MeasureAsked(_named(entry.get("name") or measurement.name, axes), measurement, asked, block, axes)
 
 
 def _source(entry: Mapping[str, Any], where: str, folder: Path | None) -> str | None:

@@ -1,7 +1,7 @@
 """One variable of many cells of a sweep as one labelled array: an axis for what the grid varies, or the variable's own axis filled."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from localize.errors import LocalizeError, SignatureError
+from localize.measurements import AXES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,28 +19,17 @@ if TYPE_CHECKING:
 Part = tuple[Mapping[str, Any], "xr.DataArray"]
 """What a cell is, by model, paragraph set and options, and what it holds of the variable."""
 
-SELECTS = {
-    "layers": "layer",
-    "heads": "head",
-    "kinds": "kind",
-    "orders": "order",
-    "numbers": "tokens_replaced",
-    "sites": "site",
-    "streams": "stream",
-    "metrics": "metric",
-    "directions": "direction",
-    "fractions": "weights_noised",
-    "strengths": "strength",
-    "chosen_by": "chosen_by",
-}
-"""Options that choose labels of an axis, and which. Cells that chose different labels fill one axis; they need none of their own."""
+
+def filled_by(option: str, dims: Collection[Hashable]) -> str | None:
+    """The axis, of these, whose labels an option chooses: cells that chose different ones fill it, and need no axis of their own."""
+    return next((name for name, axis in AXES.items() if axis.chosen_by == option and name in dims), None)
 
 
 def over_grid(parts: Sequence[Part]) -> "xr.DataArray":
     """All parts in one array; lazy where they are.
 
     What differs between the parts is an axis in front, labelled with its values, unless it chooses labels of an axis that the
-    variable has (`SELECTS`) and no two parts choose the same one. An axis that would be called as one of the variable's own is called
+    variable has (`filled_by`) and no two parts choose the same one. An axis that would be called as one of the variable's own is called
     `.._option`. Labels of other axes that a part lacks hold nan. Attributes that differ are left out: the axes tell them.
     """
     if len(parts) == 1:
@@ -92,7 +82,7 @@ def label(value: Any) -> Any:
 
 def _fills_an_axis(key: str, parts: Sequence[Part]) -> bool:
     """Whether the parts chose different labels of an axis that the variable has: then no two of them measured the same cell."""
-    dim = SELECTS.get(key)
+    dim = filled_by(key, parts[0][1].dims)
     if dim is None or any(dim not in array.dims or place[key] is None for place, array in parts):
         return False
     for (one, array), (other, beside) in combinations(parts, 2):

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from localize.code import code_hash, module_of
+from localize.code import code_of
 from localize.errors import InputError
 from localize.measure.labels import model_facts
+from localize.measurements import MEASUREMENTS
 from localize.models.vocabulary import text_tokens_hash
 from localize.paragraphs.unigrams import counts_hash
 from localize.sweep.bench import Bench, Unit
-from localize.sweep.cost import forward_passes
 from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
-from localize.sweep.measurements import MEASUREMENTS
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
@@ -48,7 +47,7 @@ class Pair:
     @property
     def path(self) -> str:
         """Its group in the store, by all that recall, which stands in it, depends on."""
-        code = code_hash(module_of(MEASUREMENTS["recall"].function))
+        code = code_of(MEASUREMENTS["recall"].call())
         weights, data = (
             self.facts["weights_hash"] + self.facts["dtype"] + self.facts["weights"],
             f"{self.data_hash} {code} {self.block}",
@@ -72,7 +71,7 @@ class Cell:
     @property
     def code(self) -> str:
         """Hash of the code that its numbers depend on."""
-        return code_hash(module_of(self.measure.measurement.function))
+        return code_of(self.measure.measurement.call())
 
     @cached_property
     def hash(self) -> str:
@@ -102,9 +101,8 @@ class Cell:
     def passes(self) -> float:
         """About how many forward passes of a paragraph it takes in all."""
         set_ = self.pair.paragraphs
-        return self.pair.count * forward_passes(
-            self.measure.measurement.name, self.measure.options, self.pair.facts, set_.prefix, set_.continuation
-        )
+        each = self.measure.measurement.cost(self.measure.options, self.pair.facts, set_.prefix, set_.continuation)
+        return self.pair.count * each
 
     @property
     def block(self) -> int:

@@ -11,8 +11,9 @@ from localize.analysis.change import Change
 from localize.analysis.rows import null_beside, rows_of
 from localize.axes import MEMORIZED, NOT_MEMORIZED
 from localize.errors import LocalizeError, SignatureError
-from localize.signature.registry import LENGTHS, Variable
-from localize.signature.schema import REGISTRY, range_of, register
+from localize.measurements import REGISTRY, Variable, register
+from localize.measurements.declaration import LENGTHS
+from localize.signature.schema import range_of
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import Range, bootstrap, permutation
 
@@ -212,9 +213,9 @@ def test_lengths_of_the_paragraphs_bound_what_is_counted_in_them():
     assert {name: most(50, 16) for name, most in LENGTHS.items()} == {
         "prefix": 50, "continuation": 16, "last prefix position": 49, "last position": 65, "log of the paragraph": np.log(66),
     }  # fmt: skip
-    assert REGISTRY["exact_match"].range(50, 16) == Range(0, 16)
-    assert REGISTRY["nll"].range(50, 16) == Range(0, np.inf)
-    assert REGISTRY["head_patch_effect"].range(50, 16) == Range(-np.inf, np.inf)
+    assert REGISTRY["exact_match"].bounds(50, 16) == (0, 16)
+    assert REGISTRY["nll"].bounds(50, 16) == (0, np.inf)
+    assert REGISTRY["head_patch_effect"].bounds(50, 16) == (-np.inf, np.inf)
 
 
 def test_more_tokens_matched_than_there_are_is_no_signature(make_dataset):

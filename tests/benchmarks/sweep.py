@@ -38,7 +38,7 @@ def overhead(folder, cells):
     torch.set_num_threads(1)
     grid = make_files(folder, 16, Shape(layers=1, heads=2, d_model=16))
     sizes = [size + 1 for size in range(cells)]
-    grid["measure"] = [{"measurement": "attention", "over": {"batch_size": sizes}}]
+    grid["measure"] = [{"measurement": "prefix_attention", "over": {"batch_size": sizes}}]
     model = lz.load_model(folder / "model")
     paragraphs = lz.load_paragraphs(folder / "rows.npy")
     lz.prefix_attention(model, paragraphs)
@@ -74,7 +74,7 @@ def workers(folder, units, size):
     for count in (1, 2):
         with local_pool(count, threads=1) as client:
             # every worker has imported everything and loaded the model
-            warm = {**grid, "measure": [{"measurement": "attention", "block": size}]}
+            warm = {**grid, "measure": [{"measurement": "prefix_attention", "block": size}]}
             lz.run_sweep(warm, folder / f"workers-{count}.zarr", scheduler=client)
             started = time.perf_counter()
             sweep = lz.run_sweep(grid, folder / f"workers-{count}.zarr", scheduler=client)

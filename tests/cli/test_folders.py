@@ -15,7 +15,7 @@ from localize.claims import COMMAND_FILE
 from localize.signature import load_signature
 
 LENGTHS = ("--prefix", "16", "--continuation", "16")
-SHORT = (*LENGTHS, "--measure", "gradients", "--measure", "replacement")
+SHORT = (*LENGTHS, "--measure", "gradients", "--measure", "replace_rarest")
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def test_a_report_of_the_same_results_is_made_anew_and_any_other_file_stays(loca
 
 
 def test_the_report_of_a_run_tells_the_commands_that_its_numbers_are_of(localize, ran, checkpoint, good):
-    localize("run", checkpoint, good, *LENGTHS, "--measure", "attention", "--out", ran / "one")
+    localize("run", checkpoint, good, *LENGTHS, "--measure", "prefix_attention", "--out", ran / "one")
     localize("report", ran / "one")
     page = (ran / "one" / "report.html").read_text(encoding="utf-8")
     for command in told(ran / "one")["commands"]:

@@ -45,7 +45,7 @@ def follow(localize):
 
 def test_after_a_run_comes_its_report(localize, checkpoint, good, tmp_path, follow):
     out = tmp_path / "a run & more"
-    _, told, _ = localize("run", checkpoint, good, *LENGTHS, "--measure", "replacement", "--out", out)
+    _, told, _ = localize("run", checkpoint, good, *LENGTHS, "--measure", "replace_rarest", "--out", out)
     follow(told)
     assert (out / "report.html").is_file()
 
@@ -53,7 +53,7 @@ def test_after_a_run_comes_its_report(localize, checkpoint, good, tmp_path, foll
 def test_after_a_training_comes_a_run_of_its_paragraphs(localize, tmp_path, follow):
     (tmp_path / "recipe.toml").write_text(RECIPE)
     _, told, _ = localize("train", tmp_path / "recipe.toml", "--out", tmp_path / "it's trained")
-    follow(told, "--measure", "replacement", "--out", tmp_path / "run")
+    follow(told, "--measure", "replace_rarest", "--out", tmp_path / "run")
     assert (tmp_path / "run" / "signature.zarr.zip").is_file()
 
 
@@ -77,7 +77,7 @@ def test_after_an_exported_edit_comes_a_run_of_the_edited_model(localize, checkp
         tmp_path / "new model",
     )
     _, told, _ = localize("edit", checkpoint, path, *LENGTHS, *options)
-    follow(told, "--measure", "replacement", "--out", tmp_path / "run")
+    follow(told, "--measure", "replace_rarest", "--out", tmp_path / "run")
     edited = lz.load_signature(tmp_path / "run" / "signature.zarr.zip").dataset.attrs["model"]
     assert edited["name"] == str(tmp_path / "new model")
 
@@ -86,7 +86,9 @@ def test_after_an_exported_edit_comes_a_run_of_the_edited_model(localize, checkp
 def test_what_is_embedded_has_a_name_and_a_file_of_paragraphs_may_stand_alone(localize, tmp_path, arguments):
     lz.load_paragraphs()[:12].save(tmp_path / "some.JSONL")
     given = [tmp_path / "some.JSONL" if word == "FILE" else word for word in arguments]
-    code, _, stderr = localize("run", *given, "--limit", "12", "--measure", "attention", "--out", tmp_path / "out")
+    code, _, stderr = localize(
+        "run", *given, "--limit", "12", "--measure", "prefix_attention", "--out", tmp_path / "out"
+    )
     assert (code, stderr) == (0, "")
     facts = lz.load_signature(tmp_path / "out" / "signature.zarr.zip").dataset.attrs
     assert facts["model"]["name"] == "embedded"

@@ -86,7 +86,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
 
 def test_one_measurement_may_be_chosen(localize, checkpoint, good, tmp_path):
     code, _, stderr = localize(
-        "run", checkpoint, good, *LENGTHS, "--out", tmp_path / "out", "--measure", "heads", "--limit", "6"
+        "run", checkpoint, good, *LENGTHS, "--out", tmp_path / "out", "--measure", "rare_token_heads", "--limit", "6"
     )
     assert (code, stderr) == (0, "")
     signature = load_signature(tmp_path / "out" / "signature.zarr.zip")
@@ -121,7 +121,9 @@ def test_rows_that_are_skipped_are_told(localize, checkpoint, tmp_path, monkeypa
     monkeypatch.setattr("localize.load_paragraphs", with_skipped, raising=False)
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps({"tokens": row}) + "\n" for row in ROWS))
-    code, stdout, _ = localize("run", checkpoint, path, *LENGTHS, "--out", tmp_path / "out", "--measure", "heads")
+    code, stdout, _ = localize(
+        "run", checkpoint, path, *LENGTHS, "--out", tmp_path / "out", "--measure", "rare_token_heads"
+    )
     assert code == 0
     assert [line for line in stdout.splitlines() if line.startswith("  ")][:6] == [
         *(f"  skipped row {i}: 3 tokens, 32 are needed" for i in range(5)),
@@ -277,7 +279,7 @@ def test_an_unknown_measurement(run_refused, good):
         == "--measure dreams: not one of gradients, heads, attention, ablation, replacement, perturbation, patching, noise."
     )
     assert (
-        run_refused(good, "--measure", "heads", "--measure", "dreams")
+        run_refused(good, "--measure", "rare_token_heads", "--measure", "dreams")
         == "--measure dreams: not one of gradients, heads, attention, ablation, replacement, perturbation, patching, noise."
     )
 

@@ -41,7 +41,7 @@ def test_a_sweep_is_listed_run_shown_and_not_run_again(localize, grid, tmp_path)
 
 def test_a_failed_cell_is_exit_code_2_and_the_others_are_kept(localize, grid, tmp_path):
     with open(grid, "a") as file:
-        file.write('\n[[measure]]\nmeasurement = "patching"\noptions = { metrics = ["x"] }\n')
+        file.write('\n[[measure]]\nmeasurement = "patch"\noptions = { metrics = ["x"] }\n')
     out = tmp_path / "s.zarr"
     code, told, stderr = localize("sweep", grid, "--out", out)
     assert code == 2

@@ -98,7 +98,7 @@ def test_an_interrupted_sweep_tells_what_is_kept(localize, checkpoint, good, tmp
         prefix = 16
         continuation = 16
         [[measure]]
-        measurement = "attention"
+        measurement = "prefix_attention"
     """
     (tmp_path / "grid.toml").write_text(grid)
     command = ("sweep", tmp_path / "grid.toml", "--out", tmp_path / "sweep.zarr")
@@ -116,7 +116,7 @@ def test_an_interrupted_sweep_tells_what_is_kept(localize, checkpoint, good, tmp
 
 def test_a_run_interrupted_while_it_prints_has_lost_nothing(localize, checkpoint, good, tmp_path, monkeypatch):
     lengths = ("--prefix", "16", "--continuation", "16")
-    command = ("run", checkpoint, good, *lengths, "--measure", "attention", "--out", tmp_path / "out")
+    command = ("run", checkpoint, good, *lengths, "--measure", "prefix_attention", "--out", tmp_path / "out")
 
     def stopped(*_):
         raise KeyboardInterrupt

@@ -10,9 +10,9 @@ import pytest
 
 from localize import plots
 from localize.errors import LocalizeError
+from localize.measurements import AXES, REGISTRY
 from localize.plots.figures.perturbation import concentration
 from localize.plots.theme import NULL, WIDTH, group_style, plain
-from localize.signature.schema import DIMS, REGISTRY
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap, cluster_permutation_difference
 
@@ -289,7 +289,7 @@ def test_every_figure_draws_its_nulls(figures):
 
 def test_axes_are_titled_with_the_registrys_words_and_units(figures):
     on = words_on(figures["perturbation"])
-    assert DIMS["prefix_position"] in on
+    assert AXES["prefix_position"].words in on
     assert f"lost exact match ({REGISTRY['perturbed_exact_match'].unit})" in on
     assert f"NLL rise ({REGISTRY['perturbed_nll'].unit})" in on
     bar = figures["gradients"].layout.coloraxis.colorbar.title.text

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from localize.errors import LocalizeError, SignatureError
+from localize.measurements import AXES
+from localize.measurements.registry import remove
 from localize.signature import REGISTRY, MemorizationSignature, Variable, register
-from localize.signature.registry import _REGISTRY
-from localize.signature.schema import DIMS
 
 GROUPS = ["memorized", "not_memorized", "partial", "memorized"]
 TOLD_DATA = "4 of made.csv (data_hash dddddddddddd)"
@@ -225,7 +225,7 @@ def test_missing_coordinates_and_attributes_are_refused(make_dataset):
 
 def test_an_unknown_axis_is_refused(make_dataset):
     dataset = make_dataset(GROUPS).assign_coords(colour=np.arange(3))
-    assert told(MemorizationSignature, dataset) == f"signature: unknown axis 'colour'; there are {', '.join(DIMS)}."
+    assert told(MemorizationSignature, dataset) == f"signature: unknown axis 'colour'; there are {', '.join(AXES)}."
 
 
 def test_a_variable_is_registered_once(make_dataset):
@@ -245,13 +245,13 @@ def test_a_registered_variable_is_held(make_dataset):
         signature = MemorizationSignature(make_dataset(GROUPS, {new.name: np.arange(4.0)}))
         assert signature[new.name].values.tolist() == [0, 1, 2, 3]
     finally:
-        _REGISTRY.pop(new.name)
+        remove(new.name)
 
 
 def test_every_registered_variable_says_what_it_is_on_known_axes():
     for name, variable in REGISTRY.items():
         assert name == variable.name
-        assert set(variable.dims) <= set(DIMS)
+        assert set(variable.dims) <= set(AXES)
         assert all((variable.unit, variable.label, variable.description, variable.source))
         assert "\n" not in variable.description
 

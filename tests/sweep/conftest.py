@@ -30,7 +30,7 @@ def make_grid():
         "paragraphs": [{"source": str(folder / "rows.npy"), "prefix": 30, "continuation": 20}],
         "measure": [
             {"measurement": "gradients", "block": 4, "options": {"sets": False}},
-            {"measurement": "ablation", "over": {"layers": [0, 1]}},
+            {"measurement": "ablate", "over": {"layers": [0, 1]}},
         ],
     }
 

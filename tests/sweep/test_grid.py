@@ -22,7 +22,7 @@ def test_over_gives_every_combination_a_name_and_options(tmp_path):
         checkpoints = ["a", "b"]
         over = { dtype = ["float32", "float64"] }
         [[measure]]
-        measurement = "perturbation"
+        measurement = "perturb_prefix"
         options = { draws = 3 }
         over = { seed = [0, 1], kinds = ["uniform", ["uniform", "neutral"]] }
         """
@@ -34,10 +34,10 @@ def test_over_gives_every_combination_a_name_and_options(tmp_path):
         for c in ("a", "b")
     ]
     assert [(m.name, m.options["seed"], m.options["kinds"]) for m in grid.measures] == [
-        ("perturbation, seed=0, kinds=uniform", 0, "uniform"),
-        ("perturbation, seed=0, kinds=uniform+neutral", 0, ["uniform", "neutral"]),
-        ("perturbation, seed=1, kinds=uniform", 1, "uniform"),
-        ("perturbation, seed=1, kinds=uniform+neutral", 1, ["uniform", "neutral"]),
+        ("perturb_prefix, seed=0, kinds=uniform", 0, "uniform"),
+        ("perturb_prefix, seed=0, kinds=uniform+neutral", 0, ["uniform", "neutral"]),
+        ("perturb_prefix, seed=1, kinds=uniform", 1, "uniform"),
+        ("perturb_prefix, seed=1, kinds=uniform+neutral", 1, ["uniform", "neutral"]),
     ]
     assert all(m.options["draws"] == 3 and m.options["batch_size"] == 64 for m in grid.measures)
 
@@ -60,19 +60,19 @@ def test_checkpoints_of_a_hub_name_are_revisions():
         ),
         ({"measure": {"block": 3}}, "grid: [[measure]] 1 names no measurement; one of recall, gradients,"),
         (
-            {"measure": {"measurement": "perturbation", "options": {"draw": 3}}},
+            {"measure": {"measurement": "perturb_prefix", "options": {"draw": 3}}},
             "grid: [[measure]] 1: perturbation has no 'draw'; did you mean 'draws'? Allowed: kinds, draws,",
         ),
         (
-            {"measure": {"measurement": "perturbation", "over": {"sed": [1]}}},
+            {"measure": {"measurement": "perturb_prefix", "over": {"sed": [1]}}},
             "grid: [[measure]] 1: over has no 'sed'; did you mean 'seed'? Allowed: kinds,",
         ),
         (
-            {"measure": {"measurement": "perturbation", "over": {"seed": 1}}},
+            {"measure": {"measurement": "perturb_prefix", "over": {"seed": 1}}},
             "grid: [[measure]] 1: over.seed = 1 must be a list.",
         ),
         (
-            {"measure": {"measurement": "perturbation", "over": {"seed": []}}},
+            {"measure": {"measurement": "perturb_prefix", "over": {"seed": []}}},
             "grid: [[measure]] 1: over.seed is empty; at least one value is needed.",
         ),
         (

@@ -48,7 +48,7 @@ def contents(path):
 def small(grid):
     """Several units of some hundredths of a second."""
     grid["measure"] = [
-        {"measurement": "attention", "block": 1},
+        {"measurement": "prefix_attention", "block": 1},
         {"measurement": "gradients", "block": 1, "options": {"sets": False}},
     ]
     return grid

@@ -8,8 +8,8 @@ import pytest
 
 import localize as lz
 from localize.errors import LocalizeError
-from localize.sweep.joined import SELECTS, label
-from localize.sweep.measurements import MEASUREMENTS
+from localize.measurements import AXES, MEASUREMENTS
+from localize.sweep.joined import filled_by, label
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:.*token counts")
 
@@ -18,15 +18,18 @@ VALUES = {
     "recall": {},
     "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],
                   "biases": [True, False], "attention_scale": ["apart", "in_W_Q"]} | OWN,
+    "set_similarity": OWN,
+    "contrastive_gradients": {"forget": ["not_memorized", "partial"], "keep": ["not_memorized", "partial"], "c": [0.1, 1.0],
+                              "steps": [0, 1], "learning_rate": [1e-5, 1e-3]} | OWN,
     "activation_gradients": OWN,
-    "heads": {"null_draws": [1, 2], "rarest": [2, 3], "untrained": [True, False]} | OWN,
-    "attention": OWN,
-    "ablation": {"layers": [0, [1, 2]], "heads": [[0], [1, 3]], "to": ["mean", "zero"]} | OWN,
-    "replacement": {"tokens": [1, 2], "draws": [1, 2]} | OWN,
-    "perturbation": {"kinds": ["uniform", ["second_choice", "neutral"]], "draws": [1, 2], "span": [1, 2],
+    "rare_token_heads": {"null_draws": [1, 2], "rarest": [2, 3], "untrained": [True, False]} | OWN,
+    "prefix_attention": OWN,
+    "ablate": {"layers": [0, [1, 2]], "heads": [[0], [1, 3]], "to": ["mean", "zero"]} | OWN,
+    "replace_rarest": {"tokens": [1, 2], "draws": [1, 2]} | OWN,
+    "perturb_prefix": {"kinds": ["uniform", ["second_choice", "neutral"]], "draws": [1, 2], "span": [1, 2],
                      "copy_positions": [[0, 1], [2]]} | OWN,
-    "corruption": {"orders": ["random", ["first"]], "draws": [1, 2], "numbers": [1, [2, 4]]} | OWN,
-    "patching": {"kind": [None, "uniform"], "sites": [["q"], ["k", "z"]], "streams": [["resid"], ["mlp_out"]],
+    "corrupt_prefix": {"orders": ["random", ["first"]], "draws": [1, 2], "numbers": [1, [2, 4]]} | OWN,
+    "patch": {"kind": [None, "uniform"], "sites": [["q"], ["k", "z"]], "streams": [["resid"], ["mlp_out"]],
                  "metrics": [["first_changed"], ["continuation"]], "directions": [["denoising"], ["noising"]], "layers": [[0], [1, 2]],
                  "null": [True, False], "estimate": [True, False]} | OWN,
     "noise": {"fractions": [0.01, [0.1]], "strengths": [[0.5], [1.0, 2.0]], "draws": [1, 2],
@@ -35,20 +38,22 @@ VALUES = {
 """Two values of each option."""
 
 SMALL = {
-    "heads": {"null_draws": 1, "untrained": False},
-    "perturbation": {"draws": 1},
-    "corruption": {"draws": 1, "numbers": [2]},
-    "patching": {"sites": ["q"], "streams": ["resid"]},
+    "rare_token_heads": {"null_draws": 1, "untrained": False},
+    "perturb_prefix": {"draws": 1},
+    "corrupt_prefix": {"draws": 1, "numbers": [2]},
+    "patch": {"sites": ["q"], "streams": ["resid"]},
     "noise": {"fractions": [0.1], "strengths": [1.0], "draws": 1},
 }
 """So that it takes no time."""
 
-QUICK = {*SELECTS, "statistics", "to", "draws", "copy_positions"}
+QUICK = {*(axis.chosen_by for axis in AXES.values()), "statistics", "to", "draws", "copy_positions"}
 """Those that change which cells there are; the others are an axis like any other, and slow."""
+
+ASKED = {name: measurement for name, measurement in MEASUREMENTS.items() if measurement.asked}
 
 CASES = [
     pytest.param(name, option, marks=() if option in QUICK else pytest.mark.slow, id=f"{name}, {option}")
-    for name, measurement in MEASUREMENTS.items()
+    for name, measurement in ASKED.items()
     for option in measurement.defaults()
 ]
 
@@ -72,9 +77,7 @@ def swept(tmp_path_factory, make_model):
 
 
 def test_two_values_of_every_option_are_told_here():
-    assert {name: set(m.defaults()) - set(VALUES[name]) for name, m in MEASUREMENTS.items()} == {
-        name: set() for name in MEASUREMENTS
-    }
+    assert {name: set(m.defaults()) - set(VALUES[name]) for name, m in ASKED.items()} == {name: set() for name in ASKED}
 
 
 @pytest.mark.parametrize(("name", "option"), CASES)
@@ -95,7 +98,7 @@ def test_an_option_is_swept_and_read_back(name, option, swept):
         whole = done[variable].load()
         holders = {at: cell[variable] for at, cell in cells.items() if variable in cell}
         axis = f"{option}_option" if option in next(iter(holders.values())).dims else option
-        own_axis = SELECTS.get(option) in whole.dims and axis not in whole.dims
+        own_axis = filled_by(option, whole.dims) is not None and axis not in whole.dims
         assert (axis in whole.dims) == (len(holders) > 1 and not own_axis), variable
         for at, array in holders.items():
             at = at if len({isinstance(v, str) for v in holders}) == 1 else str(at)

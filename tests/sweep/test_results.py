@@ -27,7 +27,7 @@ def test_a_variable_is_labelled_by_all_that_the_grid_varies(done):
     assert ablated.dims == ("model", "paragraph", "layer", "head"), "cells of other layers fill one axis"
     assert np.isfinite(ablated.sel(layer=[0, 1])).all() and np.isnan(ablated.sel(layer=[2, 3])).all()
     for layer in (0, 1):
-        exact = done.dataset("flat", measure=f"ablation, layers={layer}")["ablated_nll"].sel(layer=layer)
+        exact = done.dataset("flat", measure=f"ablate, layers={layer}")["ablated_nll"].sel(layer=layer)
         assert np.array_equal(ablated.sel(model="flat", layer=layer), exact.transpose("paragraph", "head"))
 
 
@@ -36,7 +36,7 @@ def crossed(made, make_grid, tmp_path_factory):
     """The README's: three layers, each removed to its mean and to zero."""
     grid = make_grid(made)
     grid["model"] = grid["model"][:1]
-    grid["measure"] = [{"measurement": "ablation", "over": {"layers": [0, 1, 2], "to": ["mean", "zero"]}}]
+    grid["measure"] = [{"measurement": "ablate", "over": {"layers": [0, 1, 2], "to": ["mean", "zero"]}}]
     return lz.run_sweep(grid, tmp_path_factory.mktemp("crossed") / "s.zarr")
 
 
@@ -46,7 +46,7 @@ def test_layers_fill_their_own_axis_and_what_they_are_removed_to_has_one(crossed
     assert ablated["to"].values.tolist() == ["mean", "zero"]
     for to in ("mean", "zero"):
         for layer in (0, 1, 2):
-            cell = crossed.dataset(measure=f"ablation, layers={layer}, to={to}")["ablated_nll"].sel(layer=layer)
+            cell = crossed.dataset(measure=f"ablate, layers={layer}, to={to}")["ablated_nll"].sel(layer=layer)
             assert np.array_equal(ablated.sel(to=to, layer=layer), cell.transpose("paragraph", "head"))
     assert np.isnan(ablated.sel(layer=3)).all()
     assert ablated.attrs["unit"] == "nats per token" and ablated.attrs["options"] == '{"measurement": "ablate"}'
@@ -57,7 +57,7 @@ def test_layers_fill_their_own_axis_and_what_they_are_removed_to_has_one(crossed
 def test_a_signature_joins_parts_and_names_cells_that_do_where_options_differ(crossed):
     with pytest.raises(LocalizeError) as error:
         crossed.signature()
-    measures = ["ablation, layers=0, to=mean", "ablation, layers=1, to=mean", "ablation, layers=2, to=mean"]
+    measures = ["ablate, layers=0, to=mean", "ablate, layers=1, to=mean", "ablate, layers=2, to=mean"]
     assert str(error.value) == (
         f"sweep {crossed.path}: 'ablation, layers=0, to=zero' does not join those before it (join: ablated_exact_match is of to='mean' "
         "on the left and of to='zero' on the right; only parts of one measurement join); choose some that do, such as "
@@ -69,7 +69,7 @@ def test_a_signature_joins_parts_and_names_cells_that_do_where_options_differ(cr
 
 def test_cells_that_chose_the_same_layer_stand_apart_and_lists_and_numbers_on_one_axis_are_text(grid, files):
     grid["model"] = grid["model"][:1]
-    grid["measure"] = [{"measurement": "ablation", "over": {"layers": [0, [0, 1]], "heads": [[0], [2, 3]]}}]
+    grid["measure"] = [{"measurement": "ablate", "over": {"layers": [0, [0, 1]], "heads": [[0], [2, 3]]}}]
     ablated = lz.run_sweep(grid, files / "s.zarr")["ablated_nll"]
     assert ablated.dims == ("layers", "paragraph", "layer", "head") and ablated["layers"].values.tolist() == [
         "0",
@@ -83,7 +83,7 @@ def test_cells_that_chose_the_same_layer_stand_apart_and_lists_and_numbers_on_on
 def test_entries_of_one_measurement_that_no_axis_tells_apart_stand_along_their_names(grid, files):
     grid["model"] = grid["model"][:1]
     grid["measure"] = [
-        {"measurement": "ablation", "name": f"to {to}", "options": {"to": to, "layers": [0]}} for to in ("zero", "mean")
+        {"measurement": "ablate", "name": f"to {to}", "options": {"to": to, "layers": [0]}} for to in ("zero", "mean")
     ]
     ablated = lz.run_sweep(grid, files / "s.zarr")["ablated_nll"]
     assert ablated.dims == ("measure", "paragraph", "layer", "head")
@@ -106,7 +106,7 @@ def test_what_is_not_finished_is_nan_and_no_signature(grid, files, monkeypatch):
         written.append(cell.is_recall)
 
     options = {"to": "zero", "layers": [0]}
-    grid["model"], grid["measure"] = grid["model"][:1], [{"measurement": "ablation", "block": 2, "options": options}]
+    grid["model"], grid["measure"] = grid["model"][:1], [{"measurement": "ablate", "block": 2, "options": options}]
     monkeypatch.setattr(SweepStore, "write", three)
     with pytest.raises(KeyboardInterrupt):
         lz.run_sweep(grid, files / "s.zarr")
@@ -114,14 +114,14 @@ def test_what_is_not_finished_is_nan_and_no_signature(grid, files, monkeypatch):
     sweep = lz.open_sweep(files / "s.zarr")
     rows = lz.load_paragraphs(files / "rows.npy", prefix_length=30, continuation_length=20)
     whole = lz.ablate(lz.load_model(files / "deep", dtype="float64"), rows, **options)
-    found = sweep.dataset(measure="ablation")
+    found = sweep.dataset(measure="ablate")
     for name in ("ablated_exact_match", "ablated_nll"):
         first = found[name].sel(layer=0).transpose("paragraph", ...)
         assert np.isnan(first[4:]).all(), name
         assert np.allclose(first[:4], whole[name].sel(layer=0).transpose("paragraph", ...)[:4]), name
     assert found["exact_match"].dtype.kind == found["tokens"].dtype.kind == "i"
     with pytest.raises(LocalizeError, match=r"'ablation' of deep / rows is partly; finished: recall\.$"):
-        sweep.signature(measures=["ablation"])
+        sweep.signature(measures=["ablate"])
 
 
 def test_names_that_are_not_there_are_told_with_those_that_are(done):
@@ -130,7 +130,7 @@ def test_names_that_are_not_there_are_told_with_those_that_are(done):
     with pytest.raises(LocalizeError, match=r"model=None is not one of deep, flat\.$"):
         done.dataset(measure="gradients")
     with pytest.raises(
-        LocalizeError, match=r"measure='x' is not one of recall, gradients, ablation, layers=0, ablation, layers=1\.$"
+        LocalizeError, match=r"measure='x' is not one of recall, gradients, ablate, layers=0, ablate, layers=1\.$"
     ):
         done.dataset("deep", measure="x")
     with pytest.raises(LocalizeError, match=r"'x' of deep / rows is not asked for; finished: recall, gradients"):
@@ -151,7 +151,7 @@ def test_parquet_holds_every_number_beside_its_labels(done, files):
     assert {"exact_match.parquet", "gradient_share.parquet", "ablated_nll.parquet"} <= names
     table = pd.read_parquet(files / "tables" / "ablated_nll.parquet")
     assert list(table.columns[:4]) == ["model", "paragraphs", "measure", "layers"]
-    wanted = done.dataset("flat", measure="ablation, layers=1")["ablated_nll"]
+    wanted = done.dataset("flat", measure="ablate, layers=1")["ablated_nll"]
     part = table[(table["model"] == "flat") & (table["layers"] == "1") & (table["layer"] == 1)]
     assert len(part) == 6 * 4
     for row in part.to_dict("records"):

@@ -14,7 +14,7 @@ from localize.sweep.dry_run import dry_run
 from localize.train.planting import train_tokenizer
 
 WORDS = "the cat sat on the mat, and the dog sat on the log; nobody saw them leave the old house by the river"
-MEASURES = [{"measurement": "attention"}, {"measurement": "ablation", "options": {"layers": [0], "to": "zero"}}]
+MEASURES = [{"measurement": "prefix_attention"}, {"measurement": "ablate", "options": {"layers": [0], "to": "zero"}}]
 
 
 def text(seed):
@@ -61,7 +61,7 @@ def folder(measured, tmp_path):
 
 
 def test_where_nothing_has_changed_all_is_used_again(folder):
-    assert reused(folder) == {"recall": True, "attention": True, "ablation": True}
+    assert reused(folder) == {"recall": True, "prefix_attention": True, "ablate": True}
     for path in folder.rglob("*"):
         os.utime(path)
     lz.load_model(folder / "model", dtype="float32").hf.save_pretrained(folder / "model")  # as it was, written anew
@@ -118,11 +118,11 @@ def test_clusters_that_a_row_left_out_had_joined_are_part_of_the_set(folder):
     grid = grid_of(folder)
     grid["paragraphs"][0] |= {"sample": 2, "prefix": 20, "continuation": 20}
     done = lz.run_sweep(grid, folder / "s.zarr")
-    before = done.dataset(measure="attention")["cluster"].values.tolist()
+    before = done.dataset(measure="prefix_attention")["cluster"].values.tolist()
     assert all(reused(folder, grid).values())
     rewrite(folder / "rows.jsonl", lambda rows: rows[1].update(text=text(30)))
     assert not any(reused(folder, grid).values())
-    after = lz.run_sweep(grid, folder / "s.zarr").dataset(measure="attention")["cluster"].values.tolist()
+    after = lz.run_sweep(grid, folder / "s.zarr").dataset(measure="prefix_attention")["cluster"].values.tolist()
     assert len(set(before)) == 1 and len(set(after)) == 2
 
 
@@ -155,22 +155,22 @@ def test_another_option_is_measured_anew_and_what_does_not_have_it_is_not(option
     """The size of the batches too: it changes the rounding."""
     grid = grid_of(folder)
     grid["measure"][1]["options"] = grid["measure"][1]["options"] | {option: value}
-    assert reused(folder, grid) == {"recall": True, "attention": True, "ablation": False}
+    assert reused(folder, grid) == {"recall": True, "prefix_attention": True, "ablate": False}
 
 
 def test_the_counts_of_tokens_beside_a_model_are_part_of_all_but_recall(folder):
     counts = folder / "model" / "unigram_counts.npy"
     np.save(counts, np.arange(300))
-    assert reused(folder) == {"recall": True, "attention": False, "ablation": False}
+    assert reused(folder) == {"recall": True, "prefix_attention": False, "ablate": False}
     lz.run_sweep(grid_of(folder), folder / "s.zarr")
     assert all(reused(folder).values())
     np.save(counts, np.arange(1, 301))
-    assert reused(folder) == {"recall": True, "attention": False, "ablation": False}
+    assert reused(folder) == {"recall": True, "prefix_attention": False, "ablate": False}
 
 
 def test_other_code_of_recall_is_measured_anew_and_so_is_all_that_stands_on_it(folder, monkeypatch):
-    known = plan.code_hash
-    monkeypatch.setattr(plan, "code_hash", lambda module: known(module)[::-1])
+    known = plan.code_of
+    monkeypatch.setattr(plan, "code_of", lambda call: known(call)[::-1])
     assert not any(reused(folder).values())
 
 

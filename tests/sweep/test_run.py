@@ -43,7 +43,7 @@ def test_every_cell_holds_what_the_same_call_gives(grid, files, measured):
             assert np.array_equal(found.dataset[coordinate], alone.dataset[coordinate]), coordinate
         for layer in (0, 1):
             expected = lz.ablate(model, paragraphs, layers=layer)
-            part = done.dataset(name, measure=f"ablation, layers={layer}")
+            part = done.dataset(name, measure=f"ablate, layers={layer}")
             assert np.array_equal(part["ablated_nll"], expected["ablated_nll"], equal_nan=True)
             assert part.attrs["model"]["weights_hash"] == expected.dataset.attrs["model"]["weights_hash"]
 
@@ -61,9 +61,9 @@ def test_the_same_again_measures_nothing_and_a_changed_option_only_what_it_chang
 
 
 def test_with_another_block_a_measurement_is_done_anew_and_finished(grid, files):
-    grid["measure"] = [{"measurement": "attention"}]
+    grid["measure"] = [{"measurement": "prefix_attention"}]
     whole = lz.run_sweep(grid, files / "s.zarr")["prefix_attention"].load()
-    grid["measure"] = [{"measurement": "attention", "block": 4}]  # the last one has 2
+    grid["measure"] = [{"measurement": "prefix_attention", "block": 4}]  # the last one has 2
     done = lz.run_sweep(grid, files / "s.zarr")
     assert set(done.cells()["status"]) == {"finished"}
     np.testing.assert_allclose(done["prefix_attention"], whole, rtol=1e-9)
@@ -93,9 +93,9 @@ def test_other_weights_paragraphs_or_code_are_measured_anew(what, grid, files, m
         rows[2, 40] += 1
         np.save(files / "rows.npy", rows)
     else:
-        known = code.code_hash
-        for place in ("localize.sweep.bench.code_hash", "localize.sweep.plan.code_hash"):
-            monkeypatch.setattr(place, lambda module: known(module)[::-1] if "ablation" in module else known(module))
+        known = code.code_of
+        for place in ("localize.sweep.bench.code_of", "localize.sweep.plan.code_of"):
+            monkeypatch.setattr(place, lambda call: known(call)[::-1] if call.__name__ == "ablate" else known(call))
     lz.run_sweep(grid, files / "s.zarr")
     expected = {"weights": 5, "paragraphs": 10, "code": 4}[what]
     assert len(measured) == expected
@@ -144,22 +144,22 @@ def test_the_code_of_a_measurement_is_all_that_it_imports():
 
 
 def test_a_failed_cell_is_told_and_does_not_stop_the_others(grid, files, measured):
-    grid["measure"].append({"measurement": "patching", "options": {"metrics": ["no such"]}})
+    grid["measure"].append({"measurement": "patch", "options": {"metrics": ["no such"]}})
     lines = []
     done = lz.run_sweep(grid, files / "s.zarr", on_line=lines.append)
     cells = done.cells().set_index(["model", "measure"])
-    assert set(cells.loc[(slice(None), "patching"), "status"]) == {"failed"}
-    assert set(cells.drop(index="patching", level=1)["status"]) == {"finished"}
-    assert cells.loc[("deep", "patching"), "error"].startswith("InputError: patch: ")
+    assert set(cells.loc[(slice(None), "patch"), "status"]) == {"failed"}
+    assert set(cells.drop(index="patch", level=1)["status"]) == {"finished"}
+    assert cells.loc[("deep", "patch"), "error"].startswith("InputError: patch: ")
     assert lines[0] == "0 of 12 units are there; 12 to do."
     assert [line.split(": ")[:2] for line in lines[1:]] == [
-        ["failed", f"{name} / rows / patching"] for name in ("deep", "flat")
+        ["failed", f"{name} / rows / patch"] for name in ("deep", "flat")
     ]
     measured.clear()
     lz.run_sweep(grid, files / "s.zarr")
     assert measured == []
     lz.run_sweep(grid, files / "s.zarr", retry=True)
-    assert measured == [f"{name} / rows / patching" for name in ("deep", "flat")]
+    assert measured == [f"{name} / rows / patch" for name in ("deep", "flat")]
 
 
 def test_blocks_are_refused_where_paragraphs_are_not_measured_alone(grid, files):
@@ -176,7 +176,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_is_missing(grid, files, measure
     rows = dry_run(grid, files / "s.zarr")
     assert not (files / "s.zarr").exists() and measured == []
     assert [(r.model, r.measure, r.units, r.missing) for r in rows[:4]] == [
-        ("deep", "recall", 1, 1), ("deep", "gradients", 2, 2), ("deep", "ablation, layers=0", 1, 1), ("deep", "ablation, layers=1", 1, 1),
+        ("deep", "recall", 1, 1), ("deep", "gradients", 2, 2), ("deep", "ablate, layers=0", 1, 1), ("deep", "ablate, layers=1", 1, 1),
     ]  # fmt: skip
     recall, gradients, low, high = rows[:4]
     assert recall.passes == 6 and gradients.passes == 18

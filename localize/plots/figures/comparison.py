@@ -9,12 +9,12 @@ from jaxtyping import Bool, Float
 from localize.analysis.comparison import LEVEL, Comparison, cell_name
 from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError
+from localize.measurements import AXES, REGISTRY
 from localize.plots.figures.gradients import layer_axis
 from localize.plots.lettering import width_of, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, SMALL, WIDTH, component_words, plain, see_through
-from localize.signature.schema import DIMS, REGISTRY
 from localize.statistics import Interval
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _heat_map(sheet: Sheet, box: Box, dataset: "xr.Dataset", dims: list[str], ti
     shown, q = effect.values.reshape(shape), dataset["q_value"].values.reshape(shape)
     labels = dataset[dims[0]].values
     rows = np.arange(len(labels))
-    y = layer_axis(rows, box.height, [plain(str(label)) for label in labels]) | {"title": {"text": DIMS[dims[0]]}}
+    y = layer_axis(rows, box.height, [plain(str(label)) for label in labels]) | {"title": {"text": AXES[dims[0]].words}}
     x = _across(dataset, dims[1:], box.width) | {"range": [-0.5, shown.shape[1] - 0.5]}
     panel = sheet.panel(box, title, note, x=x, y=y, grid=False)
     furthest = float(np.nanmax(np.abs(shown))) if np.isfinite(shown).any() else 0.0
@@ -274,7 +274,11 @@ def _across(dataset: "xr.Dataset", dims: list[str], width: Px) -> dict[str, Any]
     first = [str(label) for label in dataset[dims[0]].values]
     inside = int(np.prod([dataset.sizes[dim] for dim in dims[1:]], dtype=int))
     words = [component_words(label) if label.startswith("W_") else plain(label, 14) for label in first]
-    title = DIMS[dims[0]] + ("; inside each: " if dims[1:] else "") + ", ".join(_said(dataset, dim) for dim in dims[1:])
+    title = (
+        AXES[dims[0]].words
+        + ("; inside each: " if dims[1:] else "")
+        + ", ".join(_said(dataset, dim) for dim in dims[1:])
+    )
     step = 1 if any(not label.isdigit() for label in first) else max(1, int(np.ceil(len(first) * 16 / width)))
     at = np.arange(len(first))[::step] * inside + (inside - 1) / 2
     return {"tickvals": at, "ticktext": words[::step], "title": {"text": title}}
@@ -284,4 +288,4 @@ def _said(dataset: "xr.Dataset", dim: str) -> str:
     """An axis with its labels: "head 0 to 7", "activation q k v z"."""
     labels = [plain(str(label), 14) for label in dataset[dim].values]
     few = not all(label.isdigit() for label in labels) and len(labels) <= 6
-    return f"{DIMS[dim]} {' '.join(map(_cell_words, labels)) if few else f'{labels[0]} to {labels[-1]}'}"
+    return f"{AXES[dim].words} {' '.join(map(_cell_words, labels)) if few else f'{labels[0]} to {labels[-1]}'}"

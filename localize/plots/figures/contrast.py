@@ -9,13 +9,13 @@ from jaxtyping import Float
 
 from localize.analysis.rows import main_pair
 from localize.errors import LocalizeError
+from localize.measurements import REGISTRY
 from localize.plots.figures.gradients import layer_axis
 from localize.plots.figures.heads import layer_words
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureAsked, FigureKind
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
-from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.errors import LocalizeError
+from localize.measurements import REGISTRY
 from localize.plots.figures.default_view import DefaultView, label_words, short_words
 from localize.plots.figures.gradients import layer_axis, log_colours, map_height
 from localize.plots.figures.heads import layer_words, mark_missing
@@ -16,7 +17,7 @@ from localize.plots.lettering import line_count, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, MEDIUM, NULL, SCORE, WIDTH, axis_words, variable_words
-from localize.signature.schema import REGISTRY, range_of
+from localize.signature.schema import range_of
 from localize.statistics import Interval
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.axes import ordered_groups
-from localize.plots.declared import AXES, nulls_of
+from localize.measurements import AXES, REGISTRY, nulls_of
 from localize.plots.groups import Group, groups_of
 from localize.plots.theme import axis_words, component_words, group_style, plain
-from localize.signature.schema import REGISTRY, range_of
+from localize.signature.schema import range_of
 from localize.statistics import Interval
 
 if TYPE_CHECKING:

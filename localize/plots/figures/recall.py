@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from localize.measurements import REGISTRY
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, variable_words
-from localize.signature.schema import REGISTRY, range_of
+from localize.signature.schema import range_of
 from localize.statistics import Interval, cluster_bootstrap
 from localize.statistics.ranges import UNBOUNDED, Range
 

@@ -1,0 +1,1 @@
+"""A file per measurement, called as it is; each holds its `MEASUREMENT`."""

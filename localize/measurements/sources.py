@@ -1,0 +1,3 @@
+"""Where definitions come from."""
+
+PAPER = "Stoehr et al. 2024 (arXiv 2403.19851)"
