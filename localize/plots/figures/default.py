@@ -13,7 +13,7 @@ from localize.plots.figures.heads import layer_words, mark_missing
 from localize.plots.figures.recall import group_means, histogram
 from localize.plots.groups import Group, continuation_words, labelled_groups
 from localize.plots.kinds import BANDS
-from localize.plots.lettering import line_count, wrapped
+from localize.plots.lettering import BREAK, line_count, width_of, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, MEDIUM, NULL, SCORE, WIDTH, axis_words, variable_words
@@ -115,7 +115,9 @@ def _panels(sheet: Sheet, view: DefaultView, seed: int) -> Px:
         _highest([end[at] for _, found in drawn for end in (found.estimate, found.high)]) for at in range(len(words))
     ]
     shared = not view.signed and max(highest) <= ONE_SCALE * min(highest)
-    unit = wrapped(variable_words(view.name), HEIGHT + 16, MEDIUM)
+    unit = variable_words(view.name)
+    if width_of(unit, MEDIUM) > HEIGHT + 16:
+        unit = wrapped(unit.replace(" (", BREAK + "("), HEIGHT + 16, MEDIUM)
     boxes = _boxes(view, len(words), LINE * (line_count(unit) - 1), shared=shared)
     for at, (name, box) in enumerate(zip(words, boxes, strict=True)):
         beside = shared and box.left > boxes[0].left
@@ -153,7 +155,7 @@ def _numbered(view: DefaultView) -> bool:
     return bool(view.axes.main) and view.axes.labels[view.axes.main[0]].dtype.kind in "iuf"
 
 
-def _along(view: DefaultView, wide: float) -> tuple[dict[str, Any], Float[np.ndarray, " place"]]:
+def _along(view: DefaultView, wide: Px) -> tuple[dict[str, Any], Float[np.ndarray, " place"]]:
     """The axis drawn along, and where its labels stand."""
     if not view.axes.main:
         return {"tickvals": [], "range": [-0.5, 0.5]}, np.zeros(1)
@@ -221,7 +223,7 @@ def _maps(sheet: Sheet, view: DefaultView) -> Px:
         sheet.text(f"<b>{part.words}</b>{part.label.removeprefix(part.words)}", 0, top + HEADING - 3)
         for column, (at, kind) in enumerate(columns):
             box = Box(MAP_LEFT + column * (wide + MAP_GAP), top + HEADING + TITLE, wide, height)
-            title = (words[at] or view.label) if kind == "mean" else "Null"
+            title = (words[at] or ("Measured" if "null" in means else view.label)) if kind == "mean" else "Null"
             panel = _map_panel(sheet, view, box, title, first=column == 0, last=row == len(view.parts) - 1)
             _map(panel, view, means[kind][row][at], kind, part, axis, log=log)
     return last + 80
