@@ -16,7 +16,7 @@ CLUSTERS = [0, 0, 1, 2, 3, 4, 4]
 SIZES = {"paragraph": len(GROUPS), "set": 2, "other_set": 2, "layer": 3, "head": 2, "component": 6, "attention_component": 4, "query": 2,
          "prefix_position": 6, "continuation_position": 4, "position": 10}  # fmt: skip
 LABELS = {"other_set": ["memorized", "not_memorized"], "term": ["objective", "forget", "keep"], "correlation": ["pearson", "kendall"],
-          "site": ["q", "z"], "bias": ["b_Q", "b_O"], "embedding": ["W_E", "W_U"], "replaced": ["rarest", "common"],
+          "site": ["q", "z"], "bias": ["b_Q", "b_O"], "embedding": ["W_E", "W_E + W_U"], "replaced": ["rarest", "common"],
           "direction": ["denoising", "noising"], "metric": ["first_changed", "continuation"], "stream": ["attn_out", "resid"],
           "order": ["random", "first"], "chosen_by": ["memorized", "random"], "prompt": ["as_is", "half_given"]}  # fmt: skip
 
@@ -167,6 +167,8 @@ def test_names_are_drawn_as_points_with_their_intervals(hold):
     np.testing.assert_allclose(points.y, values.mean(0))
     np.testing.assert_allclose(points.y + points.error_y.array, oracle.high)
     assert figure.layout.xaxis.ticktext == ("rarest", "common")
+    embeddings = plots.default(hold("embedding_gradient_norm"), "embedding_gradient_norm").layout.xaxis.ticktext
+    assert embeddings == ("W<sub>E</sub>", "W<sub>E</sub> + W<sub>U</sub>")
 
 
 def test_one_number_per_paragraph_is_a_histogram_of_those_that_are_known(hold):
@@ -193,7 +195,7 @@ def test_a_label_that_was_not_measured_has_no_panel(hold):
     figure = plots.default(hold(bias_gradient_norm=values), "bias_gradient_norm")
     (line,) = traces(figure, "mean", group="memorized")
     np.testing.assert_allclose(line.y, values[:4, :, 1].mean(0))
-    assert "bias: b O" in words_on(figure)[0]
+    assert "bias: b<sub>O</sub>" in words_on(figure)[0]
 
 
 MEASURED = [name for name, variable in REGISTRY.items() if variable.role == "measured"]

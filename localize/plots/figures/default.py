@@ -16,7 +16,7 @@ from localize.plots.kinds import BANDS
 from localize.plots.lettering import BREAK, line_count, width_of, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
-from localize.plots.theme import MAGNITUDE, MEDIUM, NULL, SCORE, WIDTH, axis_words, variable_words
+from localize.plots.theme import MAGNITUDE, MEDIUM, NULL, SCORE, SMALL, WIDTH, axis_words, variable_words
 from localize.signature.schema import range_of
 from localize.statistics import Interval
 
@@ -162,14 +162,10 @@ def _along(view: DefaultView, wide: Px) -> tuple[dict[str, Any], Float[np.ndarra
     (dim,) = view.axes.main
     labels = view.axes.labels[dim]
     if not _numbered(view):
-        at = np.arange(float(len(labels)))
-        words = [label_words(dim, label).replace(" ", "<br>", 1) for label in labels.tolist()]
-        return {
-            "tickvals": at,
-            "ticktext": words,
-            "range": [-0.5, len(at) - 0.5],
-            "title": {"text": axis_words(dim)},
-        }, at
+        at, room = np.arange(float(len(labels))), wide / len(labels) - 8
+        words = [wrapped(label_words(dim, label), room, SMALL) for label in labels.tolist()]
+        x = {"tickvals": at, "ticktext": words, "range": [-0.5, len(at) - 0.5]}
+        return x if max(map(line_count, words)) > 1 else x | {"title": {"text": axis_words(dim)}}, at
     places = labels.astype(np.float64)
     x: dict[str, Any] = {"title": {"text": axis_words(dim)}}
     if dim == "layer":
@@ -213,7 +209,8 @@ def _maps(sheet: Sheet, view: DefaultView) -> Px:
     if view.null is not None:
         means["null"] = [view.mean(part, view.null) for part in view.parts]
     columns = [(at, kind) for at in range(len(words)) for kind in means]
-    wide = min((WIDTH - MAP_LEFT - RIGHT - MAP_GAP * (len(columns) - 1)) / len(columns), WIDEST_MAP)
+    wide = (WIDTH - MAP_LEFT - RIGHT - MAP_GAP * (len(columns) - 1)) / len(columns)
+    wide = min(wide, WIDEST_MAP) if view.axes.main[1] == "head" else wide
     height = map_height(len(view.axes.labels["layer"]), compact=False)
     step = HEADING + TITLE + height + MAP_GAP
     last = TOP + len(view.parts) * step - MAP_GAP
@@ -256,7 +253,7 @@ def _map_panel(sheet: Sheet, view: DefaultView, box: Box, title: str, *, first: 
     y = layer_axis(layers, box.height, layer_words(view.dataset.sel(layer=layers)))
     if not first:
         y |= {"title": {"text": ""}, "ticktext": [""] * len(y["tickvals"])}
-    ticks = across[:: max(1, int(np.ceil(len(across) * 16 / box.width)))]
+    ticks = across[:: max(1, int(np.ceil(len(across) * (16 if dim == "head" else 26) / box.width)))]
     x: dict[str, Any] = {"tickvals": ticks, "range": [float(across[0]) - 0.5, float(across[-1]) + 0.5]}
     x |= {"title": {"text": axis_words(dim)}} if last else {"ticktext": [""] * len(ticks)}
     return sheet.panel(box, title, x=x, y=y, grid=False)

@@ -23,6 +23,8 @@ MOST_PANELS, MOST_MAPS = 6, 4
 """So many labels of other axes are drawn side by side: of curves, and of heat maps with their nulls."""
 
 COMPONENTS = ("component", "attention_component")
+WEIGHTS = (*COMPONENTS, "embedding", "bias")
+"""Axes whose labels are matrices and vectors of weights."""
 
 Values = Float[np.ndarray, "whose panel *cell"]
 
@@ -140,8 +142,8 @@ def _measured_labels(array: "xr.DataArray", dim: str) -> np.ndarray:
 def label_words(dim: str, label: Any) -> str:
     """One label of an axis, in words: "layer 3", "W_Q" with a small Q."""
     axis = AXES[dim]
-    if dim in COMPONENTS:
-        return component_words(str(label))
+    if dim in WEIGHTS:
+        return " + ".join(component_words(part) for part in str(label).split(" + "))
     if isinstance(label, str):
         return plain(label)
     return axis.counted.format(label) if axis.counted else f"{short_words(dim)} {label:,}"
