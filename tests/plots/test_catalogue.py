@@ -42,10 +42,8 @@ def test_a_figure_is_what_its_public_function_draws_by_default(signature, drawn)
         assert drawn[name].figure.to_json() == getattr(plots, name)(signature).to_json()
 
 
-def test_recall_alone_is_drawn_of_a_signature_with_nothing_else(signature):
-    names = ("exact_match", "nll", "token_nll")
-    only = type(signature)(signature.dataset[list(names)])
-    assert list(figures_of(only)) == ["recall", "signature", "token_nll"]
+def test_recall_alone_is_drawn_of_a_signature_with_nothing_else(recalled):
+    assert list(figures_of(recalled)) == ["recall", "signature", "token_nll"]
 
 
 def test_patching_is_drawn_for_each_of_the_main_groups_that_has_pairs(made, make_signature):
@@ -108,6 +106,13 @@ def longest_token(signature, *, seed=0):
     return go.Figure(go.Scatter(y=signature["token_nll"].values.max(1)), layout={"title": f"seed {seed}"})
 
 
+@pytest.fixture(scope="module")
+def recalled(signature):
+    """Recall alone."""
+    recall = signature.dataset[["exact_match", "nll", "token_nll"]]
+    return type(signature)(recall.assign_coords(tokens=signature.dataset["tokens"]))
+
+
 @pytest.fixture
 def own():
     """A kind of figure that is registered during a test."""
@@ -117,35 +122,35 @@ def own():
         kind.unregister()
 
 
-def test_a_figure_of_ones_own_comes_after_the_houses_and_draws_its_variable(signature, own):
-    names = list(figures_of(signature, seed=3))
+def test_a_figure_of_ones_own_comes_after_the_houses_and_draws_its_variable(recalled, own):
+    names = list(figures_of(recalled, seed=3))
     assert names.index("longest_token") == names.index("signature") + 1
     assert "token_nll" not in names
-    drawn = figures_of(signature, seed=3)["longest_token"]
+    drawn = figures_of(recalled, seed=3)["longest_token"]
     assert (drawn.title, drawn.caption, drawn.figure.layout.title.text) == (own.title, own.caption, "seed 3")
     assert plots.longest_token is longest_token
     assert "longest_token" in dir(plots)
     own.unregister()
-    assert "longest_token" not in figures_of(signature)
-    assert "token_nll" in figures_of(signature)
+    assert "longest_token" not in figures_of(recalled)
+    assert "token_nll" in figures_of(recalled)
     assert not hasattr(plots, "longest_token")
 
 
-def test_a_report_shows_a_figure_of_ones_own(signature, own, tmp_path):
-    assert own.title in lz.report(signature, tmp_path / "with.html").read_text(encoding="utf-8")
+def test_a_report_shows_a_figure_of_ones_own(recalled, own, tmp_path):
+    assert own.title in lz.report(recalled, tmp_path / "with.html").read_text(encoding="utf-8")
     own.unregister()
-    assert own.title not in lz.report(signature, tmp_path / "without.html").read_text(encoding="utf-8")
+    assert own.title not in lz.report(recalled, tmp_path / "without.html").read_text(encoding="utf-8")
 
 
-def test_what_makes_several_figures_or_none_is_named_after_its_kind(signature, own):
+def test_what_makes_several_figures_or_none_is_named_after_its_kind(recalled, own):
     several = replace(
         own, make=lambda signature, asked: {group: longest_token(signature) for group in signature.groups}
     )
     several.register()
-    names = [name for name in figures_of(signature) if name.startswith("longest_token")]
+    names = [name for name in figures_of(recalled) if name.startswith("longest_token")]
     assert names == ["longest_token-memorized", "longest_token-partial", "longest_token-not-memorized"]
     replace(own, make=lambda signature, asked: {}).register()
-    assert "token_nll" in figures_of(signature), "what nothing has drawn gets a default figure"
+    assert "token_nll" in figures_of(recalled), "what nothing has drawn gets a default figure"
     own.register()
 
 
