@@ -21,18 +21,21 @@ if TYPE_CHECKING:
     from localize.edit.unlearn import rewrite, unlearn
     from localize.edit.weight_edit import WeightEdit, load_edit
     from localize.errors import InputError, LocalizeError, ModelError, SignatureError
-    from localize.measure.ablation import ablate, ablation_hooks, head_means
+    from localize.measure.ablate import ablate, ablation_hooks, head_means
     from localize.measure.activation_gradients import activation_gradients
-    from localize.measure.contrastive import contrastive_gradients
-    from localize.measure.corruption import corrupt_prefix
+    from localize.measure.contrastive_gradients import contrastive_gradients
+    from localize.measure.copy_similarity import copy_similarity
+    from localize.measure.corrupt_prefix import corrupt_prefix
     from localize.measure.gradients import gradients
-    from localize.measure.heads import rare_token_heads
-    from localize.measure.patching import patch, patch_hooks
-    from localize.measure.perturbation import perturb_prefix
+    from localize.measure.labels import measured_signature
+    from localize.measure.patch import patch, patch_hooks
+    from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
+    from localize.measure.rare_token_heads import rare_token_heads
     from localize.measure.recall import recall
-    from localize.measure.replacement import replace_rarest
-    from localize.measure.similarity import copy_similarity, set_similarity
+    from localize.measure.replace_rarest import replace_rarest
+    from localize.measure.set_similarity import set_similarity
+    from localize.measurements import Axis, Measurement, Variable, register
     from localize.models.hooks import HookedModel
     from localize.models.load import load_model
     from localize.models.untrained import untrained
@@ -52,52 +55,44 @@ __version__ = "0.1.0"
 settle_threads()  # before anything loads torch
 
 _HOME = {
+    "Axis": "localize.measurements",
     "Change": "localize.analysis.change",
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
+    "Measurement": "localize.measurements",
     "MemorizationSignature": "localize.signature.signature",
     "ModelError": "localize.errors",
     "Paragraphs": "localize.paragraphs.paragraphs",
     "SignatureError": "localize.errors",
+    "Variable": "localize.measurements",
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
-    "ablate": "localize.measure.ablation",
-    "ablation_hooks": "localize.measure.ablation",
-    "activation_gradients": "localize.measure.activation_gradients",
+    "ablation_hooks": "localize.measure.ablate",
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
-    "contrastive_gradients": "localize.measure.contrastive",
     "copies_of": "localize.paragraphs.copies",
-    "copy_similarity": "localize.measure.similarity",
-    "corrupt_prefix": "localize.measure.corruption",
     "edit_sets": "localize.edit.sets",
     "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",
-    "gradients": "localize.measure.gradients",
-    "head_means": "localize.measure.ablation",
+    "head_means": "localize.measure.ablate",
     "largest_weights": "localize.edit.masks",
     "load_edit": "localize.edit.weight_edit",
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
     "mask_controls": "localize.edit.masks",
+    "measured_signature": "localize.measure.labels",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
-    "patch": "localize.measure.patching",
-    "patch_hooks": "localize.measure.patching",
-    "perturb_prefix": "localize.measure.perturbation",
+    "patch_hooks": "localize.measure.patch",
     "plots": "localize",
-    "prefix_attention": "localize.measure.prefix_attention",
-    "rare_token_heads": "localize.measure.heads",
-    "recall": "localize.measure.recall",
+    "register": "localize.measurements",
     "relearn": "localize.edit.relearning",
     "report": "localize",
-    "replace_rarest": "localize.measure.replacement",
     "rewrite": "localize.edit.unlearn",
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",
-    "set_similarity": "localize.measure.similarity",
     "top_weights": "localize.edit.masks",
     "unigram_counts": "localize.paragraphs.unigrams",
     "unlearn": "localize.edit.unlearn",
@@ -105,62 +100,8 @@ _HOME = {
     "untrained": "localize.models.untrained",
     "zero_units": "localize.edit.units",
 }
-"""Where each public name lives; it is imported on first use, because torch takes seconds."""
-
-__all__ = [
-    "Change",
-    "HookedModel",
-    "InputError",
-    "LocalizeError",
-    "MemorizationSignature",
-    "ModelError",
-    "Paragraphs",
-    "SignatureError",
-    "WeightEdit",
-    "WeightMask",
-    "ablate",
-    "ablation_hooks",
-    "activation_gradients",
-    "choose_weights",
-    "compare_paired",
-    "contrastive_gradients",
-    "copies_of",
-    "copy_similarity",
-    "corrupt_prefix",
-    "edit_sets",
-    "edit_table",
-    "evaluate_edit",
-    "gradients",
-    "head_means",
-    "largest_weights",
-    "load_edit",
-    "load_model",
-    "load_paragraphs",
-    "load_signature",
-    "mask_controls",
-    "noise",
-    "open_sweep",
-    "patch",
-    "patch_hooks",
-    "perturb_prefix",
-    "plots",
-    "prefix_attention",
-    "rare_token_heads",
-    "recall",
-    "relearn",
-    "replace_rarest",
-    "report",
-    "rewrite",
-    "run_sweep",
-    "scan_corpus",
-    "set_similarity",
-    "top_weights",
-    "unigram_counts",
-    "unlearn",
-    "unseen_paragraphs",
-    "untrained",
-    "zero_units",
-]
+"""Where each public name lives, but for the measurements, which live in a file of their name; it is imported on first use, because
+torch takes seconds."""
 
 
 def home_of(name: str) -> str | None:
@@ -172,6 +113,9 @@ def home_of(name: str) -> str | None:
 def _declared() -> frozenset[str]:
     """Names of the measurements: each has a file that declares it, and one that measures."""
     return frozenset(file.name for file in iter_modules([str(Path(__file__).parent / "measurements" / "declared")]))
+
+
+__all__ = sorted({*_HOME, *_declared()})  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,13 +13,17 @@ def main() -> None:
     pressed = _noted_interrupts()
     try:
         # Inside, so that Ctrl-C during the first seconds, which go to imports, is no traceback.
-        from localize.cli import edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
-        from localize.cli.app import app
-        from localize.cli.words import spell_for_terminal
         from localize.errors import LocalizeError
 
-        spell_for_terminal()
         try:
+            from localize.measurements.plugins import load_plugins
+
+            load_plugins()  # first: commands list what there is to measure
+            from localize.cli import edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
+            from localize.cli.app import app
+            from localize.cli.words import spell_for_terminal
+
+            spell_for_terminal()
             app()
         except LocalizeError as error:
             sys.stderr.write(f"localize: {' '.join(str(error).splitlines())}\n")

@@ -270,7 +270,7 @@ def _dealt(
     from localize import edit_sets
     from localize.edit.sets import EditSets, deal_kept
     from localize.measure.labels import groups_of
-    from localize.measure.recall import recall_of
+    from localize.measure.scoring import recall_of
 
     if not ids:
         return edit_sets(model, paragraphs, forget=count, group=group, seed=seed)
@@ -354,7 +354,7 @@ def _relearned(
 def _unrecited(model: "HookedModel", text: "Paragraphs") -> "np.ndarray":
     """Which paragraphs the model does not say before any edit: what a text is called is measured, not taken from its file's name."""
     from localize.measure.labels import NOT_MEMORIZED_SHARE
-    from localize.measure.recall import recall_of
+    from localize.measure.scoring import recall_of
 
     rows = np.flatnonzero(recall_of(model, text).exact_match <= NOT_MEMORIZED_SHARE * text.continuation_length)
     if len(rows) == 0:

@@ -93,7 +93,7 @@ def run(
         if (check := getattr(measurement.call(), "check", None)) is not None:
             check(read)
     say_inputs(hooked, read, whole)
-    code = digest_of(code_of(MEASUREMENTS[name].call()) for name in CHOICES)
+    code = digest_of(code_of(MEASUREMENTS[name].call()) for name in asked_names())
     with mine.claimed(options | hashes(hooked, read) | {"code": code}) as claim:
         signature = _measured(claim, hooked, read, chosen, {"draws": draws, "seed": seed, "batch_size": batch_size})
         save_tokenizer(out, hooked)

@@ -16,7 +16,7 @@ from localize.errors import InputError, LocalizeError
 from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
-from localize.measure.recall import Recall, check_changed, check_finite, finite_recall, measure_tokens, recall_of
+from localize.measure.scoring import Recall, check_changed, check_finite, finite_recall, measure_tokens, recall_of
 from localize.measure.substitutes import place_among
 from localize.models.hooks import HookedModel
 from localize.models.vocabulary import text_tokens, text_tokens_words

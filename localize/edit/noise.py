@@ -15,13 +15,13 @@ from tqdm.auto import tqdm
 
 from localize.axes import COMPONENTS, MEMORIZED, NOT_MEMORIZED, OWN, RANDOM, ordered_groups
 from localize.edit.masks import largest_count
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller
 from localize.keyed import keyed_integer
 from localize.measure.batches import SHOW_AFTER
-from localize.measure.continuation import continued
+from localize.measure.before import Before
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
-from localize.measure.recall import check_finite, measure_recall, recall_of
+from localize.measure.scoring import measure_recall
 from localize.measure.set_gradients import set_gradients
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -118,16 +118,14 @@ def noise(
     strengths = _ascending(strengths, "strength", lambda x: 0 <= x < math.inf, "is finite and at least 0")
     if not all(isinstance(number, Integral) and number >= 1 for number in (draws, batch_size)):
         raise LocalizeError(
-            f"noise: draws={draws!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
+            f"{caller()}: draws={draws!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
         )
     cells = _cells(model, components)
-    tokens, prefix_length = continued(model, paragraphs, continuation, "noise"), paragraphs.prefix_length
-    recall = recall_of(model, paragraphs)
-    group, clusters = groups_of(paragraphs, recall), paragraphs.clusters
+    before = Before.measured(model, paragraphs, continuation, batch_size=batch_size)
+    tokens, prefix_length = before.tokens, paragraphs.prefix_length
+    group, clusters = groups_of(paragraphs, before.recall), paragraphs.clusters
     chosen_by = _chosen_by(chosen_by, group, clusters)
     counts = _counts(model, cells, fractions)
-    before = measure_recall(model, tokens, prefix_length, batch_size=batch_size)
-    check_finite(model, paragraphs, before)
     choices = {}
     for name in chosen_by:
         if name != RANDOM:
@@ -136,7 +134,7 @@ def noise(
             places = largest_places(model, said, half[rows], cells, counts, max(1, batch_size // 4))
             choices[name] = Choice(half, places)
     first = next(iter(choices.values()))
-    matched, nll = noised_recall(
+    exact_match, nll = noised_recall(
         model,
         tokens,
         prefix_length,
@@ -147,9 +145,8 @@ def noise(
         batch_size=batch_size,
     )
     arrays = {
-        "unperturbed_exact_match": before.exact_match,
-        "unperturbed_nll": before.token_nll.mean(1),
-        "noised_exact_match": matched,
+        **before.arrays,
+        "noised_exact_match": exact_match,
         "noised_nll": nll,
     }
     call = {
@@ -163,7 +160,7 @@ def noise(
         "batch_size": batch_size,
     }
     axes = {"chosen_by": chosen_by, "weights_noised": counts, "strength": strengths, "noise_draw": range(draws)}
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation, axes=axes)
+    return labelled(model, paragraphs, before.recall, arrays, call=call, continuation=continuation, axes=axes)
 
 
 def noised_recall(
@@ -188,8 +185,8 @@ def noised_recall(
     spread = {cell: _spread(model, cell) for choice in choices.values() for cell in choice.matrices}
     shape = (len(tokens), len(choices), counts, len(strengths), draws)
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
-    matched, nll = np.empty(shape, dtype), np.empty(shape, dtype)
-    with tqdm(total=2 * matched[0].size, desc="noise", unit="pass", delay=SHOW_AFTER, leave=False) as bar:
+    exact_match, nll = np.empty(shape, dtype), np.empty(shape, dtype)
+    with tqdm(total=2 * exact_match[0].size, desc="noise", unit="pass", delay=SHOW_AFTER, leave=False) as bar:
         for (column, (name, choice)), choosing, draw in product(
             enumerate(choices.items()), (False, True), range(draws)
         ):
@@ -202,10 +199,10 @@ def noised_recall(
                 with noised(model, chosen[k], added, strength):
                     found = measure_recall(model, tokens[rows], prefix_length, batch_size=batch_size, show=False)
                 loss = found.token_nll.mean(1)
-                matched[rows, column, k, s, draw] = np.where(np.isfinite(loss), found.exact_match, np.nan)
+                exact_match[rows, column, k, s, draw] = np.where(np.isfinite(loss), found.exact_match, np.nan)
                 nll[rows, column, k, s, draw] = np.where(np.isfinite(loss), loss, np.nan)
                 bar.update()
-    return matched, nll
+    return exact_match, nll
 
 
 def _spread(model: HookedModel, cell: Cell) -> float:
@@ -301,10 +298,10 @@ def _ascending(given: float | Iterable[float], what: str, allowed: Callable[[flo
     """The numbers given, each once and ascending."""
     numbers = list(given) if isinstance(given, Iterable) else [given]
     if not numbers:
-        raise LocalizeError(f"noise: no {what} is given; at least one that {words} is needed.")
+        raise LocalizeError(f"{caller()}: no {what} is given; at least one that {words} is needed.")
     for number in numbers:
         if not allowed(number):
-            raise LocalizeError(f"noise: {what}={number!r} is not one that {words}.")
+            raise LocalizeError(f"{caller()}: {what}={number!r} is not one that {words}.")
     return sorted({float(number) for number in numbers})
 
 
@@ -312,7 +309,7 @@ def _cells(model: HookedModel, components: str | Sequence[str]) -> list[Cell]:
     """The matrices to choose from."""
     given = [components] if isinstance(components, str) else list(components)
     if not given or set(given) - set(COMPONENTS):
-        raise LocalizeError(f"noise: components={given} must be some of {', '.join(COMPONENTS)}.")
+        raise LocalizeError(f"{caller()}: components={given} must be some of {', '.join(COMPONENTS)}.")
     return [(layer, component) for layer in range(model.n_layers) for component in COMPONENTS if component in given]
 
 
@@ -329,7 +326,9 @@ def _chosen_by(
     sizes = {name: len(np.unique(clusters[group == name])) for name in ordered_groups(group.tolist())}
     told = ", ".join(f"{name} ({size})" for name, size in sizes.items())
     if RANDOM in sizes:
-        raise LocalizeError(f"noise: a group is named {RANDOM!r}, which stands for the control; give it another name.")
+        raise LocalizeError(
+            f"{caller()}: a group is named {RANDOM!r}, which stands for the control; give it another name."
+        )
     if given is None:
         divisible = [name for name, size in sizes.items() if size >= 2]
         recalled = [name for name in divisible if name in (MEMORIZED, NOT_MEMORIZED)]
@@ -338,14 +337,14 @@ def _chosen_by(
         chosen = list(dict.fromkeys([given] if isinstance(given, str) else given))
     for name in chosen:
         if name != RANDOM and name not in sizes:
-            raise InputError(f"noise: chosen_by={name!r} is none of the groups; there are (clusters): {told}.")
+            raise InputError(f"{caller()}: chosen_by={name!r} is none of the groups; there are (clusters): {told}.")
         if name != RANDOM and sizes[name] < 2:
             raise InputError(
-                f"noise: group {name!r} is one cluster of near-duplicates; two are needed, "
+                f"{caller()}: group {name!r} is one cluster of near-duplicates; two are needed, "
                 "as one half chooses the weights that the other is measured under."
             )
     if not set(chosen) - {RANDOM}:
         raise InputError(
-            f"noise: chosen_by={given!r} gives no group with two clusters to choose the weights; there are (clusters): {told}."
+            f"{caller()}: chosen_by={given!r} gives no group with two clusters to choose the weights; there are (clusters): {told}."
         )
     return chosen

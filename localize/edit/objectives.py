@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from localize.measure.backward import Loss
-from localize.measure.contrastive import reference_states
+from localize.measure.contrastive_gradients import reference_states
 from localize.measure.loss import Losses, kl_gradient, nll_gradient
-from localize.measure.recall import finite_recall
+from localize.measure.scoring import finite_recall
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 

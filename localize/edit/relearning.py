@@ -11,7 +11,7 @@ from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import nll
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import Recall, finite_recall, recall_of
+from localize.measure.scoring import Recall, finite_recall, recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs

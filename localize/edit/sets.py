@@ -12,7 +12,7 @@ from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of
 from localize.measure.pairs import copies_held
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.clusters import near_duplicate_clusters
 from localize.paragraphs.paragraphs import Paragraphs
@@ -149,7 +149,7 @@ def rewritten_to(
         said = copies.continuations
     else:
         continuation = copies["copy_tokens"].attrs["continuation"] if "copy_tokens" in copies else OWN
-        said = copies_held(model, paragraphs, copies, kind, continuation, "rewrite")[0][:, prefix:]
+        said = copies_held(model, paragraphs, copies, kind, continuation)[0][:, prefix:]
     if len(set(paragraphs.hashes)) < len(paragraphs):
         raise InputError("rewrite: a paragraph stands twice; each can be taught one new continuation.")
     same = (said == paragraphs.continuations).all(1)

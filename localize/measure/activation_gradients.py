@@ -9,12 +9,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from localize.axes import SITES
-from localize.errors import InputError
+from localize.errors import InputError, caller
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import check_finite, recall_in_passing, recall_of
+from localize.measure.scoring import check_finite, recall_in_passing, recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -108,20 +108,18 @@ def chosen_tokens(
     if given.dtype == bool:
         if given.shape != (count, length) or not given.any(1).all() or given[:, 0].any():
             raise InputError(
-                f"activation_gradients: a mask of shape {given.shape} for {count} paragraphs of {length} tokens; it must have "
+                f"{caller()}: a mask of shape {given.shape} for {count} paragraphs of {length} tokens; it must have "
                 f"their shape and choose at least one of the tokens 1..{length - 1} of each, never token 0."
             )
         return torch.from_numpy(given)
     if given.dtype.kind not in "iu" or given.shape not in ((), (count,)):
         raise InputError(
-            f"activation_gradients: at has shape {given.shape} and dtype {given.dtype}; "
+            f"{caller()}: at has shape {given.shape} and dtype {given.dtype}; "
             f"a position, or one whole number for each of the {count} paragraphs, is needed."
         )
     if given.min() < 1 or given.max() >= length:
         worst = given.min() if given.min() < 1 else given.max()
-        raise InputError(
-            f"activation_gradients: at={int(worst)} must lie in 1..{length - 1}; nothing predicts token 0."
-        )
+        raise InputError(f"{caller()}: at={int(worst)} must lie in 1..{length - 1}; nothing predicts token 0.")
     return torch.from_numpy(np.broadcast_to(given, (count,))[:, None] == np.arange(length))
 
 

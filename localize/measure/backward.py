@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.measure.loss import Losses, nll_gradient
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
@@ -83,7 +83,7 @@ def backward_pass(
     if not bool(scored.any(1).all()) or bool(scored[:, 0].any()):
         row = int(torch.where(scored[:, 0] | ~scored.any(1))[0][0])
         raise LocalizeError(
-            f"backward_pass: row {row} has {'its first token' if bool(scored[row, 0]) else 'no token'} scored; "
+            f"{caller()}: row {row} has {'its first token' if bool(scored[row, 0]) else 'no token'} scored; "
             f"at least one of the tokens 1..{tokens.shape[1] - 1} is needed, and nothing predicts the first."
         )
     asked = scored.any(0).nonzero()[:, 0]

@@ -4,14 +4,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from localize.axes import CONTINUATIONS, OWN, TRUE
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
 
-def continued(
-    model: HookedModel, paragraphs: Paragraphs, continuation: str, caller: str
-) -> Int[Tensor, "paragraph position"]:
+def continued(model: HookedModel, paragraphs: Paragraphs, continuation: str) -> Int[Tensor, "paragraph position"]:
     """The prefixes, each with the continuation asked for.
 
     Args:
@@ -19,18 +17,17 @@ def continued(
         paragraphs: The paragraphs.
         continuation: "own" for what the model says greedily after the prefix: all of it is matched before any change, in every
             group, so that losses compare. "true" for the paragraphs' true text.
-        caller: The measurement that asks, named in errors.
 
     Raises:
         LocalizeError: If `continuation` is neither.
         InputError: If the paragraphs do not fit the model, or hold only own continuations where true ones are asked for.
     """
     if continuation not in CONTINUATIONS:
-        raise LocalizeError(f"{caller}: continuation={continuation!r} is not one of {', '.join(CONTINUATIONS)}.")
+        raise LocalizeError(f"{caller()}: continuation={continuation!r} is not one of {', '.join(CONTINUATIONS)}.")
     if continuation == OWN:
         return paragraphs.with_own_continuation(model).tokens
     if paragraphs.recall_continuation != TRUE:
         raise InputError(
-            f"{caller}: {paragraphs.source} hold own continuations only; continuation='true' needs the true text."
+            f"{caller()}: {paragraphs.source} hold own continuations only; continuation='true' needs the true text."
         )
     return paragraphs.recall_tokens

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from localize.errors import InputError
+from localize.errors import InputError, caller
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -27,7 +27,6 @@ def check_perturbation(
     perturbation: "MemorizationSignature",
     continuation: str,
     *,
-    caller: str,
     name: str,
 ) -> None:
     """Raise an `InputError` unless a perturbation, given as the argument `name`, is of this model, these paragraphs and continuation.
@@ -37,25 +36,27 @@ def check_perturbation(
     dataset = perturbation.dataset
     if "perturbed_exact_match" not in perturbation:
         raise InputError(
-            f"{caller}: {name} has no 'perturbed_exact_match'; measure it with localize.perturb_prefix(model, paragraphs)."
+            f"{caller()}: {name} has no 'perturbed_exact_match'; measure it with localize.perturb_prefix(model, paragraphs)."
         )
     theirs, ours = dataset.attrs["model"]["weights_hash"], model.weights_hash()
     if theirs != ours:
         raise InputError(
-            f"{caller}: {name} is of {dataset.attrs['model']['name']} (weights_hash {theirs[:12]}), the model is "
+            f"{caller()}: {name} is of {dataset.attrs['model']['name']} (weights_hash {theirs[:12]}), the model is "
             f"{model.name} (weights_hash {ours[:12]}); they must be the same."
         )
     theirs, ours = dataset.attrs["paragraphs"]["data_hash"], paragraphs.data_hash
     if theirs != ours or dataset["paragraph"].values.tolist() != list(paragraphs.ids):
         raise InputError(
-            f"{caller}: {name} is of {len(perturbation)} of {dataset.attrs['paragraphs']['source']} (data_hash "
+            f"{caller()}: {name} is of {len(perturbation)} of {dataset.attrs['paragraphs']['source']} (data_hash "
             f"{theirs[:12]}), the paragraphs are {len(paragraphs)} of {paragraphs.source} (data_hash {ours[:12]}); "
             "the same ones, in the same order, are needed."
         )
     of = dataset["perturbed_exact_match"].attrs["continuation"]
     if of != continuation:
         raise InputError(
-            f"{caller}: {name} is of the {of} continuation, continuation={continuation!r} is asked for; they must be the same."
+            f"{caller()}: {name} is of the {of} continuation, continuation={continuation!r} is asked for; they must be the same."
         )
     if (span := call_of(perturbation).get("span", 1)) > 1:
-        raise InputError(f"{caller}: {name} was made with span={span}; span=1 is needed, one token replaced at a time.")
+        raise InputError(
+            f"{caller()}: {name} was made with span={span}; span=1 is needed, one token replaced at a time."
+        )

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from localize.axes import APART, ATTENTION_SCALES, IN_W_Q
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
 from localize.measure.gradient_size import STATISTICS, Sizes, shares
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.outer_gradients import OuterSizes
-from localize.measure.recall import Recall, check_finite, recall_in_passing
+from localize.measure.scoring import Recall, check_finite, recall_in_passing
 from localize.measure.set_gradients import SetSums, cancellation
 from localize.models.blocks import attention_scale as scale_of
 from localize.models.hooks import HookedModel
@@ -121,7 +121,7 @@ def gradients(
 def _checked(statistics: Sequence[str]) -> tuple[str, ...]:
     if not statistics or set(statistics) - set(STATISTICS):
         raise LocalizeError(
-            f"gradients: statistics={list(statistics)} must hold one or both of {', '.join(STATISTICS)}."
+            f"{caller()}: statistics={list(statistics)} must hold one or both of {', '.join(STATISTICS)}."
         )
     return tuple(name for name in STATISTICS if name in statistics)
 
@@ -130,7 +130,7 @@ def _scales(model: HookedModel, attention_scale: str) -> list[float]:
     """For each layer what the gradient of W_Q is divided by."""
     if attention_scale not in ATTENTION_SCALES:
         raise LocalizeError(
-            f"gradients: attention_scale={attention_scale!r} is not one of {', '.join(ATTENTION_SCALES)}."
+            f"{caller()}: attention_scale={attention_scale!r} is not one of {', '.join(ATTENTION_SCALES)}."
         )
     return [scale_of(model, layer) if attention_scale == IN_W_Q else 1.0 for layer in range(model.n_layers)]
 

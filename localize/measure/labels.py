@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, MEMORIZED, NOT_MEMORIZED, PARTIAL
-from localize.measure.recall import Recall
+from localize.errors import LocalizeError, SignatureError
+from localize.measure.scoring import Recall, recall_of
 from localize.measurements import AXES, MEASUREMENTS, REGISTRY
 from localize.measurements.declaration import plain_value
 from localize.models.hooks import HookedModel
@@ -80,6 +81,45 @@ def labelled(
     if "layer" in dims:
         coords["window"] = ("layer", windows(model))
     return MemorizationSignature(xr.Dataset(variables, coords, _provenance(model, paragraphs, call, continuation)))
+
+
+def measured_signature(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    arrays: Mapping[str, Any],
+    *,
+    measurement: str,
+    options: Mapping[str, Any] | None = None,
+    continuation: str | None = None,
+    axes: Mapping[str, Sequence[str] | Sequence[int]] | None = None,
+) -> MemorizationSignature:
+    """The signature that a measurement of your own gives: its arrays, labelled, with recall beside them.
+
+    Args:
+        model: What was measured.
+        paragraphs: On what.
+        arrays: By the names of registered variables, each with the axes that its declaration has.
+        measurement: The name that it is declared by; see `localize.register`.
+        options: Its options, for the provenance.
+        continuation: Which continuation the arrays are of, "true" or "own"; None means that of the paragraphs.
+        axes: Labels along axes of your own that do not always have the same.
+
+    Raises:
+        LocalizeError: If there is no such measurement.
+        SignatureError: If a variable is unknown, or an array does not fit its declaration.
+    """
+    if measurement not in MEASUREMENTS:
+        raise LocalizeError(
+            f"measured_signature: measurement={measurement!r} is not registered; localize.register(localize.Measurement(...)) does that."
+        )
+    for name in arrays:
+        if name not in REGISTRY:
+            raise SignatureError(
+                f"measured_signature: {name!r} is no variable that is registered; declare it with {measurement!r}."
+            )
+    call = {"measurement": measurement, **(options or {})}
+    recall = recall_of(model, paragraphs)
+    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation, axes=axes)
 
 
 def paragraph_coords(paragraphs: Paragraphs) -> dict[str, tuple[str | tuple[str, ...], np.ndarray]]:

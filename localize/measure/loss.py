@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from localize.measure.recall import logit_pieces
+from localize.measure.scoring import logit_pieces
 from localize.models.hooks import HookedModel
 
 Losses = tuple[
@@ -99,5 +99,5 @@ def _by_pieces(
         losses.append(of_token)
         by_states = by_logits.to(states.dtype) @ model.hf.lm_head.weight
         torch.mul(by_states, weight[piece, None], out=pull[piece])
-    matched = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
-    return matched, torch.cat(losses).view(targets.shape), pull.view(states.shape)
+    exact_match = torch.cat(right).view(targets.shape).cumprod(-1).sum(-1)
+    return exact_match, torch.cat(losses).view(targets.shape), pull.view(states.shape)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from localize.axes import ORDERS
 from localize.keyed import keyed_integer
-from localize.measure.replacement import rarest_first
+from localize.measure.replace_rarest import rarest_first
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.signature import MemorizationSignature
 

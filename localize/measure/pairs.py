@@ -1,20 +1,18 @@
 """Paragraphs beside corrupted copies of them that differ in one prefix token: what patching goes between."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from localize.errors import InputError
+from localize.errors import InputError, caller
 from localize.measure.continuation import continued
 from localize.measure.earlier import call_of, check_perturbation
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-
-if TYPE_CHECKING:
-    from localize.signature.signature import MemorizationSignature
+from localize.signature.signature import MemorizationSignature
 
 
 class Pairs(NamedTuple):
@@ -57,7 +55,7 @@ def paired(
         row = int(np.flatnonzero(changed != 1)[0])
         places = ", ".join(map(str, np.flatnonzero(in_prefix[row])))
         raise InputError(
-            f"patch: the copy of paragraph {ids[row]!r} (row {row}) differs from it in {changed[row]} prefix tokens"
+            f"{caller()}: the copy of paragraph {ids[row]!r} (row {row}) differs from it in {changed[row]} prefix tokens"
             f"{f', at positions {places}' if places else ''}; exactly one is needed."
         )
     position = in_prefix.argmax(1)
@@ -71,7 +69,7 @@ def paired(
 def pairs_from(
     model: HookedModel,
     paragraphs: Paragraphs,
-    copies: "Paragraphs | MemorizationSignature",
+    copies: object,
     kind: str | None,
     continuation: str,
 ) -> tuple[Pairs, dict[str, Any]]:
@@ -81,25 +79,23 @@ def pairs_from(
         InputError: If the copies do not belong to these paragraphs and this model, or differ in other than one prefix token.
         LocalizeError: If `continuation` is none of the allowed words.
     """
-    from localize.signature.signature import MemorizationSignature
-
-    tokens = continued(model, paragraphs, continuation, "patch")
+    tokens = continued(model, paragraphs, continuation)
     if isinstance(copies, MemorizationSignature):
-        said, told = copies_held(model, paragraphs, copies, kind, continuation, "patch")
+        said, told = copies_held(model, paragraphs, copies, kind, continuation)
         return paired(tokens, said, paragraphs.prefix_length, paragraphs.ids), told
     if not isinstance(copies, Paragraphs):
         raise InputError(
-            f"patch: copies is a {type(copies).__name__}; Paragraphs, or a signature of perturb_prefix, is needed."
+            f"{caller()}: copies is a {type(copies).__name__}; Paragraphs, or a signature of perturb_prefix, is needed."
         )
     if kind is not None:
-        raise InputError(f"patch: kind={kind!r} chooses among the copies of a signature; these are {copies!r}.")
+        raise InputError(f"{caller()}: kind={kind!r} chooses among the copies of a signature; these are {copies!r}.")
     if copies.tokens.shape != paragraphs.tokens.shape or copies.prefix_length != paragraphs.prefix_length:
         raise InputError(
-            f"patch: the copies are {copies!r} and the paragraphs {paragraphs!r}; one copy of the same prefix and continuation "
+            f"{caller()}: the copies are {copies!r} and the paragraphs {paragraphs!r}; one copy of the same prefix and continuation "
             "length is needed for each paragraph."
         )
     copies.check_fits(model)
-    said = continued(model, copies, continuation, "patch")
+    said = continued(model, copies, continuation)
     return paired(tokens, said, paragraphs.prefix_length, paragraphs.ids), {
         "source": copies.source,
         "data_hash": copies.data_hash,
@@ -109,16 +105,15 @@ def pairs_from(
 def copies_held(
     model: HookedModel,
     paragraphs: Paragraphs,
-    signature: "MemorizationSignature",
+    signature: MemorizationSignature,
     kind: str | None,
     continuation: str,
-    caller: str,
 ) -> tuple[Int[Tensor, "paragraph position"], dict[str, Any]]:
     """The copies that a signature of `perturb_prefix` holds, of its first kind of replacement or the one asked for."""
-    check_perturbation(model, paragraphs, signature, continuation, caller=caller, name="copies")
+    check_perturbation(model, paragraphs, signature, continuation, name="copies")
     kinds = [str(name) for name in signature["copy_tokens"]["kind"].values]
     if kind is not None and kind not in kinds:
-        raise InputError(f"{caller}: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
+        raise InputError(f"{caller()}: kind={kind!r} is not one of those copied, {', '.join(kinds)}.")
     chosen = kinds.index(kind) if kind is not None else 0
     said = torch.from_numpy(signature["copy_tokens"].values[:, chosen].astype(np.int64))
     return said, {**call_of(signature), "kind": kinds[chosen]}

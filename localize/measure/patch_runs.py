@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import SITES, STREAMS
-from localize.measure.recall import token_scores
+from localize.measure.scoring import token_scores
 from localize.models.activations import Hook
 from localize.models.blocks import after_shared_past, attention_scale
 from localize.models.hooks import HookedModel
@@ -79,7 +79,7 @@ def two_runs(model: HookedModel, tokens: Int[Tensor, "run position"], start: int
     return Runs({name: kept[name] for name in names}, past, states)
 
 
-class Unit(NamedTuple):
+class PatchedPlace(NamedTuple):
     """Patches that enter the stream at one place: a part of one layer, of some of its heads where it has heads."""
 
     layer: int
@@ -92,16 +92,18 @@ class Unit(NamedTuple):
         return 2 * self.layer + {"resid": 0, "mlp_out": 2}.get(self.part, 1)
 
 
-def units(model: HookedModel, layers: Sequence[int], parts: Sequence[str], heads_at_once: int) -> list[Unit]:
+def patched_places(
+    model: HookedModel, layers: Sequence[int], parts: Sequence[str], heads_at_once: int
+) -> list[PatchedPlace]:
     """Every patch of the layers and parts chosen, in the order in which a forward pass meets them."""
     planned = []
     for layer in layers:
-        for part in sorted(parts, key=lambda part: Unit(0, part).half):
+        for part in sorted(parts, key=lambda part: PatchedPlace(0, part).half):
             pieces = [range(1)]
             if part in SITES:
                 steps = range(0, model.n_heads, heads_at_once)
                 pieces = [range(step, min(step + heads_at_once, model.n_heads)) for step in steps]
-            planned += [Unit(layer, part, piece) for piece in pieces]
+            planned += [PatchedPlace(layer, part, piece) for piece in pieces]
     return planned
 
 
@@ -127,30 +129,30 @@ class Patching(NamedTuple):
         name = activation_name(layer, part)
         return torch.cat([self.put[name][:, : self.replaced], self.base[name][:, self.replaced :]], dim=1)
 
-    def head_change(self, unit: Unit) -> Float[Tensor, "run position head d_head"]:
+    def head_change(self, place: PatchedPlace) -> Float[Tensor, "run position head d_head"]:
         """By how much the heads' outputs z change when one of their activations, each head by itself, is patched."""
-        layer, heads = unit.layer, slice(unit.heads.start, unit.heads.stop)
+        layer, heads = place.layer, slice(place.heads.start, place.heads.stop)
         known = {site: self.base[activation_name(layer, site)][:, :, heads] for site in SITES}
-        changed = self.patched(layer, unit.part)[:, :, heads]
-        if unit.part == "z":
+        changed = self.patched(layer, place.part)[:, :, heads]
+        if place.part == "z":
             return changed - known["z"]
-        q, k, v = ({**known, unit.part: changed}[site].transpose(1, 2) for site in "qkv")
+        q, k, v = ({**known, place.part: changed}[site].transpose(1, 2) for site in "qkv")
         past_k, past_v = (past[:, heads] for past in self.past.layers[layer])
         length = q.shape[2]
         seen = visible_keys(length, past_k.shape[2] + length, self.model.window(layer), q.device)
         z = after_shared_past(q, k, v, past_k, past_v, seen, attention_scale(self.model, layer))
         return z.transpose(1, 2) - known["z"]
 
-    def streams(self, unit: Unit) -> Float[Tensor, "run_and_head position d_model"]:
-        """The residual stream at `unit.half` under each of its patches; attention writes the sum of what its heads write."""
-        layer = unit.layer
-        if unit.part == "resid":
+    def streams(self, place: PatchedPlace) -> Float[Tensor, "run_and_head position d_model"]:
+        """The residual stream at `place.half` under each of its patches; attention writes the sum of what its heads write."""
+        layer = place.layer
+        if place.part == "resid":
             return self.patched(layer, "resid")
-        if unit.part in STREAMS:
-            change = self.patched(layer, unit.part) - self.base[activation_name(layer, unit.part)]
-            return self.base[activation_name(layer, "mid" if unit.part == "attn_out" else "post")] + change
+        if place.part in STREAMS:
+            change = self.patched(layer, place.part) - self.base[activation_name(layer, place.part)]
+            return self.base[activation_name(layer, "mid" if place.part == "attn_out" else "post")] + change
         w_o = split_heads(self.model.weight(layer, "W_O"), "W_O", self.model.n_heads)
-        change = torch.einsum("rthd,hdm->rhtm", self.head_change(unit), w_o[unit.heads.start : unit.heads.stop])
+        change = torch.einsum("rthd,hdm->rhtm", self.head_change(place), w_o[place.heads.start : place.heads.stop])
         return (self.base[activation_name(layer, "mid")][:, None] + change).flatten(0, 1)
 
 
@@ -161,15 +163,17 @@ def _stream_name(half: int) -> str:
     return activation_name((half - 1) // 2, "mid" if half % 2 else "post")
 
 
-def _final_states(patching: Patching, piece: Sequence[Unit], read: slice) -> Float[Tensor, "run_and_head read d_model"]:
-    """Final states under all patches of some units: one pass that others join where they enter the stream."""
+def _final_states(
+    patching: Patching, piece: Sequence[PatchedPlace], read: slice
+) -> Float[Tensor, "run_and_head read d_model"]:
+    """Final states under all patches of some places: one pass that others join where they enter the stream."""
     model = patching.model
-    entering = {half: list(some) for half, some in groupby(piece, lambda unit: unit.half)}
+    entering = {half: list(some) for half, some in groupby(piece, lambda place: place.half)}
     # What enters in the last layer goes by itself: there only the positions read are computed.
     joined = [half for half in entering if half < 2 * model.n_layers - 1]
     states, resid, reached = [], None, 0
     for half, some in entering.items():
-        streams = torch.cat([patching.streams(unit) for unit in some])
+        streams = torch.cat([patching.streams(place) for place in some])
         if half in joined[1:] and resid is not None:
             resid = model.resume(resid, at=_stream_name(reached), to=_stream_name(half), cache=patching.past)
             streams = torch.cat([resid, streams])
@@ -181,31 +185,31 @@ def _final_states(patching: Patching, piece: Sequence[Unit], read: slice) -> Flo
 
 @torch.no_grad()
 def patched_nll(
-    patching: Patching, planned: Sequence[Unit], at_once: int, read: slice, targets: Int[Tensor, " read"]
-) -> Iterator[tuple[Unit, Float[Tensor, "run head read"]]]:
+    patching: Patching, planned: Sequence[PatchedPlace], at_once: int, read: slice, targets: Int[Tensor, " read"]
+) -> Iterator[tuple[PatchedPlace, Float[Tensor, "run head read"]]]:
     """Token NLL after each patch, one at a time.
 
     Args:
         patching: What is patched into what.
-        planned: The patches, in the order of `units`.
-        at_once: How many rows at most are carried on together, as long as one unit has no more.
+        planned: The patches, in the order of `patched_places`.
+        at_once: How many rows at most are carried on together, as long as one place has no more.
         read: The positions read, counted from the first that is patched.
         targets: The tokens that these predict.
 
     Yields:
-        A unit and the NLL in nats under each of its patches.
+        A place and the NLL in nats under each of its patches.
     """
     runs = len(next(iter(patching.base.values())))
-    pieces: list[list[Unit]] = []
-    for unit in planned:
-        if not pieces or runs * sum(len(other.heads) for other in (*pieces[-1], unit)) > at_once:
+    pieces: list[list[PatchedPlace]] = []
+    for place in planned:
+        if not pieces or runs * sum(len(other.heads) for other in (*pieces[-1], place)) > at_once:
             pieces.append([])
-        pieces[-1].append(unit)
+        pieces[-1].append(place)
     for piece in pieces:
         states = _final_states(patching, piece, read)
         nll = token_scores(patching.model, states, targets.expand(len(states), -1))[1]
         done = 0
-        for unit in piece:
-            rows = runs * len(unit.heads)
-            yield unit, nll[done : done + rows].unflatten(0, (runs, len(unit.heads)))
+        for place in piece:
+            rows = runs * len(place.heads)
+            yield place, nll[done : done + rows].unflatten(0, (runs, len(place.heads)))
             done += rows

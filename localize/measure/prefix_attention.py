@@ -10,7 +10,7 @@ from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.looking import look
-from localize.measure.recall import check_finite, recall_in_passing, score
+from localize.measure.scoring import check_finite, recall_in_passing, score
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 

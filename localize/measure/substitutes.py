@@ -5,10 +5,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller
 from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
-from localize.measure.recall import logit_pieces
+from localize.measure.scoring import logit_pieces
 from localize.models.hooks import HookedModel
 from localize.models.vocabulary import text_tokens
 from localize.paragraphs.paragraphs import Paragraphs
@@ -120,7 +120,7 @@ def replacements_of(
     ids = text_tokens(model)
     if kind in ("second_choice", "neutral") and draws >= len(ids):
         raise LocalizeError(
-            f"perturb_prefix: draws={draws} must be at most {len(ids) - 1} for {kind}, which gives each draw another token."
+            f"{caller()}: draws={draws} must be at most {len(ids) - 1} for {kind}, which gives each draw another token."
         )
     if kind == "uniform":
         return uniform_replacements(paragraphs, ids, draws, seed)
@@ -129,7 +129,7 @@ def replacements_of(
     if kind == "second_choice":
         if paragraphs.prefix_length == 1:
             raise InputError(
-                f"perturb_prefix: {paragraphs.source}: a prefix of 1 token has no second choice; nothing predicts the first token."
+                f"{caller()}: {paragraphs.source}: a prefix of 1 token has no second choice; nothing predicts the first token."
             )
         return second_choices(model, paragraphs, ids, draws, batch_size)
     return neutral_replacements(paragraphs, ids, counts, draws)

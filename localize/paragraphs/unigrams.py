@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from localize.errors import InputError, LocalizeError, first_line
+from localize.errors import InputError, LocalizeError, caller, first_line
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.records import HALF, RECORD_FILES, field_of, kind_of, lines, not_utf8, records, rows_of
 from localize.paragraphs.tokenization import Tokenization
@@ -73,7 +73,6 @@ def corpus_counts(
     model: "HookedModel",
     paragraphs: Paragraphs,
     counts: Int[Tensor, " vocab"] | Int[np.ndarray, " vocab"] | None,
-    caller: str,
 ) -> tuple[Int[Tensor, " vocab"], str]:
     """The counts that say how rare a token is, and a few words on whose they are.
 
@@ -81,7 +80,6 @@ def corpus_counts(
         model: Its training corpus is counted, where its folder has the counts and none are given.
         paragraphs: Counted themselves, where neither is there.
         counts: Occurrences of each token in a reference corpus, or None.
-        caller: The measurement that asks, named in errors.
 
     Returns:
         One count per token of the vocabulary; "given", "training corpus" or "the paragraphs measured".
@@ -97,12 +95,12 @@ def corpus_counts(
         counts = unigram_counts(paragraphs, vocab_size=model.vocab_size)
     if not isinstance(counts, torch.Tensor | np.ndarray):
         raise LocalizeError(
-            f"{caller}: counts is a {type(counts).__name__}; one count per token is needed, as unigram_counts gives them."
+            f"{caller()}: counts is a {type(counts).__name__}; one count per token is needed, as unigram_counts gives them."
         )
     counts = torch.as_tensor(counts)
     if len(counts) != model.vocab_size:
         raise LocalizeError(
-            f"{caller}: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}."
+            f"{caller()}: counts has {len(counts)} entries; the vocabulary of {model.name} has {model.vocab_size}."
         )
     return counts, whose
 

@@ -17,7 +17,7 @@ from localize.claims import Command
 from localize.errors import InputError, LocalizeError
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.labels import NOT_MEMORIZED_SHARE
-from localize.measure.recall import FINITE_IS_NEEDED, score_tokens
+from localize.measure.scoring import FINITE_IS_NEEDED, score_tokens
 from localize.scan.claim import asked_of
 from localize.scan.content import Read
 from localize.scan.corpus import NOTHING, START, Corpus, Place

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from localize.code import code_of
 from localize.errors import LocalizeError, first_line
+from localize.measurements import register
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -116,6 +117,7 @@ class Bench:
         self._check("code", code_of(unit.measure.measurement.call()), unit.code)
         if self._stale(unit):
             self._asked = None  # a worker that outlives a sweep meets files that have changed since
+        register(unit.measure.measurement)  # a user's own is not known yet in a worker's process
         model, weights_hash = self.model(unit.model)
         self._check("weights", weights_hash, unit.weights_hash)
         paragraphs, data_hash = self.paragraphs(unit.paragraphs)

@@ -56,7 +56,7 @@ def dry_run(grid: str | Path | Mapping[str, Any] | Grid, out: str | Path) -> lis
     rates: dict[str, float] = {}
 
     def time_pass(pair: Pair, model: "HookedModel", paragraphs: "Paragraphs") -> None:
-        from localize.measure.recall import measure_recall
+        from localize.measure.scoring import measure_recall
 
         few = paragraphs.tokens[:TIMED]
         for _ in range(2):  # the first one warms up

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import COMPONENTS
-from localize.measure.perturbation import perturbed_recall
+from localize.measure.perturb_prefix import perturbed_recall
 from localize.measure.substitutes import uniform_replacements
 from localize.models.parameters import block_weight_count, weight_view
 from localize.train.loop import build_model

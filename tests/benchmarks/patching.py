@@ -14,7 +14,7 @@ from measurements import LENGTH, PREFIX, SHAPES, matrix_rate, seconds
 
 import localize as lz
 from localize.axes import DIRECTIONS
-from localize.measure.patching import patch
+from localize.measure.patch import patch
 from localize.train.loop import build_model
 
 PART_OF_LAYER = 1 / 12

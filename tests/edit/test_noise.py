@@ -12,6 +12,7 @@ from localize.axes import COMPONENTS, RANDOM
 from localize.edit import noise as module
 from localize.edit.noise import drawn_noise, halved, largest_places, noise, noised, random_places
 from localize.keyed import keyed_integer
+from localize.measure import scoring
 
 PREFIX, LENGTH = 20, 30
 GROUPS = ["memorized"] * 5 + ["partial"] * 2 + ["not_memorized"] * 4
@@ -251,13 +252,15 @@ def test_each_half_has_half_of_the_groups_clusters_and_no_cluster_is_divided():
 
 def test_the_batch_size_does_not_matter_and_reaches_every_pass(model, paragraphs, monkeypatch):
     seen, real = [], module.measure_recall
-    monkeypatch.setattr(
-        module, "measure_recall", lambda *args, **named: seen.append(named["batch_size"]) or real(*args, **named)
-    )
+    for place in (scoring, module):
+        monkeypatch.setattr(
+            place, "measure_recall", lambda *args, **named: seen.append(named["batch_size"]) or real(*args, **named)
+        )
     one, other = (noise(model, paragraphs, batch_size=size, **ONE) for size in (3, 64))
     assert (one["noised_exact_match"] == other["noised_exact_match"]).all()
     np.testing.assert_allclose(one["noised_nll"], other["noised_nll"], rtol=0, atol=1e-12)
-    assert seen == [3] * 7 + [64] * 7  # before, and three choices in two halves
+    # Recall, which is the same for all measurements; then before, and three choices in two halves.
+    assert seen == [64, *[3] * 7, 64, *[64] * 7]
 
 
 def test_a_number_does_not_depend_on_what_else_is_asked_for(neo, paragraphs):
@@ -347,10 +350,12 @@ def test_the_weights_come_back_after_an_interrupt(neo, paragraphs, monkeypatch, 
             raise error
         return real(model, *args, **options)
 
-    monkeypatch.setattr(module, "measure_recall", interrupted)
+    for place in (scoring, module):
+        monkeypatch.setattr(place, "measure_recall", interrupted)
     with pytest.raises(error):
         noise(neo, paragraphs, strengths=2.0)
-    assert calls[0] == before != calls[3]
+    assert calls[:2] == [before] * 2  # recall, and what stands before the noise
+    assert before not in calls[2:]
     assert neo.weights_hash() == before
 
 

@@ -84,5 +84,5 @@ def test_a_row_without_a_predicted_token_is_refused(neo, tokens, scored, positio
     with pytest.raises(lz.LocalizeError) as caught:
         backward_pass(neo, tokens, scored)
     assert str(caught.value) == (
-        f"backward_pass: row 2 has {what} scored; at least one of the tokens 1..59 is needed, and nothing predicts the first."
+        f"localize: row 2 has {what} scored; at least one of the tokens 1..59 is needed, and nothing predicts the first."
     )

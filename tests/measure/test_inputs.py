@@ -92,3 +92,18 @@ def test_only_the_arguments_named_are_read(model, texts):
     assert asked(model, texts, texts, third=1) == ("Paragraphs", texts, 1)
     assert asked(first=None, model=model) == ("NoneType", "a", None)
     assert asked.__name__ == "asked"
+
+
+def test_an_error_names_the_outermost_function_called_and_a_later_one_names_itself(model, texts):
+    paragraphs = lz.load_paragraphs(texts, model)
+
+    @reads_inputs("paragraphs")
+    def outer(model, paragraphs):
+        return lz.perturb_prefix(model, paragraphs, draws=0)
+
+    wanted = "draws=0, span=1 and batch_size=64 must be whole numbers of at least 1."
+    assert told(lz.LocalizeError, outer, model, paragraphs) == f"outer: {wanted}"
+    assert told(lz.LocalizeError, lz.perturb_prefix, model, paragraphs, draws=0) == f"perturb_prefix: {wanted}"
+    assert told(lz.LocalizeError, lz.patch, model, paragraphs, continuation="both") == (
+        "patch: continuation='both' is not one of true, own."
+    )

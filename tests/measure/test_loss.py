@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div
 
-from localize.measure import recall
+from localize.measure import scoring
 from localize.measure.loss import kl_gradient, nll_gradient
-from localize.measure.recall import score
+from localize.measure.scoring import score
 
 
 @pytest.fixture(params=[1, 5, 1000])
 def pieces(request, monkeypatch):
     """Logits a row, five rows and all rows at a time."""
-    monkeypatch.setattr(recall, "FEWEST_ROWS", request.param)
-    monkeypatch.setattr(recall, "LOGITS_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(scoring, "FEWEST_ROWS", request.param)
+    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", {"cpu": 1})
 
 
 @pytest.fixture

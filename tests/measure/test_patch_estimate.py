@@ -6,9 +6,9 @@ import torch
 
 import localize as lz
 from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
+from localize.measure.patch import patch
 from localize.measure.patch_estimate import estimated_effect
-from localize.measure.patch_runs import Patching, activation_name, patched_nll, two_runs, units
-from localize.measure.patching import patch
+from localize.measure.patch_runs import Patching, activation_name, patched_nll, patched_places, two_runs
 
 pytestmark = pytest.mark.gpt2_is_slow("hooked")
 
@@ -106,7 +106,7 @@ def test_exact_and_estimated_effects_of_ever_smaller_changes_come_together(hooke
             zip(runs.activations, torch.autograd.grad(nll.sum(), list(runs.activations.values())), strict=True)
         )
     base = {name: value.detach() for name, value in runs.activations.items()}
-    planned = units(hooked, range(hooked.n_layers), (*SITES, *STREAMS), 4)
+    planned = patched_places(hooked, range(hooked.n_layers), (*SITES, *STREAMS), 4)
     errors = []
     for scale in (1e-2, 1e-3, 1e-4):
         put = {name: value + scale * (value.flip(0) - value) for name, value in base.items()}

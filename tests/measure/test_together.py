@@ -6,7 +6,7 @@ import torch
 
 import localize as lz
 from localize.measure.labels import labelled
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 
 PREFIX, LENGTH = 24, 60
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import localize as lz
+from localize import code
 from localize.sweep import plan
 from localize.sweep.dry_run import dry_run
 from localize.train.planting import train_tokenizer
@@ -181,3 +182,27 @@ def test_other_bins_of_exact_match_are_another_set(folder):
     assert all(reused(folder, grid).values())
     grid["paragraphs"][0]["em_bins"] = [(0, 4), (5, 8)]
     assert not any(reused(folder, grid).values())
+
+
+def test_a_reworded_analysis_measures_nothing_again_and_a_changed_kernel_does(folder, monkeypatch):
+    house = folder / "localize"
+    shutil.copytree(code.HOUSE, house, ignore=shutil.ignore_patterns("__pycache__", "data", "*.js"))
+    monkeypatch.setattr(code, "HOUSE", house)
+
+    def reused_after(file, old, new):
+        text = (house / file).read_text(encoding="utf-8")
+        assert old in text
+        (house / file).write_text(text.replace(old, new), encoding="utf-8")
+        code.code_hash.cache_clear()
+        code._read.cache_clear()
+        return reused(folder)
+
+    try:
+        assert all(reused_after("analysis/causal.py", "removal confirms", "removal says so").values())
+        assert reused_after("measure/ablate.py", "means[some] - z[:, :, some]", "z[:, :, some] - means[some]") == {
+            "recall": True, "prefix_attention": True, "ablate": False,
+        }  # fmt: skip
+    finally:
+        monkeypatch.undo()
+        code.code_hash.cache_clear()
+        code._read.cache_clear()

@@ -10,14 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import NULLS, QUERIES
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public
 from localize.keyed import keyed_integer
 from localize.measure.attention import spearman
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
-from localize.measure.recall import check_finite, recall_in_passing, score
+from localize.measure.partners import check_clusters, mismatched
+from localize.measure.scoring import check_finite, recall_in_passing, score
 from localize.measure.summed import RankSums
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys
@@ -36,6 +37,7 @@ SCORES = {
 """Each with the name of its null, in the order of `View.scores`."""
 
 
+@public
 def rare_token_scores(
     pattern: Float[Tensor, "paragraph head query key"],
     counts: Int[Tensor, "paragraph key"],
@@ -68,14 +70,12 @@ def rare_token_scores(
     positions = pattern.shape[2]
     if not 2 <= query < positions:
         raise LocalizeError(
-            f"rare_token_scores: query={query} must lie in 2..{positions - 1}, because the pattern has {positions} positions "
+            f"{caller()}: query={query} must lie in 2..{positions - 1}, because the pattern has {positions} positions "
             "and at least two earlier keys are compared."
         )
     seen = visible_keys(1, query + 1, window, pattern.device)[0, :query]
     if int(seen.sum()) < 2:
-        raise LocalizeError(
-            "rare_token_scores: the window shows fewer than two earlier keys; no rank correlation exists."
-        )
+        raise LocalizeError(f"{caller()}: the window shows fewer than two earlier keys; no rank correlation exists.")
     return spearman(pattern[:, :, query, :query][..., seen], -counts[:, None, :query][..., seen])[..., 0]
 
 
@@ -86,36 +86,7 @@ def check_rankable(paragraphs: Paragraphs) -> None:
             f"{paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least 3 for rare_token_heads, "
             "to rank two earlier tokens."
         )
-    check_clusters(paragraphs, "rare_token_heads")
-
-
-def check_clusters(paragraphs: Paragraphs, caller: str) -> None:
-    """Raise an `InputError` unless there are two clusters, so that a paragraph can be held against one from another."""
-    if len(np.unique(paragraphs.clusters)) < 2:
-        raise InputError(
-            f"{paragraphs.source}: {len(paragraphs)} paragraph(s) in one cluster of near-duplicates; "
-            f"the null of {caller} needs at least two clusters."
-        )
-
-
-def mismatched(
-    paragraphs: Paragraphs, draws: int, seed: int, caller: str = "rare_token_heads"
-) -> Int[np.ndarray, "paragraph draw"]:
-    """For each paragraph some others, drawn evenly from the paragraphs of other clusters, keyed by seed, paragraph and draw.
-
-    Raises:
-        InputError: If all paragraphs are in one cluster; `caller` is named.
-    """
-    check_clusters(paragraphs, caller)
-    clusters = paragraphs.clusters
-    by_hash = np.array(sorted(range(len(paragraphs)), key=paragraphs.hashes.__getitem__))  # whatever order they come in
-    others = {cluster: by_hash[clusters[by_hash] != cluster] for cluster in np.unique(clusters)}
-    return np.array(
-        [
-            [others[cluster][keyed_integer(len(others[cluster]), "mismatch", seed, key, draw)] for draw in range(draws)]
-            for cluster, key in zip(clusters, paragraphs.hashes, strict=True)
-        ]
-    )
+    check_clusters(paragraphs, null_of="rare_token_heads")
 
 
 def orders(
@@ -205,7 +176,7 @@ def write_looks(arrays: dict[str, np.ndarray], rows: slice, looks: Looks, suffix
     arrays[f"attention_distance{suffix}"][rows] = looks.distance.transpose(0, 1).cpu().numpy()
 
 
-@reads_inputs("paragraphs")
+@reads_inputs("paragraphs", check=check_rankable)
 @torch.no_grad()
 def rare_token_heads(
     model: HookedModel,
@@ -256,9 +227,9 @@ def rare_token_heads(
     """
     check_rankable(paragraphs)
     if null_draws < 1 or rarest < 1:
-        raise LocalizeError(f"rare_token_heads: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
+        raise LocalizeError(f"{caller()}: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
     recall, in_passing = recall_in_passing(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "rare_token_heads")
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     counts, prefix_length = counts.cpu(), paragraphs.prefix_length
     partners = mismatched(paragraphs, null_draws, seed)
     rarities = Rarities(counts[paragraphs.prefixes], partners, paragraphs.hashes, seed)

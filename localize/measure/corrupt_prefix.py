@@ -10,14 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import ORDERS, OWN
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.measure.batches import in_batches
-from localize.measure.continuation import continued
+from localize.measure.before import Before
 from localize.measure.earlier import call_of, check_perturbation
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.orders import EFFECT, RAREST, fixed_ranks, numbers_up_to, random_ranks
-from localize.measure.recall import check_changed, finite_recall, recall_of, score
+from localize.measure.scoring import check_changed, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
@@ -31,16 +31,16 @@ BROKEN: Final = 0.5
 
 
 def tokens_to_break(
-    matched: Float[np.ndarray, "paragraph order corruption_draw tokens_replaced"],
+    exact_match: Float[np.ndarray, "paragraph order corruption_draw tokens_replaced"],
     before: Int[np.ndarray, " paragraph"],
     numbers: Sequence[int],
 ) -> Float[np.ndarray, "paragraph order corruption_draw"]:
     """The fewest of some ascending numbers that leave less than half of the exact match before; nan if none does.
 
-    Where nothing was matched before, nothing breaks: nan.
+    Where nothing was right before, nothing breaks: nan.
     """
-    broken = matched < BROKEN * before[:, None, None, None]
-    return np.where(broken.any(-1), np.array(numbers, dtype=matched.dtype)[broken.argmax(-1)], np.nan)
+    broken = exact_match < BROKEN * before[:, None, None, None]
+    return np.where(broken.any(-1), np.array(numbers, dtype=exact_match.dtype)[broken.argmax(-1)], np.nan)
 
 
 @torch.no_grad()
@@ -68,8 +68,8 @@ def corrupted_recall(
     """
     prefix_length, precise = replacements.shape[1], torch.promote_types(model.dtype, torch.float32)
     prefixes, targets = tokens[:, :prefix_length], tokens[:, prefix_length:]
-    matched = torch.empty((*ranks.shape[:2], len(numbers)), dtype=precise, device=tokens.device)
-    nll = torch.empty_like(matched)
+    exact_match = torch.empty((*ranks.shape[:2], len(numbers)), dtype=precise, device=tokens.device)
+    nll = torch.empty_like(exact_match)
     turned = [(ranks < number).any(0) for number in numbers]  # (order, prefix_position): in some row
     starts = torch.stack(turned, dim=1).int().argmax(-1).tolist()  # of each order, for each number
     known = KeyValues()
@@ -84,8 +84,8 @@ def corrupted_recall(
                 read=slice(prefix_length - 1 - start, None),
             )
             exact, loss = score(model, states, targets)
-            matched[:, order, column], nll[:, order, column] = exact.to(precise), loss.mean(1)
-    return matched, nll
+            exact_match[:, order, column], nll[:, order, column] = exact.to(precise), loss.mean(1)
+    return exact_match, nll
 
 
 @reads_inputs("paragraphs")
@@ -141,27 +141,23 @@ def corrupt_prefix(
     """
     if not all(isinstance(number, Integral) and number >= 1 for number in (draws, batch_size)):
         raise LocalizeError(
-            f"corrupt_prefix: draws={draws!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
+            f"{caller()}: draws={draws!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
         )
     orders, numbers = _orders(orders, perturbation), _numbers(numbers, paragraphs.prefix_length)
     if perturbation is not None:
-        check_perturbation(model, paragraphs, perturbation, continuation, caller="corrupt_prefix", name="perturbation")
-    tokens = continued(model, paragraphs, continuation, "corrupt_prefix")
+        check_perturbation(model, paragraphs, perturbation, continuation, name="perturbation")
+    before = Before.measured(model, paragraphs, continuation)
     told: dict[str, Any] = {}
     if perturbation is not None:
         told["perturbation"] = call_of(perturbation)
     if RAREST in orders:
-        counts, corpus = corpus_counts(model, paragraphs, counts, "corrupt_prefix")
+        counts, corpus = corpus_counts(model, paragraphs, counts)
         told |= {"counts": corpus, "counts_hash": counts_hash(counts)}
-    recall = recall_of(model, paragraphs)
-    before = finite_recall(model, paragraphs, tokens)
     fixed = fixed_ranks(orders, paragraphs, counts, perturbation, seed)
     first_draw = perturbation.dataset.sizes["draw"] if perturbation is not None else 0
     ids = text_tokens(model)
     # A row is a draw of a paragraph, so that a batch halves however many draws there are.
-    matched, nll = (
-        np.empty((len(paragraphs) * draws, len(orders), len(numbers)), before.token_nll.dtype) for _ in range(2)
-    )
+    exact_match, nll = (np.empty((len(paragraphs) * draws, len(orders), len(numbers)), before.dtype) for _ in range(2))
 
     def work(rows: slice) -> None:
         paragraph, draw = np.divmod(np.arange(rows.start, rows.stop), draws)
@@ -175,22 +171,26 @@ def corrupt_prefix(
         ]
         texts, put, turns = (
             part.to(model.device)
-            for part in (tokens[paragraph], torch.from_numpy(replacements), torch.from_numpy(np.stack(ranks, axis=1)))
+            for part in (
+                before.tokens[paragraph],
+                torch.from_numpy(replacements),
+                torch.from_numpy(np.stack(ranks, axis=1)),
+            )
         )
         exact, loss = corrupted_recall(model, texts, put, turns, numbers)
-        matched[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
+        exact_match[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
         check_changed(model, [paragraphs.ids[row] for row in paragraph], nll[rows])
 
-    in_batches(work, len(matched), batch_size, what="prefix corruption", unit="draw")
-    matched, nll = (
-        values.reshape(len(paragraphs), draws, len(orders), len(numbers)).swapaxes(1, 2) for values in (matched, nll)
+    in_batches(work, len(exact_match), batch_size, what="prefix corruption", unit="draw")
+    exact_match, nll = (
+        values.reshape(len(paragraphs), draws, len(orders), len(numbers)).swapaxes(1, 2)
+        for values in (exact_match, nll)
     )
     arrays = {
-        "unperturbed_exact_match": before.exact_match,
-        "unperturbed_nll": before.token_nll.mean(1),
-        "corrupted_exact_match": matched,
+        **before.arrays,
+        "corrupted_exact_match": exact_match,
         "corrupted_nll": nll,
-        "tokens_to_break": tokens_to_break(matched, before.exact_match, numbers),
+        "tokens_to_break": tokens_to_break(exact_match, before.unperturbed.exact_match, numbers),
     }
     call = {
         "measurement": "corrupt_prefix",
@@ -204,7 +204,7 @@ def corrupt_prefix(
         "batch_size": batch_size,
     }
     axes = {"order": orders, "tokens_replaced": numbers}
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation, axes=axes)
+    return labelled(model, paragraphs, before.recall, arrays, call=call, continuation=continuation, axes=axes)
 
 
 def _replacements(
@@ -227,14 +227,12 @@ def _orders(orders: str | Sequence[str] | None, perturbation: MemorizationSignat
     given = [orders] if isinstance(orders, str) else list(orders)
     for order in given:
         if order not in ORDERS:
-            raise LocalizeError(f"corrupt_prefix: order {order!r} is not one of {', '.join(ORDERS)}.")
+            raise LocalizeError(f"{caller()}: order {order!r} is not one of {', '.join(ORDERS)}.")
     if not given:
-        raise LocalizeError(
-            f"corrupt_prefix: orders={orders!r} is empty; at least one of {', '.join(ORDERS)} is needed."
-        )
+        raise LocalizeError(f"{caller()}: orders={orders!r} is empty; at least one of {', '.join(ORDERS)} is needed.")
     if EFFECT in given and perturbation is None:
         raise LocalizeError(
-            "corrupt_prefix: the order 'effect' needs perturbation=localize.perturb_prefix(model, paragraphs), which measures it."
+            f"{caller()}: the order 'effect' needs perturbation=localize.perturb_prefix(model, paragraphs), which measures it."
         )
     return [order for order in ORDERS if order in given]
 
@@ -247,10 +245,8 @@ def _numbers(numbers: int | Sequence[int] | None, prefix_length: int) -> list[in
     for number in given:
         if not isinstance(number, Integral) or not 1 <= number <= prefix_length:
             raise LocalizeError(
-                f"corrupt_prefix: number {number!r} must be a whole number in 1..{prefix_length}, the tokens of the prefix."
+                f"{caller()}: number {number!r} must be a whole number in 1..{prefix_length}, the tokens of the prefix."
             )
     if not given:
-        raise LocalizeError(
-            f"corrupt_prefix: numbers={numbers!r} is empty; at least one in 1..{prefix_length} is needed."
-        )
+        raise LocalizeError(f"{caller()}: numbers={numbers!r} is empty; at least one in 1..{prefix_length} is needed.")
     return sorted({int(number) for number in given})

@@ -9,13 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import OWN, REPLACED
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller
 from localize.keyed import keyed_integer
 from localize.measure.batches import in_batches
-from localize.measure.continuation import continued
+from localize.measure.before import Before
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import check_changed, finite_recall, recall_of, score
+from localize.measure.scoring import check_changed, score
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.models.vocabulary import text_tokens, text_tokens_words
@@ -91,7 +91,7 @@ def positions_replaced(
             chosen[row] = pair
     if (chosen < 0).all():
         raise InputError(
-            f"replace_rarest: {paragraphs.source}: no prefix has tokens={tokens} tokens more frequent than its median one; "
+            f"{caller()}: {paragraphs.source}: no prefix has tokens={tokens} tokens more frequent than its median one; "
             "choose fewer, or count in a larger corpus (counts=)."
         )
     return chosen
@@ -127,13 +127,14 @@ def replaced_recall(
 def check_long_enough(paragraphs: Paragraphs, tokens: int = RAREST) -> None:
     """Raise an `InputError` unless a prefix has room for so many rare and as many common tokens."""
     if paragraphs.prefix_length < 2 * tokens:
+        # The measurement is named in any case: whoever asks before it runs is told for which.
         raise InputError(
             f"replace_rarest: {paragraphs.source}: prefix_length={paragraphs.prefix_length} must be at least {2 * tokens} for "
             f"tokens={tokens}, to replace as many rare as common ones."
         )
 
 
-@reads_inputs("paragraphs")
+@reads_inputs("paragraphs", check=check_long_enough)
 @torch.no_grad()
 def replace_rarest(
     model: HookedModel,
@@ -180,18 +181,17 @@ def replace_rarest(
     """
     if min(tokens, draws, batch_size) < 1:
         raise LocalizeError(
-            f"replace_rarest: tokens={tokens}, draws={draws} and batch_size={batch_size} must all be at least 1."
+            f"{caller()}: tokens={tokens}, draws={draws} and batch_size={batch_size} must all be at least 1."
         )
     check_long_enough(paragraphs, tokens)
     prefix_length = paragraphs.prefix_length
-    texts = continued(model, paragraphs, continuation, "replace_rarest")
-    recall = recall_of(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "replace_rarest")
+    before = Before.measured(model, paragraphs, continuation)
+    texts = before.tokens
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     positions = positions_replaced(paragraphs, counts, tokens, seed)
-    before = finite_recall(model, paragraphs, texts)
     ids = text_tokens(model)
     comparable = np.flatnonzero(positions[:, 0, 0] >= 0)
-    matched, nll, position = (np.full(positions.shape[:2], np.nan, before.token_nll.dtype) for _ in range(3))
+    exact_match, nll, position = (np.full(positions.shape[:2], np.nan, before.dtype) for _ in range(3))
     position[comparable] = positions[comparable].mean(-1)
 
     def work(rows: slice) -> None:
@@ -201,14 +201,13 @@ def replace_rarest(
         exact, loss = replaced_recall(
             model, torch.from_numpy(prefixes).to(model.device), texts[chosen, prefix_length:].to(model.device)
         )
-        matched[chosen], nll[chosen] = exact.cpu().numpy(), loss.cpu().numpy()
+        exact_match[chosen], nll[chosen] = exact.cpu().numpy(), loss.cpu().numpy()
         check_changed(model, [paragraphs.ids[row] for row in chosen], nll[chosen])
 
     in_batches(work, len(comparable), max(1, batch_size // (len(REPLACED) * draws)), what="rare-token replacement")
     arrays = {
-        "unperturbed_exact_match": before.exact_match,
-        "unperturbed_nll": before.token_nll.mean(1),
-        "replaced_exact_match": matched,
+        **before.arrays,
+        "replaced_exact_match": exact_match,
         "replaced_nll": nll,
         "replaced_position": position,
     }
@@ -222,4 +221,4 @@ def replace_rarest(
         "seed": seed,
         "batch_size": batch_size,
     }
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation)
+    return labelled(model, paragraphs, before.recall, arrays, call=call, continuation=continuation)

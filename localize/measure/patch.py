@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from localize.axes import DIRECTIONS, KINDS, OWN, PATCH_METRICS, SITES, STREAMS
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller, public
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.pairs import pairs_from
-from localize.measure.patch_effects import CHANGED, NULL, WHERE, Asked, Results, patch_pair
-from localize.measure.perturbation import perturb_prefix
-from localize.measure.recall import recall_of
+from localize.measure.patch_effects import CHANGED, NULL, WHERE, PatchPlan, Results, patch_pair
+from localize.measure.perturb_prefix import perturb_prefix
+from localize.measure.scoring import recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -30,6 +30,7 @@ WITHIN_CACHE: Final = {"cpu": 1024, "cuda": 2**20}
 """Tokens of patched rows carried on together, at most; the batch size bounds them too. On a CPU what its cache holds of one layer."""
 
 
+@public
 def patch_hooks(
     activations: Mapping[str, Float[Tensor, "paragraph position *activation"]],
     *,
@@ -50,13 +51,14 @@ def patch_hooks(
         LocalizeError: If heads are chosen of an activation that has none, or whose first axes are not row and position; and, in the
             forward pass, if its shape is another or a position or head lies outside it.
     """
+    asked_by = caller()  # a hook that is called later is called by somebody else
     at = slice(None) if positions is None else [positions] if isinstance(positions, int) else list(positions)
     chosen = [heads] if isinstance(heads, int) else heads
     for name in activations:
         has_heads = name.rpartition(".")[2] in {f"hook_{site}" for site in SITES}
         if name.endswith(("hook_attn_scores", "hook_pattern")) or (chosen is not None and not has_heads):
             raise LocalizeError(
-                f"patch_hooks: {name!r} cannot be patched by position{'' if chosen is None else ' and head'}; "
+                f"{caller()}: {name!r} cannot be patched by position{'' if chosen is None else ' and head'}; "
                 f"{'any activation but patterns can' if chosen is None else 'those of heads can, hook_q, hook_k, hook_v, hook_z'}."
             )
 
@@ -66,7 +68,7 @@ def patch_hooks(
         outside += [head for head in chosen or [] if not 0 <= head < value.shape[2]]
         if given.shape != value.shape or outside:
             raise LocalizeError(
-                f"patch_hooks: {name!r} is {tuple(value.shape)} in this run and {tuple(given.shape)} in what is put in"
+                f"{asked_by}: {name!r} is {tuple(value.shape)} in this run and {tuple(given.shape)} in what is put in"
                 f"{f', and {outside[0]} lies outside it' if outside else ''}; rows, positions and heads must be the same."
             )
         for head in [slice(None)] if chosen is None else chosen:
@@ -144,8 +146,8 @@ def patch(
     """
     chosen = range(model.n_layers) if layers is None else layers if isinstance(layers, Sequence) else [layers]
     if not all(isinstance(number, Integral) for number in (*chosen, batch_size)):
-        raise LocalizeError(f"patch: layers={layers!r} and batch_size={batch_size!r} must be whole numbers.")
-    asked = Asked(
+        raise LocalizeError(f"{caller()}: layers={layers!r} and batch_size={batch_size!r} must be whole numbers.")
+    plan = PatchPlan(
         parts=_known("sites", sites, SITES) + _known("streams", streams, STREAMS),
         metrics=_known("metrics", metrics, PATCH_METRICS),
         at=at,
@@ -155,7 +157,7 @@ def patch(
         estimate=estimate,
         seed=seed,
     )
-    _check(model, asked, batch_size)
+    _check(model, plan, batch_size)
     if copies is None:
         words = kind or KINDS[0]
         copies = perturb_prefix(
@@ -163,13 +165,13 @@ def patch(
         )
     pairs, told = pairs_from(model, paragraphs, copies, kind, continuation)
     recall = recall_of(model, paragraphs)
-    results = Results.empty(model, pairs, asked)
+    results = Results.empty(model, pairs, plan)
     at_once = min(WITHIN_CACHE[model.device.type], batch_size * pairs.clean.shape[1])
 
     def work(rows: slice) -> None:
         nonlocal at_once
         for row in range(rows.start, rows.stop):
-            measured = partial(patch_pair, model, pairs, row, paragraphs.prefix_length, paragraphs.hashes[row], asked)
+            measured = partial(patch_pair, model, pairs, row, paragraphs.prefix_length, paragraphs.hashes[row], plan)
             at_once = _halving(lambda tokens, measured=measured: measured(tokens, results), at_once)
 
     in_batches(work, len(paragraphs), 1, what="patching", unit="pair")
@@ -182,18 +184,18 @@ def patch(
     call = {
         "measurement": "patch",
         "copies": told,
-        "sites": [part for part in asked.parts if part in SITES],
-        "streams": [part for part in asked.parts if part in STREAMS],
+        "sites": [part for part in plan.parts if part in SITES],
+        "streams": [part for part in plan.parts if part in STREAMS],
         "at": at,
-        "directions": asked.directions,
-        "layers": asked.layers,
-        "null": NULL in asked.measured,
+        "directions": plan.directions,
+        "layers": plan.layers,
+        "null": NULL in plan.measured,
         "estimate": estimate,
         "seed": seed,
         "batch_size": batch_size,
     }
     return labelled(
-        model, paragraphs, recall, arrays, call=call, continuation=continuation, axes={"metric": asked.metrics}
+        model, paragraphs, recall, arrays, call=call, continuation=continuation, axes={"metric": plan.metrics}
     )
 
 
@@ -202,22 +204,22 @@ def _known(what: str, given: str | Sequence[str], allowed: tuple[str, ...]) -> t
     words = [given] if isinstance(given, str) else list(given or ())
     for word in words:
         if word not in allowed:
-            raise InputError(f"patch: {what}: {word!r} is not one of {', '.join(allowed)}.")
+            raise InputError(f"{caller()}: {what}: {word!r} is not one of {', '.join(allowed)}.")
     return tuple(word for word in allowed if word in words)
 
 
-def _check(model: HookedModel, asked: Asked, batch_size: int) -> None:
+def _check(model: HookedModel, plan: PatchPlan, batch_size: int) -> None:
     """Raise where nothing is asked for, or something that there is not."""
-    if asked.at not in WHERE:
-        raise InputError(f"patch: at={asked.at!r} is not one of {', '.join(WHERE)}.")
-    if not (asked.parts and asked.metrics and asked.directions and asked.layers):
+    if plan.at not in WHERE:
+        raise InputError(f"{caller()}: at={plan.at!r} is not one of {', '.join(WHERE)}.")
+    if not (plan.parts and plan.metrics and plan.directions and plan.layers):
         raise InputError(
-            "patch: nothing is asked for; at least one site or stream, metric, direction and layer is needed."
+            f"{caller()}: nothing is asked for; at least one site or stream, metric, direction and layer is needed."
         )
-    for layer in asked.layers:
+    for layer in plan.layers:
         model.weight(layer, "W_O")  # raises where there is none
     if batch_size < 1:
-        raise LocalizeError(f"patch: batch_size={batch_size} must be at least 1.")
+        raise LocalizeError(f"{caller()}: batch_size={batch_size} must be at least 1.")
 
 
 def _halving(work: Callable[[int], None], tokens_at_once: int) -> int:

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from localize.axes import KINDS, OWN
-from localize.errors import InputError, LocalizeError
+from localize.errors import InputError, LocalizeError, caller
 from localize.measure.batches import in_batches
-from localize.measure.continuation import continued
+from localize.measure.before import Before
 from localize.measure.copies import perturbed_copies
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import check_changed, finite_recall, recall_of, token_scores
+from localize.measure.scoring import check_changed, token_scores
 from localize.measure.substitutes import NOTHING, replacements_of
 from localize.models.hooks import HookedModel
 from localize.models.key_values import KeyValues
@@ -79,7 +79,7 @@ def perturbed_recall(
     model.forward(tokens[:, :prefix_length], cache=known, read=slice(0, 0))
     put = torch.where(replacements == NOTHING, texts[:, :prefix_length], replacements)
     targets = texts[:, prefix_length:]
-    matched = torch.zeros((rows, prefix_length), dtype=torch.int64, device=tokens.device)
+    exact_match = torch.zeros((rows, prefix_length), dtype=torch.int64, device=tokens.device)
     nll = torch.zeros(
         (rows, prefix_length), dtype=torch.promote_types(model.dtype, torch.float32), device=tokens.device
     )
@@ -99,11 +99,11 @@ def perturbed_recall(
         )
         right, loss = token_scores(model, states, targets.repeat_interleave(together, dim=0))
         right, at = right.unflatten(0, (rows, together)), slice(first, first + together)
-        matched[:, at] = right.cumprod(-1).sum(-1)
+        exact_match[:, at] = right.cumprod(-1).sum(-1)
         nll[:, at] = loss.mean(1).view(rows, together)
         wrong += (~right & whole[:, at, None]).sum(1)
         first += together
-    return Perturbed(matched, nll, wrong)
+    return Perturbed(exact_match, nll, wrong)
 
 
 @reads_inputs("paragraphs")
@@ -162,20 +162,19 @@ def perturb_prefix(
     kinds = _checked(paragraphs, kinds, draws, span, batch_size)
     allowed = _allowed(paragraphs, copy_positions)
     prefix_length = paragraphs.prefix_length
-    tokens = continued(model, paragraphs, continuation, "perturb_prefix")
-    recall = recall_of(model, paragraphs)
-    counts, corpus = corpus_counts(model, paragraphs, counts, "perturb_prefix")
-    before = finite_recall(model, paragraphs, tokens)
+    before = Before.measured(model, paragraphs, continuation)
+    tokens = before.tokens
+    counts, corpus = corpus_counts(model, paragraphs, counts)
     by_kind = [replacements_of(model, paragraphs, kind, draws, seed, counts, batch_size) for kind in kinds]
     replacements = np.stack(by_kind, axis=1)  # (paragraph, kind, draw, prefix_position)
     shape, put = replacements.shape, torch.from_numpy(replacements).flatten(0, 2)
     whole = whole_spans(put, span).view(shape).numpy()
     if not (whole & allowed).any(-1).all():
         raise InputError(
-            f"perturb_prefix: {paragraphs.source}: nothing can be replaced at copy_positions={np.flatnonzero(allowed).tolist()}: no "
+            f"{caller()}: {paragraphs.source}: nothing can be replaced at copy_positions={np.flatnonzero(allowed).tolist()}: no "
             f"span of {span} starts there, or nothing predicts the first token."
         )
-    matched, nll = (np.empty((len(put), prefix_length), before.token_nll.dtype) for _ in range(2))
+    exact_match, nll = (np.empty((len(put), prefix_length), before.dtype) for _ in range(2))
     wrong = np.empty((len(put), paragraphs.continuation_length), np.int64)
 
     def work(rows: slice) -> None:
@@ -187,18 +186,16 @@ def perturb_prefix(
             paragraph=index.to(model.device),
             span=span,
         )
-        matched[rows], nll[rows], wrong[rows] = (part.cpu().numpy() for part in found)
+        exact_match[rows], nll[rows], wrong[rows] = (part.cpu().numpy() for part in found)
         check_changed(model, [paragraphs.ids[row] for row in paragraph[index].tolist()], nll[rows])
 
     in_batches(work, len(put), batch_size, what="prefix perturbation", unit="prefix")
-    matched, nll = (np.where(whole, values.reshape(shape), np.nan) for values in (matched, nll))
-    left = np.where(allowed, matched, np.nan), np.where(allowed, nll, np.nan)
+    exact_match, nll = (np.where(whole, values.reshape(shape), np.nan) for values in (exact_match, nll))
+    left = np.where(allowed, exact_match, np.nan), np.where(allowed, nll, np.nan)
     arrays = {
-        "unperturbed_exact_match": before.exact_match,
-        "unperturbed_nll": before.token_nll.mean(1),
-        "unperturbed_token_nll": before.token_nll,
-        "unperturbed_tokens": tokens,
-        "perturbed_exact_match": matched,
+        **before.arrays,
+        **before.token_arrays,
+        "perturbed_exact_match": exact_match,
         "perturbed_nll": nll,
         "perturbed_token_error": wrong.reshape(*shape[:3], -1).sum(2) / whole.sum((2, 3))[..., None],
         "replacement": replacements,
@@ -216,7 +213,9 @@ def perturb_prefix(
     }
     if set(kinds) & set(COUNTED):
         call |= {"counts": corpus, "counts_hash": counts_hash(counts)}
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation, axes={"kind": kinds})
+    return labelled(
+        model, paragraphs, before.recall, arrays, call=call, continuation=continuation, axes={"kind": kinds}
+    )
 
 
 def whole_spans(replacements: Int[Tensor, "row prefix_position"], span: int) -> Bool[Tensor, "row prefix_position"]:
@@ -234,7 +233,7 @@ def _allowed(paragraphs: Paragraphs, positions: Sequence[int] | None) -> Bool[np
     )
     if given.size == 0 or given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= length:
         raise InputError(
-            f"perturb_prefix: copy_positions={positions!r} must be whole numbers in 0..{length - 1}, the prefix of {paragraphs.source}."
+            f"{caller()}: copy_positions={positions!r} must be whole numbers in 0..{length - 1}, the prefix of {paragraphs.source}."
         )
     return np.isin(np.arange(length), given)
 
@@ -245,13 +244,13 @@ def _checked(
     """The kinds, each once and in the order asked for; raises where an argument is not allowed."""
     if not all(isinstance(number, Integral) and number >= 1 for number in (draws, span, batch_size)):
         raise LocalizeError(
-            f"perturb_prefix: draws={draws!r}, span={span!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
+            f"{caller()}: draws={draws!r}, span={span!r} and batch_size={batch_size!r} must be whole numbers of at least 1."
         )
     if span > paragraphs.prefix_length:
         raise InputError(
-            f"perturb_prefix: span={span} must be at most {paragraphs.prefix_length}, the prefix length of {paragraphs.source}."
+            f"{caller()}: span={span} must be at most {paragraphs.prefix_length}, the prefix length of {paragraphs.source}."
         )
     asked = tuple(dict.fromkeys([kinds] if isinstance(kinds, str) else list(kinds)))
     if not asked or set(asked) - set(KINDS):
-        raise LocalizeError(f"perturb_prefix: kinds={kinds!r} must be one or several of {', '.join(KINDS)}.")
+        raise LocalizeError(f"{caller()}: kinds={kinds!r} must be one or several of {', '.join(KINDS)}.")
     return asked

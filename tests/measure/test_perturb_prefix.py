@@ -6,10 +6,10 @@ import torch
 
 import localize as lz
 from localize.axes import KINDS
-from localize.measure import perturbation
+from localize.measure import perturb_prefix
 from localize.measure.copies import most_changed
-from localize.measure.perturbation import perturbed_recall
-from localize.measure.recall import measure_recall
+from localize.measure.perturb_prefix import perturbed_recall
+from localize.measure.scoring import measure_recall
 
 pytestmark = pytest.mark.gpt2_is_slow("hooked")
 
@@ -87,7 +87,7 @@ def test_it_is_the_same_however_many_positions_are_fed_together(hooked, tokens, 
     replacements = torch.randint(97, (3, PREFIX), generator=torch.Generator().manual_seed(1))
     found = []
     for tokens_at_once in (1, 150, 10**6):
-        monkeypatch.setattr(perturbation, "TOKENS_AT_ONCE", {"cpu": tokens_at_once})
+        monkeypatch.setattr(perturb_prefix, "TOKENS_AT_ONCE", {"cpu": tokens_at_once})
         found.append(perturbed_recall(hooked, tokens, replacements, paragraph=torch.tensor([0, 2, 2]), span=2))
     for other in found[1:]:
         assert torch.equal(found[0].exact_match, other.exact_match)
@@ -166,7 +166,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_down_to_one_draw_of_one_parag
             raise torch.OutOfMemoryError
         return perturbed_recall(model, tokens, replacements, **options)
 
-    monkeypatch.setattr(perturbation, "perturbed_recall", short_of_memory)
+    monkeypatch.setattr(perturb_prefix, "perturbed_recall", short_of_memory)
     halved = lz.perturb_prefix(neo, paragraphs, draws=3)
     assert fed == [12, 6, 3] + [1] * 12
     assert np.allclose(halved["perturbed_nll"], whole["perturbed_nll"], rtol=1e-10, atol=0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import localize as lz
-from localize.measure.ablation import ablate, ablation_hooks, head_means
+from localize.measure.ablate import ablate, ablation_hooks, head_means
 from localize.models.hooks import HookedModel
 
 PREFIX, CONTINUATION = 24, 16

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from localize.axes import OWN
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.measure.batches import in_batches
-from localize.measure.continuation import continued
+from localize.measure.before import Before
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
-from localize.measure.recall import finite_recall, recall_of, score
+from localize.measure.scoring import score
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads
@@ -35,6 +35,7 @@ def output_name(layer: int) -> str:
     return f"blocks.{layer}.attn.hook_z"
 
 
+@public
 @torch.no_grad()
 def head_means(
     model: HookedModel, tokens: Int[Tensor, "paragraph position"], *, batch_size: int = 64
@@ -54,7 +55,7 @@ def head_means(
         ModelError: If the tokens do not fit the context or the vocabulary.
     """
     if tokens.numel() == 0:
-        raise LocalizeError(f"head_means: tokens of shape {tuple(tokens.shape)} have no mean; at least one is needed.")
+        raise LocalizeError(f"{caller()}: tokens of shape {tuple(tokens.shape)} have no mean; at least one is needed.")
     layers = {output_name(layer): layer for layer in range(model.n_layers)}
     shape = (model.n_layers, model.n_heads, model.d_head)
     total = torch.zeros(shape, dtype=torch.float64, device=model.device)
@@ -72,6 +73,7 @@ def head_means(
     return (total / tokens.numel()).to(model.dtype)
 
 
+@public
 def ablation_hooks(
     model: HookedModel,
     heads: Sequence[tuple[int, int]],
@@ -166,7 +168,7 @@ def ablated_recall(
     """
     targets, read = tokens[:, prefix_length:], slice(prefix_length - 1, None)
     shape, precise = (len(tokens), model.n_layers, model.n_heads), torch.promote_types(model.dtype, torch.float32)
-    matched, nll = (torch.full(shape, torch.nan, dtype=precise, device=tokens.device) for _ in range(2))
+    exact_match, nll = (torch.full(shape, torch.nan, dtype=precise, device=tokens.device) for _ in range(2))
     outputs: dict[int, Tensor] = {}
 
     def keep(layer: int, z: Tensor, name: str) -> None:
@@ -177,7 +179,7 @@ def ablated_recall(
             states = model.resume(streams.flatten(0, 1), at=name, read=read)
             exact, loss = score(model, states, targets.repeat_interleave(len(some), dim=0))
             finite = loss.isfinite().all(1)  # a head may be what keeps a narrow dtype from overflowing
-            matched[:, layer, some] = torch.where(finite, exact.to(precise), torch.nan).view(-1, len(some))
+            exact_match[:, layer, some] = torch.where(finite, exact.to(precise), torch.nan).view(-1, len(some))
             nll[:, layer, some] = torch.where(finite, loss.mean(1), torch.nan).view(-1, len(some))
 
     hooks: dict[str, Hook] = {}
@@ -185,7 +187,7 @@ def ablated_recall(
         hooks[output_name(layer)] = partial(keep, layer)
         hooks[f"blocks.{layer}.hook_resid_mid"] = partial(branch_off, layer)
     model.final_states(tokens[:, :-1], hooks=hooks, read=read)
-    return matched, nll
+    return exact_match, nll
 
 
 @reads_inputs("paragraphs")
@@ -227,30 +229,27 @@ def ablate(
     """
     layers, heads = _chosen(model, layers, heads)
     if to not in PUT_IN_PLACE:
-        raise LocalizeError(f"ablate: to={to!r} is not one of {', '.join(PUT_IN_PLACE)}.")
+        raise LocalizeError(f"{caller()}: to={to!r} is not one of {', '.join(PUT_IN_PLACE)}.")
     if batch_size < 1:
-        raise LocalizeError(f"ablate: batch_size={batch_size} must be at least 1.")
-    tokens = continued(model, paragraphs, continuation, "ablate")
-    recall = recall_of(model, paragraphs)
-    before = finite_recall(model, paragraphs, tokens)
+        raise LocalizeError(f"{caller()}: batch_size={batch_size} must be at least 1.")
+    before = Before.measured(model, paragraphs, continuation)
     means = torch.zeros((model.n_layers, model.n_heads, model.d_head), dtype=model.dtype, device=model.device)
     if to == MEAN:
-        means = head_means(model, tokens[:, :-1], batch_size=batch_size)
+        means = head_means(model, before.tokens[:, :-1], batch_size=batch_size)
     shape = (len(paragraphs), model.n_layers, model.n_heads)
-    matched, nll = (np.empty(shape, before.token_nll.dtype) for _ in range(2))
+    exact_match, nll = (np.empty(shape, before.dtype) for _ in range(2))
     at_once = max(1, batch_size // len(paragraphs))
 
     def work(rows: slice) -> None:
         exact, loss = ablated_recall(
-            model, tokens[rows].to(model.device), paragraphs.prefix_length, means, layers, heads, at_once=at_once
+            model, before.tokens[rows].to(model.device), paragraphs.prefix_length, means, layers, heads, at_once=at_once
         )
-        matched[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
+        exact_match[rows], nll[rows] = exact.cpu().numpy(), loss.cpu().numpy()
 
     in_batches(work, len(paragraphs), batch_size, what="ablation")
     arrays = {
-        "unperturbed_exact_match": before.exact_match,
-        "unperturbed_nll": before.token_nll.mean(1),
-        "ablated_exact_match": matched,
+        **before.arrays,
+        "ablated_exact_match": exact_match,
         "ablated_nll": nll,
     }
     call = {
@@ -260,7 +259,7 @@ def ablate(
         "to": to,
         "batch_size": batch_size,
     }
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=continuation)
+    return labelled(model, paragraphs, before.recall, arrays, call=call, continuation=continuation)
 
 
 def _chosen(
@@ -269,7 +268,7 @@ def _chosen(
     """Layers and heads asked for, each once and in order; raises where there is no such, or none."""
     layers, heads = _listed(layers, model.n_layers), _listed(heads, model.n_heads)
     if not layers or not heads:
-        raise LocalizeError(f"ablate: layers={layers} and heads={heads} choose no head; None chooses all.")
+        raise LocalizeError(f"{caller()}: layers={layers} and heads={heads} choose no head; None chooses all.")
     for layer in layers:
         for head in heads:
             model.weight(layer, "W_O", head)  # raises where there is none

@@ -7,9 +7,9 @@ import torch
 import localize as lz
 from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
 from localize.measure.pairs import paired
-from localize.measure.patch_effects import Asked, Pair, random_put, scored_tokens
-from localize.measure.patch_runs import Patching, patched_nll, two_runs, units
-from localize.measure.patching import patch, patch_hooks
+from localize.measure.patch import patch, patch_hooks
+from localize.measure.patch_effects import PatchPlan, RunPair, random_put, scored_tokens
+from localize.measure.patch_runs import Patching, patched_nll, patched_places, two_runs
 from localize.models.hooks import HookedModel
 
 pytestmark = pytest.mark.gpt2_is_slow("hooked")
@@ -223,7 +223,7 @@ def test_the_numbers_do_not_depend_on_how_many_tokens_are_carried_on_together(
     pair = paragraphs[[1]], copies[[1]]
     whole = true(hooked, *pair, **some)
     for tokens in (1, 400) if at == "each" else (1, 60, 400):
-        monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": tokens})
+        monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": tokens})
         less = true(hooked, *pair, **some)
         for name in whole.variables:
             assert same(whole[name], less[name]), (name, tokens)
@@ -254,7 +254,7 @@ def test_where_memory_runs_out_fewer_tokens_at_once_give_the_same_and_it_is_said
         return resume(model, resid, **options)
 
     monkeypatch.setattr(HookedModel, "resume", narrow)
-    monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": 600})
+    monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": 600})
     with pytest.warns(UserWarning, match="^patching: out of memory") as warned:
         less = true(neo, paragraphs, copies)
     assert [str(w.message) for w in warned] == ["patching: out of memory; going on with 300 tokens at once."]
@@ -267,7 +267,7 @@ def test_where_not_even_one_row_fits_the_error_is_raised(neo, paragraphs, copies
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(HookedModel, "resume", none)
-    monkeypatch.setattr("localize.measure.patching.WITHIN_CACHE", {"cpu": 2})
+    monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": 2})
     told = "^patching: out of memory; going on with 1 tokens at once.$"
     with pytest.warns(UserWarning, match=told), pytest.raises(torch.OutOfMemoryError):
         true(neo, paragraphs, copies)
@@ -307,24 +307,24 @@ def test_what_is_asked_beside_does_not_matter_and_what_is_not_asked_is_nan(hooke
 
 def pair_of(model, paragraphs, copies, row, at, directions=DIRECTIONS, seed=0):
     """What the kernel holds of one pair, and the random activations it puts in instead."""
-    asked = Asked((*SITES, *STREAMS), ("continuation",), at, tuple(directions), (0, 2), True, False, seed)
+    plan = PatchPlan((*SITES, *STREAMS), ("continuation",), at, tuple(directions), (0, 2), True, False, seed)
     pairs = paired(paragraphs.tokens, copies.tokens, PREFIX, paragraphs.ids)
     clean, corrupted = texts(paragraphs, row)
     start = POSITIONS[row]
     runs = two_runs(model, torch.stack([clean, corrupted])[:, :-1], start, slice(None))
-    base, put = ({n: a[index] for n, a in runs.activations.items()} for index in (asked.bases, asked.others))
-    scored = scored_tokens(asked, PREFIX, LENGTH, int(pairs.target[row]), model)
+    base, put = ({n: a[index] for n, a in runs.activations.items()} for index in (plan.bases, plan.others))
+    scored = scored_tokens(plan, PREFIX, LENGTH, int(pairs.target[row]), model)
     nll = torch.zeros(2, CONTINUATION, dtype=torch.float64)
-    return Pair(base, put, runs.past, start, scored, clean[PREFIX:], nll), asked
+    return RunPair(base, put, runs.past, start, scored, clean[PREFIX:], nll), plan
 
 
 @torch.no_grad()
 def test_the_null_moves_each_head_and_position_as_far_as_the_patch_in_a_direction_of_its_own(
     hooked, paragraphs, copies
 ):
-    pair, asked = pair_of(hooked, paragraphs, copies, 1, "all")
-    parts = [(layer, part) for layer in asked.layers for part in asked.parts]
-    null = random_put(pair, parts, asked, paragraphs.hashes[1])
+    pair, plan = pair_of(hooked, paragraphs, copies, 1, "all")
+    parts = [(layer, part) for layer in plan.layers for part in plan.parts]
+    null = random_put(pair, parts, plan, paragraphs.hashes[1])
     assert set(null) == {name_of(part, layer) for layer, part in parts}
     directions = []
     for name, value in null.items():
@@ -347,9 +347,9 @@ def test_the_nulls_effect_is_that_of_putting_those_activations_in_by_a_hook(hook
     row = 1
     for at in ("changed", "all"):
         signature = true(hooked, paragraphs, copies, at=at, estimate=False)
-        pair, asked = pair_of(hooked, paragraphs, copies, row, at)
-        parts = [(layer, part) for layer in asked.layers for part in asked.parts]
-        null = random_put(pair, parts, asked, paragraphs.hashes[row])
+        pair, plan = pair_of(hooked, paragraphs, copies, row, at)
+        parts = [(layer, part) for layer in plan.layers for part in plan.parts]
+        null = random_put(pair, parts, plan, paragraphs.hashes[row])
         for d, direction in enumerate(DIRECTIONS):
             base, clean = runs_of(paragraphs, row, direction)[0], texts(paragraphs, row)[0]
             before = judged(hooked, base, clean, TARGETS[row])
@@ -377,8 +377,8 @@ def test_the_seed_and_the_paragraph_choose_the_nulls_directions_and_nothing_else
         assert np.array_equal(first[name], again[name], equal_nan=True)
         assert not same(first[name], other[name])
     assert same(first["head_patch_effect"], other["head_patch_effect"])
-    pair, asked = pair_of(hooked, paragraphs, copies, 1, "all")
-    one, two = (random_put(pair, [(0, "z")], asked, paragraphs.hashes[row]) for row in (1, 2))
+    pair, plan = pair_of(hooked, paragraphs, copies, 1, "all")
+    one, two = (random_put(pair, [(0, "z")], plan, paragraphs.hashes[row]) for row in (1, 2))
     assert not torch.allclose(one[name_of("z", 0)], two[name_of("z", 0)])
     changes = one[name_of("z", 0)] - pair.base[name_of("z", 0)]
     assert not torch.allclose(changes[0].abs(), changes[1].abs()), "each direction of patching has its own"
@@ -389,14 +389,16 @@ def test_the_seed_and_the_paragraph_choose_the_nulls_directions_and_nothing_else
 
 @torch.no_grad()
 def test_a_run_patched_with_its_own_activations_does_not_change(hooked, paragraphs, copies):
-    pair, asked = pair_of(hooked, paragraphs, copies, 1, "all")
+    pair, plan = pair_of(hooked, paragraphs, copies, 1, "all")
     length = LENGTH - 1 - POSITIONS[1]
     patching = Patching(hooked, pair.base, pair.base, pair.past, length)
     read = slice(PREFIX - 1 - pair.start, None)
     clean = texts(paragraphs, 1)[0]
     expected = [judged(hooked, runs_of(paragraphs, 1, d)[0], clean, -1)[0, 1] for d in DIRECTIONS]
     count = 0
-    for _, nll in patched_nll(patching, units(hooked, range(hooked.n_layers), asked.parts, 4), 50, read, pair.targets):
+    for _, nll in patched_nll(
+        patching, patched_places(hooked, range(hooked.n_layers), plan.parts, 4), 50, read, pair.targets
+    ):
         assert nll.shape[0] == 2 and nll.shape[2] == CONTINUATION
         assert np.allclose(nll.mean(-1), np.array(expected)[:, None], rtol=0, atol=EXACT)
         count += nll.shape[1]

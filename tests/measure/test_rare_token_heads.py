@@ -9,8 +9,9 @@ from scipy.stats import chisquare, entropy, kendalltau, spearmanr
 
 import localize as lz
 from localize.axes import NULLS, QUERIES
-from localize.measure.heads import SCORES, mismatched, orders, rare_token_scores
 from localize.measure.looking import CONTINUATION, LAST_PREFIX, views
+from localize.measure.partners import mismatched
+from localize.measure.rare_token_heads import SCORES, orders, rare_token_scores
 from localize.models.untrained import untrained
 
 PREFIX, LENGTH = 40, 60
@@ -291,16 +292,6 @@ def test_permutations_are_keyed_by_paragraph_and_draw_and_reach_every_order():
     _, counts = np.unique(drawn.argsort(-1).reshape(-1, 3), axis=0, return_counts=True)
     assert len(counts) == 6
     assert chisquare(counts).pvalue > 0.01
-
-
-def test_partners_come_from_other_clusters_and_do_not_depend_on_the_order(tokens):
-    rows = tokens.repeat(2, 1)
-    rows[6:, -1] = (rows[6:, -1] + 1) % 97  # near-duplicates of the first six
-    paragraphs = lz.load_paragraphs(rows, prefix_length=PREFIX, continuation_length=20)
-    partners = mismatched(paragraphs, 20, 0)
-    assert not (paragraphs.clusters[partners] == paragraphs.clusters[:, None]).any()
-    assert len(np.unique(partners)) == 12
-    assert np.array_equal(mismatched(paragraphs, 5, 0), partners[:, :5])
 
 
 def test_a_head_wired_to_rare_tokens_ranks_first_and_its_nulls_do_not(neo, paragraphs, counts):

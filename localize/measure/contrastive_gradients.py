@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from localize.axes import COMPONENTS, MEMORIZED, NOT_MEMORIZED, TERMS
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller
 from localize.measure.backward import Loss
 from localize.measure.batches import in_batches
 from localize.measure.gradient_size import Sizes
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.loss import Losses, kl_gradient
-from localize.measure.recall import recall_of
+from localize.measure.scoring import recall_of
 from localize.measure.set_gradients import Weights, set_gradients
 from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules, weight_view
@@ -71,13 +71,13 @@ def contrastive_gradients(
     """
     if not (0 < c < math.inf and steps >= 0 and 0 < learning_rate < math.inf):
         raise LocalizeError(
-            f"contrastive_gradients: c={c} and learning_rate={learning_rate} must be finite and above 0, steps={steps} at least 0."
+            f"{caller()}: c={c} and learning_rate={learning_rate} must be finite and above 0, steps={steps} at least 0."
         )
     recall = recall_of(model, paragraphs)
     group = groups_of(paragraphs, recall)
     if forget == keep or not {forget, keep} <= set(group.tolist()):
         raise LocalizeError(
-            f"contrastive_gradients: forget={forget!r} and keep={keep!r} must be two of the groups, "
+            f"{caller()}: forget={forget!r} and keep={keep!r} must be two of the groups, "
             f"{', '.join(sorted(set(group.tolist())))}."
         )
     forget_set, keep_set = (paragraphs[np.flatnonzero(group == name)] for name in (forget, keep))

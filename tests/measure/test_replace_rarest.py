@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import localize as lz
-from localize.measure.replacement import positions_replaced, rarest_and_common, replace_rarest, replaced_prefixes
+from localize.measure.replace_rarest import positions_replaced, rarest_and_common, replace_rarest, replaced_prefixes
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.paragraphs.unigrams import unigram_counts

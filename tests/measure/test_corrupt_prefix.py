@@ -8,9 +8,9 @@ import torch
 
 import localize as lz
 from localize.axes import ORDERS
-from localize.measure.corruption import corrupt_prefix, tokens_to_break
+from localize.measure.corrupt_prefix import corrupt_prefix, tokens_to_break
 from localize.measure.orders import effect_order, numbers_up_to, random_ranks
-from localize.measure.replacement import rarest_first, tie_order
+from localize.measure.replace_rarest import rarest_first, tie_order
 from localize.measure.substitutes import uniform_replacements
 from localize.models.hooks import HookedModel
 from localize.signature.signature import MemorizationSignature
