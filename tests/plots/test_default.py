@@ -5,7 +5,8 @@ import pytest
 
 from localize import plots
 from localize.errors import LocalizeError
-from localize.measurements import AXES, REGISTRY, nulls_of
+from localize.measurements import AXES, REGISTRY, Axis, Measurement, Variable, nulls_of, register
+from localize.measurements.registry import remove
 from localize.plots.catalogue import KINDS, figures_of, undrawn
 from localize.plots.figures.default import default_words
 from localize.plots.theme import WIDTH, group_style
@@ -242,3 +243,25 @@ def test_a_variable_without_a_number_is_left_out_of_the_catalogue_and_refused_by
         with pytest.raises(LocalizeError) as error:
             plots.default(empty, name)
         assert str(error.value) == message
+
+
+def test_a_measurement_of_ones_own_is_drawn_along_its_own_axis_with_its_null(make):
+    said = ("cosine", "echo", "how much of it comes back", "a test")
+    variables = (
+        Variable("echo", ("paragraph", "wall"), "float", *said, low=0),
+        Variable("echo_null", ("paragraph", "wall"), "float", *said, low=0, role="null", of="echo"),
+    )
+    register(Measurement("echo", words="echo", variables=variables, axes=(Axis("wall", "wall of the room"),)))
+    try:
+        values = np.random.default_rng(0).uniform(size=(2, len(GROUPS), 3))
+        signature = make(GROUPS, {"echo": values[0], "echo_null": values[1]}, cluster=CLUSTERS)
+        signature = type(signature)(signature.dataset.assign_coords(wall=["north", "east", "south"]))
+        drawn = figures_of(signature)["echo"]
+    finally:
+        remove("echo")
+    (points,) = traces(drawn.figure, "mean", group="not memorized")
+    np.testing.assert_allclose(points.y, values[0, 4:].mean(0))
+    np.testing.assert_allclose(
+        [dash.y[0] for dash in traces(drawn.figure, "null", group="not memorized")], values[1, 4:].mean(0)
+    )
+    assert (drawn.title, drawn.figure.layout.xaxis.title.text) == ("Echo", "wall of the room")
