@@ -1,46 +1,67 @@
-"""Figures: each takes a `MemorizationSignature` and gives a plotly `Figure` that the user can edit; `tokens` gives HTML."""
+# ruff: noqa: F401  # names that only editors read
+"""Figures: each takes a `MemorizationSignature` and gives a plotly `Figure` that the user can edit; `tokens` gives HTML.
 
-from localize.plots.ablation import ablation
-from localize.plots.attention import attention
+The figures of what was measured are those that `localize.plots.catalogue` lists, and those that a `FigureKind` of one's own registered.
+Each goes by the name of its measurement too: `plots.rare_token_heads` is `plots.heads`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
 from localize.plots.column import column
-from localize.plots.comparison import comparison
-from localize.plots.contrast import contrast
-from localize.plots.corruption import corruption
-from localize.plots.distinguish import distinguish
-from localize.plots.editing import editing
 from localize.plots.export import save
-from localize.plots.gradients import gradients
-from localize.plots.heads import heads
-from localize.plots.noise import noise
-from localize.plots.patch_map import patch_map
-from localize.plots.patching import patching
-from localize.plots.perturbation import perturbation
-from localize.plots.recall import recall
-from localize.plots.relearning import relearning
-from localize.plots.signature import signature
-from localize.plots.sweep import sweep
-from localize.plots.tokens import TokenView, tokens
 
-__all__ = [
-    "TokenView",
-    "ablation",
-    "attention",
-    "column",
-    "comparison",
-    "contrast",
-    "corruption",
-    "distinguish",
-    "editing",
-    "gradients",
-    "heads",
-    "noise",
-    "patch_map",
-    "patching",
-    "perturbation",
-    "recall",
-    "relearning",
-    "save",
-    "signature",
-    "sweep",
-    "tokens",
-]
+if TYPE_CHECKING:  # for editors; what is not here is found all the same
+    from localize.plots.figures.ablation import ablation
+    from localize.plots.figures.attention import attention
+    from localize.plots.figures.comparison import comparison
+    from localize.plots.figures.contrast import contrast
+    from localize.plots.figures.corruption import corruption
+    from localize.plots.figures.default import default
+    from localize.plots.figures.distinguish import distinguish
+    from localize.plots.figures.editing import editing
+    from localize.plots.figures.gradients import gradients
+    from localize.plots.figures.heads import heads
+    from localize.plots.figures.noise import noise
+    from localize.plots.figures.patch_map import patch_map
+    from localize.plots.figures.patching import patching
+    from localize.plots.figures.perturbation import perturb_prefix_paragraph, perturbation
+    from localize.plots.figures.recall import recall
+    from localize.plots.figures.relearning import relearning
+    from localize.plots.figures.signature import signature
+    from localize.plots.figures.sweep import sweep
+    from localize.plots.figures.tokens import TokenView, tokens
+    from localize.plots.kinds import FigureKind
+
+
+def _others() -> dict[str, Any]:
+    """What draws something else than all that was measured, or is no figure."""
+    from localize.plots.figures.comparison import comparison
+    from localize.plots.figures.default import default
+    from localize.plots.figures.distinguish import distinguish
+    from localize.plots.figures.sweep import sweep
+    from localize.plots.figures.tokens import TokenView, tokens
+    from localize.plots.kinds import FigureKind
+
+    others = (FigureKind, TokenView, column, comparison, default, distinguish, save, sweep, tokens)
+    return {other.__name__: other for other in others}
+
+
+def _public() -> dict[str, Any]:
+    """Every public name: the functions of the figures by their own name and by the measurement's, and the others."""
+    from localize.plots.catalogue import EDIT_KINDS, kinds
+
+    drawing = (*kinds(), *EDIT_KINDS)
+    own = {kind.function.__name__: kind.function for kind in drawing}
+    return _others() | own | {kind.name: kind.function for kind in drawing}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return __dir__()
+    if name.startswith("_") or name not in (public := _public()):
+        raise AttributeError(f"module 'localize.plots' has no attribute {name!r}")
+    return public[name]
+
+
+def __dir__() -> list[str]:
+    return sorted(_public())

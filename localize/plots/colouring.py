@@ -9,10 +9,10 @@ from jaxtyping import Float
 from localize.analysis.choice import head_name
 from localize.analysis.effects import one_kind
 from localize.errors import LocalizeError, caller
+from localize.measurements import REGISTRY
+from localize.plots.figures.perturbation import KIND_WORDS
 from localize.plots.paragraph import loss_variable
-from localize.plots.perturbation import KIND_WORDS
 from localize.plots.shades import shade
-from localize.signature.schema import REGISTRY
 
 if TYPE_CHECKING:
     import xarray as xr

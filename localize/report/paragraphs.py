@@ -21,12 +21,12 @@ from localize.plots.colouring import (
     loss_variable,
     prefix_colourings,
 )
-from localize.plots.heads import best_heads
+from localize.plots.figures.heads import best_heads
+from localize.plots.figures.tokens import COPY_NUMBERS
 from localize.plots.paragraph import measured_tokens
 from localize.plots.shades import HUES, shade
 from localize.plots.theme import group_style
 from localize.plots.token_text import token_texts
-from localize.plots.tokens import COPY_NUMBERS
 from localize.report.literal import LONGEST_ID, cut, link_name, readable
 from localize.report.packed import packed_floats, packed_integers, packed_shares
 from localize.report.sample import sampled

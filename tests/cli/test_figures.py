@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from localize import plots
 from localize.claims import COMMAND_FILE
+from localize.plots.kinds import FigureKind
 from tests.plots.conftest import made_signature
 
 SCRIPT = "<script>alert(1)</script>"
@@ -23,11 +25,11 @@ def test_every_figure_is_written_at_both_widths_with_its_caption(localize, run, 
     names = {path.name for path in (tmp_path / "figs").iterdir()} - {COMMAND_FILE}
     figures = {
         "recall",
-        "perturbation",
-        "corruption",
+        "perturb_prefix",
+        "corrupt_prefix",
         "patch_map",
-        "patching-script-alert-1-script",
-        "patching-other",
+        "patch-script-alert-1-script",
+        "patch-other",
         "signature",
     }
     assert {f"{name}{width}.json" for name in figures for width in ("", "-column")} | {"captions.md"} <= names
@@ -40,6 +42,20 @@ def test_every_figure_is_written_at_both_widths_with_its_caption(localize, run, 
     assert "**How much of each paragraph the model says.** Exact match (tokens)" in captions
     assert "<script>" not in captions
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in captions
+
+
+def test_a_figure_of_ones_own_is_written_with_the_houses(localize, run, tmp_path):
+    own = FigureKind(
+        "own", (("nll",),), "Mine", "What is mine.", lambda signature, seed: plots.recall(signature, seed=seed)
+    )
+    own.register()
+    try:
+        localize("figures", run, "--out", tmp_path, "--format", "none", "--width", "page")
+    finally:
+        own.unregister()
+    captions = (tmp_path / "captions.md").read_text(encoding="utf-8")
+    assert "## own\n\n**Mine.** What is mine.\n" in captions
+    assert (tmp_path / "own.json").read_text() == (tmp_path / "recall.json").read_text()
 
 
 def test_one_width_and_one_paragraph(localize, run, tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 import localize as lz
 from localize.axes import ordered_groups
-from localize.plots.recall import by_duplicates, known_counts
+from localize.plots.figures.recall import by_duplicates, known_counts
 
 GROUPS = ("b", None, "a", None, "a", "b")
 COPIES = (3, None, 0, 3, None, 7)

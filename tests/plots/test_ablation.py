@@ -8,7 +8,7 @@ import pytest
 import localize as lz
 from localize import plots
 from localize.errors import LocalizeError, SignatureError
-from localize.plots.ablation import LABELLED
+from localize.plots.figures.ablation import LABELLED
 from localize.plots.names import free_places
 from localize.plots.theme import WIDTH
 from localize.signature.signature import MemorizationSignature

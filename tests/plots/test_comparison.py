@@ -7,8 +7,8 @@ import pytest
 from localize import plots
 from localize.analysis.distinguish import AUC, GAIN
 from localize.errors import LocalizeError
-from localize.plots.comparison import MANY
-from localize.plots.distinguish import NEEDED
+from localize.plots.figures.comparison import MANY
+from localize.plots.figures.distinguish import NEEDED
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:rough intervals")
 

@@ -11,7 +11,7 @@ from localize import plots
 from localize.analysis.change import Change, edit_table
 from localize.errors import LocalizeError, SignatureError
 from localize.plots.column import column
-from localize.plots.editing import editing
+from localize.plots.figures.editing import editing
 from localize.plots.spots import edges
 from localize.plots.theme import GRID, INK, NULL, ROLE_COLOURS, ROLE_SYMBOLS, WIDTH, group_style
 from localize.signature.signature import MemorizationSignature

@@ -11,7 +11,7 @@ import pytest
 from localize import plots
 from localize.errors import LocalizeError
 from localize.measurements import AXES, REGISTRY
-from localize.plots.perturbation import concentration
+from localize.plots.figures.perturbation import concentration
 from localize.plots.theme import NULL, WIDTH, group_style, plain
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap, cluster_permutation_difference

@@ -7,7 +7,7 @@ import pytest
 
 from localize.axes import RANDOM
 from localize.errors import LocalizeError
-from localize.plots.noise import noise
+from localize.plots.figures.noise import noise
 from localize.plots.series import from_zero
 from localize.plots.theme import RECALL_COLOURS
 from localize.signature.signature import MemorizationSignature

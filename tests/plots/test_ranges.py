@@ -22,7 +22,7 @@ def boundless(monkeypatch):
         mean = np.asarray(np.nanmean(values, axis=0))
         return Interval(mean, np.full_like(mean, -FAR), np.full_like(mean, FAR))
 
-    for module in ("groups", "recall"):
+    for module in ("groups", "figures.recall"):
         monkeypatch.setattr(import_module(f"localize.plots.{module}"), "cluster_bootstrap", bootstrap)
 
 
@@ -52,6 +52,7 @@ def drawn(model):
         "recall": (lz.plots.recall(made), False),  # NLL has no upper end
         "gradients": (lz.plots.gradients(signature), True),
         "heads": (lz.plots.heads(signature), True),
+        "default": (lz.plots.default(signature, "gradient_share"), True),
         "corruption": (lz.plots.corruption(made), False),
         "noise": (lz.plots.noise(lz.noise(model, paragraphs, draws=1, fractions=[0.1], strengths=[1.0])), True),
         "relearning": (lz.plots.relearning({"it": relearned}), False),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from localize import plots
-from localize.plots.recall import bin_edges, by_duplicates, shares
+from localize.plots.figures.recall import bin_edges, by_duplicates, shares
 from localize.plots.theme import group_style
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap

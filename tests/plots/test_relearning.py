@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from localize.errors import LocalizeError
-from localize.plots.relearning import relearning
+from localize.plots.figures.relearning import relearning
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap
 

@@ -13,7 +13,7 @@ import localize as lz
 from localize.analysis.change import Change
 from localize.errors import InputError, LocalizeError
 from localize.plots.colouring import continuation_colourings, prefix_colourings
-from localize.plots.heads import scores
+from localize.plots.figures.heads import scores
 from localize.report.bundle import CARTESIAN, bundle_for
 from localize.report.drawn import figure_json, plain_json
 from localize.report.facts import option_words

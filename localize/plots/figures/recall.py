@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from localize.errors import public
+from localize.measurements import REGISTRY
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, variable_words
@@ -45,9 +47,9 @@ def recall(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure":
     sheet, dataset, groups = Sheet(), signature.dataset, groups_of(signature)
     boxes = [Box(LEFT + column * HALF_STEP, TITLE + NOTE, HALF_WIDTH, HEIGHT) for column in range(2)]
     for box, (name, title) in zip(boxes, QUANTITIES, strict=True):
-        values, own = dataset[name].values, continuation_words(signature, name)
-        panel, highest = _histogram(sheet, box, groups, values, name, title, own, together=True)
-        _means(panel, groups, values, highest, seed, range_of(dataset, name))
+        values, words = dataset[name].values, f"{title}, {continuation_words(signature, name)}"
+        panel, highest = histogram(sheet, box, groups, values, name, words, together=True)
+        group_means(panel, groups, values, highest, seed, range_of(dataset, name))
     if "duplicates" not in dataset.coords:
         return sheet.finish(boxes[0].bottom + UNDER)
     top = boxes[0].bottom + UNDER + TITLE + NOTE
@@ -62,7 +64,8 @@ def draw_recall(signature: "MemorizationSignature", sheet: Sheet, top: Px, *, se
     dataset, groups = signature.dataset, groups_of(signature)
     boxes = [Box(LEFT + column * STEP, top + TITLE + NOTE, PANEL_WIDTH, 96) for column in range(3)]
     for box, (name, title) in zip(boxes, QUANTITIES, strict=False):
-        _histogram(sheet, box, groups, dataset[name].values, name, title, continuation_words(signature, name))
+        words = f"{title}, {continuation_words(signature, name)}"
+        histogram(sheet, box, groups, dataset[name].values, name, words)
     if "duplicates" in dataset.coords:
         _by_duplicates(sheet, boxes[2], signature, *QUANTITIES[0], seed)
     return boxes[0].bottom + 36
@@ -84,25 +87,24 @@ def shares(values: Real[np.ndarray, " paragraph"], edges: Float[np.ndarray, " ed
     return 100 * np.bincount(inside, minlength=len(edges) - 1) / len(values)
 
 
-def _histogram(
+def histogram(
     sheet: Sheet,
     box: Box,
     groups: list[Group],
     values: Real[np.ndarray, " paragraph"],
     name: str,
     title: str,
-    own: str,
     *,
     together: bool = False,
 ) -> tuple[Panel, float]:
     """A bar per bin and group; gives the panel and the height of the highest bar."""
     import plotly.graph_objects as go
 
-    edges = bin_edges(values, whole=name == "exact_match")
+    edges = bin_edges(values, whole=REGISTRY[name].kind == "integer")
     note = "share of each group" + ("; points: means (95%); dashed: all" if together else "")
     x = {"title": {"text": variable_words(name)}, "nticks": 6}
     y: dict[str, Any] = {"title": {"text": "paragraphs (%)"}, "rangemode": "tozero"}
-    panel = sheet.panel(box, f"{title}, {own}", note, x=x, y=y)
+    panel = sheet.panel(box, title, note, x=x, y=y)
     highest = 0.0
     for group in groups:
         share = shares(values[group.rows], edges)
@@ -118,7 +120,7 @@ def _histogram(
     return panel, highest
 
 
-def _means(
+def group_means(
     panel: Panel,
     groups: list[Group],
     values: Real[np.ndarray, " paragraph"],
@@ -189,3 +191,14 @@ def _by_duplicates(
         marker={"color": INK, "size": 5}, showlegend=False, name="mean",
     )  # fmt: skip
     panel.add(points, "mean")
+
+
+KIND = FigureKind(
+    "recall",
+    needs=(("exact_match",), ("nll",)),
+    title="How much of each paragraph the model says",
+    caption="Exact match (tokens) and NLL (nats per token) of the continuation: share of each group's paragraphs, the groups' means and, "
+    "dashed, all paragraphs together; below, where they are known, by how often a paragraph stands in the training data, "
+    f"with the mean of all dashed. {BANDS}",
+    function=recall,
+)

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.errors import LocalizeError, caller, public
+from localize.plots.figures.patch_view import METRIC_WORDS, STREAM_WORDS, metric_of
 from localize.plots.groups import continuation_words, require
+from localize.plots.kinds import FigureAsked, FigureKind
 from localize.plots.paragraph import measured_tokens, row_of
-from localize.plots.patch_view import METRIC_WORDS, STREAM_WORDS, metric_of
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import INK, SCORE, WIDTH, axis_words, plain, variable_words
 from localize.plots.token_text import token_texts
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
+MAPS = ("stream_patch_map", "stream_patch_estimate_map")
 LEFT, GAP, ROW, LONGEST = 96, 10, 12, 11
 
 
@@ -209,3 +211,28 @@ def _label(place: int, text: str, *, bold: bool) -> str:
     """ "44: ␣flag", the changed one bold."""
     words = f"{place}: {plain(text, LONGEST)}"
     return f"<b>{words}</b>" if bold else words
+
+
+def _of_one_paragraph(signature: "MemorizationSignature", asked: FigureAsked) -> dict[str, "go.Figure"]:
+    """Of the paragraph asked for, or of the first that has a map, those of the first group before others."""
+    chosen = asked.paragraph
+    if chosen is None:
+        array = signature[next(name for name in MAPS if name in signature)]
+        mapped = array.notnull().any([dim for dim in array.dims if dim != "paragraph"]).values
+        group = signature.dataset["group"].values
+        rows = [row for name in signature.groups for row in np.flatnonzero(mapped & (group == name))]
+        if not rows:
+            return {}
+        chosen = int(rows[0])
+    return {"": patch_map(signature, chosen, tokenizer=asked.tokenizer)}
+
+
+KIND = FigureKind(
+    "patch_map",
+    needs=(MAPS,),
+    title="Where in one paragraph a patch acts",
+    caption="Change of the NLL of one paragraph when a layer's activation at one token is put in from the other run, tokens downwards, "
+    "the replaced token in bold. One paragraph has no interval; what a random change of the same size does is told above.",
+    function=patch_map,
+    make=_of_one_paragraph,
+)

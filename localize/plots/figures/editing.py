@@ -10,9 +10,10 @@ from jaxtyping import Float
 from localize.analysis.change import Change, Changes, edit_table, ordered_roles, repetitions_of
 from localize.axes import FORGET, MEMORIZED
 from localize.errors import LocalizeError, caller, public
-from localize.plots.edit_rows import draw_rows
-from localize.plots.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
+from localize.plots.figures.edit_rows import draw_rows
+from localize.plots.figures.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
 from localize.plots.groups import require
+from localize.plots.kinds import BANDS, EditFigureKind, EditsAsked
 from localize.plots.point_names import name_points
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
@@ -204,3 +205,18 @@ def _names(
         obstacles += [(across[0], y, across[1], y, 2), (x, along[1], x, along[0], 2), (x, y, x, y, 6)]
         obstacles += [(*each, *each, 2) for each in single.tolist() if np.isfinite(each).all()]
     name_points(panel, points, [edit.words for edit in edits], [edit.colour for edit in edits], obstacles)
+
+
+def _if_there_are_any(edits: EditsAsked) -> "go.Figure | None":
+    return editing(edits.changes, controls=edits.controls, seed=edits.seed) if edits.changes else None
+
+
+KIND = EditFigureKind(
+    "editing",
+    title="What edits forget, and what else they cost",
+    caption="Above: exact match of the forget set after the edit against the change of exact match of memorized paragraphs that the edit "
+    "did not see; the cross is the unedited model, the dashed line no change, and grey open symbols are controls. Below: every "
+    f"paragraph after the edit, each role's mean, and in grey its mean before. {BANDS}",
+    function=editing,
+    make=_if_there_are_any,
+)

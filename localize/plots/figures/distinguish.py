@@ -6,7 +6,7 @@ import numpy as np
 
 from localize.analysis.distinguish import AUC, GAIN
 from localize.errors import LocalizeError, caller, public
-from localize.plots.comparison import null_boxes, with_margin
+from localize.plots.figures.comparison import null_boxes, with_margin
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import GRID, INK, plain

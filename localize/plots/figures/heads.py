@@ -8,10 +8,11 @@ from jaxtyping import Float
 
 from localize.axes import NULLS, QUERIES
 from localize.errors import LocalizeError, caller, public
-from localize.plots.gradients import layer_axis, map_height
+from localize.plots.figures.gradients import layer_axis, map_height
 from localize.plots.groups import Group, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import whiskers
-from localize.plots.sheet import TITLE, Box, Px, Sheet
+from localize.plots.sheet import TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import NULL, SCORE, axis_words, variable_words
 from localize.signature.schema import range_of
 from localize.statistics import Interval
@@ -135,12 +136,21 @@ def _heat_map(
         what,
         group,
     )
+    mark_missing(panel, group, means, heads, layers, "no score: attends evenly")
+
+
+def mark_missing(
+    panel: Panel, group: Group, means: Float[np.ndarray, "row column"], x: np.ndarray, y: np.ndarray, name: str
+) -> None:
+    """A cross on each cell of a heat map that has no number."""
+    import plotly.graph_objects as go
+
     empty = np.argwhere(np.isnan(means))
     if len(empty):
         marker = {"symbol": "x-thin", "size": 6, "line": {"color": NULL, "width": 1}}
         crosses = go.Scatter(
-            x=heads[empty[:, 1]], y=layers[empty[:, 0]], mode="markers", marker=marker, name="no score: attends evenly",
-            legendgroup="empty", showlegend=sheet.first("empty"), hoverinfo="name",
+            x=x[empty[:, 1]], y=y[empty[:, 0]], mode="markers", marker=marker, name=name, legendgroup="empty",
+            showlegend=panel.sheet.first("empty"), hoverinfo="name",
         )  # fmt: skip
         panel.add(crosses, "empty", group)
 
@@ -215,3 +225,14 @@ def _list(
         showlegend=shown,
     )
     panel.add(points, "mean", group)
+
+
+KIND = FigureKind(
+    "rare_token_heads",
+    needs=tuple((name,) for name in VARIABLES),
+    title="Which heads look at rare tokens",
+    caption="Mean rank correlation of a head's attention, from the last prefix token, with the rarity of the tokens it looks at; beside it "
+    "the null, the same attention against the rarity of other paragraphs on the same scale. The list, ordered on the paragraphs "
+    f"shown, gives the heads furthest above their null. {BANDS}",
+    function=heads,
+)

@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.errors import LocalizeError, caller, public
-from localize.plots.gradients import layer_axis, map_height
-from localize.plots.groups import Group, continuation_words
-from localize.plots.heads import best_heads, layer_words
-from localize.plots.patch_estimates import draw_estimates
-from localize.plots.patch_view import (
+from localize.plots.figures.gradients import layer_axis, map_height
+from localize.plots.figures.heads import best_heads, layer_words
+from localize.plots.figures.patch_estimates import draw_estimates
+from localize.plots.figures.patch_view import (
     HALF_STEP,
     HALF_WIDTH,
     HEADS,
@@ -22,6 +21,8 @@ from localize.plots.patch_view import (
     PatchView,
     view_of,
 )
+from localize.plots.groups import Group, continuation_words
+from localize.plots.kinds import BANDS, FigureAsked, FigureKind, main_groups
 from localize.plots.series import Series, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import INK, NULL, SCORE, axis_words, plain, variable_words
@@ -267,3 +268,25 @@ def draw_layers(sheet: Sheet, top: Px, view: PatchView, height: Px = LINES) -> P
         for place, line in enumerate(lines):
             line.draw(panel, layers, view.interval(effect[:, place]), view.group)
     return top + TITLE + NOTE + height + 46
+
+
+def _of_each_group(signature: "MemorizationSignature", asked: FigureAsked) -> dict[str, "go.Figure"]:
+    """A figure for each of the main groups with a pair of runs."""
+    effect = signature[STREAMS if STREAMS in signature else HEADS]
+    patched = effect.notnull().any([dim for dim in effect.dims if dim != "paragraph"]).values
+    group = signature.dataset["group"].values
+    there = [name for name in main_groups(signature) if patched[group == name].any()]
+    return {name: patching(signature, group=name, seed=asked.seed) for name in there}
+
+
+KIND = FigureKind(
+    "patch",
+    needs=((HEADS, STREAMS),),
+    title="Which activations carry the key",
+    caption="Change of the NLL when one activation of the other run is put in: denoising puts the clean run's into the corrupted run, "
+    "noising the reverse. The strongest sites are chosen on one half of the clusters and shown on the other, beside as large "
+    f"a change in a random direction (grey, or dashed). {BANDS}",
+    function=patching,
+    also=tuple(f"{place}_patch_{what}" for place in ("head", "stream") for what in ("null", "estimate")),
+    make=_of_each_group,
+)

@@ -9,6 +9,7 @@ from localize.analysis.effects import one_kind
 from localize.errors import LocalizeError, caller, public
 from localize.plots.colouring import Looking, looking_heads
 from localize.plots.groups import require
+from localize.plots.kinds import FigureAsked, FigureKind, paragraph_asked
 from localize.plots.paragraph import loss_variable, measured_tokens, row_of
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import INK, MAGNITUDE, WIDTH, plain, variable_words
@@ -112,3 +113,18 @@ def _drawn(looking: Looking, texts: list[str], changed: int | None, title: str, 
                 type="rect", x0=changed - 0.5, x1=changed + 0.5, y0=0, y1=1, xref="x", yref="y domain", line=line
             )
     return sheet.finish(box.bottom + below + 54)
+
+
+def _of_one_paragraph(signature: "MemorizationSignature", asked: FigureAsked) -> dict[str, "go.Figure"]:
+    return {"": attention(signature, paragraph_asked(signature, asked), tokenizer=asked.tokenizer)}
+
+
+KIND = FigureKind(
+    "prefix_attention",
+    needs=(("prefix_attention",),),
+    title="What heads look at in one paragraph",
+    caption="Attention of the last prefix token to each token of the prefix, for the heads that look most at the token whose "
+    "replacement changes the paragraph most (bold, framed). Even attention, the null, is told above; one paragraph has no interval.",
+    function=attention,
+    make=_of_one_paragraph,
+)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from localize.axes import RANDOM
 from localize.errors import LocalizeError, caller, public
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import from_zero
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import LARGE, WIDTH, axis_words, plain, see_through, variable_words
@@ -133,3 +134,13 @@ def _control(panel: Panel, x: Float[np.ndarray, " point"], interval: Interval, g
     lighter = see_through(group.colour, 0.08)
     panel.band(x, interval.low, interval.high, "null interval", group, name=name, fillcolor=lighter)
     panel.null_line(x, interval.estimate, CONTROL, group)
+
+
+KIND = FigureKind(
+    "noise",
+    needs=(("noised_exact_match",), ("unperturbed_exact_match",)),
+    title="How much noise a recital survives",
+    caption="Exact match against the strength of the noise on the weights with the largest gradients of a group, a panel for each number "
+    f"of weights. Dashed: as many random weights. {BANDS}",
+    function=noise,
+)

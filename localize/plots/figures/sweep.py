@@ -11,12 +11,13 @@ from jaxtyping import Float
 from localize.analysis.weight_units import unlike_units
 from localize.axes import ordered_groups
 from localize.errors import LocalizeError, caller, public
+from localize.measurements import AXES, REGISTRY, nulls_of
+from localize.plots.figures.recall import by_duplicates, known_counts
 from localize.plots.groups import labelled_groups
-from localize.plots.recall import by_duplicates, known_counts
 from localize.plots.series import Series, stacked
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, SCORE, WIDTH, plain, variable_words
-from localize.signature.schema import REGISTRY, range_of
+from localize.signature.schema import range_of
 from localize.statistics.ranges import Range
 
 if TYPE_CHECKING:
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
     from localize.sweep.results import Sweep
 
 AGAINST = ("size", "layer", "head", "duplicates")
-AVERAGED = ("draw", "null", "prefix_position", "position", "continuation_position", "noise_draw", "corruption_draw")
-SUMMED = ("component", "attention_component")
-"""Axes that shares are summed over; other variables are averaged over them, as over layers and heads."""
-
-NULLS = {"rare_token_score": "rare_token_null", "rare_token_mass": "rare_token_mass_null"}
-"""Variables that are measured beside others as what nothing looks like."""
+LAYOUT = ("layer", "head")
+"""Axes that a figure which does not show them sums shares over, and averages other variables over, as over components."""
 
 LEFT, GAP, HEIGHT, UNDER, BAR = 54, 26, 190, 46, 10
 TOGETHER, EVEN, PAIRED = "all paragraphs together", "the same share in every layer", "its null"
@@ -138,7 +135,7 @@ def _lines(
     for row, dataset in opened:
         words = ", ".join(str(row[key]) for key in ("model", "measure") if several[key]) or str(row["model"])
         array = _reduced(dataset[variable], kept, select, told)
-        null = dataset[NULLS[variable]] if NULLS.get(variable) in dataset else None
+        null = next((dataset[name] for name in nulls_of(variable) if name in dataset), None)
         lines.append(
             Line(
                 plain(words, 48),
@@ -164,9 +161,9 @@ def _reduced(
         if dim in select:
             array = array.sel({dim: select[dim]})
             told[dim] = str(select[dim])
-        elif share and dim in (*SUMMED, "layer", "head"):
+        elif share and (AXES[dim].summed or dim in LAYOUT):
             array = array.sum(dim)
-        elif dim in (*AVERAGED, *SUMMED, "layer", "head"):
+        elif AXES[dim].averaged or AXES[dim].summed or dim in LAYOUT:
             array = array.mean(dim)
         else:
             told[dim] = str(array[dim].values[0])

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
 from localize.errors import public
-from localize.plots.gradients import whole_group
+from localize.plots.figures.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
+SCORES = ("rare_token_score", "rare_token_null")
 VARIABLES = ("ablated_nll", "ablated_exact_match", "unperturbed_nll", "unperturbed_exact_match")
 LEFT, WIDTH, HEIGHT, ASIDE = 50, 274, 190, 350
 ABOVE, BELOW = TITLE + NOTE, 34 + 3 * NOTE + 14
@@ -70,8 +72,7 @@ def ablation(signature: "MemorizationSignature", query: str = "last_prefix", *, 
     Raises:
         LocalizeError: If the signature lacks a measurement, or the query.
     """
-    scores = ("rare_token_score", "rare_token_null")
-    require(signature, scores, "localize.rare_token_heads(model, paragraphs)")
+    require(signature, SCORES, "localize.rare_token_heads(model, paragraphs)")
     require(signature, VARIABLES, "localize.ablate(model, paragraphs)")
     dataset, groups, sheet = signature.dataset, groups_of(signature), Sheet()
     score, null = head_scores(dataset, query)
@@ -312,3 +313,13 @@ def _names(panel: Panel, cloud: Cloud, ends: list[list[float]]) -> None:
             textfont={"size": SMALL, "color": INK}, hoverinfo="skip", showlegend=False, name="names",
         ), "names", cloud.group,
     )  # fmt: skip
+
+
+KIND = FigureKind(
+    "ablate",
+    needs=tuple((name,) for name in (*SCORES, *VARIABLES)),
+    title="Whether the heads that look at rare tokens are needed",
+    caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: a "
+    f"head that is not above its null (95%); dashed: all heads cost alike. {BANDS}",
+    function=ablation,
+)

@@ -9,12 +9,13 @@ from jaxtyping import Float
 
 from localize.analysis.rows import main_pair
 from localize.errors import LocalizeError, caller, public
-from localize.plots.gradients import layer_axis
+from localize.measurements import REGISTRY
+from localize.plots.figures.gradients import layer_axis
+from localize.plots.figures.heads import layer_words
 from localize.plots.groups import Group, continuation_words, groups_of, require
-from localize.plots.heads import layer_words
+from localize.plots.kinds import BANDS, FigureAsked, FigureKind
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
-from localize.signature.schema import REGISTRY
 from localize.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -298,3 +299,20 @@ def _key(sheet: Sheet, pair: tuple[Group, Group]) -> None:
         key = go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name="more in " + group.label, meta=meta)
         # With a group in the legend its entries are as wide as their words, not as the longest of all.
         sheet.figure.add_trace(key.update(showlegend=True, legendgroup=group.words))
+
+
+def _of_the_main_pair(signature: "MemorizationSignature", asked: FigureAsked) -> dict[str, "go.Figure"]:
+    """Nothing where there is none."""
+    return {"": contrast(signature, seed=asked.seed)} if main_pair(signature.groups) else {}
+
+
+KIND = FigureKind(
+    "contrast",
+    needs=(("gradient_share",),),
+    title="Which components differ between the groups",
+    caption="Log ratio of the two groups' mean shares of the gradient, white where there is no difference; cells whose false discovery "
+    "rate over the whole grid is above 5% are crossed out. Beside it the same of each layer's sum, with the range under labels "
+    f"permuted over clusters in grey. {BANDS}",
+    function=contrast,
+    make=_of_the_main_pair,
+)

@@ -10,7 +10,7 @@ from localize.analysis.comparison import Comparison, cell_name
 from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError, caller, public
 from localize.measurements import AXES, REGISTRY
-from localize.plots.gradients import layer_axis
+from localize.plots.figures.gradients import layer_axis
 from localize.plots.lettering import width_of, wrapped
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet

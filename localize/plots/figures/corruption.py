@@ -8,6 +8,7 @@ from jaxtyping import Float
 from localize.axes import ORDERS
 from localize.errors import public
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import LOGARITHMIC, Series, with_room
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, axis_words, plain, variable_words
@@ -143,3 +144,13 @@ def _before(panel: Panel, number: Float[np.ndarray, " count"], level: float) -> 
             legendgroup=NOTHING, showlegend=panel.sheet.first(NOTHING),
         ), "before",
     )  # fmt: skip
+
+
+KIND = FigureKind(
+    "corrupt_prefix",
+    needs=tuple((name,) for name in VARIABLES),
+    title="How many prefix tokens it takes to break a recital",
+    caption="Exact match, NLL and share of the recitals that still hold against the number of prefix tokens replaced together, a line "
+    f"per order of replacement. Grey dashed: random order; dotted: nothing replaced. {BANDS}",
+    function=corruption,
+)

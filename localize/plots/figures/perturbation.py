@@ -7,8 +7,9 @@ from jaxtyping import Float
 
 from localize.analysis.effects import exact_match_drop, one_kind, put_only
 from localize.errors import public
+from localize.plots.figures.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.groups import Group, change_range, continuation_words, groups_of, require
-from localize.plots.perturbed_paragraph import CHANGES, draw_paragraph
+from localize.plots.kinds import BANDS, FigureAsked, FigureKind, paragraph_asked
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import axis_words, plain, variable_words
@@ -217,3 +218,57 @@ def _concentration(sheet: Sheet, box: Box, groups: list[Group], dataset: "xr.Dat
     for group in groups:
         if np.isfinite(shares[group.rows]).any():
             panel.curve(count, group.interval(shares, seed), group)
+
+
+def perturb_prefix_paragraph(
+    signature: "MemorizationSignature",
+    paragraph: int | str = 0,
+    *,
+    kind: str | None = None,
+    tokenizer: Any = None,
+    seed: int = 0,
+) -> "go.Figure":
+    """What `perturbation` draws of one paragraph.
+
+    Args:
+        signature: Holds `localize.perturb_prefix`.
+        paragraph: Its number or id.
+        kind: Of replacement: "uniform", "frequency", "second_choice" or "neutral"; None is the first measured.
+        tokenizer: Of transformers or tokenizers, or a model with one; None shows token ids.
+        seed: Of the bootstrap.
+
+    Returns:
+        An editable figure, 700 px for 7 in.
+
+    Raises:
+        LocalizeError: If the signature lacks the perturbation, or this kind of it, or there is no such paragraph.
+    """
+    return perturbation(signature, kind=kind, paragraph=paragraph, tokenizer=tokenizer, seed=seed)
+
+
+def _of_one_paragraph(signature: "MemorizationSignature", asked: FigureAsked) -> dict[str, "go.Figure"]:
+    chosen = paragraph_asked(signature, asked)
+    return {"": perturb_prefix_paragraph(signature, chosen, tokenizer=asked.tokenizer, seed=asked.seed)}
+
+
+KIND = FigureKind(
+    "perturb_prefix",
+    needs=tuple((name,) for name in VARIABLES),
+    title="What one replaced prefix token does",
+    caption="Exact match lost and NLL raised by replacing the prefix token at each position, and the share of the loss in the positions "
+    "with most of it, chosen on other draws than those shown; below, how often each token of the continuation is wrong. Dashed: "
+    f"positions permuted. {BANDS}",
+    function=perturbation,
+    also=("perturbed_token_error",),
+)
+
+KIND_OF_ONE_PARAGRAPH = FigureKind(
+    "perturb_prefix_paragraph",
+    needs=tuple((name,) for name in VARIABLES),
+    title="What each prefix token of one paragraph does",
+    caption="Exact match lost and NLL raised by replacing each prefix token of one paragraph: every random draw a thin line, their mean "
+    "a thick one, the most changed token in bold. Dashed: its mean over positions, which permuting them gives; grey: the mean "
+    "of its group with its 95% interval by bootstrap over clusters.",
+    function=perturb_prefix_paragraph,
+    make=_of_one_paragraph,
+)

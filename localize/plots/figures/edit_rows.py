@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from localize.axes import FORGET, GENERAL, KEPT, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED, PARTIAL
-from localize.plots.edit_view import OWN_MATCH, RECITED, TRUE_MATCH, Edit, Table
+from localize.plots.figures.edit_view import OWN_MATCH, RECITED, TRUE_MATCH, Edit, Table
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, NULL, WIDTH, plain, see_through, variable_words

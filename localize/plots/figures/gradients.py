@@ -8,6 +8,7 @@ from jaxtyping import Float
 from localize.axes import ATTENTION_COMPONENTS, MLP_COMPONENTS
 from localize.errors import LocalizeError, caller, public
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, NULL, axis_words, component_words, variable_words
 from localize.statistics import Interval, cluster_permutation_difference
@@ -159,11 +160,17 @@ def _colours(sheet: Sheet, maps: list[np.ndarray], name: str, scale: str, box: B
     """One colour scale for all groups, labelled in the values themselves."""
     positive = np.concatenate([m[m > 0] for m in maps])
     low, high = (float(positive.min()), float(positive.max())) if positive.size else (0.1, 1.0)
-    bar: dict[str, Any] = {"title": variable_words(name) + (", log scale" if scale == "log" else "")}
     if scale == "linear":
-        return sheet.colour_axis({"colorscale": MAGNITUDE, "cmin": 0, "cmax": high}, bar, box)
+        return sheet.colour_axis(
+            {"colorscale": MAGNITUDE, "cmin": 0, "cmax": high}, {"title": variable_words(name)}, box
+        )
+    return log_colours(sheet, low, high, variable_words(name), box)
+
+
+def log_colours(sheet: Sheet, low: float, high: float, words: str, box: Box) -> str:
+    """A logarithmic scale of colours, labelled in the values themselves."""
     ticks = _log_ticks(low, high)
-    bar |= {"tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
+    bar = {"title": f"{words}, log scale", "tickvals": np.log10(ticks), "ticktext": [f"{tick:g}" for tick in ticks]}
     ends = {"cmin": np.log10(low), "cmax": np.log10(max(high, low * 1.01))}
     return sheet.colour_axis({"colorscale": MAGNITUDE, **ends}, bar, box)
 
@@ -297,3 +304,14 @@ def _permuted_band(
     panel.sheet.null_key(
         what, {"mode": "markers", "marker": {"symbol": "square", "size": 9, "color": "rgba(119,119,119,0.35)"}}
     )
+
+
+KIND = FigureKind(
+    "gradients",
+    needs=tuple((name,) for name in VARIABLES["max"]),
+    title="Where paragraphs pull on the weights",
+    caption="Mean over each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the "
+    "attention components and for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers "
+    f"alike; grey band: the first group's profile with labels permuted over clusters (95%). {BANDS}",
+    function=gradients,
+)

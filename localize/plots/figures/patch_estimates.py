@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from localize.analysis.patch_agreement import SPEARMAN
 from localize.analysis.patch_agreement import patch_agreement as agreement_table
-from localize.plots.patch_view import HALF_STEP, HALF_WIDTH, HEADS, LEFT, STREAM_WORDS, PatchView
+from localize.plots.figures.patch_view import HALF_STEP, HALF_WIDTH, HEADS, LEFT, STREAM_WORDS, PatchView
 from localize.plots.series import Series
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import INK, plain, variable_words

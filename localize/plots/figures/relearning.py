@@ -7,6 +7,7 @@ import numpy as np
 
 from localize.errors import LocalizeError, called_as, caller, public
 from localize.plots.groups import Group, continuation_words, groups_of, require
+from localize.plots.kinds import BANDS, EditFigureKind, EditsAsked
 from localize.plots.series import Series
 from localize.plots.sheet import TITLE, Box, Sheet
 from localize.plots.theme import LONGEST_NAME, axis_words, plain, variable_words
@@ -69,3 +70,17 @@ def _continuation(runs: Mapping[str, "MemorizationSignature"], name: str) -> str
     """Which continuation the runs are of."""
     kinds = sorted({continuation_words(signature, name) for signature in runs.values()})
     return " and ".join(kinds)
+
+
+def _if_there_are_any(edits: EditsAsked) -> "go.Figure | None":
+    return relearning(edits.relearned, seed=edits.seed) if edits.relearned else None
+
+
+KIND = EditFigureKind(
+    "relearning",
+    title="How fast what was forgotten comes back",
+    caption="Exact match and NLL against steps of training on the paragraphs taught; what was only hidden comes back in fewer steps than "
+    f"what was never known. {BANDS}",
+    function=relearning,
+    make=_if_there_are_any,
+)

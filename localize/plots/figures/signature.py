@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from localize.errors import public
-from localize.plots.gradients import draw_gradients
-from localize.plots.heads import draw_heads
-from localize.plots.patching import draw_patching
-from localize.plots.perturbation import draw_perturbation
-from localize.plots.recall import draw_recall
+from localize.plots.figures.gradients import draw_gradients
+from localize.plots.figures.heads import draw_heads
+from localize.plots.figures.patching import draw_patching
+from localize.plots.figures.perturbation import draw_perturbation
+from localize.plots.figures.recall import draw_recall
+from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.sheet import Sheet
 from localize.plots.theme import NULL
 
@@ -54,3 +55,13 @@ def _key(sheet: Sheet) -> None:
     sheet.null_key(
         "grey or dashed, told per panel", {"mode": "lines", "line": {"color": NULL, "width": 1, "dash": "dash"}}
     )
+
+
+KIND = FigureKind(
+    "signature",
+    needs=(("exact_match",), ("nll",)),
+    title="The signature at a glance",
+    caption="Recall, gradients, heads, perturbation and patching as far as they were measured; what is grey or dashed shows what "
+    f"nothing would look like, as told under each panel's title. {BANDS}",
+    function=signature,
+)

@@ -1,0 +1,1 @@
+"""A file per figure; `localize.plots.catalogue` puts them in order."""
