@@ -187,6 +187,47 @@ def one_thread():
 
 
 @pytest.fixture
+def localize(monkeypatch, capfd):
+    """Call the command line as a shell does: (exit code, stdout, stderr); `localize.refused(...)`: the one line of a refusal."""
+
+    from localize import cli
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        # Whether a progress bar shows depends on how busy the machine is; what is told must not.
+        for place in (
+            "measure.batches",
+            "edit.descent",
+            "edit.noise",
+            "analysis.compare",
+            "analysis.distinguish",
+            "sweep.run",
+            "scan.scan",
+            "scan.content",
+        ):
+            monkeypatch.setattr(f"localize.{place}.SHOW_AFTER", float("inf"))
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capfd.readouterr()
+
+    def refused(*arguments):
+        code, _, stderr = call(*arguments)
+        assert code == 2
+        assert stderr.startswith("localize: ")
+        assert stderr.endswith("\n")
+        assert len(stderr.splitlines()) == 1
+        return stderr.removeprefix("localize: ").rstrip("\n")
+
+    call.refused = refused
+    return call
+
+
+@pytest.fixture
 def start_and_kill():
     """`start_and_kill(script, *arguments, after)`: SIGKILL for a Python process, `after` seconds after it has told a first line."""
 

@@ -1,12 +1,9 @@
 """The command line called as a shell calls it, on a small checkpoint and a few paragraphs."""
 
 import json
-import sys
 
 import pytest
 import torch
-
-from localize import cli
 
 ROWS = torch.randint(97, (12, 32), generator=torch.Generator().manual_seed(1)).tolist()
 SCRIPT = "<script>alert(1)</script>"
@@ -50,42 +47,3 @@ def good(write):
         "good.jsonl",
         [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)],
     )
-
-
-@pytest.fixture
-def localize(monkeypatch, capfd):
-    """Call the command line as a shell does: (exit code, stdout, stderr); `localize.refused(...)`: the one line of a refusal."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["localize", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        # Whether a progress bar shows depends on how busy the machine is; what is told must not.
-        for place in (
-            "measure.batches",
-            "edit.descent",
-            "edit.noise",
-            "analysis.compare",
-            "analysis.distinguish",
-            "sweep.run",
-            "scan.scan",
-            "scan.content",
-        ):
-            monkeypatch.setattr(f"localize.{place}.SHOW_AFTER", float("inf"))
-        capfd.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capfd.readouterr()
-
-    def refused(*arguments):
-        code, _, stderr = call(*arguments)
-        assert code == 2
-        assert stderr.startswith("localize: ")
-        assert stderr.endswith("\n")
-        assert len(stderr.splitlines()) == 1
-        return stderr.removeprefix("localize: ").rstrip("\n")
-
-    call.refused = refused
-    return call

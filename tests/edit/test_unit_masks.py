@@ -74,7 +74,7 @@ def assert_chosen(mask, model, places):
         assert torch.equal(mask.matrix(*cell), matrix), cell
         assert torch.equal(mask.indices[cell], matrix.flatten().nonzero()[:, 0]), "in order"
     assert mask.weights_hash == model.weights_hash()
-    mask.check(model, "this test")
+    mask.check(model)
 
 
 @pytest.mark.parametrize(("mlp", "heads"), [(True, False), (False, True), (True, True)])
