@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from localize import localizers, plots
     from localize.analysis.change import Change, edit_table
     from localize.analysis.paired import compare_paired
+    from localize.analysis.summary import SummaryRow
     from localize.edit.evaluation import evaluate_edit
     from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
     from localize.edit.noise import noise
@@ -66,6 +67,7 @@ _HOME = {
     "ModelError": "localize.errors",
     "Paragraphs": "localize.paragraphs.paragraphs",
     "SignatureError": "localize.errors",
+    "SummaryRow": "localize.analysis.summary",
     "Variable": "localize.measurements",
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",

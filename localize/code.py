@@ -29,6 +29,12 @@ def code_of(function: Callable[..., Any]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def origin(function: Callable[..., Any]) -> tuple[str, str]:
+    """Where a function is written: what is registered again with a function of the same place, as by a notebook's cell run again,
+    takes the place of the earlier one."""
+    return function.__module__, function.__qualname__
+
+
 def _source(function: Callable[..., Any]) -> str:
     """The file that a function stands in, or the function itself, as text."""
     for whole in (inspect.getmodule(function), function):

@@ -39,6 +39,7 @@ from localize.analysis.matching import lost_exact_match_rows
 from localize.analysis.patching import SHARE, patch_table
 from localize.analysis.rows import COLUMNS, Null, Row, null_beside, rows_of
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
+from localize.code import origin
 from localize.errors import LocalizeError, public
 from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE, choosing_half
 
@@ -78,10 +79,13 @@ class SummaryRow:
     def register(self) -> "SummaryRow":
         """From now on every summary of a signature that holds what these rows need has them, last.
 
+        Registered again, as in a notebook's cell, they take the place of the earlier ones: those of a function of the same name in
+        the same module.
+
         Raises:
             LocalizeError: If others of this name are registered.
         """
-        if self.name in REGISTERED:
+        if origin(REGISTERED.get(self.name, self).make) != origin(self.make):
             raise LocalizeError(
                 f"SummaryRow: {self.name!r} is registered already; choose another name than {', '.join(REGISTERED)}."
             )

@@ -4,6 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from localize.code import origin
 from localize.errors import LocalizeError
 
 if TYPE_CHECKING:
@@ -36,6 +37,6 @@ def get(name: str) -> "Localizer":
 
 def register(localizer: "Localizer") -> None:
     """Make a localizer known; see `Localizer.register`."""
-    if localizer.name in names() and get(localizer.name) != localizer:
+    if localizer.name in names() and origin(get(localizer.name).function) != origin(localizer.function):
         raise LocalizeError(f"localizer {localizer.name!r}: there is another of that name; choose a new one.")
     _OF_USERS[localizer.name] = localizer

@@ -9,6 +9,7 @@ import numpy as np
 
 from localize.analysis.change import Changes
 from localize.analysis.rows import main_pair
+from localize.code import origin
 from localize.errors import LocalizeError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class FigureKind:
             LocalizeError: If another figure has the name.
         """
         known = _KINDS.get(self.name, self)
-        if _origin(known) != _origin(self):
+        if origin(known.function) != origin(self.function):
             raise LocalizeError(
                 f"FigureKind.register: a figure {self.name!r} of another function is registered already; choose another name, or "
                 "unregister that one."
@@ -146,11 +147,6 @@ class EditFigureKind:
 _KINDS: dict[str, FigureKind] = {}
 REGISTERED = MappingProxyType(_KINDS)
 """The figures of what was measured, by name: those of the house, once `localize.plots.catalogue` is there, and the user's own."""
-
-
-def _origin(kind: FigureKind) -> tuple[str, str]:
-    """Where its function is written."""
-    return kind.function.__module__, kind.function.__qualname__
 
 
 def main_groups(signature: "MemorizationSignature") -> tuple[str, ...]:

@@ -8,9 +8,6 @@ from localize.errors import LocalizeError, caller, public
 LEVEL = 0.05
 """The p-value, or the q-value where many tests are made, up to which a difference is called found."""
 
-LEVEL = 0.05
-"""The p-value, or the q-value where many tests are made, up to which a difference is called found."""
-
 
 @public
 def false_discovery(p_values: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from localize.measurements import asked_names
 from localize.signature import REGISTRY, load_signature
 
 LENGTHS = ("--prefix", "16", "--continuation", "16")
@@ -275,13 +276,10 @@ def test_texts_for_a_model_without_tokenizer(run_refused, write):
 
 
 def test_an_unknown_measurement(run_refused, good):
-    assert (
-        run_refused(good, "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, attention, ablation, replacement, perturbation, patching, noise."
-    )
+    assert run_refused(good, "--measure", "dreams") == f"--measure dreams: not one of {', '.join(asked_names())}."
     assert (
         run_refused(good, "--measure", "rare_token_heads", "--measure", "dreams")
-        == "--measure dreams: not one of gradients, heads, attention, ablation, replacement, perturbation, patching, noise."
+        == f"--measure dreams: not one of {', '.join(asked_names())}."
     )
 
 

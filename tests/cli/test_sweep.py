@@ -45,9 +45,9 @@ def test_a_failed_cell_is_exit_code_2_and_the_others_are_kept(localize, grid, tm
     out = tmp_path / "s.zarr"
     code, told, stderr = localize("sweep", grid, "--out", out)
     assert code == 2
-    assert "failed: model / good / patching: InputError: patch: " in told
+    assert "failed: model / good / patch: InputError: patch: " in told
     assert stderr.splitlines()[-1].startswith(
-        "localize: 1 of 3 cells failed; the first, model / good / patching: InputError: "
+        "localize: 1 of 3 cells failed; the first, model / good / patch: InputError: "
     )
     assert set(lz.open_sweep(out).cells()["status"]) == {"finished", "failed"}
 

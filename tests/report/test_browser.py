@@ -232,7 +232,7 @@ def test_colours_and_numbers_of_tokens_are_those_that_were_measured(page_file, r
     nll = continuation_colourings(dataset, row, None)[0]
     prefix, rest = page.locator("[data-part=prefix].text .tok"), page.locator("[data-part=continuation].text .tok")
     assert (prefix.count(), rest.count()) == (12, 8)
-    told = token_texts(dataset["tokens"].values[row, :12].tolist(), run.tokenizer, "test")
+    told = token_texts(dataset["tokens"].values[row, :12].tolist(), run.tokenizer)
     assert [text.replace("\n", "") for text in prefix.all_inner_texts()] == told
 
     def behind(place):

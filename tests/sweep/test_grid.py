@@ -61,7 +61,7 @@ def test_checkpoints_of_a_hub_name_are_revisions():
         ({"measure": {"block": 3}}, "grid: [[measure]] 1 names no measurement; one of recall, gradients,"),
         (
             {"measure": {"measurement": "perturb_prefix", "options": {"draw": 3}}},
-            "grid: [[measure]] 1: perturbation has no 'draw'; did you mean 'draws'? Allowed: kinds, draws,",
+            "grid: [[measure]] 1: perturb_prefix has no 'draw'; did you mean 'draws'? Allowed: kinds, draws,",
         ),
         (
             {"measure": {"measurement": "perturb_prefix", "over": {"sed": [1]}}},

@@ -59,7 +59,7 @@ def test_a_signature_joins_parts_and_names_cells_that_do_where_options_differ(cr
         crossed.signature()
     measures = ["ablate, layers=0, to=mean", "ablate, layers=1, to=mean", "ablate, layers=2, to=mean"]
     assert str(error.value) == (
-        f"sweep {crossed.path}: 'ablation, layers=0, to=zero' does not join those before it (join: ablated_exact_match is of to='mean' "
+        f"sweep {crossed.path}: 'ablate, layers=0, to=zero' does not join those before it (join: ablated_exact_match is of to='mean' "
         "on the left and of to='zero' on the right; only parts of one measurement join); choose some that do, such as "
         f"measures={measures}."
     )
@@ -120,7 +120,7 @@ def test_what_is_not_finished_is_nan_and_no_signature(grid, files, monkeypatch):
         assert np.isnan(first[4:]).all(), name
         assert np.allclose(first[:4], whole[name].sel(layer=0).transpose("paragraph", ...)[:4]), name
     assert found["exact_match"].dtype.kind == found["tokens"].dtype.kind == "i"
-    with pytest.raises(LocalizeError, match=r"'ablation' of deep / rows is partly; finished: recall\.$"):
+    with pytest.raises(LocalizeError, match=r"'ablate' of deep / rows is partly; finished: recall\.$"):
         sweep.signature(measures=["ablate"])
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, caller, public
 from localize.measurements import REGISTRY
 from localize.plots.figures.default_view import DefaultView, label_words, short_words
 from localize.plots.figures.gradients import layer_axis, log_colours, map_height
@@ -41,6 +41,7 @@ ONE_SCALE = 5
 """Panels whose highest numbers differ more have a scale each."""
 
 
+@public("plots.default")
 def default(signature: "MemorizationSignature", variable: str, *, seed: int = 0) -> "go.Figure":
     """A variable that has no figure of its own, drawn by its axes, with its null where one was measured.
 
@@ -73,11 +74,11 @@ def default_words(signature: "MemorizationSignature", variable: str) -> tuple[st
 def _view(signature: "MemorizationSignature", variable: str) -> DefaultView:
     if variable not in signature:
         raise LocalizeError(
-            f"plots.default: the signature has no variable {variable!r}; it has {', '.join(signature.variables)}."
+            f"{caller()}: the signature has no variable {variable!r}; it has {', '.join(signature.variables)}."
         )
     view = DefaultView.of(signature, variable)
     if not np.isfinite(view.values).any():
-        raise LocalizeError(f"plots.default: every value of {variable!r} is missing.")
+        raise LocalizeError(f"{caller()}: every value of {variable!r} is missing.")
     return view
 
 

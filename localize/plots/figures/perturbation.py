@@ -220,6 +220,7 @@ def _concentration(sheet: Sheet, box: Box, groups: list[Group], dataset: "xr.Dat
             panel.curve(count, group.interval(shares, seed), group)
 
 
+@public("plots.perturb_prefix_paragraph")
 def perturb_prefix_paragraph(
     signature: "MemorizationSignature",
     paragraph: int | str = 0,
