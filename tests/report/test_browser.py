@@ -296,6 +296,7 @@ def test_all_numbers_stand_in_a_table_made_when_asked(page_file, run, opened):
     page = opened(page_file, f"#p={dataset['paragraph'].values[row]}")
     page.get_by_text("All numbers, token by token").click()
     table = page.locator(".opened details table").nth(1)
+    table.locator("td").first.wait_for()  # made by the click
     nll = dataset["unperturbed_token_nll"].values[row]
     shown = [float(cell.get_attribute("data-value")) for cell in table.locator("td:nth-child(3)").all()]
     np.testing.assert_array_equal(np.float32(shown), nll)
