@@ -3,6 +3,7 @@
 import pytest
 
 from localize.errors import InputError
+from localize.measurements import MEASUREMENTS
 from localize.sweep.grid import key_of, read_grid
 
 
@@ -132,3 +133,10 @@ def test_embedded_is_a_name_and_a_folder_of_that_name_is_a_path(tmp_path, monkey
     grid = read_grid({"model": models, "measure": [{"measurement": "recall"}]})
     assert [model.source for model in grid.models] == [None, None, "./embedded", None]
     assert grid.models[3].tokenizer == "embedded"
+
+
+@pytest.mark.parametrize("measurement", [m for m in MEASUREMENTS.values() if m.formerly], ids=lambda m: m.name)
+def test_a_name_that_a_measurement_had_still_asks_for_it_and_its_cell_goes_by_the_new_one(measurement):
+    for name in measurement.formerly:
+        (asked,) = read_grid({"measure": {"measurement": name}}).measures
+        assert (asked.measurement, asked.name) == (measurement, measurement.name)
