@@ -1,6 +1,7 @@
 """Every option of every measurement that a grid takes can be swept and read back: over the grid, cell by cell, and as a signature."""
 
 import ast
+import json
 import re
 
 import numpy as np
@@ -19,7 +20,7 @@ VALUES = {
     "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],
                   "biases": [True, False], "attention_scale": ["apart", "in_W_Q"]} | OWN,
     "set_similarity": OWN,
-    "contrastive_gradients": {"forget": ["not_memorized", "partial"], "keep": ["not_memorized", "partial"], "c": [0.1, 1.0],
+    "contrastive_gradients": {"forget": ["memorized", "not_memorized"], "keep": ["partial", "not_memorized"], "c": [0.1, 1.0],
                               "steps": [0, 1], "learning_rate": [1e-5, 1e-3]} | OWN,
     "activation_gradients": OWN,
     "rare_token_heads": {"null_draws": [1, 2], "rarest": [2, 3], "untrained": [True, False]} | OWN,
@@ -43,6 +44,7 @@ SMALL = {
     "corrupt_prefix": {"draws": 1, "numbers": [2]},
     "patch": {"sites": ["q"], "streams": ["resid"]},
     "noise": {"fractions": [0.1], "strengths": [1.0], "draws": 1},
+    "contrastive_gradients": {"forget": "memorized", "keep": "partial"},
 }
 """So that it takes no time."""
 
@@ -60,15 +62,18 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, make_model):
-    """`swept(measurement, over)`: on a small GPT-2 and four paragraphs, in one store for all."""
+    """`swept(measurement, over)`: on a small GPT-2 and six paragraphs in three groups, in one store for all."""
     folder = tmp_path_factory.mktemp("options")
     make_model("gpt2").hf.save_pretrained(folder / "model")
-    np.save(folder / "rows.npy", np.random.default_rng(0).integers(0, 97, (4, 14)))
+    rows = np.random.default_rng(0).integers(0, 97, (6, 14)).tolist()
+    groups = 2 * ["memorized", "partial", "not_memorized"]
+    lines = [json.dumps({"tokens": row, "group": group}) for row, group in zip(rows, groups, strict=True)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
 
     def run(*measures):
         grid = {
             "model": [{"source": str(folder / "model"), "dtype": "float64"}],
-            "paragraphs": [{"source": str(folder / "rows.npy"), "prefix": 8, "continuation": 6}],
+            "paragraphs": [{"source": str(folder / "rows.jsonl"), "prefix": 8, "continuation": 6}],
             "measure": list(measures),
         }
         return lz.run_sweep(grid, folder / "s.zarr")
