@@ -36,14 +36,16 @@ def origin(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def _source(function: Callable[..., Any]) -> str:
-    """The file that a function stands in, or the function itself, as text."""
-    for whole in (inspect.getmodule(function), function):
-        try:
-            return inspect.getsource(whole)  # pyright: ignore[reportArgumentType]
-        except (OSError, TypeError):  # typed in, or made by exec
-            continue
-    code = function.__code__
-    return repr((code.co_code, code.co_consts, code.co_names))
+    """The file that a function stands in, or the function itself, as text; what it does, where nobody has kept its text."""
+    written = inspect.unwrap(function)
+    file = Path(written.__code__.co_filename)
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    try:
+        return inspect.getsource(written)  # of a notebook's cell
+    except (OSError, TypeError):
+        code = written.__code__
+        return repr((code.co_code, code.co_consts, code.co_names))
 
 
 @cache

@@ -83,3 +83,12 @@ def test_functions_that_were_typed_in_differ_by_what_they_do():
         exec(f"def f(x): return {text}", scope)
         made.append(code.code_of(scope["f"]))
     assert made[0] == made[2] != made[1]
+
+
+def test_a_decorated_function_has_the_code_of_its_own_file(edit):
+    from localize.errors import public
+
+    def plain():
+        return 1
+
+    assert code.code_of(public(plain)) == code.code_of(plain)
