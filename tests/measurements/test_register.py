@@ -218,3 +218,10 @@ def test_arrays_of_a_measurement_that_is_not_registered_are_refused(neo):
     with pytest.raises(SignatureError) as error:
         lz.measured_signature(neo, paragraphs, {"mine": np.zeros(4)}, measurement="recall")
     assert str(error.value) == "measured_signature: 'mine' is no variable that is registered; declare it with 'recall'."
+
+
+def test_where_the_new_one_is_refused_the_earlier_one_stays(norms_known):
+    with pytest.raises(LocalizeError, match="unknown axis"):
+        lz.register(replace(NORMS, axes=()))
+    assert MEASUREMENTS["norms"] is NORMS
+    assert "stream_norm" in REGISTRY
