@@ -267,7 +267,7 @@ def made_dataset(
     import xarray as xr
 
     from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, KINDS, NULLS, QUERIES
-    from localize.signature.schema import REGISTRY
+    from localize.measurements import REGISTRY
 
     count, rng = len(group), np.random.default_rng(0)
     token_nll = rng.gamma(2.0, size=(count, MADE_CONTINUATION))

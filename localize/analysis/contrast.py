@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from localize.analysis.compare import compare_groups, per_paragraph
 from localize.analysis.draws import Draws
 from localize.errors import SignatureError, caller, public
-from localize.signature.schema import REGISTRY, range_of
+from localize.measurements import REGISTRY
+from localize.signature.schema import range_of
 from localize.statistics import Range
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from localize.errors import LocalizeError, caller
 from localize.statistics import (
     Interval,
     Matched,
@@ -19,7 +18,7 @@ from localize.statistics import (
     cluster_sign_flip,
     matched_difference,
 )
-from localize.statistics.bootstrap import FEWEST_RESAMPLES
+from localize.statistics.bootstrap import check_draws
 from localize.statistics.classification import pair_interval
 
 
@@ -39,10 +38,7 @@ class Draws:
     resamples: int = 2000
 
     def __post_init__(self) -> None:
-        if self.resamples < FEWEST_RESAMPLES:
-            raise LocalizeError(
-                f"{caller()}: resamples={self.resamples} must be at least {FEWEST_RESAMPLES}, because the tails are read off the draws."
-            )
+        check_draws(self.resamples)
 
     def mean(self, values: Real[np.ndarray, "paragraph *cell"], clusters: Int[np.ndarray, " paragraph"]) -> Interval:
         """The mean over paragraphs, with its interval."""

@@ -10,7 +10,7 @@ from localize.analysis.causal import NLL_RISE
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
 from localize.analysis.rows import null_ends
-from localize.signature.schema import REGISTRY
+from localize.measurements import REGISTRY
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from localize.axes import IN_W_Q
-from localize.signature.schema import REGISTRY
+from localize.measurements import REGISTRY
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,7 +11,7 @@ from torch import Tensor
 from localize.analysis.change import Change
 from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL_GROUPS
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import InputError, LocalizeError, caller, public, warn
+from localize.errors import InputError, LocalizeError, caller, warn
 from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
-@public
 @reads_inputs("paragraphs", "general")
 def evaluate_edit(
     model: HookedModel,

@@ -114,7 +114,6 @@ class WeightMask:
         return all(2 * len(chosen) <= np.prod(self.shapes[cell]) for cell, chosen in self.indices.items())
 
 
-@public
 @reads_inputs("paragraphs")
 def top_weights(
     model: HookedModel,
@@ -152,7 +151,6 @@ def top_weights(
     return largest_weights(model, {cell: gradients[cell].abs_() for cell in cells}, fraction)
 
 
-@public
 @reads_inputs()
 def largest_weights(
     model: HookedModel,
@@ -188,7 +186,6 @@ def largest_weights(
     return largest_count(model, scores, count)
 
 
-@public
 @reads_inputs()
 def choose_weights(
     model: HookedModel,
@@ -237,7 +234,6 @@ def choose_weights(
     return WeightMask(indices, shapes, model.weights_hash())
 
 
-@public
 @reads_inputs("paragraphs")
 def mask_controls(
     model: HookedModel, paragraphs: Paragraphs, mask: WeightMask, *, seed: int, batch_size: int = 16

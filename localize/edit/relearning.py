@@ -9,7 +9,6 @@ import numpy as np
 from localize.edit.descent import Steps, Value, descend, weights_put_back
 from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import nll
-from localize.errors import public
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.scoring import Recall, finite_recall, recall_of
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 TAUGHT, WATCHED = "taught", "watched"
 
 
-@public
 @reads_inputs("taught", "watched")
 def relearn(
     model: HookedModel,

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int, Shaped
 
 from localize.axes import MEMORIZED, OWN
-from localize.errors import InputError, LocalizeError, caller, public
+from localize.errors import InputError, LocalizeError, caller
 from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of
@@ -36,7 +36,6 @@ class EditSets(NamedTuple):
     others: Paragraphs | None
 
 
-@public
 @reads_inputs("paragraphs")
 def edit_sets(
     model: HookedModel,

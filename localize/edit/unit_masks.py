@@ -8,14 +8,13 @@ from jaxtyping import Int
 
 from localize.axes import MLP_COMPONENTS
 from localize.edit.masks import WeightMask, check_fraction, choose_weights, largest_weights
-from localize.errors import LocalizeError, caller, public
+from localize.errors import LocalizeError, caller
 from localize.localizers.scores import Scores, WeightScores
 from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
 from localize.models.parameters import block_weight_count
 
 
-@public
 @reads_inputs()
 def unit_mask(
     model: HookedModel,

@@ -7,7 +7,6 @@ from localize.edit.masks import check_fraction
 from localize.edit.sets import check_apart
 from localize.edit.unit_masks import mask_of_units
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import public
 from localize.localizers.gradient_activation import unit_effects
 from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
@@ -15,7 +14,6 @@ from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
 
 
-@public
 @reads_inputs("forget", "keep")
 def zero_units(
     model: HookedModel, forget: Paragraphs, keep: Paragraphs, fraction: float = 0.01, *, batch_size: int = 16

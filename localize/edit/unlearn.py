@@ -11,7 +11,7 @@ from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import Term, divergence, negative_preference, nll
 from localize.edit.sets import check_apart, rewritten_to
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import LocalizeError, caller, public
+from localize.errors import LocalizeError, caller
 from localize.measure.inputs import reads_inputs
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -24,7 +24,6 @@ METHODS = {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
 """Ways to unlearn, each with the weight of its forget term where none is asked for: that of its source."""
 
 
-@public
 @reads_inputs("forget", "keep")
 def unlearn(
     model: HookedModel,
@@ -111,7 +110,6 @@ def unlearn(
     return _go(model, mask, [forgotten, kept], how, options, enough, forget)
 
 
-@public
 @reads_inputs("keep")
 def rewrite(
     model: HookedModel,

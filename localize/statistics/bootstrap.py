@@ -299,7 +299,7 @@ def _check_not_negative(values: np.ndarray) -> None:
         )
 
 
-def check_draws(resamples: int, level: float) -> None:
+def check_draws(resamples: int, level: float = 0.95) -> None:
     """Refuse too few draws to read tails off, and a level that is no share."""
     if resamples < FEWEST_RESAMPLES:
         raise LocalizeError(

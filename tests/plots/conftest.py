@@ -9,7 +9,7 @@ import xarray as xr
 
 import localize as lz
 from localize.axes import DIRECTIONS, ORDERS, PATCH_METRICS, QUERIES, SITES, STREAMS
-from localize.signature.schema import REGISTRY
+from localize.measurements import REGISTRY
 from localize.signature.signature import MemorizationSignature
 from localize.train.loop import build_model
 from localize.train.recipe import Shape
