@@ -64,11 +64,12 @@ def compare_paired(
 
     Returns:
         As `MemorizationSignature.compare`, with `paired`: `difference` is the mean over pairs, `low` `high` its 95 % interval by
-        bootstrap over clusters, `p_value` by flipping the signs of whole clusters, `null_low` `null_high` the central 95 % of
-        the flipped means, `effect_size` the mean in the pairs' own standard deviations (Hedges' correction), `auc` the share of
-        pairs that rise, ties counted half, `mean_a` and `mean_b` the means after and before of the pairs. Draws are averaged
-        first, on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count. A
-        warning tells where gradients of two models do not compare (see `gradients(attention_scale=)`).
+        bootstrap over clusters, `p_value` by flipping the signs of whole clusters, `null_range_low` `null_range_high` the
+        central 95 % of the flipped means, `effect_size` the mean in the pairs' own standard deviations (Hedges' correction),
+        `auc` the share of pairs that rise, ties counted half, `mean_a` and `mean_b` the means after and before of the pairs.
+        Levels are compared, of every variable: the difference of the two sides is what is asked for. Draws are averaged first,
+        on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count. A warning
+        tells where gradients of two models do not compare (see `gradients(attention_scale=)`).
 
     Raises:
         SignatureError: If ids or clusters differ, the group or a variable is not there, nothing is in both, or a variable is of
@@ -103,8 +104,8 @@ def compare_paired(
             "low": interval.low,
             "high": interval.high,
             "p_value": test.p_value,
-            "null_low": test.null_low,
-            "null_high": test.null_high,
+            "null_range_low": test.null_low,
+            "null_range_high": test.null_high,
             "effect_size": paired_difference(values),
             "auc": share_rising(values),
             "mean_a": mean_measured(one),

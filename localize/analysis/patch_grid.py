@@ -44,14 +44,15 @@ def patching(
 
     Returns:
         Per group, direction and site `effect` (NLL change, nats per token), its `null` (as large a change in a random
-        direction) and their `difference`, each with its 95 % interval by bootstrap over clusters; `p_value` of no
+        direction; ends `null_mean_low`, `null_mean_high`) and their `difference`, each with its 95 % interval by bootstrap over
+        clusters; `p_value` of no
         difference by flipping the sign of whole clusters, `q_value` (Benjamini-Hochberg over all that is returned); `share`
         of the gap between the two runs (ratio of means) with its interval. nan for what was not patched.
 
     Raises:
         SignatureError: If the part, metric or a measurement is not there.
     """
-    import xarray as xr
+    from localize.analysis.result_dataset import ResultDataset
 
     draws = Draws(seed, resamples)
     if part not in PARTS:
@@ -89,7 +90,7 @@ def patching(
     dims = ("group", "direction", *PARTS[part])
     coords = {dim: dataset[dim].values for dim in dims[1:]} | {"group": list(groups)}
     units = {what: "" if what in WITHOUT_UNIT else "nats per token" for what in arrays}
-    return xr.Dataset({what: (dims, values, {"unit": units[what]}) for what, values in arrays.items()}, coords, attrs)
+    return ResultDataset({what: (dims, values, {"unit": units[what]}) for what, values in arrays.items()}, coords, attrs)
 
 
 def grid_cells(
@@ -110,8 +111,8 @@ def grid_cells(
         "low": own.low,
         "high": own.high,
         "null": other.estimate,
-        "null_low": other.low,
-        "null_high": other.high,
+        "null_mean_low": other.low,
+        "null_mean_high": other.high,
         "difference": apart.estimate,
         "difference_low": apart.low,
         "difference_high": apart.high,
