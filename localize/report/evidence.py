@@ -72,9 +72,11 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
         Column("null [95%, of its mean or range]", True), Column("what the null is", wide=True), Column("p", True), Column(SIZE, True),
     )  # fmt: skip
     caption = "The signature in a few numbers, beside what nothing looks like"
-    note = "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown. "
+    note = (
+        "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown. "
         "Ends of a null: of a group, the 95% interval of its mean (positions permuted: its central 95%); of a difference, the central 95% "
         "of the null."
+    )
     return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary), note), notes
 
 
