@@ -16,7 +16,7 @@ from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, RECALL_GROUPS
 from localize.errors import SignatureError, caller, public
 from localize.signature.schema import range_of
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import Interval, Range, effective_clusters, false_discovery, pair_differences, rough_mean
+from localize.statistics import Range, effective_clusters, false_discovery, pair_differences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -309,11 +309,11 @@ class Pooled:
                 "quantity": quantity, "group": group, "repetitions": len(np.unique(repetition[there])),
                 "before": float(before[there, cell].mean()), "after": float(after[there, cell].mean()),
             }  # fmt: skip
-            of_cell = Interval(*(np.asarray(ends[cell]) for ends in (interval.estimate, interval.low, interval.high)))
-            null = Null.dealt(0.0, test.null_low[cell], test.null_high[cell], test.p_value[cell])
+            rough = None if test.rough is None else test.rough[cell]
+            null = Null.dealt(0.0, test.null_low[cell], test.null_high[cell], test.p_value[cell], rough)
             measured = clusters[there]
             basis = Basis(len(np.unique(ids[there])), len(np.unique(measured)), effective_clusters(measured))
-            change = told | row_of(of_cell, null, basis, rough=rough_mean(moved[:, cell], clusters))
+            change = told | row_of(interval[cell], null, basis)
             rows += [change, _as_perplexity(change)] if quantity == "nll" else [change]
         return rows
 

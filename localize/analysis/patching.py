@@ -18,7 +18,7 @@ from localize.analysis.measured import require
 from localize.analysis.rows import DIFFERENCE, NOTHING, Basis, Null, Row, beside, differing, row_of, side
 from localize.axes import DIRECTIONS
 from localize.errors import SignatureError, caller, public
-from localize.statistics import UNBOUNDED, Interval, choosing_half, false_discovery
+from localize.statistics import UNBOUNDED, choosing_half, false_discovery
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,9 +216,7 @@ def shares_of_gap(
         return over(effects, means[:, 2:])
 
     three = draws.statistic(np.stack([own, other, gap], axis=1)[there], clusters[there], over_gap)
-    share, aside, apart = (
-        Interval(*(np.asarray(ends[at]) for ends in (three.estimate, three.low, three.high))) for at in range(3)
-    )
+    share, aside, apart = (three[at] for at in range(3))
     return row_of(share, Null.measured(aside, np.nan), Basis.of(clusters[there])) | differing(apart)
 
 

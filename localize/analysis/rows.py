@@ -15,8 +15,6 @@ from localize.statistics import (
     Range,
     effective_clusters,
     pair_differences,
-    rough_difference,
-    rough_mean,
 )
 
 COLUMNS = (
@@ -42,6 +40,7 @@ class Null:
         range_low: 2.5 % quantile of its distribution, where labels, positions or signs are dealt out anew.
         range_high: 97.5 % quantile.
         p_value: Of the estimate, against it.
+        rough: Whether that p-value, or the interval of the mean, is not to be trusted; None where neither was judged.
     """
 
     mean: Any = np.nan
@@ -50,16 +49,18 @@ class Null:
     range_low: Any = np.nan
     range_high: Any = np.nan
     p_value: Any = np.nan
+    rough: Any = None
 
     @classmethod
-    def measured(cls, interval: Interval, p_value: Any) -> "Null":
-        """A null that is measured as the estimate is: a mean and its interval."""
-        return cls(interval.estimate, mean_low=interval.low, mean_high=interval.high, p_value=p_value)
+    def measured(cls, interval: Interval, p_value: Any, rough: Any = None) -> "Null":
+        """A null that is measured as the estimate is: a mean and its interval, which can be rough as well as the p-value."""
+        ends = {"mean_low": interval.low, "mean_high": interval.high}
+        return cls(interval.estimate, **ends, p_value=p_value, rough=either_rough(interval.rough, rough))
 
     @classmethod
-    def dealt(cls, mean: Any, low: Any, high: Any, p_value: Any) -> "Null":
+    def dealt(cls, mean: Any, low: Any, high: Any, p_value: Any, rough: Any = None) -> "Null":
         """A null that comes of dealing out anew: its mean and central 95 %."""
-        return cls(mean, range_low=low, range_high=high, p_value=p_value)
+        return cls(mean, range_low=low, range_high=high, p_value=p_value, rough=rough)
 
 
 NO_NULL = Null()
@@ -95,25 +96,37 @@ def row_of(
     null: Null = NO_NULL,
     basis: Basis = Basis(),
     *,
-    rough: Any = None,
     matched_on: str = "",
 ) -> Row:
     """The numbers of one row of a table; without anything those of what could not be measured.
+
+    It is rough if its interval or its p-value is, and missing there if neither was judged.
 
     Args:
         interval: The estimate and its ends.
         null: What it is held against.
         basis: What it rests on.
-        rough: Whether `rough_mean` or `rough_difference` calls this very interval rough; None if neither judges it.
         matched_on: What the groups are matched on.
     """
     numbers = (
         interval.estimate, interval.low, interval.high, null.mean, null.mean_low, null.mean_high, null.range_low,
         null.range_high, null.p_value, np.nan,
     )  # fmt: skip
-    judged = None if rough is None or np.isnan(interval.low) else bool(rough)
-    rest = (judged, basis.n, basis.clusters, basis.effective_clusters, matched_on)
+    own = None if np.isnan(interval.low) else interval.rough
+    aside = null.rough if not np.isnan(null.p_value) or not np.isnan(null.mean_low) else None
+    rest = (either_rough(own, aside), basis.n, basis.clusters, basis.effective_clusters, matched_on)
     return dict(zip(COLUMNS, (*map(float, numbers), *rest), strict=True))
+
+
+def either_rough(one: Any, other: Any) -> bool | None:
+    """Whether one of two judgements calls a number rough; None if neither was made."""
+    made = [bool(rough) for rough in (one, other) if rough is not None]
+    return any(made) if made else None
+
+
+def is_rough(row: Row) -> bool:
+    """Whether a row's interval or p-value is not to be trusted; a row that nobody judged is not called so."""
+    return isinstance(row["rough"], bool | np.bool_) and bool(row["rough"])
 
 
 def rows_of(
@@ -143,19 +156,16 @@ def rows_of(
     rows: list[Row] = []
     for name in names:
         chosen = group == name
-        of_group = values[chosen], clusters[chosen]
-        interval, basis = draws.mean(*of_group).within(possible), Basis.of(clusters[chosen & measured])
-        rough = rough_mean(*of_group)
-        rows.append({"quantity": quantity, "group": name} | row_of(interval, null(chosen), basis, rough=rough))
+        interval = draws.mean(values[chosen], clusters[chosen]).within(possible)
+        basis = Basis.of(clusters[chosen & measured])
+        rows.append({"quantity": quantity, "group": name} | row_of(interval, null(chosen), basis))
     if (pair := pair or main_pair(names)) is not None:
         in_a, in_b = group == pair[0], group == pair[1]
         apart, basis = possible.minus(possible), Basis.of(clusters[(in_a | in_b) & measured])
         interval, test = draws.difference(values, in_a, in_b, clusters)
         interval, test = interval.within(apart), test.within(apart)
-        permuted = Null.dealt(0.0, test.null_low, test.null_high, test.p_value)
-        rough = rough_difference(values, in_a, in_b, clusters)
-        told = {"quantity": quantity, "group": difference_name(*pair)}
-        rows.append(told | row_of(interval, permuted, basis, rough=rough))
+        permuted = Null.dealt(0.0, test.null_low, test.null_high, test.p_value, test.rough)
+        rows.append({"quantity": quantity, "group": difference_name(*pair)} | row_of(interval, permuted, basis))
     return rows
 
 
@@ -170,7 +180,7 @@ def null_beside(
     """A group's null that every paragraph has one of, with its interval; p of the paired difference, signs flipped by cluster."""
     inside = draws.mean(nulls[chosen], clusters[chosen]).within(possible)
     test = draws.sign_flip(pair_differences(values, nulls)[chosen], clusters[chosen])
-    return Null.measured(inside, test.p_value)
+    return Null.measured(inside, test.p_value, test.rough)
 
 
 def beside(
@@ -191,9 +201,8 @@ def beside(
     moved = pair_differences(own, other)
     interval, aside = (draws.mean(side, clusters).within(possible) for side in (own, other))
     apart = draws.mean(moved, clusters).within(possible.minus(possible))
-    null = Null.measured(aside, draws.sign_flip(moved, clusters).p_value)
-    rough = rough_mean(own, clusters)
-    return row_of(interval, null, Basis.of(clusters), rough=rough) | differing(apart)
+    test = draws.sign_flip(moved, clusters)
+    return row_of(interval, Null.measured(aside, test.p_value, test.rough), Basis.of(clusters)) | differing(apart)
 
 
 def differing(apart: Interval) -> Row:

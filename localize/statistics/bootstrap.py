@@ -1,7 +1,8 @@
 """Intervals for means, differences of means and what follows from means, by drawing whole clusters again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
@@ -16,6 +17,7 @@ from localize.statistics.clusters import (
 )
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
+from localize.statistics.roughness import rough_difference, rough_mean
 
 FEWEST_RESAMPLES = 100
 
@@ -28,11 +30,18 @@ class Interval:
         estimate: nan where nothing was measured.
         low: Lower end; nan where fewer than two clusters were measured.
         high: Upper end; nan where `low` is.
+        rough: Whether the ends are not to be trusted, because clusters are too few or too skewed; None where that was not judged.
     """
 
     estimate: Float[np.ndarray, "*cell"]
     low: Float[np.ndarray, "*cell"]
     high: Float[np.ndarray, "*cell"]
+    rough: Bool[np.ndarray, "*cell"] | None = None
+
+    def __getitem__(self, at: Any) -> "Interval":
+        """Those of some cells."""
+        ends = (np.asarray(number[at]) for number in (self.estimate, self.low, self.high))
+        return Interval(*ends, rough=None if self.rough is None else np.asarray(self.rough[at]))
 
     def within(self, possible: Range) -> "Interval":
         """The same with its ends moved into the range of what is estimated, where they lie beyond it.
@@ -41,9 +50,10 @@ class Interval:
         truth exactly as often as before. The estimate stays inside: only rounding can lie beyond the range, and is cut off too.
 
         >>> Interval(np.array(15.0), np.array(13.1), np.array(16.9)).within(Range(0, 16))
-        Interval(estimate=array(15.), low=array(13.1), high=array(16.))
+        Interval(estimate=array(15.), low=array(13.1), high=array(16.), rough=None)
         """
-        return Interval(*(within(number, possible) for number in (self.estimate, self.low, self.high)))
+        ends = {name: within(getattr(self, name), possible) for name in ("estimate", "low", "high")}
+        return replace(self, **ends)
 
 
 @public
@@ -101,7 +111,8 @@ def cluster_bootstrap(
         means = (weights @ sums) / (weights @ count)[:, None]
         freedom = np.full(len(cells), max(effective_number(count) - 1, 1.0))
         low[cells], high[cells] = stretched(means, estimate[cells], freedom, level)
-    return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
+    rough = rough_mean(values, clusters)
+    return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)), rough=rough)
 
 
 @public
@@ -165,7 +176,8 @@ def cluster_bootstrap_difference(
         )
         freedom = _welch(means_a.var(0), means_b.var(0), parts)
         low[cells], high[cells] = stretched(means_a - means_b, estimate[cells], freedom, level)
-    return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)))
+    rough = rough_difference(values, in_a, in_b, clusters)
+    return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)), rough=rough)
 
 
 @public

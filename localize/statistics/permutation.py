@@ -11,6 +11,7 @@ from localize.errors import LocalizeError, caller, public
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
+from localize.statistics.roughness import rough_difference, rough_mean
 
 TIE = 1e-6
 """Two statistics that differ by less than this share of their scale, or of the observed one, are equal but for rounding."""
@@ -31,12 +32,14 @@ class PermutationTest:
         p_value: Two-sided, in (0, 1]; nan where fewer than two clusters were measured in a group.
         null_low: 2.5% quantile of the null difference, in the unit of the values; nan where `p_value` is.
         null_high: 97.5% quantile.
+        rough: Whether the p-value is not to be trusted, because clusters are too few or too skewed; None where that was not judged.
     """
 
     difference: Float[np.ndarray, "*cell"]
     p_value: Float[np.ndarray, "*cell"]
     null_low: Float[np.ndarray, "*cell"]
     null_high: Float[np.ndarray, "*cell"]
+    rough: Bool[np.ndarray, "*cell"] | None = None
 
     def within(self, possible: Range) -> "PermutationTest":
         """The same with the ends of the null moved into the range of the difference, where they lie beyond it."""
@@ -101,7 +104,8 @@ def cluster_permutation_difference(
         null = np.divide(null, error, out=np.zeros_like(null), where=error > 0)
         p_value[cells] = share_as_extreme(null, 1.0)  # it is in standard errors
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) * error[0] * scale
-    return PermutationTest(*(x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high)))
+    numbers = (x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high))
+    return PermutationTest(*numbers, rough=rough_difference(values, in_a, in_b, clusters))
 
 
 @public
@@ -153,7 +157,8 @@ def cluster_sign_flip(
         null = (1.0 - 2.0 * swapped) @ sums / count.sum()
         p_value[cells] = share_as_extreme(null, np.sqrt((sums**2).sum(0)) / count.sum())
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0)
-    return PermutationTest(*(x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high)))
+    numbers = (x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high))
+    return PermutationTest(*numbers, rough=rough_mean(values, clusters))
 
 
 @public

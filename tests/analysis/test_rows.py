@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from localize.analysis.draws import Draws
-from localize.analysis.rows import COLUMNS, NO_NULL, Basis, Null, beside, null_ends, row_of, rows_of, side
+from localize.analysis.rows import COLUMNS, NO_NULL, Basis, Null, beside, is_rough, null_ends, row_of, rows_of, side
 from localize.statistics import UNBOUNDED, Interval, rough_difference, rough_mean
 
 DRAWS = Draws(0, 100)
@@ -12,13 +12,13 @@ CLUSTERS = np.r_[np.repeat(np.arange(12), 2), np.arange(50, 74)]
 GROUP = np.array(["memorized"] * 24 + ["not_memorized"] * 24)
 
 
-def ends(estimate, low, high):
-    return Interval(np.array(estimate), np.array(low), np.array(high))
+def ends(estimate, low, high, rough=None):
+    return Interval(np.array(estimate), np.array(low), np.array(high), None if rough is None else np.array(rough))
 
 
 def test_a_row_has_every_column_in_order():
     null = Null.dealt(0.0, -0.5, 0.5, 0.01)
-    row = row_of(ends(1.0, 0.5, 1.5), null, Basis(9, 4, 3.5), rough=np.True_, matched_on="confidence")
+    row = row_of(ends(1.0, 0.5, 1.5, True), null, Basis(9, 4, 3.5), matched_on="confidence")
     assert tuple(row) == COLUMNS
     expected = (1.0, 0.5, 1.5, 0.0, None, None, -0.5, 0.5, 0.01, None, True, 9, 4, 3.5, "confidence")
     for (name, value), wanted in zip(row.items(), expected, strict=True):
@@ -55,9 +55,26 @@ def test_a_basis_counts_paragraphs_distinct_clusters_and_effective_ones():
 
 
 def test_an_interval_is_judged_rough_only_where_it_is_there():
-    assert row_of(ends(1.0, 0.5, 1.5), rough=False)["rough"] is False
+    assert row_of(ends(1.0, 0.5, 1.5, False))["rough"] is False
     assert row_of(ends(1.0, 0.5, 1.5))["rough"] is None, "nothing judges it"
-    assert row_of(ends(1.0, np.nan, np.nan), rough=True)["rough"] is None, "there is no interval"
+    assert row_of(ends(1.0, np.nan, np.nan, True))["rough"] is None, "there is no interval"
+
+
+@pytest.mark.parametrize(
+    ("own", "of_p", "p_value", "expected"),
+    [
+        (False, False, 0.5, False), (True, False, 0.5, True), (False, True, 0.5, True), (None, True, 0.5, True),
+        (False, True, np.nan, False), (None, None, 0.5, None),
+    ],
+)  # fmt: skip
+def test_a_row_is_rough_if_its_interval_or_its_p_value_is(own, of_p, p_value, expected):
+    row = row_of(ends(1.0, 0.5, 1.5, own), Null.dealt(0.0, -1.0, 1.0, p_value, of_p))
+    assert row["rough"] is expected and is_rough(row) == bool(expected)
+
+
+def test_a_row_is_rough_if_the_interval_beside_it_is():
+    null = Null.measured(ends(1.0, 0.5, 1.5, True), np.nan)
+    assert row_of(ends(1.0, 0.5, 1.5, False), null)["rough"] is True
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.5], ids=["nearly normal", "skewed"])
@@ -75,12 +92,12 @@ def test_rough_is_what_the_statistics_say_of_that_very_interval(spread):
     assert [(row["n"], row["clusters"]) for row in rows] == [(23, 12), (24, 24), (47, 36)]
 
 
-def test_beside_counts_only_paragraphs_with_both_and_is_judged_by_its_own_interval():
+def test_beside_counts_only_paragraphs_with_both_and_is_rough_if_one_of_its_intervals_is():
     own, other = np.random.default_rng(0).gamma([[0.1], [50.0]], size=(2, 48))
     own[0] = other[1] = np.nan  # both of one cluster
     row = beside(own, other, CLUSTERS, UNBOUNDED, DRAWS)
     assert (row["n"], row["clusters"]) == (46, 35)
-    assert row["rough"] == rough_mean(own[2:], CLUSTERS[2:]) != rough_mean(other[2:], CLUSTERS[2:])
+    assert row["rough"] and [bool(rough_mean(side[2:], CLUSTERS[2:])) for side in (own, other)] == [True, False]
     assert row["null"] == pytest.approx(other[2:].mean()) and np.isnan(row["null_range_low"])
     assert row["difference"] == pytest.approx((own - other)[2:].mean())
     nothing = beside(own * np.nan, other, CLUSTERS, UNBOUNDED, DRAWS)

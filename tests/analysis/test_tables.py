@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore
 
 @pytest.fixture
 def table():
-    rows = [{"quantity": name, "group": "a", "site": "L1"} | row_of(rough=None) for name in ("one", "two")]
+    rows = [{"quantity": name, "group": "a", "site": "L1"} | row_of() for name in ("one", "two")]
     return table_of(rows, ("quantity", "group"), ("site",))
 
 

@@ -132,8 +132,7 @@ def group_means(
     import plotly.graph_objects as go
 
     for row, group in enumerate(groups):
-        found = group.interval(values, seed, possible)
-        interval = Interval(*(np.atleast_1d(end) for end in (found.estimate, found.low, found.high)))
+        interval = group.interval(values, seed, possible)[None]
         marker = {"color": group.colour, "symbol": group.symbol, "size": 6}
         point = go.Scatter(
             x=interval.estimate, y=[highest * (1.07 + 0.08 * row)], mode="markers", marker=marker, showlegend=False,
