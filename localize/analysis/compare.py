@@ -12,17 +12,18 @@ from tqdm.auto import tqdm
 from localize.analysis.choice import mean_measured
 from localize.analysis.comparison import NUMBERS, Comparison
 from localize.analysis.draws import Draws
-from localize.analysis.rise import LEVEL_OF, has_rise, rise_of, rise_range
+from localize.analysis.rise import compared_of, has_rise, rise_of, rise_range
 from localize.errors import SignatureError, caller, public
 from localize.measurements import AXES, REGISTRY
 from localize.signature.schema import range_of
 from localize.statistics import (
+    Interval,
+    PermutationTest,
     Range,
     auc,
     cluster_sums,
     effective_clusters,
     false_discovery,
-    rough_difference,
     standardized_difference,
 )
 from localize.statistics.roughness import FEWEST
@@ -125,7 +126,8 @@ def compare(
         `null_range_high` (central 95 % under permuted labels), `effect_size` (Hedges' g), `auc` (probability that a paragraph of
         a has the larger value), `mean_a`, `mean_b`, `rough`: fewer than 10 effective clusters, or too skewed for their
         number, so that the interval covers less than it says; and `n`, `clusters`, `effective_clusters`, of how many
-        paragraphs the cell was measured; its attribute `compared` says "level" or "rise". `to_dataframe`, `strongest`, `save` tell all cells together.
+        paragraphs the cell was measured; its attribute `compared` says "level" or "rise". `to_dataframe`, `strongest`, `save`
+        tell all cells together.
         Draws are averaged first. Fewer than 30 effective clusters warn, and so do rough intervals.
 
     Raises:
@@ -196,20 +198,17 @@ def compare_groups(
             "auc": auc(values, in_a, in_b),
             "mean_a": mean_measured(values[in_a]),
             "mean_b": mean_measured(values[in_b]),
+            "rough": rough_cells(interval, test),
             **basis_of_cells(values, clusters, in_a | in_b),
         }
 
-    def rough(values: Float[np.ndarray, "paragraph cell"]) -> Bool[np.ndarray, " cell"]:
-        return rough_difference(values, in_a, in_b, clusters)
-
     apart = {name: values.minus(values) for name, values in possible.items()}
-    return compared(arrays, numbers, rough, apart, about)
+    return compared(arrays, numbers, apart, about)
 
 
 def compared(
     arrays: "Sequence[xr.DataArray]",
     numbers: Callable[[Float[np.ndarray, "paragraph cell"], Range], Cells],
-    rough: Callable[[Float[np.ndarray, "paragraph cell"]], Bool[np.ndarray, " cell"]],
     possible: Mapping[str, Range],
     about: Mapping[str, Any],
 ) -> Comparison:
@@ -217,8 +216,7 @@ def compared(
 
     Args:
         arrays: What is compared, first axis `paragraph`.
-        numbers: From some cells, and where their difference can lie, to all that is told of each, but for `q_value` and `rough`.
-        rough: From all cells of a variable to whether their intervals are rough.
+        numbers: From some cells, and where their difference can lie, to all that is told of each, but for `q_value`.
         possible: Where the difference can lie, by variable: no end of an interval leaves it.
         about: Attributes of every result: `a`, `b`, `paired` among them.
     """
@@ -232,9 +230,15 @@ def compared(
                 pieces.append(numbers(flat[:, start : start + PIECE], possible[str(array.name)]))
                 bar.update(pieces[-1]["difference"].size)
             cells = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-            cells |= {"q_value": false_discovery(cells["p_value"]), "rough": rough(flat)}
+            cells["q_value"] = false_discovery(cells["p_value"])
             results[str(array.name)] = _labelled(array, cells, about)
     return Comparison(results, about["a"], about["b"], paired=about["paired"])
+
+
+def rough_cells(interval: Interval, *others: Interval | PermutationTest) -> Bool[np.ndarray, "*cell"]:
+    """Whether any of a cell's intervals or p-values is not to be trusted."""
+    judged = [one.rough for one in (interval, *others) if one.rough is not None]
+    return np.logical_or.reduce([np.zeros(interval.low.shape, dtype=bool), *judged])
 
 
 def basis_of_cells(
@@ -255,8 +259,7 @@ def _labelled(array: "xr.DataArray", cells: Cells, about: Mapping[str, Any]) -> 
     dims, shape = array.dims[1:], array.shape[1:]
     coords = {name: c for name, c in array.coords.items() if "paragraph" not in c.dims}
     named = {name: array.attrs.get(name, "") for name in ("unit", "continuation")}
-    compared = array.attrs.get("compared", LEVEL_OF)
-    attrs = {"variable": str(array.name), **named, "compared": compared, **about}
+    attrs = {"variable": str(array.name), **named, "compared": compared_of(array), **about}
     return ResultDataset({name: (dims, cells[name].reshape(shape)) for name in NUMBERS}, coords=coords, attrs=attrs)
 
 

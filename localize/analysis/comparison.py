@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.rise import compared_of
 from localize.analysis.rows import COLUMNS
 from localize.errors import LocalizeError, SignatureError
 from localize.measurements import AXES
@@ -207,7 +208,7 @@ def _rows(dataset: "xr.Dataset") -> "pd.DataFrame":
     columns = {dim: labels[dim][index] for dim, index in zip(dims, at, strict=True)}
     cells = [dict(zip(dims, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
     count = dataset["difference"].size
-    told = {name: dataset.attrs[name] for name in ("variable", "unit", "compared")}
+    told = {"variable": dataset.attrs["variable"], "unit": dataset.attrs["unit"], "compared": compared_of(dataset)}
     table = pd.DataFrame({name: [text] * count for name, text in told.items()})
     table["cell"] = [cell_name(cell) for cell in cells] if dims else [""]
     for dim, values in columns.items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from localize.analysis.choice import mean_measured
 from localize.analysis.compare import (
@@ -14,6 +14,7 @@ from localize.analysis.compare import (
     compared,
     compared_variables,
     per_paragraph,
+    rough_cells,
     warn_of_few_clusters,
     warn_of_rough_intervals,
 )
@@ -27,7 +28,6 @@ from localize.statistics import (
     effective_clusters,
     pair_differences,
     paired_difference,
-    rough_mean,
     share_rising,
 )
 
@@ -110,18 +110,15 @@ def compare_paired(
             "auc": share_rising(values),
             "mean_a": mean_measured(one),
             "mean_b": mean_measured(other),
+            "rough": rough_cells(interval, test),
             **basis_of_cells(values, clusters, np.ones(len(values), dtype=bool)),
         }
-
-    def rough(sides: Float[np.ndarray, "row cell"]) -> Bool[np.ndarray, " cell"]:
-        one, other = _both(sides)
-        return rough_mean(pair_differences(one, other), clusters)
 
     if unlike := unlike_units((after.dataset, before.dataset), names):
         warnings.warn(f"{caller()}: {unlike}.", stacklevel=3)
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
-    comparison = compared(arrays, numbers, rough, apart, about)
+    comparison = compared(arrays, numbers, apart, about)
     warn_of_rough_intervals(comparison)
     return comparison
 

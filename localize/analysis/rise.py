@@ -42,6 +42,11 @@ def rise_range(dataset: "xr.Dataset", name: str) -> Range:
     return range_of(dataset, name).minus(range_of(dataset, str(REGISTRY[name].before)))
 
 
+def compared_of(told: "xr.Dataset | xr.DataArray") -> str:
+    """What of a variable is compared: "level" or "rise"."""
+    return told.attrs.get("compared", LEVEL_OF)
+
+
 def with_rise(words: str, compared: str) -> str:
     """The name or label of a variable, with what of it is compared.
 

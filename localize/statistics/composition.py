@@ -82,7 +82,9 @@ def typical_weights(differences: Float[np.ndarray, " cell"]) -> Float[np.ndarray
 
 @public
 def relative_logs(
-    values: Real[np.ndarray, "paragraph cell"], in_a: Bool[np.ndarray, " paragraph"], in_b: Bool[np.ndarray, " paragraph"]
+    values: Real[np.ndarray, "paragraph cell"],
+    in_a: Bool[np.ndarray, " paragraph"],
+    in_b: Bool[np.ndarray, " paragraph"],
 ) -> tuple[Float[np.ndarray, "paragraph cell"], Float[np.ndarray, " cell"]]:
     """Each paragraph's parts on a scale that does not depend on what the other parts do: log ratios to the typical part.
 

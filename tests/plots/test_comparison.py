@@ -53,7 +53,7 @@ def test_intervals_and_nulls_are_in_the_same_standard_deviations_as_the_differen
     ends = sorted((points.x[0] + points.error_x.array[0], points.x[0] - points.error_x.arrayminus[0]))
     np.testing.assert_allclose(ends, sorted((float(cell["low"]) * scale, float(cell["high"]) * scale)))
     np.testing.assert_allclose(
-        sorted(null.x[:2]), sorted(float(cell[name]) * scale for name in ("null_low", "null_high"))
+        sorted(null.x[:2]), sorted(float(cell[name]) * scale for name in ("null_range_low", "null_range_high"))
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from localize.analysis.comparison import Comparison, cell_name
-from localize.analysis.rise import with_rise
+from localize.analysis.rise import compared_of, with_rise
 from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError, caller, public
 from localize.measurements import AXES, REGISTRY
@@ -82,7 +82,7 @@ def _of_one(sheet: Sheet, comparison: Comparison, variable: str, pair: str, top:
     dataset, table = comparison[variable], comparison.to_dataframe(variable)
     dims = [str(dim) for dim in dataset["difference"].dims if dataset["difference"].sizes[dim] > 1]
     dims.sort(key=lambda dim: dim != "layer")
-    label = with_rise(REGISTRY[variable].label, dataset.attrs["compared"])
+    label = with_rise(REGISTRY[variable].label, compared_of(dataset))
     words = f"{label[0].upper()}{label[1:]}"
     q, p = (table[name].to_numpy(dtype=float) for name in ("q_value", "p_value"))
     note = f"{_which(dataset)}{int((q <= LEVEL).sum())} of {int(np.isfinite(p).sum())} cells at q ≤ {LEVEL}"
