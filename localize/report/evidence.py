@@ -130,8 +130,8 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
         f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all, and their p). They "
         "are chosen among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
         f"{by_recall} Null: {PERMUTED} to whole clusters, 95% of the differences that this gives. AUC: how often a paragraph of {a} "
-        "has the larger number; 0.5 where nothing differs. A rise is the level after a change less the level before. ~ marks an interval of "
-        "too few or too uneven clusters, which is rough."
+        "has the larger number; 0.5 where nothing differs. A rise is the level after a change less the level before. ~ marks an "
+        "interval of too few or too uneven clusters, which is rough."
     )
     caption, csv = f"Where {a} and {b} differ most surely", csv_of(comparison.to_dataframe(), index=False)
     return Table(f"{key}-strongest", caption, columns, rows_of(rows), csv, note, SHOWN), notes

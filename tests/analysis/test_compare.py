@@ -176,7 +176,7 @@ def test_a_rise_over_a_level_that_was_not_measured_is_refused_or_left_out(make, 
         "compare leaves out perturbed_exact_match: the signature does not hold unperturbed_exact_match, above which they rise; "
         "rises=False compares levels."
     )
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="leaves out") as warned:
         assert "perturbed_exact_match" not in lacking.compare("memorized", "not_memorized", resamples=100)
     assert [str(one.message) for one in warned] == [told]
     assert "perturbed_exact_match" in lacking.compare("memorized", "not_memorized", rises=False, resamples=100)

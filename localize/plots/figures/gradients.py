@@ -45,7 +45,7 @@ def gradients(
     Args:
         signature: Holds `localize.gradients`.
         value: "max" or "norm": mean over a group's paragraphs of max |gradient| or of the L2 norm. "set": max
-            |gradient| of the group's mean NLL, one backward pass as in the paper; it has no intervals.
+            |gradient| of the mean NLL of sets of a group, as in the paper; it has no intervals.
         scale: Of the colours; groups often differ tenfold, which linear colours turn into black.
         seed: Of bootstrap and permutation.
 
@@ -119,7 +119,11 @@ def _title(signature: "MemorizationSignature", value: str) -> str:
     words = {"max": "mean of max |gradient|", "norm": "mean gradient norm", "set": "max |gradient| of the mean NLL"}[
         value
     ]
-    return f"{words}, {continuation_words(signature, name)}"
+    size = ""
+    if value == "set" and "set_size" in signature:
+        sizes = np.unique(signature["set_size"].values)
+        size = f" of {sizes[0]} paragraphs" if len(sizes) == 1 else " of sets that differ in size"
+    return f"{words}{size}, {continuation_words(signature, name)}"
 
 
 def _cells(dataset: "xr.Dataset", group: Group, value: str) -> Float[np.ndarray, "member layer cell"]:
@@ -314,4 +318,5 @@ KIND = FigureKind(
     "attention components and for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers "
     f"alike; grey band: the first group's profile with labels permuted over clusters (95%). {BANDS}",
     function=gradients,
+    also=("set_size", "set_count"),
 )
