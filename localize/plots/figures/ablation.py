@@ -16,7 +16,7 @@ from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
-from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, see_through, variable_words
+from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, plain, see_through, variable_words
 from localize.statistics import cluster_sign_flip
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ LABELLED = 3
 NUMBERS = (("estimate", "low", "high"), ("null", "null_range_low", "null_range_high"))
 """What is told of the correlation over heads: itself, and what it is held against."""
 
-FLIPPED = "head not above its null (95%)"
+FLIPPED = "head not above its null (central 95%)"
 ALIKE = "every head costs alike"
 TITLES = {
     GO_TOGETHER: "score and cost go together",
@@ -279,12 +279,14 @@ def _what_is_drawn(signature: "MemorizationSignature", query: str) -> list[str]:
     looking = {"last_prefix": "the last prefix token", "continuation": "the continuation's tokens"}.get(query, query)
     calls = [call for call in signature.dataset.attrs["calls"] if call.get("measurement") == "ablate"]
     output = {"mean": "its mean", "zero": "zero"}.get(calls[-1].get("to")) if calls else None
-    removed = f"removed: head output replaced by {output}" if output else "removed: one head at a time"
+    text = plain(str(calls[-1].get("reference", "")).rpartition(", ")[0], 30) if calls else ""
+    over = f" over {text}" if text else ""
+    removed = f"removed: head output replaced by {output}{over}" if output else "removed: one head at a time"
     return [
         f"attention from {looking}",
         f"{removed}; {continuation_words(signature, 'ablated_nll')}",
         "ρ: rank correlation over heads, 95% interval",
-        "its null: heads permuted within their layers (95%)",
+        "its null: heads permuted in their layers (central 95%)",
     ]
 
 
