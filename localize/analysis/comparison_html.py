@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from localize.analysis.rendering import template
 from localize.analysis.rise import RISE_OF
+from localize.analysis.rows import is_rough
 
 if TYPE_CHECKING:
     from localize.analysis.comparison import Comparison
@@ -44,9 +45,9 @@ def _told(row: dict[Any, Any]) -> dict[str, Any]:
         "null": f"{_number(row['null_range_low'])}, {_number(row['null_range_high'])}",
         "effect_size": _number(row["effect_size"]),
         "auc": _number(row["auc"]),
-        "p": _small(row["p_value"]),
-        "q": _small(row["q_overall"]),
-        "rough": "rough" if row["rough"] else "",
+        "p": "~" * is_rough(row) + _small(row["p_value"]),
+        "q": "~" * is_rough(row) + _small(row["q_overall"]),
+        "rough": "rough" if is_rough(row) else "",
     }
 
 

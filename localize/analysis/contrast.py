@@ -61,8 +61,8 @@ def contrast(
     0 for a cell that did what the typical cell did, whatever another cell does, as long as about three quarters of the cells did
     so; that the typical cell itself is as large in both groups, no share can tell. Simulated with 109 and 136 paragraphs and 24
     cells, 5 % of the cells that did nothing are significant, be 0, 1, 6 or 9 others larger; with 15 clusters a group 5 to 7 %
-    with up to 6 others larger, and 24 % with 9 (`tests/benchmarks/calibration_contrast.py`). `difference` and `log_ratio` describe the shares,
-    and have no test.
+    with up to 6 others larger, and 24 % with 9 (`tests/benchmarks/calibration_contrast.py`). `difference` and `log_ratio`
+    describe the shares, and have no test.
 
     Args:
         signature: What was measured.

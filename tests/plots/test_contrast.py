@@ -82,7 +82,7 @@ def test_shares_alone_are_drawn_without_a_test(signature):
     """One cell's share falls when another's rises, whatever happened to it."""
     for value in ("log_ratio", "difference"):
         figure = plots.contrast(signature, value=value)
-        assert not traces(figure, "x-thin") and not traces(figure, "square-open")
+        assert not traces(figure, "x-thin") and not traces(figure, "rough")
         assert "true continuation; describes: one cell's share falls when another's rises" in words_on(figure)
         assert [trace.name for trace in traces(figure, "null", "Sum")] == ["no difference"]
 
@@ -104,13 +104,11 @@ def test_beside_it_is_each_layers_sum_with_interval_and_null(signature, numbers,
     assert "null: no difference" in names
 
 
-def test_rough_cells_and_layers_are_marked(signature, numbers):
+def test_rough_cells_and_layers_are_marked(figure, numbers):
     """Five and six effective clusters: all are rough."""
-    figure = plots.contrast(signature)
     assert numbers()["rough"].all()
-    (rings,) = traces(figure, "square-open")
-    assert len(rings.x) == 24 and rings.name == "interval rough: few clusters, or too skewed"
-    assert set(traces(figure, "value", "Sum")[0].marker.color) == {"white"}
+    cells, layers = (trace for trace in traces(figure, "rough"))
+    assert len(cells.x) == 24 and len(layers.x) == 4 and set(cells.text) == {"~"}
 
 
 def test_the_memorized_are_held_against_the_others_unless_groups_are_named(signature, figure, numbers):

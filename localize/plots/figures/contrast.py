@@ -15,6 +15,7 @@ from localize.plots.figures.gradients import layer_axis
 from localize.plots.figures.heads import layer_words
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureAsked, FigureKind
+from localize.plots.roughness import mark_rough_at
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
 from localize.statistics import LEVEL
@@ -34,7 +35,6 @@ VALUES = {
 
 PERMUTED = "labels permuted over clusters (central 95%)"
 OF_A_WHOLE = "describes: one cell's share falls when another's rises"
-ROUGH = "interval rough: few clusters, or too skewed"
 MORE_IN_A, MORE_IN_B = "#B2182B", "#2166AC"
 """The ends of the colours, for the legend."""
 
@@ -58,8 +58,7 @@ def contrast(
 
     White is no difference, red more in `a`, blue more in `b`. Drawn is the log ratio of each cell to the typical cell, which
     another cell's change does not move, as it moves every share. A cross marks a cell that is not significant: its false
-    discovery rate over all cells is above 5 %; a ring inside of a cell, and a hollow point, a rough interval. Beside it, on the
-    same layers, the contrast of each layer's sum, held against the typical layer, with its 95 % interval by bootstrap over
+    discovery rate over all cells is above 5 %. Beside it, on the same layers, the contrast of each layer's sum, held against the typical layer, with its 95 % interval by bootstrap over
     clusters; in the grey band it would lie 95 % of the time with labels permuted over clusters. Shares themselves are drawn on
     request, to describe: without crosses and null. All numbers are those of `signature.contrast`.
 
@@ -204,7 +203,9 @@ def _heat_map(
     without = np.isnan(shown)
     if tested:
         _marks(panel, layers, ~(q <= LEVEL) & ~without, f"q > {LEVEL}: not significant", "x-thin")
-        _marks(panel, layers, cells["rough"].values.reshape(shape) & ~without, ROUGH, "square-open")
+        across, up = np.meshgrid(np.arange(len(columns.names)), layers)
+        rough = cells["rough"].values.reshape(shape) & ~without
+        mark_rough_at(panel, across.ravel(), up.ravel(), rough.ravel())
     _marks(panel, layers, without, "nothing to compare: a profile is 0 or was not measured", "circle-open")
 
 
@@ -279,12 +280,12 @@ def _profile(sheet: Sheet, box: Box, sums: "xr.Dataset", dataset: "xr.Dataset", 
     panel.null_line([0, 0], [float(layers[0]) - 0.5, float(layers[-1]) + 0.5], "no difference")
     error = {"type": "data", "symmetric": False, "array": high - estimate, "arrayminus": estimate - low}
     error |= {"color": INK, "thickness": 1.2, "width": 3}
-    marker = {"color": np.where(rough, "white", INK), "size": 6, "line": {"width": 1.2, "color": INK}}
     points = go.Scatter(
-        x=estimate, y=layers, mode="markers", marker=marker, error_x=error, name=f"{words} (95%)", showlegend=False,
+        x=estimate, y=layers, mode="markers", marker={"color": INK, "size": 6}, error_x=error, name=f"{words} (95%)", showlegend=False,
         hovertemplate="layer %{y}: %{x:.3g}<extra></extra>",
     )  # fmt: skip
     panel.add(points, "value")
+    mark_rough_at(panel, estimate, layers, rough)
 
 
 def _null_band(panel: Panel, layers: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from localize.analysis.distinguish import AUC, GAIN
 from localize.errors import LocalizeError, caller, public
 from localize.plots.figures.comparison import null_boxes, with_margin
+from localize.plots.roughness import mark_rough_at
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import GRID, INK, plain
@@ -39,7 +40,7 @@ def distinguish(table: "pd.DataFrame") -> "go.Figure":
     Raises:
         LocalizeError: If the table is another, or empty.
     """
-    if missing := [name for name in NEEDED if name not in table.columns]:
+    if missing := [name for name in (*NEEDED, "rough") if name not in table.columns]:
         raise LocalizeError(
             f"{caller()}: the table has no column {missing[0]!r}; give that of signature.distinguish(...)."
         )
@@ -76,3 +77,5 @@ def _panel(sheet: Sheet, box: Box, table: "pd.DataFrame", title: str, words: str
         error_x=whiskers(Interval(estimate, low, high), INK), hovertemplate="%{text}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     panel.add(points, "mean")
+    rough = table["rough"].fillna(False).to_numpy(dtype=bool)
+    mark_rough_at(panel, estimate, at, rough & np.isfinite(low))
