@@ -122,7 +122,7 @@ def test_the_nulls_of_the_profile_are_evenness_and_permuted_labels(signature, fi
     np.testing.assert_allclose(band.y[4:], (shares.mean(0) + 16 / 24 * test.null_high)[::-1], rtol=1e-4)
     names = [trace.name for trace in figures["gradients"].data if trace.showlegend]
     assert "null: even over layers" in names
-    assert "null: memorized with permuted labels (95%)" in names
+    assert "null: memorized with permuted labels (central 95%)" in names
 
 
 def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):

@@ -15,6 +15,7 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
+from localize.plots.roughness import mark_rough_at
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, plain, see_through, variable_words
 from localize.statistics import cluster_sign_flip
@@ -113,6 +114,7 @@ class Cloud:
         null: Ends of the score of a head like its null, mean over heads.
         named: Which heads stand out.
         error: Of these, the distances from score and rise to the ends of their intervals.
+        rough: Of these, whether one of the two intervals is rough.
     """
 
     group: Group
@@ -123,6 +125,7 @@ class Cloud:
     null: tuple[float, float]
     named: np.ndarray
     error: dict[str, dict[str, Any]]
+    rough: np.ndarray
 
     @classmethod
     def of(
@@ -145,16 +148,17 @@ class Cloud:
         outstanding = np.flatnonzero(score > null[1]), np.flatnonzero(cost > _mean(cost))
         named = [at[np.argsort(-side[at])][:LABELLED] for at, side in zip(outstanding, (score, cost), strict=True)]
         named = np.unique(np.concatenate(named))
-        error = {}
+        error, rough = {}, np.zeros(len(named), dtype=bool)
         for side, values in zip(("x", "y"), columns, strict=True):
             interval = alone.interval(values[:, named], seed)
+            rough |= np.zeros(len(named), dtype=bool) if interval.rough is None else interval.rough
             error[f"error_{side}"] = {
                 "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
                 "arrayminus": interval.estimate - interval.low, "color": INK, "thickness": 0.8, "width": 2,
             }  # fmt: skip
         names = [head_name(dataset, point) for point, there in zip(points, known, strict=True) if there]
         layer = np.array([dataset["layer"].values[layer] for layer, _ in points])[known]
-        return cls(group, names, layer, score, cost, null, named, error)
+        return cls(group, names, layer, score, cost, null, named, error, rough)
 
     def reach(self, side: str) -> list[float]:
         """From where to where points and intervals go, along "x" (score) or "y" (rise)."""
@@ -220,6 +224,7 @@ def _cloud(sheet: Sheet, box: Box, cloud: Cloud, table: "pd.DataFrame", ends: li
         group,
     )
     panel.add(points, "mean", group)
+    mark_rough_at(panel, cloud.score[named], cloud.rise[named], cloud.rough, group)
     _names(panel, cloud, ends)
     _key(sheet, group)
     _verdict(sheet, box, table, group)
@@ -322,6 +327,6 @@ KIND = FigureKind(
     needs=tuple((name,) for name in (*SCORES, *VARIABLES)),
     title="Whether the heads that look at rare tokens are needed",
     caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: a "
-    f"head that is not above its null (95%); dashed: all heads cost alike. {BANDS}",
+    f"head that is not above its null (central 95%); dashed: all heads cost alike. {BANDS}",
     function=ablation,
 )

@@ -58,9 +58,10 @@ def contrast(
 
     White is no difference, red more in `a`, blue more in `b`. Drawn is the log ratio of each cell to the typical cell, which
     another cell's change does not move, as it moves every share. A cross marks a cell that is not significant: its false
-    discovery rate over all cells is above 5 %. Beside it, on the same layers, the contrast of each layer's sum, held against the typical layer, with its 95 % interval by bootstrap over
-    clusters; in the grey band it would lie 95 % of the time with labels permuted over clusters. Shares themselves are drawn on
-    request, to describe: without crosses and null. All numbers are those of `signature.contrast`.
+    discovery rate over all cells is above 5 %. Beside it, on the same layers, the contrast of each layer's sum, held against the
+    typical layer, with its 95 % interval by bootstrap over clusters; in the grey band it would lie 95 % of the time with labels
+    permuted over clusters. Shares themselves are drawn on request, to describe: without crosses and null. All numbers are those
+    of `signature.contrast`.
 
     Args:
         signature: Holds the variable, as `localize.gradients` measures it.

@@ -303,7 +303,7 @@ def _permuted_band(
     # The first group's mean lies this share of the difference away from the mean of all.
     pooled, moved = np.nanmean(everyone, axis=0), 1 - first / len(clusters)
     edge = {"color": NULL, "width": 0.8, "dash": "dot"}
-    what = f"{groups[0].words} with permuted labels (95%)"
+    what = f"{groups[0].words} with permuted labels (central 95%)"
     panel.band(layers, pooled + moved * test.null_low, pooled + moved * test.null_high, "null", name=what, line=edge)
     panel.sheet.null_key(
         what, {"mode": "markers", "marker": {"symbol": "square", "size": 9, "color": "rgba(119,119,119,0.35)"}}
@@ -316,7 +316,7 @@ KIND = FigureKind(
     title="Where paragraphs pull on the weights",
     caption="Mean over each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the "
     "attention components and for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers "
-    f"alike; grey band: the first group's profile with labels permuted over clusters (95%). {BANDS}",
+    f"alike; grey band: the first group's profile with labels permuted over clusters (central 95% of the null). {BANDS}",
     function=gradients,
     also=("set_size", "set_count"),
 )
