@@ -329,11 +329,10 @@ KIND = FigureKind(
     "contrast",
     needs=(("gradient_share",),),
     title="Which components differ between the groups",
-    caption="Log ratio of each cell's share of the gradient to the typical cell's, between the two groups: 0, white, for a cell that did "
-    "what most cells did. Shares sum to 1, so that one cell that grows makes all others' shares fall; this ratio does not move with "
-    "them. That the typical cell is as large in both groups, no share can tell. Cells whose false discovery rate over the whole grid "
-    "is above 5% are crossed out. Beside it the same of each layer's sum, with the central 95% of the null, labels permuted over "
-    f"clusters, in grey. {BANDS}",
+    caption="Log ratio of each cell's share of the gradient to the typical cell's, between the two groups: white for a cell that did "
+    "what most cells did; it does not move where one cell grows and lowers all other shares, but that the typical cell is as large in "
+    "both groups, no share can tell. Crossed out: a false discovery rate over the whole grid above 5%; beside it the same of each "
+    f"layer's sum, in grey the central 95% of the null, labels permuted over clusters. {BANDS}",
     function=contrast,
     make=_of_the_main_pair,
 )
