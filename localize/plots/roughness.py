@@ -40,34 +40,33 @@ def outline(
     return across, up
 
 
-def mark_rough(panel: "Panel", x: Real[np.ndarray, " point"], interval: Interval, group: "Group | None" = None) -> None:
-    """A "~" above every estimate whose interval is rough.
-
-    Args:
-        panel: Where the estimates are drawn.
-        x: Their places.
-        interval: The estimates, upwards; of bars that lie, hand in `x` and `y` by `mark_rough_at`.
-        group: Whose they are.
-    """
-    mark_rough_at(panel, x, interval.estimate, interval.rough, group)
-
-
-def mark_rough_at(
+def mark_rough(
     panel: "Panel",
     x: Real[np.ndarray, " point"] | Sequence[float],
     y: Real[np.ndarray, " point"] | Sequence[float],
-    rough: Bool[np.ndarray, " point"] | None,
+    interval: Interval,
     group: "Group | None" = None,
+    *,
+    upright: bool = False,
 ) -> None:
-    """A "~" above each of these points that is rough; nothing where none is, or nobody judged."""
+    """A "~" at every estimate whose interval is rough; nothing where there is no interval, or nobody judged it.
+
+    Args:
+        panel: Where the estimates are drawn.
+        x: Where they stand.
+        y: Where they stand.
+        interval: What is drawn there.
+        group: Whose it is.
+        upright: Whether the bars stand, so that the sign is put beside them and not above.
+    """
     import plotly.graph_objects as go
 
-    if rough is None or not rough.any():
+    if interval.rough is None or not (rough := interval.rough & np.isfinite(interval.low)).any():
         return
-    colour = group.colour if group else INK
+    font = {"size": LARGE, "color": group.colour if group else INK}
     signs = go.Scatter(
-        x=np.asarray(x)[rough], y=np.asarray(y)[rough], mode="text", text=[SIGN] * int(rough.sum()), textposition="top center",
-        textfont={"size": LARGE, "color": colour}, hoverinfo="skip", showlegend=False, name=ROUGH,
+        x=np.asarray(x)[rough], y=np.asarray(y)[rough], mode="text", text=[SIGN] * int(rough.sum()), textfont=font,
+        textposition="middle right" if upright else "top center", hoverinfo="skip", showlegend=False, name=ROUGH,
     )  # fmt: skip
     panel.add(signs, "rough", group)
     rough_key(panel.sheet)

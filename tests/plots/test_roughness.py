@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from localize.plots.groups import Group
-from localize.plots.roughness import ROUGH, mark_rough, mark_rough_at, outline
+from localize.plots.roughness import ROUGH, mark_rough, outline
 from localize.plots.sheet import Box, Sheet
 from localize.statistics import Interval
 
@@ -59,17 +59,22 @@ def test_an_outline_goes_up_one_side_and_back_the_other():
 
 
 def test_rough_estimates_stand_under_a_sign_and_the_key_stands_once(panel):
-    mark_rough(panel, np.arange(3), interval([True, False, True]), GROUP)
-    mark_rough_at(panel, [7.0], [8.0], np.array([True]))
+    three = interval([True, False, True])
+    mark_rough(panel, np.arange(3), three.estimate, three, GROUP)
+    mark_rough(panel, [7.0], [8.0], interval([True]), upright=True)
     signs = drawn(panel, "rough")
     assert [(trace.x.tolist(), trace.y.tolist(), set(trace.text)) for trace in signs] == [
         ([0, 2], [0.0, 2.0], {"~"}),
         ([7.0], [8.0], {"~"}),
     ]
+    assert [trace.textposition for trace in signs] == ["top center", "middle right"]
     assert [trace.name for trace in panel.sheet.figure.data if trace.showlegend] == [ROUGH]
 
 
-@pytest.mark.parametrize("rough", [None, np.array([False])], ids=["not judged", "not rough"])
-def test_what_is_not_rough_has_no_sign(panel, rough):
-    mark_rough_at(panel, [1.0], [1.0], rough)
+@pytest.mark.parametrize(
+    ("rough", "low"), [(None, 0.0), (False, 0.0), (True, np.nan)], ids=["not judged", "not rough", "no interval"]
+)
+def test_what_is_not_rough_has_no_sign(panel, rough, low):
+    ends = Interval(np.ones(1), np.full(1, low), np.ones(1), rough=None if rough is None else np.array([rough]))
+    mark_rough(panel, [1.0], [1.0], ends)
     assert not panel.sheet.figure.data

@@ -188,7 +188,7 @@ def _points(panel: Panel, places: Float[np.ndarray, " place"], interval: Interva
         name=part.label, showlegend=panel.sheet.first("group " + part.name),
     )  # fmt: skip
     panel.add(points, "mean", part)
-    mark_rough(panel, places, interval, part)
+    mark_rough(panel, places, interval.estimate, interval, part, upright=True)
 
 
 def _null(panel: Panel, places: Float[np.ndarray, " place"], null: np.ndarray, part: Group, view: DefaultView) -> None:

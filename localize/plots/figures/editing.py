@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from localize.plots.figures.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
 from localize.plots.groups import require
 from localize.plots.kinds import BANDS, EditFigureKind, EditsAsked
 from localize.plots.point_names import name_points
-from localize.plots.roughness import mark_rough_at
+from localize.plots.roughness import mark_rough
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, NULL, WIDTH, see_through, variable_words
@@ -152,8 +153,8 @@ def _point(panel: Panel, edit: Edit, left: Interval, lost: Interval) -> None:
         hovertemplate="%{fullData.name}: %{x:.1f} tokens, change %{y:.1f}<extra></extra>", showlegend=False,
     )  # fmt: skip
     panel.add(point, "mean")
-    rough = bool(left.rough) or bool(lost.rough)
-    mark_rough_at(panel, [float(left.estimate)], [float(lost.estimate)], np.array([rough]))
+    either = replace(left, rough=np.asarray(bool(left.rough) or bool(lost.rough)))
+    mark_rough(panel, [float(left.estimate)], [float(lost.estimate)], either[None])
 
 
 def _repetitions(
