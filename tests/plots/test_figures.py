@@ -89,7 +89,10 @@ def test_set_level_gradients_are_drawn_as_they_are_and_have_no_interval(signatur
     )
     assert all(len(band.x) == 0 for band in traces(figure, "interval"))
     assert profile.y.sum() == pytest.approx(100)
-    assert "(a)</b> memorized: max |gradient| of the mean NLL of 6 paragraphs, true continuation" in figure.layout.annotations[0].text
+    assert (
+        "(a)</b> memorized: max |gradient| of the mean NLL of 6 paragraphs, true continuation"
+        in figure.layout.annotations[0].text
+    )
 
 
 def profile_by_hand(signature):

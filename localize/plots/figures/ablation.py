@@ -1,7 +1,7 @@
 """Whether the heads that look at rare tokens are those whose removal costs: score against cost, a point per head."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,16 +9,17 @@ from jaxtyping import Float
 
 from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
+from localize.analysis.compare import rough_cells
 from localize.errors import public
 from localize.plots.figures.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
-from localize.plots.roughness import mark_rough_at
+from localize.plots.roughness import mark_rough
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, plain, see_through, variable_words
-from localize.statistics import cluster_sign_flip
+from localize.statistics import Interval, cluster_sign_flip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ class Cloud:
         null: Ends of the score of a head like its null, mean over heads.
         named: Which heads stand out.
         error: Of these, the distances from score and rise to the ends of their intervals.
-        rough: Of these, whether one of the two intervals is rough.
+        interval: Of these, the rise with its interval, rough where one of the two is.
     """
 
     group: Group
@@ -125,7 +126,7 @@ class Cloud:
     null: tuple[float, float]
     named: np.ndarray
     error: dict[str, dict[str, Any]]
-    rough: np.ndarray
+    interval: Interval
 
     @classmethod
     def of(
@@ -148,17 +149,16 @@ class Cloud:
         outstanding = np.flatnonzero(score > null[1]), np.flatnonzero(cost > _mean(cost))
         named = [at[np.argsort(-side[at])][:LABELLED] for at, side in zip(outstanding, (score, cost), strict=True)]
         named = np.unique(np.concatenate(named))
-        error, rough = {}, np.zeros(len(named), dtype=bool)
-        for side, values in zip(("x", "y"), columns, strict=True):
-            interval = alone.interval(values[:, named], seed)
-            rough |= np.zeros(len(named), dtype=bool) if interval.rough is None else interval.rough
+        error, intervals = {}, [alone.interval(values[:, named], seed) for values in columns]
+        for side, interval in zip(("x", "y"), intervals, strict=True):
             error[f"error_{side}"] = {
                 "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
                 "arrayminus": interval.estimate - interval.low, "color": INK, "thickness": 0.8, "width": 2,
             }  # fmt: skip
+        either = replace(intervals[1], rough=rough_cells(*intervals))
         names = [head_name(dataset, point) for point, there in zip(points, known, strict=True) if there]
         layer = np.array([dataset["layer"].values[layer] for layer, _ in points])[known]
-        return cls(group, names, layer, score, cost, null, named, error, rough)
+        return cls(group, names, layer, score, cost, null, named, error, either)
 
     def reach(self, side: str) -> list[float]:
         """From where to where points and intervals go, along "x" (score) or "y" (rise)."""
@@ -224,7 +224,7 @@ def _cloud(sheet: Sheet, box: Box, cloud: Cloud, table: "pd.DataFrame", ends: li
         group,
     )
     panel.add(points, "mean", group)
-    mark_rough_at(panel, cloud.score[named], cloud.rise[named], cloud.rough, group)
+    mark_rough(panel, cloud.score[named], cloud.rise[named], cloud.interval, group)
     _names(panel, cloud, ends)
     _key(sheet, group)
     _verdict(sheet, box, table, group)

@@ -15,10 +15,11 @@ from localize.plots.figures.gradients import layer_axis
 from localize.plots.figures.heads import layer_words
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureAsked, FigureKind
-from localize.plots.roughness import mark_rough_at
+from localize.plots.roughness import mark_rough
+from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
-from localize.statistics import LEVEL
+from localize.statistics import LEVEL, Interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -205,8 +206,7 @@ def _heat_map(
     if tested:
         _marks(panel, layers, ~(q <= LEVEL) & ~without, f"q > {LEVEL}: not significant", "x-thin")
         across, up = np.meshgrid(np.arange(len(columns.names)), layers)
-        rough = cells["rough"].values.reshape(shape) & ~without
-        mark_rough_at(panel, across.ravel(), up.ravel(), rough.ravel())
+        mark_rough(panel, across.ravel(), up.ravel(), _interval(cells, value))
     _marks(panel, layers, without, "nothing to compare: a profile is 0 or was not measured", "circle-open")
 
 
@@ -268,8 +268,7 @@ def _profile(sheet: Sheet, box: Box, sums: "xr.Dataset", dataset: "xr.Dataset", 
     import plotly.graph_objects as go
 
     words = VALUES[value][0].replace("cell", "layer")
-    estimate, low, high = (sums[f"{value}{end}"].values for end in ("", "_low", "_high"))
-    layers, rough = sums["layer"].values, sums["rough"].values & (value == RELATIVE)
+    interval, layers = _interval(sums, value), sums["layer"].values
     y = layer_axis(layers, box.height) | {"title": {"text": ""}}
     y["ticktext"] = [""] * len(y["tickvals"])
     unit = sums.attrs["unit"] if value == DIFFERENCE else "nats"
@@ -279,14 +278,19 @@ def _profile(sheet: Sheet, box: Box, sums: "xr.Dataset", dataset: "xr.Dataset", 
     if value == RELATIVE:
         _null_band(panel, layers, *(sums[f"null_range_{end}"].values for end in ("low", "high")))
     panel.null_line([0, 0], [float(layers[0]) - 0.5, float(layers[-1]) + 0.5], "no difference")
-    error = {"type": "data", "symmetric": False, "array": high - estimate, "arrayminus": estimate - low}
-    error |= {"color": INK, "thickness": 1.2, "width": 3}
     points = go.Scatter(
-        x=estimate, y=layers, mode="markers", marker={"color": INK, "size": 6}, error_x=error, name=f"{words} (95%)", showlegend=False,
+        x=interval.estimate, y=layers, mode="markers", marker={"color": INK, "size": 6}, error_x=whiskers(interval, INK),
+        name=f"{words} (95%)", showlegend=False,
         hovertemplate="layer %{y}: %{x:.3g}<extra></extra>",
     )  # fmt: skip
     panel.add(points, "value")
-    mark_rough_at(panel, estimate, layers, rough)
+    mark_rough(panel, interval.estimate, layers, interval)
+
+
+def _interval(told: "xr.Dataset", value: str) -> Interval:
+    """What is drawn of every cell, with its ends; only of the test it is known whether it is rough."""
+    ends = (told[f"{value}{end}"].values.ravel() for end in ("", "_low", "_high"))
+    return Interval(*ends, rough=told["rough"].values.ravel() if value == RELATIVE else None)
 
 
 def _null_band(panel: Panel, layers: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
