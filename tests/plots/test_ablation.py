@@ -61,7 +61,7 @@ def test_the_nulls_are_flipped_signs_and_every_head_alike(removed, figure):
     np.testing.assert_allclose(band.x[:2], [test.null_low.mean(), test.null_high.mean()], atol=1e-6)
     np.testing.assert_allclose(line.y, [rise.mean()] * 2, atol=1e-6)
     names = [t.name for t in figure.data if t.showlegend]
-    assert {"null: head not above its null (central 95%)", "null: every head costs alike"} < set(names)
+    assert {"null: head not above its null (95%)", "null: every head costs alike"} < set(names)
     assert "memorized (n = 8, 6 clusters, effectively 5)" in names
 
 

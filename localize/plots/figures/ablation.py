@@ -43,7 +43,7 @@ LABELLED = 3
 NUMBERS = (("estimate", "low", "high"), ("null", "null_range_low", "null_range_high"))
 """What is told of the correlation over heads: itself, and what it is held against."""
 
-FLIPPED = "head not above its null (central 95%)"
+FLIPPED = "head not above its null (95%)"
 ALIKE = "every head costs alike"
 TITLES = {
     GO_TOGETHER: "score and cost go together",
@@ -327,6 +327,6 @@ KIND = FigureKind(
     needs=tuple((name,) for name in (*SCORES, *VARIABLES)),
     title="Whether the heads that look at rare tokens are needed",
     caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: a "
-    f"head that is not above its null (central 95%); dashed: all heads cost alike. {BANDS}",
+    f"head that is not above its null (95%); dashed: all heads cost alike. {BANDS}",
     function=ablation,
 )
