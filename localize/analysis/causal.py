@@ -96,7 +96,10 @@ def causal_check(
     dataset = signature.dataset
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
-    rows = [{"group": name, "head": ""} | row for name, row in together_rows(dataset, query, signature.groups, draws).items()]
+    rows = [
+        {"group": name, "head": ""} | row
+        for name, row in together_rows(dataset, query, signature.groups, draws).items()
+    ]
     for row in rows:
         row["verdict"] = sentence(row, CORRELATED, part="null")
     chosen = ChosenHead.of(dataset, query, seed)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Strongest(NamedTuple):
+class StrongestHead(NamedTuple):
     """A head that scores furthest from its null.
 
     Attributes:
@@ -43,7 +43,7 @@ def choosers(
 
 def strongest_head(
     above: Float[np.ndarray, "paragraph layer head"], choosing: Bool[np.ndarray, " paragraph"]
-) -> Strongest | None:
+) -> StrongestHead | None:
     """The head whose mean lies furthest from its null, on either side, over the paragraphs that choose.
 
     Args:
@@ -56,10 +56,10 @@ def strongest_head(
     return strongest_of(mean_measured(above[choosing]))
 
 
-def strongest_of(mean: Float[np.ndarray, "layer head"]) -> Strongest | None:
+def strongest_of(mean: Float[np.ndarray, "layer head"]) -> StrongestHead | None:
     """Where the largest value of either sign stands, nan left out; None if all are."""
     at = largest(np.abs(mean))
-    return None if at is None else Strongest(*at, -1 if mean[at] < 0 else 1)
+    return None if at is None else StrongestHead(*at, -1 if mean[at] < 0 else 1)
 
 
 def mean_measured(values: Float[np.ndarray, "paragraph *cell"]) -> Float[np.ndarray, "*cell"]:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from localize.analysis.choice import Strongest, choosers, head_name, head_scores, mean_measured, strongest_head
+from localize.analysis.choice import StrongestHead, choosers, head_name, head_scores, mean_measured, strongest_head
 from localize.analysis.dealt_counts import dealt_scores
 from localize.analysis.draws import Draws
 from localize.analysis.rows import NO_NULL, Basis, Null, Row, row_of
 from localize.analysis.sentences import Wording, sentence
-from localize.axes import MEMORIZED
+from localize.axes import MEMORIZED, QUERIES
 from localize.statistics import LEVEL, MINUS_ONE_TO_ONE, choosing_half
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SCORE = "rare-token score of head {}"
+SCORES = ("rare_token_score_untrained", "rare_token_null_untrained")
 UNTRAINED = "rare-token score above mismatched rarity of head {}"
 
 FOUND = Wording(
@@ -46,7 +47,7 @@ class ChosenHead:
         clusters: The near-duplicate cluster of each.
     """
 
-    strongest: Strongest
+    strongest: StrongestHead
     name: str
     score: Float[np.ndarray, "paragraph layer head"]
     mismatched: Float[np.ndarray, "paragraph layer head"]
@@ -82,9 +83,7 @@ class ChosenHead:
             name: dealt.null_of_choice(self.strongest, 0, told, position[told]) for told, name in enumerate(groups, 1)
         }
 
-    def score_rows(
-        self, dataset: "xr.Dataset", query: str, groups: tuple[str, ...], draws: Draws
-    ) -> dict[str, Row]:
+    def score_rows(self, dataset: "xr.Dataset", query: str, groups: tuple[str, ...], draws: Draws) -> dict[str, Row]:
         """The score in each group beside counts dealt out."""
         nulls, rows = self.dealt_nulls(dataset, query, groups, draws.seed), {}
         for name in groups:
@@ -111,12 +110,11 @@ def untrained_row(dataset: "xr.Dataset", query: str, name: str, draws: Draws) ->
         A row with `head`, `sign` and `models`; p is the share of models, this one among them, whose strongest head reaches as far in
         the direction in which it was chosen. None where that was not measured.
     """
-    from localize.axes import QUERIES
-
-    if "rare_token_untrained" not in dataset or query != QUERIES[0]:
+    if not set(SCORES) <= set(dataset) or query != QUERIES[0]:
         return None
     axes = ("untrained_model", "paragraph", "layer", "head")
-    untrained = dataset["rare_token_untrained"].transpose(*axes).values.astype(float)
+    scores, nulls = (dataset[which].transpose(*axes).values.astype(float) for which in SCORES)
+    untrained = scores - nulls
     there = ~np.isnan(untrained).all((0, 2, 3))
     group, clusters = dataset["group"].values, dataset["cluster"].values
     choosing = choosers(group, clusters, draws.seed) & there
@@ -140,7 +138,7 @@ def _told(
     above: Float[np.ndarray, "paragraph layer head"],
     choosing: Bool[np.ndarray, " paragraph"],
     told: Bool[np.ndarray, " paragraph"],
-) -> tuple[Strongest, float] | None:
+) -> tuple[StrongestHead, float] | None:
     """The strongest head on some paragraphs, and its mean on others in the direction in which it was chosen."""
     chosen = strongest_head(above, choosing)
     mean = np.nan if chosen is None else mean_measured(above[told])[chosen.at]
@@ -166,4 +164,6 @@ def head_sentence(name: str, score: Row, untrained: Row | None) -> str:
         floor = ""
     known = {words: p for words, p in p_values.items() if not np.isnan(p)}
     nulls = " and ".join(f"{words} (p = {p:.3f}{floor if 'random' in words else ''})" for words, p in known.items())
-    return sentence(score | {"p_value": max(known.values(), default=np.nan)}, FOUND, part="null", head=name, nulls=nulls)
+    return sentence(
+        score | {"p_value": max(known.values(), default=np.nan)}, FOUND, part="null", head=name, nulls=nulls
+    )

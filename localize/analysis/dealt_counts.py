@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from localize.analysis.choice import Strongest, strongest_of
+from localize.analysis.choice import StrongestHead, strongest_of
 from localize.analysis.rows import NO_NULL, Null
+from localize.statistics import MINUS_ONE_TO_ONE
+from localize.statistics.ranges import within
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,7 +65,7 @@ class DealtScores:
         """Central 95 % of each head's null on one of the sets, in the unit of the score."""
         return np.quantile(self.ratio[1:, told], [0.025, 0.975], axis=0) * self.error[0, told]
 
-    def null_of_choice(self, chosen: Strongest, choosing: int, told: int, position: float) -> Null:
+    def null_of_choice(self, chosen: StrongestHead, choosing: int, told: int, position: float) -> Null:
         """What the strongest head of one set scores on another, chosen under every deal as it was by the counts as they are.
 
         Args:
@@ -79,11 +81,14 @@ class DealtScores:
         if not error > 0:
             return NO_NULL
         ratio, best = self.ratio[:, told], [strongest_of(mean) for mean in self.score[:, choosing]]
-        null = np.array([one.sign * row[one.at] for one, row in zip(best[1:], ratio[1:], strict=True) if one is not None])
+        null = np.array(
+            [one.sign * row[one.at] for one, row in zip(best[1:], ratio[1:], strict=True) if one is not None]
+        )
         observed = chosen.sign * ratio[0][chosen.at]
         p_value = (1 + (null >= observed - TIE).sum()) / (1 + len(null))
         spread = chosen.sign * error * np.array([null.mean(), *np.quantile(null, [0.025, 0.975])])
-        return Null.dealt(position + spread[0], *(position + np.sort(spread[1:])), p_value)
+        middle, low, high = within(position + spread, MINUS_ONE_TO_ONE)
+        return Null.dealt(middle, min(low, high), max(low, high), p_value)
 
 
 def dealt_scores(
@@ -106,7 +111,9 @@ def dealt_scores(
     used = of_set >= 0
     ranks = dataset["attention_rank"].sel(query=query).transpose("paragraph", "layer", "head", "prefix_position").values
     counts = dataset["prefix_counts"].values
-    tokens = dataset["tokens"].values[:, : counts.shape[1]]  # of all paragraphs, so that the deals do not depend on the sets
+    tokens = dataset["tokens"].values[
+        :, : counts.shape[1]
+    ]  # of all paragraphs, so that the deals do not depend on the sets
     _, first, types = np.unique(tokens, return_index=True, return_inverse=True)
     of_type = np.tile(counts.ravel()[first], (1 + deals, 1))
     of_type[1:] = np.random.default_rng([seed, 17]).permuted(of_type[1:], axis=1)

@@ -43,7 +43,7 @@ from localize.analysis.rows import COLUMNS, Null, Row, null_beside, rows_of
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
 from localize.code import origin
 from localize.errors import LocalizeError, public
-from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE, choosing_half
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
 
 if TYPE_CHECKING:
     import pandas as pd

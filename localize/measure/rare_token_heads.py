@@ -37,6 +37,9 @@ SCORES = {
 }
 """Each with the name of its null, in the order of `View.scores`."""
 
+UNTRAINED = ("rare_token_score_untrained", "rare_token_null_untrained")
+"""Score and mismatched null in models of random weights."""
+
 
 @public
 def rare_token_scores(
@@ -154,7 +157,7 @@ def blank(model: HookedModel, count: int, prefix_length: int, nulls: Sequence[st
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
     looks = ("attention_entropy", "attention_distance")
     names = [*SCORES, *looks, *(f"{name}_untrained" for name in looks if NULLS[2] in nulls)]
-    arrays = {name: np.full((count, *cells), np.nan, dtype) for name in names}
+    arrays: dict[str, np.ndarray] = {name: np.full((count, *cells), np.nan, dtype) for name in names}
     arrays["attention_rank"] = np.full((count, *cells, prefix_length), np.nan, np.float32)
     return arrays | {name: np.full((count, len(nulls), *cells), np.nan, dtype) for name in SCORES.values()}
 
@@ -176,7 +179,8 @@ def write_ranks(arrays: dict[str, np.ndarray], rows: slice, view: View, looks: L
     """Put where it belongs how the keys of a view rank by the attention that they get."""
     ranks = average_ranks(view.compared(looks)).cpu().numpy()
     into = arrays["attention_rank"][rows, view.query]
-    into[np.ix_(np.arange(len(into)), view.layers, np.arange(into.shape[2]), view.keys.cpu().numpy())] = ranks
+    layers, keys = np.array(view.layers), view.keys.cpu().numpy()
+    into[np.ix_(np.arange(len(into)), layers, np.arange(into.shape[2]), keys)] = ranks
 
 
 def write_looks(arrays: dict[str, np.ndarray], rows: slice, looks: Looks, suffix: str) -> None:
@@ -229,11 +233,11 @@ def rare_token_heads(
         more attention, and `rare_token_mass` (share of attention, which is larger where fewer tokens are seen: hold it against
         its null), each with its null; `attention_entropy` (nats) and `attention_distance` (tokens), over all that is seen,
         and those of the twin as `_untrained`; `attention_rank`, how the prefix tokens seen rank by the attention that they get, and
-        `prefix_counts`, how often each stands in the corpus; `rare_token_untrained`, the scores less their mismatched null in each
-        of the untrained models; and the paper's `summed_rank_correlation` of each group, negative where rarer
-        tokens get more, with what even attention gives, `summed_rank_correlation_uniform`. Local layers are scored on what
-        they see. Nan where there is nothing to score: attention or rarity is constant, or fewer than two tokens are seen.
-        Recall is attached.
+        `prefix_counts`, how often each stands in the corpus; `rare_token_score_untrained`, the scores in each of the untrained
+        models, and `rare_token_null_untrained`, their mismatched null; and the paper's `summed_rank_correlation` of each group,
+        negative where rarer tokens get more, with what even attention gives, `summed_rank_correlation_uniform`. Local layers are
+        scored on what they see. Nan where there is nothing to score: attention or rarity is constant, or fewer than two tokens
+        are seen. Recall is attached.
 
     Raises:
         InputError: If the paragraphs do not fit the model, are one cluster, so that there is no null, or have a prefix shorter
@@ -285,11 +289,13 @@ def rare_token_heads(
     arrays |= {"summed_rank_correlation": summed, "summed_rank_correlation_uniform": uniform}
     arrays["prefix_counts"] = of_prefix.numpy()
     if untrained:
+        twin = None  # one untrained model at a time is in memory
         scored = rows_scored(groups_of(paragraphs, recall), paragraphs.hashes, seed)
-        arrays["rare_token_untrained"] = untrained_scores(
+        both = untrained_scores(
             model, paragraphs, of_prefix, partners, seen_by,
             rows=scored, models=untrained_models, seed=seed, batch_size=batch_size,
         )  # fmt: skip
+        arrays |= dict(zip(UNTRAINED, both, strict=True))
     call = {
         "measurement": "rare_token_heads",
         "counts": corpus,

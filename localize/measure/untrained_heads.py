@@ -24,15 +24,15 @@ MOST_PARAGRAPHS = 128
 """Of how many paragraphs untrained models are scored: what their best heads reach is known well enough then."""
 
 
-def rows_scored(
-    group: Shaped[np.ndarray, " paragraph"], hashes: Sequence[bytes], seed: int
-) -> Int[np.ndarray, " row"]:
+def rows_scored(group: Shaped[np.ndarray, " paragraph"], hashes: Sequence[bytes], seed: int) -> Int[np.ndarray, " row"]:
     """The paragraphs that untrained models are scored on: the memorized, where there are any, as they choose the best head too.
 
     If they are more than `MOST_PARAGRAPHS`, so many of them at random, keyed by seed and paragraph.
     """
     rows = np.flatnonzero(group == MEMORIZED) if MEMORIZED in group else np.arange(len(group))
-    drawn = np.argsort([keyed_integer(2**32, "untrained rows", seed, hashes[row]) for row in rows], kind="stable")
+    drawn = np.argsort(
+        [keyed_integer(2**32, "untrained rows", seed, hashes[row]) for row in rows.tolist()], kind="stable"
+    )
     return np.sort(rows[drawn[:MOST_PARAGRAPHS]])
 
 
@@ -41,15 +41,12 @@ def model_seed(seed: int, number: int) -> int:
     return keyed_integer(2**31, "untrained model", seed, number)
 
 
-def rarer_than_partners(
-    own: Int[Tensor, "row key"], partners: Int[Tensor, "row draw key"]
-) -> Float[Tensor, "row key"]:
-    """Unit ranks of each key's rarity less the mean of those in other paragraphs.
+def rarity_ranks(own: Int[Tensor, "row key"], partners: Int[Tensor, "row draw key"]) -> Float[Tensor, "row 2 key"]:
+    """Unit ranks of each key's rarity, and the mean of those of the partners: with the attention's they give score and mismatched null.
 
-    Its product with the attention's unit ranks is the rare-token score less its mismatched null. A partner whose tokens are all
-    equally rare is left out.
+    A partner whose tokens are all equally rare is left out.
     """
-    return unit_ranks(-own) - unit_ranks(-partners).nanmean(1)
+    return torch.stack([unit_ranks(-own), unit_ranks(-partners).nanmean(1)], dim=1)
 
 
 def untrained_scores(
@@ -63,8 +60,8 @@ def untrained_scores(
     models: int,
     seed: int,
     batch_size: int,
-) -> Float[np.ndarray, "paragraph untrained_model layer head"]:
-    """Rare-token scores of the last prefix token's attention, less their mismatched null, in models of random weights.
+) -> Float[np.ndarray, "2 paragraph untrained_model layer head"]:
+    """Rare-token scores of the last prefix token's attention, and their mismatched null, in models of random weights.
 
     Args:
         model: What they are of the shape of.
@@ -77,11 +74,11 @@ def untrained_scores(
         seed: Of their weights.
         batch_size: Paragraphs a forward pass.
     """
-    found = np.full((len(paragraphs), models, model.n_layers, model.n_heads), np.nan, np.float32)
+    found = np.full((2, len(paragraphs), models, model.n_layers, model.n_heads), np.nan, np.float32)
     last = [view for view in seen_by if view.query == LAST_PREFIX]
     prefixes, chosen = paragraphs.prefixes, torch.from_numpy(rows)
     rarity = [
-        rarer_than_partners(counts[chosen][:, keys], counts[torch.from_numpy(partners[rows])][..., keys]).to(model.device)
+        rarity_ranks(counts[chosen][:, keys], counts[torch.from_numpy(partners[rows])][..., keys]).to(model.device)
         for keys in (view.keys.cpu() for view in last)
     ]
 
@@ -90,10 +87,11 @@ def untrained_scores(
 
         def work(some: slice) -> None:
             attention = last_looks(twin, prefixes[chosen[some]].to(model.device))
-            for view, rarer in zip(last, rarity, strict=True):
+            for view, by_rarity in zip(last, rarity, strict=True):
                 ranks = unit_ranks(attention[:, view.layers].index_select(-1, view.keys))
-                above = torch.einsum("plhk,pk->plh", ranks, rarer[some])
-                found[rows[some][:, None], number, view.layers] = above.cpu().numpy()
+                both = torch.einsum("plhk,psk->splh", ranks, by_rarity[some]).cpu().numpy()
+                for into, values in zip(found, both, strict=True):
+                    into[rows[some][:, None], number, view.layers] = values
 
         in_batches(work, len(rows), batch_size, what=f"untrained model {number + 1} of {models}")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localize.analysis.distinguish import AUC, GAIN
-from localize.analysis.html import matching_notes, head_notes
+from localize.analysis.html import head_notes, matching_notes
 from localize.analysis.rows import main_pair, null_ends, row_of
 from localize.analysis.summary import null_words
 from localize.axes import RECALL_GROUPS, ordered_groups

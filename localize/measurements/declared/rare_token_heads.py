@@ -6,6 +6,7 @@ from localize.measurements.declaration import Axis, Measurement, Variable
 from localize.measurements.sources import PAPER
 
 LOOKING = ("query", "layer", "head")
+UNTRAINED = ("paragraph", "untrained_model", "layer", "head")
 SHARE = "share"
 RHO = "Spearman's rho"
 TAU = "Kendall's tau-b"
@@ -79,10 +80,14 @@ MEASUREMENT = Measurement(
             role="null", of="attention_distance",
         ),
         Variable(
-            "rare_token_untrained", ("paragraph", "untrained_model", "layer", "head"), "float", RHO,
-            "rare-token score above its null, random weights",
-            "the score of the last prefix token less its mismatched null, in models of the same shape with random weights; nan for a "
-            "paragraph that they did not read", "localize", low=-2, high=2, role="null", of="rare_token_score",
+            "rare_token_score_untrained", UNTRAINED, "float", RHO, "rare-token score, random weights",
+            "the score of the last prefix token's attention in models of the same shape with random weights; nan for a paragraph that "
+            "they did not read", "localize", low=-1, high=1, role="null", of="rare_token_score",
+        ),
+        Variable(
+            "rare_token_null_untrained", UNTRAINED, "float", RHO, "rare-token score of the null, random weights",
+            "the same score of the same attention against the rarity of paragraphs from other clusters", "localize", low=-1, high=1,
+            role="null", of="rare_token_score_untrained",
         ),
         Variable(
             "attention_rank", ("paragraph", *LOOKING, "prefix_position"), "float", "rank", "rank by attention",

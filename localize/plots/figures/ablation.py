@@ -81,7 +81,9 @@ def ablation(signature: "MemorizationSignature", query: str = "last_prefix", *, 
     score, null = head_scores(dataset, query)
     dealt = dealt_scores(dataset, query, [group.rows for group in groups], seed)
     rise = removal_effects(dataset)[0]
-    clouds = [Cloud.of(group, dataset, score - null, rise, _ends_of(dealt, at), seed) for at, group in enumerate(groups)]
+    clouds = [
+        Cloud.of(group, dataset, score - null, rise, _ends_of(dealt, at), seed) for at, group in enumerate(groups)
+    ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "few effective clusters")  # the legend tells of them
         table = signature.causal_check(query=query, seed=seed)

@@ -76,7 +76,9 @@ def draw_heads(
     means = [(group.mean(score), group.mean(null)) for group in groups]
     axis = _colours(sheet, means, Box(LEFT, last + 39, 2 * MAP_WIDTH + 14, 7))
     dealt = dealt_scores(dataset, QUERIES[0], [group.rows for group in groups], seed)
-    lists = [Best.of(group, dataset, _ends_of(dealt, at, score.shape[1:]), top, seed) for at, group in enumerate(groups)]
+    lists = [
+        Best.of(group, dataset, _ends_of(dealt, at, score.shape[1:]), top, seed) for at, group in enumerate(groups)
+    ]
     for row, (group, pair) in enumerate(zip(groups, means, strict=True)):
         above, is_last = start + TITLE + row * step, row == len(groups) - 1
         for column, what in enumerate(("mean", "null")):
