@@ -132,7 +132,8 @@ def scores_by_deal(
 
     Of a paragraph p the score is sum_k a[p, k] r[p, k] with unit ranks a of the attention and r of the rarity. Above position it is
     sum_k a[p, k] (r[p, k] - mean of r[., k] over the set's paragraphs). What belongs to one type is its part of the set's score; the
-    root of the sum of the parts' squares is the error.
+    root of the sum of the parts' squares is the error. A type that fills m of a paragraph's K keys draws their mean rank toward its
+    own: for the error its keys there count K / (K - m) times, as if ranked among the other types' alone.
 
     Args:
         ranks: Of each key by the attention that it gets; nan where it is not scored, in a layer's heads alike.
@@ -145,21 +146,31 @@ def scores_by_deal(
     shape = (len(counts), sets, *ranks.shape[1:3])
     score, error = np.zeros((2, *shape))
     codes = of_set[:, None] * counts.shape[1] + types
+    members = np.eye(sets)[of_set].T / np.maximum(size, 1)[:, None]  # (set, paragraph): a product with it is a mean
     for layers, keys in seen_alike(ranks):
         own = unit_ranks(ranks[:, layers][..., keys])  # (paragraph, layer, head, key)
         own = own.transpose(0, 3, 1, 2).reshape(-1, len(layers) * ranks.shape[2])  # (paragraph key, layer head)
         parts_of, first = _summing(codes[:, keys], counts.shape[1], sets)
+        alone = _among_others(types[:, keys])
         for deal, of_type in enumerate(counts):
             rarity = unit_ranks(-of_type[types[:, keys]].astype(float))
-            by_set = np.zeros((sets, len(keys)))
-            np.add.at(by_set, of_set, rarity)
-            rarity -= by_set[of_set] / size[of_set, None]
-            parts = parts_of @ (own * rarity.reshape(-1, 1))  # (set type, layer head)
-            for into, values in ((score, parts), (error, parts**2)):
+            rarity -= (members @ rarity)[of_set]
+            parts, apart = (parts_of @ (own * by.reshape(-1, 1)) for by in (rarity, alone * rarity))  # (set type, layer head)
+            for into, values in ((score, parts), (error, apart**2)):
                 sums = np.add.reduceat(np.vstack([values, np.zeros(values.shape[1])]), first)
                 into[deal][:, layers] = sums.reshape(sets, len(layers), -1)
-    scale = np.maximum(size, 1)[:, None, None]
+    scale = np.where(size > 0, size, np.inf)[:, None, None]  # of an empty set nothing is left
     return DealtScores(score / scale, np.sqrt(error) / scale)
+
+
+def _among_others(types: Int[np.ndarray, "paragraph key"]) -> Float[np.ndarray, "paragraph key"]:
+    """K / (K - m) for a key whose type stands m times among its paragraph's K keys; 1 where there is no other type."""
+    size = types.shape[1]
+    _, code, times = np.unique(
+        types + (types.max() + 1) * np.arange(len(types))[:, None], return_inverse=True, return_counts=True
+    )
+    same = times[code].reshape(types.shape)
+    return np.where(same < size, size / np.maximum(size - same, 1), 1.0)
 
 
 def _summing(codes: Int[np.ndarray, "paragraph key"], types: int, sets: int) -> tuple:
