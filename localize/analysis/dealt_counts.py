@@ -155,7 +155,9 @@ def scores_by_deal(
         for deal, of_type in enumerate(counts):
             rarity = unit_ranks(-of_type[types[:, keys]].astype(float))
             rarity -= (members @ rarity)[of_set]
-            parts, apart = (parts_of @ (own * by.reshape(-1, 1)) for by in (rarity, alone * rarity))  # (set type, layer head)
+            parts, apart = (
+                parts_of @ (own * by.reshape(-1, 1)) for by in (rarity, alone * rarity)
+            )  # (set type, layer head)
             for into, values in ((score, parts), (error, apart**2)):
                 sums = np.add.reduceat(np.vstack([values, np.zeros(values.shape[1])]), first)
                 into[deal][:, layers] = sums.reshape(sets, len(layers), -1)
