@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localize.analysis.distinguish import AUC, GAIN
-from localize.analysis.html import ROUGH, matching_notes, removal_notes
+from localize.analysis.html import ROUGH, head_notes, matching_notes
 from localize.analysis.rise import with_rise
 from localize.analysis.rows import is_rough, main_pair, null_ends, row_of
 from localize.analysis.summary import null_words
@@ -57,7 +57,7 @@ def heard(make: Callable[[], Made]) -> tuple[Made, list[str]]:
 def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table, list[str]]:
     """The fingerprint, and what must be known of it."""
     summary, notes = heard(lambda: signature.summary(seed=seed))
-    notes = notes + removal_notes(signature) + matching_notes(signature)
+    notes = notes + head_notes(signature) + matching_notes(signature)
     rows = []
     for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
         rows.append(
