@@ -90,7 +90,10 @@ def test_set_level_gradients_are_drawn_as_they_are_and_have_no_interval(signatur
     )
     assert all(len(band.x) == 0 for band in traces(figure, "interval"))
     assert profile.y.sum() == pytest.approx(100)
-    assert "(a)</b> memorized: max |gradient| of the mean NLL, true continuation" in figure.layout.annotations[0].text
+    assert (
+        "(a)</b> memorized: max |gradient| of the mean NLL of 6 paragraphs, true continuation"
+        in figure.layout.annotations[0].text
+    )
 
 
 def profile_by_hand(signature):
@@ -123,7 +126,7 @@ def test_the_nulls_of_the_profile_are_evenness_and_permuted_labels(signature, fi
     np.testing.assert_allclose(band.y[4:], (shares.mean(0) + 16 / 24 * test.null_high)[::-1], rtol=1e-4)
     names = [trace.name for trace in figures["gradients"].data if trace.showlegend]
     assert "null: even over layers" in names
-    assert "null: memorized with permuted labels (95%)" in names
+    assert "null: memorized with permuted labels (central 95%)" in names
 
 
 def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
@@ -152,7 +155,7 @@ def test_the_list_is_sorted_by_how_far_the_score_lies_from_its_null_with_both_nu
     ends = dealt_scores(signature.dataset, "last_prefix", sets, 0).ends(0)
     expected = [[*(null[layer, head] + ends[:, layer, head]), np.nan] for _, layer, head in order]
     np.testing.assert_allclose(bars.x, np.ravel(expected), atol=1e-6)
-    assert "null: counts dealt out over token types (95%)" in [trace.name for trace in figure.data]
+    assert "null: counts dealt out over token types (central 95%)" in [trace.name for trace in figure.data]
     _, layer, head = order[0]
     values = looking(signature, "rare_token_score")[rows, layer, head].astype(float)
     interval = cluster_bootstrap(values, signature["cluster"].values[rows], seed=0)

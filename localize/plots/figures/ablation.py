@@ -1,7 +1,7 @@
 """Whether the heads that look at rare tokens are those whose removal costs: score against cost, a point per head."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from localize.analysis.causal import RANKS, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
+from localize.analysis.compare import rough_cells
 from localize.analysis.dealt_counts import DealtScores, dealt_scores
 from localize.analysis.sentences import Wording, decision
 from localize.errors import public
@@ -17,8 +18,10 @@ from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
+from localize.plots.roughness import mark_rough
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
-from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, see_through, variable_words
+from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, plain, see_through, variable_words
+from localize.statistics import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +45,7 @@ LABELLED = 3
 NUMBERS = (("estimate", "low", "high"), ("null", "null_range_low", "null_range_high"))
 """What is told of the correlation over heads: itself, and what it is held against."""
 
-DEALT = "counts dealt out over token types (95%)"
+DEALT = "counts dealt out over token types (central 95%)"
 ALIKE = "every head costs alike"
 TITLES = Wording(
     above="score and cost go together",
@@ -120,6 +123,7 @@ class Cloud:
         null: Ends of the score with counts dealt out over the token types, mean over heads; nan where that is not known.
         named: Which heads stand out.
         error: Of these, the distances from score and rise to the ends of their intervals.
+        interval: Of these, the rise with its interval, rough where one of the two is.
     """
 
     group: Group
@@ -130,6 +134,7 @@ class Cloud:
     null: tuple[float, float]
     named: np.ndarray
     error: dict[str, dict[str, Any]]
+    interval: Interval
 
     @classmethod
     def of(
@@ -152,16 +157,16 @@ class Cloud:
         sides = zip(outstanding, (np.abs(score), cost), strict=True)
         named = [at[np.argsort(-side[at])][:LABELLED] for at, side in sides]
         named = np.unique(np.concatenate(named))
-        error = {}
-        for side, values in zip(("x", "y"), columns, strict=True):
-            interval = alone.interval(values[:, named], seed)
+        error, intervals = {}, [alone.interval(values[:, named], seed) for values in columns]
+        for side, interval in zip(("x", "y"), intervals, strict=True):
             error[f"error_{side}"] = {
                 "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
                 "arrayminus": interval.estimate - interval.low, "color": INK, "thickness": 0.8, "width": 2,
             }  # fmt: skip
+        either = replace(intervals[1], rough=rough_cells(*intervals))
         names = [head_name(dataset, point) for point, there in zip(points, known, strict=True) if there]
         layer = np.array([dataset["layer"].values[layer] for layer, _ in points])[known]
-        return cls(group, names, layer, score, cost, null, named, error)
+        return cls(group, names, layer, score, cost, null, named, error, either)
 
     def reach(self, side: str) -> list[float]:
         """From where to where points and intervals go, along "x" (score) or "y" (rise)."""
@@ -235,6 +240,7 @@ def _cloud(sheet: Sheet, box: Box, cloud: Cloud, table: "pd.DataFrame", ends: li
         group,
     )
     panel.add(points, "mean", group)
+    mark_rough(panel, cloud.score[named], cloud.rise[named], cloud.interval, group)
     _names(panel, cloud, ends)
     _key(sheet, group)
     _verdict(sheet, box, table, group)
@@ -294,12 +300,14 @@ def _what_is_drawn(signature: "MemorizationSignature", query: str) -> list[str]:
     looking = {"last_prefix": "the last prefix token", "continuation": "the continuation's tokens"}.get(query, query)
     calls = [call for call in signature.dataset.attrs["calls"] if call.get("measurement") == "ablate"]
     output = {"mean": "its mean", "zero": "zero"}.get(calls[-1].get("to")) if calls else None
-    removed = f"removed: head output replaced by {output}" if output else "removed: one head at a time"
+    text = plain(str(calls[-1].get("reference", "")).rpartition(", ")[0], 30) if calls else ""
+    over = f" over {text}" if text else ""
+    removed = f"removed: head output replaced by {output}{over}" if output else "removed: one head at a time"
     return [
         f"attention from {looking}",
         f"{removed}; {continuation_words(signature, 'ablated_nll')}",
         "ρ: rank correlation over heads, 95% interval",
-        "its null: heads permuted within their layers (95%)",
+        "its null: heads permuted in their layers (central 95%)",
     ]
 
 
@@ -335,6 +343,6 @@ KIND = FigureKind(
     needs=tuple((name,) for name in (*SCORES, *VARIABLES)),
     title="Whether the heads that look at rare tokens are needed",
     caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: "
-    f"token counts dealt out over the token types (95%); dashed: all heads cost alike. {BANDS}",
+    f"token counts dealt out over the token types (central 95%); dashed: all heads cost alike. {BANDS}",
     function=ablation,
 )
