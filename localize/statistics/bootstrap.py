@@ -18,9 +18,23 @@ from localize.statistics.clusters import (
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
 from localize.statistics.roughness import rough_difference, rough_mean
-from localize.statistics.studentized import Group, error_of, freedom_of, groups_of, reaches, studentized_draws
+from localize.statistics.skewness import skewness_together
+from localize.statistics.studentized import (
+    Group,
+    error_of,
+    freedom_of,
+    groups_of,
+    studentized_draws,
+    studentized_draws_together,
+)
 
 FEWEST_RESAMPLES = 100
+
+HIDDEN = 8.0
+"""By this over the effective clusters is lengthened what draws add to Student's t: so few show less skewness than there is."""
+
+SHOWN = 0.25
+"""Skewness of two groups together from which on the draws of each are also made from the clusters of both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +115,7 @@ def cluster_bootstrap(
         group = Group.of(count[measured], whole.sums[np.ix_(measured, cells)])
         estimate[cells] = group.mean
         if len(measured) > 1:
-            ends = _ends((group,), 0, 0.0, np.random.default_rng(seed), resamples, level)
+            ends = reaches((group,), 0, 0.0, np.random.default_rng(seed), resamples, level)
             low[cells], high[cells] = group.mean - ends[0], group.mean + ends[1]
     rough = rough_mean(values, clusters)
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)), rough=rough)
@@ -161,7 +175,7 @@ def cluster_bootstrap_difference(
         estimate[cells] = difference
         if parts.fewest > 1:
             rng = np.random.default_rng(seed)
-            ends = _ends((a, b), parts.both, parts.overlap, rng, resamples, level, log=log)
+            ends = reaches((a, b), parts.both, parts.overlap, rng, resamples, level, log=log)
             low[cells], high[cells] = difference - ends[0], difference + ends[1]
     rough = rough_difference(values, in_a, in_b, clusters)
     return Interval(*(x.reshape(values.shape[1:]) for x in (estimate, low, high)), rough=rough)
@@ -220,7 +234,7 @@ def cluster_bootstrap_statistic(
     return Interval(estimate, np.asarray(estimate - reach), np.asarray(estimate + reach))
 
 
-def _ends(
+def reaches(
     groups: tuple[Group, ...],
     both: int,
     overlap: float,
@@ -230,10 +244,32 @@ def _ends(
     *,
     log: bool = False,
 ) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
-    """How far the interval reaches below and above the estimate."""
-    drawn = studentized_draws(groups, both, rng, resamples, log=log)
+    """How far the interval reaches below and above the estimate: as the draws do, and not less far than Student's t.
+
+    Args:
+        groups: One, or two whose difference is told, with at least two clusters each.
+        both: How many clusters, the last of each, are the same ones.
+        overlap: How far the groups rest on the same clusters, 0 to 1.
+        rng: Of the draws.
+        resamples: How many.
+        level: Share of intervals that should hold the true value.
+        log: Of the logarithm of the mean: the groups are `logged`.
+    """
+    from scipy.special import stdtrit
+
+    def tails(drawn: Float[np.ndarray, "draw cell"]) -> Float[np.ndarray, "2 cell"]:
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return np.stack([high, -low])
+
+    tail = tails(studentized_draws(groups, both, rng, resamples, log=log))
+    if len(groups) == 2 and not both:
+        skewed = np.flatnonzero(skewness_together(groups, overlap) > SHOWN)
+        some = tuple(group.cells(skewed) for group in groups)
+        tail[:, skewed] = np.maximum(tail[:, skewed], tails(studentized_draws_together(some, rng, resamples, log=log)))
+    freedom = freedom_of(groups, overlap)
+    student = stdtrit(freedom, (1 + level) / 2)
+    down, up = student + (1 + HIDDEN / (freedom + 1)) * np.maximum(tail - student, 0.0)
     error = error_of(groups, both)
-    down, up = reaches(drawn, freedom_of(groups, overlap), level)
     return error * down, error * up
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Int, Real
 
 from localize.errors import public
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.groups import cluster_parts
-from localize.statistics.studentized import CONSTANT, Group, freedom_of, groups_of
+from localize.statistics.skewness import own_skewness, skewness_together
+from localize.statistics.studentized import CONSTANT, Group, groups_of
 
 FEWEST = 5.0
 """Below so many effective clusters nobody can see whether they are skewed."""
@@ -16,14 +17,8 @@ FEWEST = 5.0
 APART = 5
 """Of clusters that differ from what most are alike in: how often fewer do is known to no better than a factor of two."""
 
-SKEWED = 2.4
-"""Of `skewness`: 1 normal mean in 14 to 20 exceeds it, and 1 in 10 of Student's t with 3 degrees of freedom."""
-
-SKEWED_TWICE = 2.7
-"""The same for a difference, which is looked at twice."""
-
-ENOUGH = 20.0
-"""Effective clusters from which on skewness matters less, in proportion."""
+SKEWED, LARGER = 2.1, 0.13
+"""Limit of `skewness`, and what each e-fold of clusters adds to it, as heavy tails do: beyond are 5 to 10 % of even samples."""
 
 MOST = 0.5
 """If a larger share of a grid's cells are skewed, all are called so: those that do not show it may have missed the tail."""
@@ -116,42 +111,10 @@ def _too_few(groups: tuple[Group, ...]) -> Bool[np.ndarray, "cell"]:
 
 
 def _too_skewed(groups: tuple[Group, ...], overlap: float) -> Bool[np.ndarray, "cell"]:
-    """Whether the estimate is skewed by more than its error can make up for."""
-    effective = freedom_of(groups, overlap) + 1
-    if len(groups) == 1:
-        return np.abs(skewness(groups[0].effects)) * np.minimum(1.0, ENOUGH / effective) > SKEWED
-    alike = tuple(group.alike() for group in groups)
-    effective = np.minimum(effective, freedom_of(alike, overlap) + 1)
-    a, b = _weights(groups)
-    own = np.abs(a * skewness(groups[0].effects) - b * skewness(groups[1].effects))
-    unlike = np.maximum(np.abs(a - b), np.abs(np.subtract(*_weights(alike))))
-    together = np.abs(skewness(np.concatenate([group.standardized for group in groups]))) * unlike
-    return np.maximum(own, together) * np.minimum(1.0, ENOUGH / effective) > SKEWED_TWICE
-
-
-def _weights(groups: tuple[Group, ...]) -> list[Float[np.ndarray, "cell"]]:
-    """What part of a group's skewness the difference has: the cube of its part of the error."""
-    whole = np.sum([group.variance for group in groups], axis=0)
-    return [np.divide(g.variance, whole, out=np.zeros_like(whole), where=whole > 0) ** 1.5 for g in groups]
-
-
-def skewness(effects: Float[np.ndarray, "cluster cell"]) -> Float[np.ndarray, "cell"]:
-    """How skewed numbers are, beside what chance makes of even ones: two measures that have seen different things, added.
-
-    Mean less median, in standard errors, does not rest on the largest number, so that it tells a skewed sample that missed its
-    tail; the sum of cubes over the root of the sum of sixth powers does rest on it, and is 1 at most where it is one number's.
-    Positive with a tail to the right; 0 where all are alike.
-
-    Source:
-        The first: Cabilio and Masaro 1996, with the error that it has for normal numbers. The second: the t statistic of cubes.
-    """
-    effects = effects - effects.mean(0)
-    largest = np.abs(effects).max(0)
-    effects = effects / np.where(largest > 0, largest, 1.0)
-    spread, cubes = np.sqrt((effects**2).mean(0)), np.sqrt((effects**6).sum(0))
-    error = spread * np.sqrt((np.pi / 2 - 1) / len(effects))
-    middle = np.divide(-np.median(effects, axis=0), error, out=np.zeros_like(error), where=error > 0)
-    return middle + np.divide((effects**3).sum(0), cubes, out=np.zeros_like(cubes), where=cubes > 0)
+    """Whether the estimate is skewed by more than its interval can make up for."""
+    limit = SKEWED + LARGER * np.log(max(len(group.counts) for group in groups))
+    skewed = own_skewness(groups, overlap) > limit
+    return skewed | (skewness_together(groups, overlap) > limit) if len(groups) == 2 else skewed
 
 
 def differing(group: Group) -> Int[np.ndarray, "cell"]:

@@ -14,9 +14,6 @@ CONSTANT = 1e-12
 LEAST_VARIANCE = 1e-10
 """Least variance of a difference, as a share of the mean square that it is worked out from: below is rounding."""
 
-HIDDEN = 7.0
-"""By this over the effective clusters is lengthened what draws add to Student's t: so few show less skewness than there is."""
-
 DEGENERATE = 1e-6
 """A draw whose variance is a smaller share of the observed one is measured by the observed one: it has no spread of its own."""
 
@@ -71,6 +68,10 @@ class Group:
         spread = effects.std(0)
         return np.divide(effects, spread, out=np.zeros_like(effects), where=spread > 0)
 
+    def cells(self, chosen: Int[np.ndarray, "chosen"]) -> "Group":
+        """Some of the cells."""
+        return Group(self.counts, self.mean[chosen], self.effects[:, chosen])
+
     def alike(self) -> "Group":
         """The same with effects of 1: what its variance would be beside another group's if values spread alike in both."""
         return Group(self.counts, self.mean, np.ones_like(self.effects))
@@ -119,7 +120,6 @@ def studentized_draws(
     """The estimate less what it estimates, over its error, when clusters keep their sizes and draw their effects anew.
 
     Each cluster takes the effect of one of its group's, less their even mean: what the groups' means differ by in a draw is chance.
-    Everything is a product of (draw, cluster) weights with (cluster, cell) effects.
 
     Args:
         groups: One, or two whose difference is told.
@@ -128,77 +128,87 @@ def studentized_draws(
         draws: How many.
         log: Of the logarithm of the mean: the groups are `logged`.
     """
-    sources = _sources(rng, tuple(len(group.counts) for group in groups), both, draws)
-    moved, variance, weights = [], np.zeros(()), []
+    sources = [rng.integers(len(group.counts), size=(draws, len(group.counts))) for group in groups]
+    effects = [group.effects - group.effects.mean(0) for group in groups]
+    if both < 2:
+        return _told(groups, both, _dealt(groups, effects, sources), 0.0, log)
+    shared = rng.integers(both, size=(draws, both))
     for group, source in zip(groups, sources, strict=True):
-        effects, squared = group.effects - group.effects.mean(0), group.lever**2
-        mean = _gathered(source, group.counts / group.counts.sum()) @ effects
-        levers = _gathered(source, squared)
-        around = levers @ effects**2 - 2 * mean * (levers @ effects) + mean**2 * squared.sum()
-        scale = np.maximum(1 + mean, LEAST_VARIANCE) if log else np.ones(())
-        moved.append(mean)
-        weights.append(1 / scale)
-        variance = variance + around / scale**2
-    if both > 1:
-        variance = variance - 2 * _drawn_covariance(groups, both, sources[0], moved) * weights[0] * weights[1]
-    told = [np.log(1 / weight) if log else mean for mean, weight in zip(moved, weights, strict=True)]
-    difference = told[0] - told[1] if len(told) == 2 else told[0]
-    observed = error_of(groups, both) ** 2
-    variance = np.where(variance > DEGENERATE * observed, variance, observed)
-    return np.divide(difference, np.sqrt(variance), out=np.zeros_like(difference), where=variance > 0)
+        source[:, -both:] = shared + len(group.counts) - both
+    drawn = _dealt(groups, effects, sources)
+    return _told(groups, both, drawn, _drawn_covariance(groups, effects, shared, drawn), log)
 
 
-def _sources(
-    rng: np.random.Generator, sizes: tuple[int, ...], both: int, draws: int
-) -> list[Int[np.ndarray, "draw cluster"]]:
-    """Whose effect each cluster of each group takes."""
-    sources = [rng.integers(size, size=(draws, size)) for size in sizes]
-    if both > 1:
-        drawn = rng.integers(both, size=(draws, both))
-        for source, size in zip(sources, sizes, strict=True):
-            source[:, -both:] = drawn + size - both
-    return sources
+def studentized_draws_together(
+    groups: tuple[Group, Group], rng: np.random.Generator, draws: int, *, log: bool = False
+) -> Float[np.ndarray, "draw cell"]:
+    """The same where clusters of both groups draw from the effects of both, each in its group's standard deviations."""
+    pool = np.concatenate([group.standardized for group in groups])
+    sources = [rng.integers(len(pool), size=(draws, len(group.counts))) for group in groups]
+    drawn = _dealt(groups, [pool, pool], sources)
+    spreads = [group.effects.std(0) for group in groups]
+    scaled = [(s * mean, s**2 * variance) for s, (mean, variance) in zip(spreads, drawn, strict=True)]
+    return _told(groups, 0, scaled, 0.0, log)
+
+
+Drawn = list[tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]]
+"""Of each group the mean of every draw and its variance."""
+
+
+def _dealt(
+    groups: tuple[Group, ...],
+    effects: list[Float[np.ndarray, "source cell"]],
+    sources: list[Int[np.ndarray, "draw taker"]],
+) -> Drawn:
+    """Means and their variances (CR3), as products of (draw, source) weights with the (source, cell) effects."""
+    drawn = []
+    for group, effect, source in zip(groups, effects, sources, strict=True):
+        squared = group.lever**2
+        mean = _gathered(source, group.counts / group.counts.sum(), len(effect)) @ effect
+        levers = _gathered(source, squared, len(effect))
+        drawn.append((mean, levers @ effect**2 - 2 * mean * (levers @ effect) + mean**2 * squared.sum()))
+    return drawn
 
 
 def _gathered(
-    source: Int[np.ndarray, "draw cluster"], weight: Float[np.ndarray, "cluster"]
-) -> Float[np.ndarray, "draw cluster"]:
-    """How much each cluster's effect weighs, when clusters of these weights take the effects of those in `source`."""
-    draws, clusters = source.shape
-    at = source + clusters * np.arange(draws)[:, None]
+    source: Int[np.ndarray, "draw taker"], weight: Float[np.ndarray, "taker"], sources: int
+) -> Float[np.ndarray, "draw source"]:
+    """How much each source's effect weighs, when clusters of these weights take the effects of those in `source`."""
+    at = source + sources * np.arange(len(source))[:, None]
     taken = np.broadcast_to(weight, source.shape)
-    return np.bincount(at.ravel(), weights=taken.ravel(), minlength=draws * clusters).reshape(draws, clusters)
+    return np.bincount(at.ravel(), taken.ravel(), len(source) * sources).reshape(len(source), sources)
 
 
 def _drawn_covariance(
     groups: tuple[Group, ...],
-    both: int,
-    source: Int[np.ndarray, "draw cluster"],
-    moved: list[Float[np.ndarray, "draw cell"]],
+    effects: list[Float[np.ndarray, "cluster cell"]],
+    shared: Int[np.ndarray, "draw both"],
+    drawn: Drawn,
 ) -> Float[np.ndarray, "draw cell"]:
     """What the clusters in both groups add to the covariance of the two means, as `error_of` works it out, in each draw."""
-    one, other = ((group.effects - group.effects.mean(0))[-both:] for group in groups)
+    both = shared.shape[1]
+    one, other = (effect[-both:] for effect in effects)
     levers = groups[0].lever[-both:] * groups[1].lever[-both:]
-    weights = _gathered(source[:, -both:] - (source.shape[1] - both), levers)
-    mean_a, mean_b = moved
+    weights = _gathered(shared, levers, both)
+    mean_a, mean_b = (mean for mean, _ in drawn)
     apart = weights @ (one * other) - mean_a * (weights @ other) - mean_b * (weights @ one)
     return apart + mean_a * mean_b * levers.sum()
 
 
-def reaches(
-    drawn: Float[np.ndarray, "draw cell"], freedom: Float[np.ndarray, "cell"], level: float
-) -> tuple[Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
-    """How many errors the interval reaches down and up: as the draws do, and on neither side less far than Student's t.
-
-    Args:
-        drawn: From `studentized_draws`.
-        freedom: Degrees of freedom of the error.
-        level: Share of intervals that should hold the true value.
-    """
-    from scipy.special import stdtrit
-
-    student = stdtrit(freedom, (1 + level) / 2)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    longer = 1 + HIDDEN / (freedom + 1)
-    down, up = (student + longer * np.maximum(end - student, 0.0) for end in (high, -low))
-    return down, up
+def _told(
+    groups: tuple[Group, ...],
+    both: int,
+    drawn: Drawn,
+    covariance: float | Float[np.ndarray, "draw cell"],
+    log: bool,
+) -> Float[np.ndarray, "draw cell"]:
+    """The estimate of every draw over its error; with `log` means are shares of the observed ones, less 1."""
+    scales = [np.maximum(1 + mean, LEAST_VARIANCE) if log else np.ones(()) for mean, _ in drawn]
+    variance = sum(v / scale**2 for (_, v), scale in zip(drawn, scales, strict=True)) - 2 * covariance / np.prod(
+        np.broadcast_arrays(*scales), axis=0
+    )
+    moved = [np.log(scale) if log else mean for (mean, _), scale in zip(drawn, scales, strict=True)]
+    moved = moved[0] - moved[1] if len(moved) == 2 else moved[0]
+    observed = error_of(groups, both) ** 2
+    variance = np.where(variance > DEGENERATE * observed, variance, observed)
+    return np.divide(moved, np.sqrt(variance), out=np.zeros_like(moved), where=variance > 0)
