@@ -8,20 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from localize.errors import LocalizeError, caller, public
+from localize.statistics.bootstrap import FEWEST_RESAMPLES, reaches
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
+from localize.statistics.correction import LEVEL
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
 from localize.statistics.roughness import rough_difference, rough_mean
+from localize.statistics.sequential import continued
+from localize.statistics.studentized import CONSTANT, LEAST_VARIANCE, Group, groups_of
 
 TIE = 1e-6
 """Two statistics that differ by less than this share of their scale, or of the observed one, are equal but for rounding."""
-
-LEAST_VARIANCE = 1e-10
-"""Least variance of a difference, as a share of the mean square that it is worked out from: below is rounding."""
-
-CONSTANT = 1e-12
-"""Values that differ by less than this share of their size are equal but for rounding."""
-
 
 @dataclass(frozen=True, eq=False)
 class PermutationTest:
@@ -55,6 +52,7 @@ def cluster_permutation_difference(
     *,
     seed: int,
     permutations: int = 2000,
+    family: int | None = None,
 ) -> PermutationTest:
     """Test mean(a) - mean(b) over paragraphs by a permutation of clusters.
 
@@ -92,20 +90,32 @@ def cluster_permutation_difference(
     """
     check_paragraphs(values, clusters, in_a=in_a, in_b=in_b)
     _check_permutations(permutations)
-    difference, p_value, null_low, null_high = np.full((4, int(np.prod(values.shape[1:]))), np.nan)
-    for parts in cluster_parts(values, in_a, in_b, clusters, draws=permutations):
+    flat = values.reshape(len(values), -1)
+    difference, p_value, null_low, null_high = np.full((4, flat.shape[1]), np.nan)
+    rough, exact = rough_difference(flat, in_a, in_b, clusters), np.zeros(flat.shape[1], dtype=bool)
+    for parts in cluster_parts(flat, in_a, in_b, clusters, draws=permutations):
         cells = parts.cells
         difference[cells] = parts.difference()
         if parts.fewest < 2:
             continue
+        exact[cells] = distinct_relabellings(parts) <= permutations
         labels = relabellings(np.random.default_rng(seed), parts, permutations)
-        sums, scale = _standardized(parts.sums, parts.counts)
-        null, error = _differences(labels, parts.counts, sums, parts.both)
-        null = np.divide(null, error, out=np.zeros_like(null), where=error > 0)
+        null, error, scale = _studentized(parts, labels)
         p_value[cells] = share_as_extreme(null, 1.0)  # it is in standard errors
-        null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) * error[0] * scale
-    numbers = (x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high))
-    return PermutationTest(*numbers, rough=rough_difference(values, in_a, in_b, clusters))
+        null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) * error * scale
+        groups, shared = groups_of(parts), (parts.both, parts.overlap)
+        rough[cells] |= _contradicted(p_value[cells], groups, *shared, seed, permutations)
+
+    def more(chosen: Int[np.ndarray, "chosen"], rng: np.random.Generator, count: int) -> Int[np.ndarray, "chosen"]:
+        hits = np.zeros(len(chosen), dtype=np.int64)
+        for parts in cluster_parts(flat[:, chosen], in_a, in_b, clusters, draws=count):
+            null, _, _ = _studentized(parts, random_relabellings(rng, parts, count))
+            hits[parts.cells] = as_extreme(null, 1.0)[1:].sum(0)
+        return hits
+
+    p_value = continued(p_value, exact, permutations, family, more, seed)
+    numbers = (x.reshape(values.shape[1:]) for x in (difference, p_value, null_low, null_high, rough))
+    return PermutationTest(*numbers)
 
 
 @public
@@ -115,6 +125,7 @@ def cluster_sign_flip(
     *,
     seed: int,
     permutations: int = 2000,
+    family: int | None = None,
 ) -> PermutationTest:
     """Test whether the mean of paired differences is 0, by flipping the sign of whole clusters.
 
@@ -142,23 +153,36 @@ def cluster_sign_flip(
     flat = values.reshape(len(values), -1)
     whole = cluster_sums(flat, clusters, np.ones(len(values), dtype=bool))
     mean, p_value, null_low, null_high = np.full((4, flat.shape[1]), np.nan)
+    rough, exact = rough_mean(flat, clusters), np.zeros(flat.shape[1], dtype=bool)
     for cells, count in cells_sharing_counts(whole.counts, permutations):
         measured = np.flatnonzero(count)
         if len(measured) == 0:
             continue
-        sums = whole.sums[np.ix_(measured, cells)]
+        sums, count = whole.sums[np.ix_(measured, cells)], count[measured]
         mean[cells] = sums.sum(0) / count.sum()
         if len(measured) == 1:
             continue
-        if 2 ** len(measured) <= permutations:
+        exact[cells] = 2 ** len(measured) <= permutations
+        if exact[cells[0]]:
             swapped = _every_swap(len(measured))
         else:
             swapped = random_swaps(np.random.default_rng(seed), len(measured), permutations)
-        null = (1.0 - 2.0 * swapped) @ sums / count.sum()
-        p_value[cells] = share_as_extreme(null, np.sqrt((sums**2).sum(0)) / count.sum())
-        null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0)
-    numbers = (x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high))
-    return PermutationTest(*numbers, rough=rough_mean(values, clusters))
+        null, scale = _flipped(sums, swapped)
+        p_value[cells] = share_as_extreme(null, scale)
+        null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) / count.sum()
+        rough[cells] |= _contradicted(p_value[cells], (Group.of(count, sums),), 0, 0.0, seed, permutations)
+
+    def more(chosen: Int[np.ndarray, "chosen"], rng: np.random.Generator, draws: int) -> Int[np.ndarray, "chosen"]:
+        hits = np.zeros(len(chosen), dtype=np.int64)
+        for cells, count in cells_sharing_counts(whole.counts[:, chosen], draws):
+            measured = np.flatnonzero(count)
+            sums = whole.sums[np.ix_(measured, chosen[cells])]
+            hits[cells] = as_extreme(*_flipped(sums, random_swaps(rng, len(measured), draws)))[1:].sum(0)
+        return hits
+
+    p_value = continued(p_value, exact, permutations, family, more, seed)
+    numbers = (x.reshape(values.shape[1:]) for x in (mean, p_value, null_low, null_high, rough))
+    return PermutationTest(*numbers)
 
 
 @public
@@ -180,21 +204,33 @@ def pair_differences(
     return np.where(np.abs(difference) <= CONSTANT * np.maximum(np.abs(one), np.abs(other)), 0.0, difference)
 
 
+def distinct_relabellings(parts: ClusterParts) -> int:
+    """How many ways there are to call parts a, the true one included."""
+    return comb(parts.only_a + parts.only_b, parts.only_a) * 2**parts.both
+
+
 def relabellings(
     rng: np.random.Generator, parts: ClusterParts, permutations: int
 ) -> Bool[np.ndarray, "relabelling part"]:
     """Which parts are called a: the labels as they are first, then all others, or `permutations` random ones."""
+    if distinct_relabellings(parts) > permutations:
+        return random_relabellings(rng, parts, permutations)
     alone = parts.only_a + parts.only_b
-    if comb(alone, parts.only_a) * 2**parts.both <= permutations:
-        chosen = list(itertools.combinations(range(alone), parts.only_a))
-        one = np.zeros((len(chosen), alone), dtype=bool)
-        one[np.arange(len(chosen))[:, None], np.array(chosen, dtype=np.int64).reshape(len(chosen), -1)] = True
-        swapped = _every_swap(parts.both)
-        one, swapped = np.repeat(one, len(swapped), axis=0), np.tile(swapped, (len(one), 1))
-    else:
-        one = np.tile(np.arange(alone) < parts.only_a, (permutations + 1, 1))
-        one[1:] = rng.permuted(one[1:], axis=1)
-        swapped = random_swaps(rng, parts.both, permutations)
+    chosen = list(itertools.combinations(range(alone), parts.only_a))
+    one = np.zeros((len(chosen), alone), dtype=bool)
+    one[np.arange(len(chosen))[:, None], np.array(chosen, dtype=np.int64).reshape(len(chosen), -1)] = True
+    swapped = _every_swap(parts.both)
+    one, swapped = np.repeat(one, len(swapped), axis=0), np.tile(swapped, (len(one), 1))
+    return np.concatenate([one, ~swapped, swapped], axis=1)
+
+
+def random_relabellings(
+    rng: np.random.Generator, parts: ClusterParts, permutations: int
+) -> Bool[np.ndarray, "relabelling part"]:
+    """Which parts are called a: the labels as they are first, then `permutations` random ones."""
+    one = np.tile(np.arange(parts.only_a + parts.only_b) < parts.only_a, (permutations + 1, 1))
+    one[1:] = rng.permuted(one[1:], axis=1)
+    swapped = random_swaps(rng, parts.both, permutations)
     return np.concatenate([one, ~swapped, swapped], axis=1)
 
 
@@ -230,6 +266,41 @@ def random_swaps(rng: np.random.Generator, clusters: int, permutations: int) -> 
     swapped = np.zeros((permutations + 1, clusters), dtype=bool)
     swapped[1:] = rng.integers(0, 2, size=(permutations, clusters), dtype=np.int8)
     return swapped
+
+
+def _studentized(
+    parts: ClusterParts, labels: Bool[np.ndarray, "relabelling part"]
+) -> tuple[Float[np.ndarray, "relabelling cell"], Float[np.ndarray, "cell"], Float[np.ndarray, "cell"]]:
+    """The difference over its error for every relabelling, the observed error, and the unit that it is in."""
+    sums, scale = _standardized(parts.sums, parts.counts)
+    null, error = _differences(labels, parts.counts, sums, parts.both)
+    return np.divide(null, error, out=np.zeros_like(null), where=error > 0), error[0], scale
+
+
+def _flipped(
+    sums: Float[np.ndarray, "cluster cell"], swapped: Bool[np.ndarray, "flip cluster"]
+) -> tuple[Float[np.ndarray, "flip cell"], Float[np.ndarray, "cell"]]:
+    """The sum over clusters for every flip, and how large it is by chance."""
+    return (1.0 - 2.0 * swapped) @ sums, np.sqrt((sums**2).sum(0))
+
+
+def _contradicted(
+    p_value: Float[np.ndarray, "cell"],
+    groups: tuple[Group, ...],
+    both: int,
+    overlap: float,
+    seed: int,
+    permutations: int,
+) -> Bool[np.ndarray, "cell"]:
+    """Where p is at most .05 but the interval holds 0: what is exact where groups differ in nothing takes skewness for a difference."""
+    found = np.flatnonzero(p_value <= LEVEL)
+    contradicted = np.zeros(len(p_value), dtype=bool)
+    if len(found):
+        some, draws = tuple(group.cells(found) for group in groups), max(permutations, FEWEST_RESAMPLES)
+        down, up = reaches(some, both, overlap, np.random.default_rng(seed), draws, 1 - LEVEL)
+        estimate = some[0].mean - some[1].mean if len(some) == 2 else some[0].mean
+        contradicted[found] = (estimate <= down) & (-estimate <= up)
+    return contradicted
 
 
 def _standardized(
@@ -297,7 +368,14 @@ def _covariance(
 def share_as_extreme(
     null: Float[np.ndarray, "relabelling cell"], scale: float | Float[np.ndarray, "cell"]
 ) -> Float[np.ndarray, "cell"]:
-    """Share of the relabellings, the observed one (the first) included, that are as far from 0 as the observed.
+    """Share of the relabellings that are `as_extreme`."""
+    return as_extreme(null, scale).mean(0)
+
+
+def as_extreme(
+    null: Float[np.ndarray, "relabelling cell"], scale: float | Float[np.ndarray, "cell"]
+) -> Bool[np.ndarray, "relabelling cell"]:
+    """Whether a relabelling, the observed one (the first) included, is as far from 0 as the observed.
 
     Args:
         null: The statistic of every relabelling.
@@ -305,7 +383,7 @@ def share_as_extreme(
             that makes it 1e-17 must not be tested.
     """
     observed = np.abs(null[0])
-    return (np.abs(null) >= observed - TIE * np.maximum(observed, scale)).mean(0)
+    return np.abs(null) >= observed - TIE * np.maximum(observed, scale)
 
 
 def _check_permutations(permutations: int) -> None:

@@ -152,7 +152,7 @@ def means(simulations):
             for shared in within((sizes,)):
                 values, of = drawn(np.random.default_rng(1), shape, sizes, simulations, shared)
                 interval = cluster_bootstrap(values, of, seed=1, resamples=DRAWS)
-                test = cluster_sign_flip(values, of, seed=2, permutations=DRAWS)
+                test = cluster_sign_flip(values, of, seed=2, permutations=DRAWS, family=1)
                 told = [layout, f"{effective_clusters(of):.0f}", shape, "clusters" if shared else "paragraphs"]
                 yield told + judged(interval, test).columns()
 
@@ -166,7 +166,7 @@ def differences(simulations):
                     rng = np.random.default_rng(1)
                     values, in_a, of = two_groups(rng, shape, sizes, simulations, shared, spread)
                     interval = cluster_bootstrap_difference(values, in_a, ~in_a, of, seed=1, resamples=DRAWS)
-                    test = cluster_permutation_difference(values, in_a, ~in_a, of, seed=2, permutations=DRAWS)
+                    test = cluster_permutation_difference(values, in_a, ~in_a, of, seed=2, permutations=DRAWS, family=1)
                     told = [layout, shape, "clusters" if shared else "paragraphs", f"{spread:.0f}"]
                     yield told + judged(interval, test).columns()
 
