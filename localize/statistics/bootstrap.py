@@ -17,7 +17,7 @@ from localize.statistics.clusters import (
 )
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
-from localize.statistics.roughness import rough_difference, rough_mean
+from localize.statistics.roughness import FEWEST, rough_difference, rough_mean
 from localize.statistics.skewness import skewness_together
 from localize.statistics.studentized import (
     Group,
@@ -32,6 +32,9 @@ FEWEST_RESAMPLES = 100
 
 HIDDEN = 8.0
 """By this over the effective clusters is lengthened what draws add to Student's t: so few show less skewness than there is."""
+
+FURTHEST = 3.0
+"""Times Student's t reaches no interval further: draws of a handful of clusters now and then hardly vary, so that any error is large."""
 
 SHOWN = 0.25
 """Skewness of two groups together from which on the draws of each are also made from the clusters of both."""
@@ -257,6 +260,11 @@ def reaches(
     """
     from scipy.special import stdtrit
 
+    freedom, error = freedom_of(groups, overlap), error_of(groups, both)
+    student = stdtrit(freedom, (1 + level) / 2)
+    if min(group.effective for group in groups) < FEWEST:
+        return error * student, error * student
+
     def tails(drawn: Float[np.ndarray, "draw cell"]) -> Float[np.ndarray, "2 cell"]:
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return np.stack([high, -low])
@@ -266,11 +274,9 @@ def reaches(
         skewed = np.flatnonzero(skewness_together(groups, overlap) > SHOWN)
         some = tuple(group.cells(skewed) for group in groups)
         tail[:, skewed] = np.maximum(tail[:, skewed], tails(studentized_draws_together(some, rng, resamples, log=log)))
-    freedom = freedom_of(groups, overlap)
-    student = stdtrit(freedom, (1 + level) / 2)
-    down, up = student + (1 + HIDDEN / (freedom + 1)) * np.maximum(tail - student, 0.0)
-    error = error_of(groups, both)
-    return error * down, error * up
+    further = (1 + HIDDEN / (freedom + 1)) * np.maximum(tail - student, 0.0)
+    down, up = error * np.minimum(student + further, FURTHEST * student)
+    return down, up
 
 
 def _means(weights: Float[np.ndarray, "draw cluster"], whole: ClusterSums) -> Float[np.ndarray, "draw *cell"]:

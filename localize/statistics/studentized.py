@@ -89,13 +89,17 @@ def groups_of(parts: ClusterParts) -> tuple[Group, Group]:
 
 
 def error_of(groups: tuple[Group, ...], both: int) -> Float[np.ndarray, "cell"]:
-    """Standard error of the mean of one group, or of the difference of two whose last `both` clusters are the same ones."""
-    variance = np.sum([group.variance for group in groups], axis=0)
+    """Standard error of the mean of one group, or of the difference of two whose last `both` clusters are the same ones.
+
+    It is 0 where nothing varies but rounding.
+    """
+    whole = np.sum([group.variance for group in groups], axis=0)
     if not both:
-        return np.sqrt(variance)
+        return np.sqrt(whole)
     one, other = groups
     common = (one.lever[-both:] * other.lever[-both:]) @ (one.effects[-both:] * other.effects[-both:])
-    return np.sqrt(np.maximum(variance - 2 * common, LEAST_VARIANCE * variance))
+    variance = whole - 2 * common
+    return np.sqrt(np.where(variance > LEAST_VARIANCE * whole, variance, 0.0))
 
 
 def freedom_of(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray, "cell"]:
@@ -130,44 +134,40 @@ def studentized_draws(
     """
     sources = [rng.integers(len(group.counts), size=(draws, len(group.counts))) for group in groups]
     effects = [group.effects - group.effects.mean(0) for group in groups]
-    if both < 2:
-        return _told(groups, both, _dealt(groups, effects, sources), 0.0, log)
-    shared = rng.integers(both, size=(draws, both))
-    for group, source in zip(groups, sources, strict=True):
-        source[:, -both:] = shared + len(group.counts) - both
-    drawn = _dealt(groups, effects, sources)
-    return _told(groups, both, drawn, _drawn_covariance(groups, effects, shared, drawn), log)
+    shared = rng.integers(both, size=(draws, both)) if both > 1 else None
+    if shared is not None:
+        for group, source in zip(groups, sources, strict=True):
+            source[:, -both:] = shared + len(group.counts) - both
+    drawn = [_dealt(*each) for each in zip(groups, effects, sources, strict=True)]
+    common = 0.0 if shared is None else _drawn_covariance(groups, effects, shared, drawn)
+    return _told(drawn, common, error_of(groups, both) ** 2, log)
 
 
 def studentized_draws_together(
-    groups: tuple[Group, Group], rng: np.random.Generator, draws: int, *, log: bool = False
+    groups: tuple[Group, ...], rng: np.random.Generator, draws: int, *, log: bool = False
 ) -> Float[np.ndarray, "draw cell"]:
     """The same where clusters of both groups draw from the effects of both, each in its group's standard deviations."""
     pool = np.concatenate([group.standardized for group in groups])
-    sources = [rng.integers(len(pool), size=(draws, len(group.counts))) for group in groups]
-    drawn = _dealt(groups, [pool, pool], sources)
-    spreads = [group.effects.std(0) for group in groups]
-    scaled = [(s * mean, s**2 * variance) for s, (mean, variance) in zip(spreads, drawn, strict=True)]
-    return _told(groups, 0, scaled, 0.0, log)
+    drawn = []
+    for group in groups:
+        spread, source = group.effects.std(0), rng.integers(len(pool), size=(draws, len(group.counts)))
+        mean, variance = _dealt(group, pool, source)
+        drawn.append((spread * mean, spread**2 * variance))
+    return _told(drawn, 0.0, error_of(groups, 0) ** 2, log)
 
 
-Drawn = list[tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]]
-"""Of each group the mean of every draw and its variance."""
+Drawn = tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]
+"""The mean of a group in every draw, less the observed one, and its variance from the draw itself."""
 
 
 def _dealt(
-    groups: tuple[Group, ...],
-    effects: list[Float[np.ndarray, "source cell"]],
-    sources: list[Int[np.ndarray, "draw taker"]],
-) -> Drawn:
+    group: Group, effects: Float[np.ndarray, "source cell"], source: Int[np.ndarray, "draw taker"]
+) -> tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]:
     """Means and their variances (CR3), as products of (draw, source) weights with the (source, cell) effects."""
-    drawn = []
-    for group, effect, source in zip(groups, effects, sources, strict=True):
-        squared = group.lever**2
-        mean = _gathered(source, group.counts / group.counts.sum(), len(effect)) @ effect
-        levers = _gathered(source, squared, len(effect))
-        drawn.append((mean, levers @ effect**2 - 2 * mean * (levers @ effect) + mean**2 * squared.sum()))
-    return drawn
+    squared = group.lever**2
+    mean = _gathered(source, group.counts / group.counts.sum(), len(effects)) @ effects
+    levers = _gathered(source, squared, len(effects))
+    return mean, levers @ effects**2 - 2 * mean * (levers @ effects) + mean**2 * squared.sum()
 
 
 def _gathered(
@@ -180,10 +180,7 @@ def _gathered(
 
 
 def _drawn_covariance(
-    groups: tuple[Group, ...],
-    effects: list[Float[np.ndarray, "cluster cell"]],
-    shared: Int[np.ndarray, "draw both"],
-    drawn: Drawn,
+    groups: tuple[Group, ...], effects: list[np.ndarray], shared: Int[np.ndarray, "draw both"], drawn: list[Drawn]
 ) -> Float[np.ndarray, "draw cell"]:
     """What the clusters in both groups add to the covariance of the two means, as `error_of` works it out, in each draw."""
     both = shared.shape[1]
@@ -196,19 +193,16 @@ def _drawn_covariance(
 
 
 def _told(
-    groups: tuple[Group, ...],
-    both: int,
-    drawn: Drawn,
-    covariance: float | Float[np.ndarray, "draw cell"],
-    log: bool,
+    drawn: list[Drawn], common: float | np.ndarray, observed: Float[np.ndarray, "cell"], log: bool
 ) -> Float[np.ndarray, "draw cell"]:
-    """The estimate of every draw over its error; with `log` means are shares of the observed ones, less 1."""
-    scales = [np.maximum(1 + mean, LEAST_VARIANCE) if log else np.ones(()) for mean, _ in drawn]
-    variance = sum(v / scale**2 for (_, v), scale in zip(drawn, scales, strict=True)) - 2 * covariance / np.prod(
-        np.broadcast_arrays(*scales), axis=0
-    )
-    moved = [np.log(scale) if log else mean for (mean, _), scale in zip(drawn, scales, strict=True)]
-    moved = moved[0] - moved[1] if len(moved) == 2 else moved[0]
-    observed = error_of(groups, both) ** 2
+    """The estimate of every draw over its error; with `log` a draw's mean is in shares of the observed one."""
+    means, variances = zip(*drawn, strict=True)
+    if log:
+        shares = [np.maximum(1 + mean, LEAST_VARIANCE) for mean in means]
+        means = [np.log(share) for share in shares]
+        variances = [variance / share**2 for variance, share in zip(variances, shares, strict=True)]
+        common = common / np.prod(shares, axis=0)
+    moved = means[0] - means[1] if len(means) == 2 else means[0]
+    variance = np.sum(variances, axis=0) - 2 * common
     variance = np.where(variance > DEGENERATE * observed, variance, observed)
     return np.divide(moved, np.sqrt(variance), out=np.zeros_like(moved), where=variance > 0)
