@@ -36,6 +36,9 @@ HIDDEN = 8.0
 FURTHEST = 3.0
 """Times Student's t reaches no interval further: draws of a handful of clusters now and then hardly vary, so that any error is large."""
 
+MANY = 50.0
+"""So many effective clusters in each group know their own shape."""
+
 SHOWN = 0.25
 """Skewness of two groups together from which on the draws of each are also made from the clusters of both."""
 
@@ -258,25 +261,29 @@ def reaches(
         level: Share of intervals that should hold the true value.
         log: Of the logarithm of the mean: the groups are `logged`.
     """
-    from scipy.special import stdtrit
-
-    freedom, error = freedom_of(groups, overlap), error_of(groups, both)
-    student = stdtrit(freedom, (1 + level) / 2)
+    least, error = student(groups, overlap, level), error_of(groups, both)
     if min(group.effective for group in groups) < FEWEST:
-        return error * student, error * student
+        return error * least, error * least
 
     def tails(drawn: Float[np.ndarray, "draw cell"]) -> Float[np.ndarray, "2 cell"]:
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return np.stack([high, -low])
 
     tail = tails(studentized_draws(groups, both, rng, resamples, log=log))
-    if len(groups) == 2 and not both:
+    if len(groups) == 2 and not both and min(group.effective for group in groups) < MANY:
         skewed = np.flatnonzero(skewness_together(groups, overlap) > SHOWN)
         some = tuple(group.cells(skewed) for group in groups)
         tail[:, skewed] = np.maximum(tail[:, skewed], tails(studentized_draws_together(some, rng, resamples, log=log)))
-    further = (1 + HIDDEN / (freedom + 1)) * np.maximum(tail - student, 0.0)
-    down, up = error * np.minimum(student + further, FURTHEST * student)
+    longer = 1 + HIDDEN / (freedom_of(groups, overlap) + 1)
+    down, up = error * np.minimum(least + longer * np.maximum(tail - least, 0.0), FURTHEST * least)
     return down, up
+
+
+def student(groups: tuple[Group, ...], overlap: float, level: float) -> Float[np.ndarray, "cell"]:
+    """Quantile of Student's t: how many errors the interval reaches at least."""
+    from scipy.special import stdtrit
+
+    return stdtrit(freedom_of(groups, overlap), (1 + level) / 2)
 
 
 def _means(weights: Float[np.ndarray, "draw cluster"], whole: ClusterSums) -> Float[np.ndarray, "draw *cell"]:

@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from localize.errors import LocalizeError, caller, public
-from localize.statistics.bootstrap import FEWEST_RESAMPLES, reaches
+from localize.statistics.bootstrap import FEWEST_RESAMPLES, FURTHEST, reaches, student
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.correction import LEVEL
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
 from localize.statistics.roughness import rough_difference, rough_mean
 from localize.statistics.sequential import continued
-from localize.statistics.studentized import CONSTANT, LEAST_VARIANCE, Group, groups_of
+from localize.statistics.studentized import CONSTANT, LEAST_VARIANCE, Group, error_of, groups_of
 
 TIE = 1e-6
 """Two statistics that differ by less than this share of their scale, or of the observed one, are equal but for rounding."""
@@ -293,13 +293,15 @@ def _contradicted(
     permutations: int,
 ) -> Bool[np.ndarray, "cell"]:
     """Where p is at most .05 but the interval holds 0: what is exact where groups differ in nothing takes skewness for a difference."""
-    found = np.flatnonzero(p_value <= LEVEL)
+    estimate = groups[0].mean - groups[1].mean if len(groups) == 2 else groups[0].mean
+    # No interval reaches further than that, so that draws need not be made to know that it does not hold 0.
+    furthest = FURTHEST * student(groups, overlap, 1 - LEVEL) * error_of(groups, both)
+    doubted = np.flatnonzero((p_value <= LEVEL) & (np.abs(estimate) <= furthest))
     contradicted = np.zeros(len(p_value), dtype=bool)
-    if len(found):
-        some, draws = tuple(group.cells(found) for group in groups), max(permutations, FEWEST_RESAMPLES)
+    if len(doubted):
+        some, draws = tuple(group.cells(doubted) for group in groups), max(permutations, FEWEST_RESAMPLES)
         down, up = reaches(some, both, overlap, np.random.default_rng(seed), draws, 1 - LEVEL)
-        estimate = some[0].mean - some[1].mean if len(some) == 2 else some[0].mean
-        contradicted[found] = (estimate <= down) & (-estimate <= up)
+        contradicted[doubted] = (estimate[doubted] <= down) & (-estimate[doubted] <= up)
     return contradicted
 
 

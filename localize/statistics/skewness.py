@@ -22,10 +22,12 @@ def skewness(effects: Float[np.ndarray, "cluster cell"]) -> Float[np.ndarray, "c
     effects = effects - effects.mean(0)
     largest = np.abs(effects).max(0)
     effects = effects / np.where(largest > 0, largest, 1.0)
-    spread, cubes = np.sqrt((effects**2).mean(0)), np.sqrt((effects**6).sum(0))
-    error = spread * np.sqrt((np.pi / 2 - 1) / len(effects))
+    squares = effects * effects
+    cubes = squares * effects
+    error = np.sqrt(squares.mean(0) * (np.pi / 2 - 1) / len(effects))
     middle = np.divide(-np.median(effects, axis=0), error, out=np.zeros_like(error), where=error > 0)
-    return middle + np.divide((effects**3).sum(0), cubes, out=np.zeros_like(cubes), where=cubes > 0)
+    spread = np.sqrt((cubes * cubes).sum(0))
+    return middle + np.divide(cubes.sum(0), spread, out=np.zeros_like(spread), where=spread > 0)
 
 
 def own_skewness(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray, "cell"]:

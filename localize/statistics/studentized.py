@@ -164,8 +164,12 @@ def _dealt(
     group: Group, effects: Float[np.ndarray, "source cell"], source: Int[np.ndarray, "draw taker"]
 ) -> tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]:
     """Means and their variances (CR3), as products of (draw, source) weights with the (source, cell) effects."""
-    squared = group.lever**2
-    mean = _gathered(source, group.counts / group.counts.sum(), len(effects)) @ effects
+    squared, share = group.lever**2, group.counts / group.counts.sum()
+    weights = _gathered(source, share, len(effects))
+    mean = weights @ effects
+    if (group.counts == group.counts[0]).all():  # then squared levers are in proportion to shares, and half is known already
+        each = squared[0] / share[0]
+        return mean, each * (weights @ effects**2 - mean**2)
     levers = _gathered(source, squared, len(effects))
     return mean, levers @ effects**2 - 2 * mean * (levers @ effects) + mean**2 * squared.sum()
 
