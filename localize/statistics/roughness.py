@@ -95,22 +95,22 @@ def _rough(
     few, skewed, measured = np.zeros((3, cells), dtype=bool)
     for at, groups, overlap in pieces:
         measured[at] = True
-        few[at] = _too_few(groups)
-        skewed[at] = ~few[at] & _too_skewed(groups, overlap)
+        few[at] = too_few(groups)
+        skewed[at] = ~few[at] & too_skewed(groups, overlap)
     judged = measured & ~few
     if judged.any() and skewed[judged].mean() > MOST:
         skewed = judged
     return few | skewed
 
 
-def _too_few(groups: tuple[Group, ...]) -> Bool[np.ndarray, "cell"]:
+def too_few(groups: tuple[Group, ...]) -> Bool[np.ndarray, "cell"]:
     """Whether a group has too few clusters, or too few that differ from the others."""
     if min(group.effective for group in groups) < FEWEST:
         return np.ones(groups[0].mean.shape, dtype=bool)
     return np.any([differing(group) < APART for group in groups], axis=0)
 
 
-def _too_skewed(groups: tuple[Group, ...], overlap: float) -> Bool[np.ndarray, "cell"]:
+def too_skewed(groups: tuple[Group, ...], overlap: float) -> Bool[np.ndarray, "cell"]:
     """Whether the estimate is skewed by more than its interval can make up for."""
     limit = SKEWED + LARGER * np.log(max(len(group.counts) for group in groups))
     skewed = own_skewness(groups, overlap) > limit
