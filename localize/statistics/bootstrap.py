@@ -13,7 +13,6 @@ from localize.statistics.clusters import (
     cells_sharing_counts,
     check_paragraphs,
     cluster_sums,
-    effective_number,
 )
 from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
@@ -88,7 +87,16 @@ def cluster_bootstrap(
 ) -> Interval:
     """Interval for the mean over paragraphs, by a bootstrap over clusters.
 
-    DOC1
+    Clusters keep their sizes and draw, with replacement, one another's effects (their means less the mean of all clusters). The
+    quantiles of the draws' estimate over its own error (delete one cluster, CR3), times the observed error, are the interval; on
+    neither side does it reach less far than Student's t with (effective clusters - 1) degrees of freedom, nor more than three
+    times as far. What the draws add to Student's t is lengthened by 1 + 8 / effective clusters, because few clusters show less
+    skewness than there is. With fewer than 5 effective clusters it is Student's interval, and rough.
+
+    In layouts of 8 to 109 clusters of 1 to 38 paragraphs (`tests/benchmarks/calibration.py`) it held the mean in 95 to 98 % of
+    simulations for normal values and Student's t with 3 degrees of freedom, of which 0 to 12 % were marked rough, and for
+    log-normal ones in 92 to 98 %, of which 2 to 7 % missed and were not marked. Intervals of values that are 0 or 50 hold it in
+    25 to 100 %, and nearly all that do not are marked.
 
     Args:
         values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.
@@ -98,16 +106,16 @@ def cluster_bootstrap(
         level: Share of intervals that should hold the true mean, between 0 and 1.
 
     Returns:
-        Estimate and interval per cell. The interval is nan, never a width of zero, where only
-        one cluster was measured.
+        Estimate and interval per cell. The interval is nan where only one cluster was measured; without a width where all
+        clusters are alike, and then rough.
 
     Raises:
         LocalizeError: (a ValueError) If there is no paragraph, a value is infinite, or `resamples` or
             `level` is out of range.
 
     Source:
-        Drawing C - 1 of C: Rao and Wu 1988. Stretching to t: Hesterberg 2015, section 3.1, there
-        by moving the percentiles' level, which cannot leave the range of so few clusters.
+        Studentized draws: Hall 1988; Cameron, Gelbach and Miller 2008 for clusters. Effects drawn apart from sizes, as residuals
+        are: Davison and Hinkley 1997, section 3.8. The error: Bell and McCaffrey 2002. What has been lengthened: simulation.
     """
     check_paragraphs(values, clusters)
     check_draws(resamples, level)
@@ -141,13 +149,16 @@ def cluster_bootstrap_difference(
 ) -> Interval:
     """Interval for mean(a) - mean(b) over paragraphs, or for their log ratio, by a bootstrap over clusters.
 
-    Clusters that lie only in a, only in b, and in both are drawn apart, so that the two parts
-    of a cluster travel together; if one of these three holds a single cluster, all are drawn
-    together instead, and draws that leave a group empty are dropped. Otherwise as
-    `cluster_bootstrap`, with Welch's degrees of freedom from the groups' effective numbers of
-    clusters, lessened where the groups share clusters. With groups of 5 and 20 clusters of 1 to
-    40 paragraphs, plain percentiles covered 87%, these cover 95%. Log ratios of gamma clusters
-    are covered 94 to 95% of the time, and 94% where clusters are as skewed as an exponential.
+    As `cluster_bootstrap`, for two groups: clusters draw effects of their own group, and those that lie in both draw the effects
+    of both groups together, one another's. The degrees of freedom are Welch's, from the groups' effective numbers of clusters,
+    lessened where the groups share clusters. Where no cluster is in both and a group has fewer than 50, clusters also draw from
+    the effects of both groups, each in its group's standard deviations, and the longer reach counts: a large group shows how
+    skewed a small one beside it is likely to be.
+
+    With 8 to 109 clusters against 8 to 136, of even or uneven size, with like spread or four times the spread in a, it held the
+    difference in 95 to 98 % of simulations for normal values and Student's t with 3 degrees of freedom, of which 0 to 15 % were
+    marked rough. Of log-normal values up to 7 % missed and were not marked, and 8 % with 6 effective clusters against 6.
+    Log ratios of log-normal values were held in DOC_LOG.
 
     Args:
         values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.
@@ -158,13 +169,13 @@ def cluster_bootstrap_difference(
         resamples: How often to draw, at least 100.
         level: Share of intervals that should hold the true difference, between 0 and 1.
         log: Of log mean(a) - log mean(b), in nats: the draws' means are logged before they are
-            subtracted and stretched. For values of at least 0. It is not the mean of the logs,
+            subtracted, and have the errors of logarithms. For values of at least 0. It is not the mean of the logs,
             which a single paragraph near 0 would carry away.
 
     Returns:
         Estimate and interval per cell. The interval is nan where a group has only one cluster
         measured, the estimate too where it has none. With `log` the estimate is nan where a
-        group's mean is 0, the interval also where a draw's mean is.
+        group's mean is 0.
 
     Raises:
         LocalizeError: (a ValueError) If a group is empty, the groups overlap, a value is infinite,

@@ -256,7 +256,9 @@ def pair_interval(
     if parts.fewest < 2:
         return Interval(told, np.asarray(np.nan), np.asarray(np.nan), np.asarray(True))
     groups = tuple(
-        Group(parts.counts[g], np.array([estimate]), sign * _contributions(wins, pairs, axis, part[rows], parts.counts)[g])
+        Group(
+            parts.counts[g], np.array([estimate]), sign * _contributions(wins, pairs, axis, part[rows], parts.counts)[g]
+        )
         for g, rows, axis, sign in ((parts.in_a, in_a, 1, 1), (~parts.in_a, ~in_a, 0, -1))
     )
     rng = np.random.default_rng([seed, 19])
@@ -264,7 +266,9 @@ def pair_interval(
     rough = bool(too_few(groups)[0] | too_skewed(groups, parts.overlap)[0])
     if null is not None:
         dealt = np.sort(null[~np.isnan(null)])
-        beyond = int((len(dealt) + 1) * (1 - level) / 2 + 1e-9)  # on either side, so that the observed one is as likely there
+        beyond = int(
+            (len(dealt) + 1) * (1 - level) / 2 + 1e-9
+        )  # on either side, so that the observed one is as likely there
         rough = rough or beyond == 0
         if len(dealt):
             down, up = max(down, dealt[-max(beyond, 1)]), max(up, -dealt[max(beyond, 1) - 1])
@@ -279,9 +283,7 @@ def _contributions(
     counts: Int[np.ndarray, "part"],
 ) -> Float[np.ndarray, "part 1"]:
     """Of each part, how far the share of pairs won would lie from it if all rows were like its own; 0 where none would be left."""
-    won, there = (
-        np.bincount(part, weights=matrix.sum(axis), minlength=len(counts)) for matrix in (wins, pairs)
-    )
+    won, there = (np.bincount(part, weights=matrix.sum(axis), minlength=len(counts)) for matrix in (wins, pairs))
     total, rest = pairs.sum(), pairs.sum() - there
     without = np.divide(wins.sum() - won, rest, out=np.full(len(counts), wins.sum() / total), where=rest > 0)
     size = np.bincount(part, minlength=len(counts)).sum()

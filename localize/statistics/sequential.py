@@ -10,7 +10,7 @@ HITS = 10
 """A p-value that rests on so many relabellings as extreme as the observed one is known well enough."""
 
 SMALLEST = 0.02
-"""The q-value that the tests not known so well must be able to reach together."""
+"""The q-value that tests without any hit must be able to reach."""
 
 MOST_PERMUTATIONS = 2**18
 """Of one test: enough for one true cell in 5,000."""
@@ -33,8 +33,8 @@ def continued(
     """p-values by as many permutations as the number of tests asks for.
 
     One true cell of 128 cannot be found by 2,000 permutations: 128 / 2,001 is above .05. So cells that fewer than 10 relabellings
-    were as extreme in are permuted further, until 1 / (permutations + 1) times the family over the number of such cells is at most
-    .02; a cell that has come to 10 stays as it is.
+    were as extreme in are permuted further, until 1 / (permutations + 1) times the family, over the number of cells in which none
+    was, is at most .02; a cell that has come to 10 stays as it is. A test that is made alone has the permutations that were asked for.
 
     Args:
         p_value: (1 + as extreme) / (1 + permutations); nan where nothing is tested.
@@ -47,11 +47,12 @@ def continued(
     Source:
         Stopping at so many hits: Besag and Clifford 1991.
     """
-    tested = ~exact & ~np.isnan(p_value)
-    hits = np.where(tested, np.rint(np.nan_to_num(p_value) * (1 + permutations)) - 1, HITS)
     made, family, p_value = permutations, family or len(p_value), p_value.copy()
+    tested = ~exact & ~np.isnan(p_value) & (family > 1)
+    hits = np.where(tested, np.rint(np.nan_to_num(p_value) * (1 + permutations)) - 1, HITS)
     while len(open_cells := np.flatnonzero(hits < HITS)):
-        wanted = min(ceil(family / (SMALLEST * len(open_cells))), MOST_PERMUTATIONS, FASTER * made)
+        at_floor = max(int((hits == 0).sum()), 1)
+        wanted = min(ceil(family / (SMALLEST * at_floor)), MOST_PERMUTATIONS, FASTER * made)
         if wanted <= made:
             break
         rng = np.random.default_rng([seed, made])

@@ -167,7 +167,9 @@ def _dealt(
     squared, share = group.lever**2, group.counts / group.counts.sum()
     weights = _gathered(source, share, len(effects))
     mean = weights @ effects
-    if (group.counts == group.counts[0]).all():  # then squared levers are in proportion to shares, and half is known already
+    if (
+        group.counts == group.counts[0]
+    ).all():  # then squared levers are in proportion to shares, and half is known already
         each = squared[0] / share[0]
         return mean, each * (weights @ effects**2 - mean**2)
     levers = _gathered(source, squared, len(effects))
