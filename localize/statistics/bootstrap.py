@@ -19,7 +19,7 @@ from localize.statistics.ranges import Range, within
 from localize.statistics.roughness import FEWEST, rough_difference, rough_mean, too_skewed
 from localize.statistics.skewness import skewness_together
 from localize.statistics.studentized import (
-    Group,
+    ClusterEffects,
     error_of,
     freedom_of,
     groups_of,
@@ -126,7 +126,7 @@ def cluster_bootstrap(
         measured = np.flatnonzero(count)
         if len(measured) == 0:
             continue
-        group = Group.of(count[measured], whole.sums[np.ix_(measured, cells)])
+        group = ClusterEffects.of(count[measured], whole.sums[np.ix_(measured, cells)])
         estimate[cells] = group.mean
         if len(measured) > 1:
             ends = reaches((group,), 0, 0.0, np.random.default_rng(seed), resamples, level)
@@ -267,15 +267,15 @@ def cluster_bootstrap_statistic(
 
 def _contributing(
     sizes: Int[np.ndarray, "cluster"], estimate: Float[np.ndarray, "out"], left_out: Float[np.ndarray, "cluster out"]
-) -> Group:
+) -> ClusterEffects:
     """Clusters whose mean the statistic would be if it were one, from what it is without each; 0 where it has no value then."""
     rest = (sizes.sum() - sizes) / sizes
     effects = np.nan_to_num((estimate - left_out) * rest[:, None])
-    return Group(sizes, estimate, effects)
+    return ClusterEffects(sizes, estimate, effects)
 
 
 def reaches(
-    groups: tuple[Group, ...],
+    groups: tuple[ClusterEffects, ...],
     both: int,
     overlap: float,
     rng: np.random.Generator,
@@ -313,7 +313,7 @@ def reaches(
     return down, up
 
 
-def student(groups: tuple[Group, ...], overlap: float, level: float) -> Float[np.ndarray, "cell"]:
+def student(groups: tuple[ClusterEffects, ...], overlap: float, level: float) -> Float[np.ndarray, "cell"]:
     """Quantile of Student's t: how many errors the interval reaches at least."""
     from scipy.special import stdtrit
 

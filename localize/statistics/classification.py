@@ -14,7 +14,7 @@ from localize.errors import LocalizeError, caller, public
 from localize.statistics.bootstrap import Interval, check_draws, reaches
 from localize.statistics.groups import ClusterParts, parts_of_rows
 from localize.statistics.roughness import too_few, too_skewed
-from localize.statistics.studentized import Group
+from localize.statistics.studentized import ClusterEffects
 
 FOLDS = 5
 REPEATS = 5
@@ -256,7 +256,7 @@ def pair_interval(
     if parts.fewest < 2:
         return Interval(told, np.asarray(np.nan), np.asarray(np.nan), np.asarray(True))
     groups = tuple(
-        Group(
+        ClusterEffects(
             parts.counts[g], np.array([estimate]), sign * _contributions(wins, pairs, axis, part[rows], parts.counts)[g]
         )
         for g, rows, axis, sign in ((parts.in_a, in_a, 1, 1), (~parts.in_a, ~in_a, 0, -1))

@@ -15,7 +15,7 @@ from localize.statistics.groups import ClusterParts, cluster_parts
 from localize.statistics.ranges import Range, within
 from localize.statistics.roughness import rough_difference, rough_mean
 from localize.statistics.sequential import continued
-from localize.statistics.studentized import CONSTANT, LEAST_VARIANCE, Group, error_of, groups_of
+from localize.statistics.studentized import CONSTANT, LEAST_VARIANCE, ClusterEffects, error_of, groups_of
 
 TIE = 1e-6
 """Two statistics that differ by less than this share of their scale, or of the observed one, are equal but for rounding."""
@@ -177,7 +177,7 @@ def cluster_sign_flip(
         null, scale = _flipped(sums, swapped)
         p_value[cells] = share_as_extreme(null, scale)
         null_low[cells], null_high[cells] = np.quantile(null, [0.025, 0.975], axis=0) / count.sum()
-        rough[cells] |= _contradicted(p_value[cells], (Group.of(count, sums),), 0, 0.0, seed, permutations)
+        rough[cells] |= _contradicted(p_value[cells], (ClusterEffects.of(count, sums),), 0, 0.0, seed, permutations)
 
     def more(chosen: Int[np.ndarray, "chosen"], rng: np.random.Generator, draws: int) -> Int[np.ndarray, "chosen"]:
         hits = np.zeros(len(chosen), dtype=np.int64)
@@ -293,7 +293,7 @@ def _flipped(
 
 def _contradicted(
     p_value: Float[np.ndarray, "cell"],
-    groups: tuple[Group, ...],
+    groups: tuple[ClusterEffects, ...],
     both: int,
     overlap: float,
     seed: int,

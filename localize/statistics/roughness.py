@@ -9,7 +9,7 @@ from localize.errors import public
 from localize.statistics.clusters import cells_sharing_counts, check_paragraphs, cluster_sums
 from localize.statistics.groups import cluster_parts
 from localize.statistics.skewness import own_skewness, skewness_together
-from localize.statistics.studentized import CONSTANT, Group, groups_of
+from localize.statistics.studentized import CONSTANT, ClusterEffects, groups_of
 
 FEWEST = 5.0
 """Below so many effective clusters nobody can see whether they are skewed."""
@@ -39,11 +39,11 @@ def rough_mean(values: Real[np.ndarray, "paragraph *cell"], clusters: np.ndarray
     flat = values.reshape(len(values), -1)
     whole = cluster_sums(flat, clusters, np.ones(len(values), dtype=bool))
 
-    def pieces() -> Iterable[tuple[Int[np.ndarray, "piece"], tuple[Group, ...], float]]:
+    def pieces() -> Iterable[tuple[Int[np.ndarray, "piece"], tuple[ClusterEffects, ...], float]]:
         for cells, count in cells_sharing_counts(whole.counts, draws=1):
             there = np.flatnonzero(count)
             if len(there):
-                yield cells, (Group.of(count[there], whole.sums[np.ix_(there, cells)]),), 0.0
+                yield cells, (ClusterEffects.of(count[there], whole.sums[np.ix_(there, cells)]),), 0.0
 
     return _rough(pieces(), flat.shape[1]).reshape(values.shape[1:])
 
@@ -89,7 +89,7 @@ def rough_difference(
 
 
 def _rough(
-    pieces: Iterable[tuple[Int[np.ndarray, "piece"], tuple[Group, ...], float]], cells: int
+    pieces: Iterable[tuple[Int[np.ndarray, "piece"], tuple[ClusterEffects, ...], float]], cells: int
 ) -> Bool[np.ndarray, "cell"]:
     """Cells of too few clusters and those skewed too much: all of them where most are."""
     few, skewed, measured = np.zeros((3, cells), dtype=bool)
@@ -103,21 +103,21 @@ def _rough(
     return few | skewed
 
 
-def too_few(groups: tuple[Group, ...]) -> Bool[np.ndarray, "cell"]:
+def too_few(groups: tuple[ClusterEffects, ...]) -> Bool[np.ndarray, "cell"]:
     """Whether a group has too few clusters, or too few that differ from the others."""
     if min(group.effective for group in groups) < FEWEST:
         return np.ones(groups[0].mean.shape, dtype=bool)
     return np.any([differing(group) < APART for group in groups], axis=0)
 
 
-def too_skewed(groups: tuple[Group, ...], overlap: float) -> Bool[np.ndarray, "cell"]:
+def too_skewed(groups: tuple[ClusterEffects, ...], overlap: float) -> Bool[np.ndarray, "cell"]:
     """Whether the estimate is skewed by more than its interval can make up for."""
     limit = SKEWED + LARGER * np.log(max(len(group.counts) for group in groups))
     skewed = own_skewness(groups, overlap) > limit
     return skewed | (skewness_together(groups, overlap) > limit) if len(groups) == 2 else skewed
 
 
-def differing(group: Group) -> Int[np.ndarray, "cell"]:
+def differing(group: ClusterEffects) -> Int[np.ndarray, "cell"]:
     """How many clusters differ from the mean that most have, by more than rounding."""
     ordered = np.sort(group.effects, axis=0)
     new = np.diff(ordered, axis=0) > CONSTANT * np.maximum(np.abs(group.mean), np.abs(ordered).max(0))

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from localize.statistics.studentized import Group, freedom_of
+from localize.statistics.studentized import ClusterEffects, freedom_of
 
 ENOUGH = 20.0
 """Effective clusters from which on skewness matters less, in proportion."""
@@ -30,7 +30,7 @@ def skewness(effects: Float[np.ndarray, "cluster cell"]) -> Float[np.ndarray, "c
     return middle + np.divide(cubes.sum(0), spread, out=np.zeros_like(spread), where=spread > 0)
 
 
-def own_skewness(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray, "cell"]:
+def own_skewness(groups: tuple[ClusterEffects, ...], overlap: float) -> Float[np.ndarray, "cell"]:
     """Skewness of each group by itself, as far as its part of the error goes; of a difference they go against one another."""
     effective = freedom_of(groups, overlap) + 1
     if len(groups) == 1:
@@ -40,7 +40,7 @@ def own_skewness(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray,
     return _tapered(a - b, effective)
 
 
-def skewness_together(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray, "cell"]:
+def skewness_together(groups: tuple[ClusterEffects, ...], overlap: float) -> Float[np.ndarray, "cell"]:
     """Skewness of both groups' clusters, each in its group's standard deviations, as far as one group's error outweighs the other's.
 
     Or would outweigh it if values spread alike in both: a small group that missed its tail has a small error.
@@ -55,7 +55,7 @@ def _tapered(skewed: Float[np.ndarray, "cell"], effective: Float[np.ndarray, "ce
     return np.abs(skewed) * np.minimum(1.0, ENOUGH / effective)
 
 
-def _cubes(groups: tuple[Group, ...]) -> list[Float[np.ndarray, "cell"]]:
+def _cubes(groups: tuple[ClusterEffects, ...]) -> list[Float[np.ndarray, "cell"]]:
     """What part of a group's skewness the difference has: the cube of its part of the error."""
     whole = np.sum([group.variance for group in groups], axis=0)
     return [np.divide(g.variance, whole, out=np.zeros_like(whole), where=whole > 0) ** 1.5 for g in groups]

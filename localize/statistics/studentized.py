@@ -19,7 +19,7 @@ DEGENERATE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class ClusterEffects:
     """The clusters of one group, for cells that miss the same measurements.
 
     Attributes:
@@ -33,7 +33,7 @@ class Group:
     effects: Float[np.ndarray, "cluster cell"]
 
     @classmethod
-    def of(cls, counts: Int[np.ndarray, "cluster"], sums: Float[np.ndarray, "cluster cell"]) -> "Group":
+    def of(cls, counts: Int[np.ndarray, "cluster"], sums: Float[np.ndarray, "cluster cell"]) -> "ClusterEffects":
         """From the sums of the clusters' values."""
         means, mean = sums / counts[:, None], sums.sum(0) / counts.sum()
         effects = means - mean
@@ -68,27 +68,27 @@ class Group:
         spread = effects.std(0)
         return np.divide(effects, spread, out=np.zeros_like(effects), where=spread > 0)
 
-    def cells(self, chosen: Int[np.ndarray, "chosen"]) -> "Group":
+    def cells(self, chosen: Int[np.ndarray, "chosen"]) -> "ClusterEffects":
         """Some of the cells."""
-        return Group(self.counts, self.mean[chosen], self.effects[:, chosen])
+        return ClusterEffects(self.counts, self.mean[chosen], self.effects[:, chosen])
 
-    def alike(self) -> "Group":
+    def alike(self) -> "ClusterEffects":
         """The same with effects of 1: what its variance would be beside another group's if values spread alike in both."""
-        return Group(self.counts, self.mean, np.ones_like(self.effects))
+        return ClusterEffects(self.counts, self.mean, np.ones_like(self.effects))
 
-    def logged(self) -> "Group":
+    def logged(self) -> "ClusterEffects":
         """The logarithm of the mean, and effects in shares of the mean; nan where that is 0."""
         mean = np.where(self.mean > 0, self.mean, np.nan)
-        return Group(self.counts, np.log(mean), self.effects / mean)
+        return ClusterEffects(self.counts, np.log(mean), self.effects / mean)
 
 
-def groups_of(parts: ClusterParts) -> tuple[Group, Group]:
+def groups_of(parts: ClusterParts) -> tuple[ClusterEffects, ClusterEffects]:
     """Both groups; the clusters that they share come last in each, in the same order."""
     a = parts.in_a
-    return Group.of(parts.counts[a], parts.sums[a]), Group.of(parts.counts[~a], parts.sums[~a])
+    return ClusterEffects.of(parts.counts[a], parts.sums[a]), ClusterEffects.of(parts.counts[~a], parts.sums[~a])
 
 
-def error_of(groups: tuple[Group, ...], both: int) -> Float[np.ndarray, "cell"]:
+def error_of(groups: tuple[ClusterEffects, ...], both: int) -> Float[np.ndarray, "cell"]:
     """Standard error of the mean of one group, or of the difference of two whose last `both` clusters are the same ones.
 
     It is 0 where nothing varies but rounding.
@@ -102,7 +102,7 @@ def error_of(groups: tuple[Group, ...], both: int) -> Float[np.ndarray, "cell"]:
     return np.sqrt(np.where(variance > LEAST_VARIANCE * whole, variance, 0.0))
 
 
-def freedom_of(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray, "cell"]:
+def freedom_of(groups: tuple[ClusterEffects, ...], overlap: float) -> Float[np.ndarray, "cell"]:
     """Degrees of freedom of that error: Welch's, with the two variances dependent as far as clusters are shared.
 
     Args:
@@ -119,7 +119,7 @@ def freedom_of(groups: tuple[Group, ...], overlap: float) -> Float[np.ndarray, "
 
 
 def studentized_draws(
-    groups: tuple[Group, ...], both: int, rng: np.random.Generator, draws: int, *, log: bool = False
+    groups: tuple[ClusterEffects, ...], both: int, rng: np.random.Generator, draws: int, *, log: bool = False
 ) -> Float[np.ndarray, "draw cell"]:
     """The estimate less what it estimates, over its error, when clusters keep their sizes and draw their effects anew.
 
@@ -144,7 +144,7 @@ def studentized_draws(
 
 
 def studentized_draws_together(
-    groups: tuple[Group, ...], rng: np.random.Generator, draws: int, *, log: bool = False
+    groups: tuple[ClusterEffects, ...], rng: np.random.Generator, draws: int, *, log: bool = False
 ) -> Float[np.ndarray, "draw cell"]:
     """The same where clusters of both groups draw from the effects of both, each in its group's standard deviations."""
     pool = np.concatenate([group.standardized for group in groups])
@@ -161,7 +161,7 @@ Drawn = tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]
 
 
 def _dealt(
-    group: Group, effects: Float[np.ndarray, "source cell"], source: Int[np.ndarray, "draw taker"]
+    group: ClusterEffects, effects: Float[np.ndarray, "source cell"], source: Int[np.ndarray, "draw taker"]
 ) -> tuple[Float[np.ndarray, "draw cell"], Float[np.ndarray, "draw cell"]]:
     """Means and their variances (CR3), as products of (draw, source) weights with the (source, cell) effects."""
     squared, share = group.lever**2, group.counts / group.counts.sum()
@@ -186,7 +186,10 @@ def _gathered(
 
 
 def _drawn_covariance(
-    groups: tuple[Group, ...], effects: list[np.ndarray], shared: Int[np.ndarray, "draw both"], drawn: list[Drawn]
+    groups: tuple[ClusterEffects, ...],
+    effects: list[np.ndarray],
+    shared: Int[np.ndarray, "draw both"],
+    drawn: list[Drawn],
 ) -> Float[np.ndarray, "draw cell"]:
     """What the clusters in both groups add to the covariance of the two means, as `error_of` works it out, in each draw."""
     both = shared.shape[1]

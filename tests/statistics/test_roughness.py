@@ -5,14 +5,14 @@ import scipy.stats
 from localize.statistics import rough_difference, rough_mean, roughness
 from localize.statistics.roughness import differing
 from localize.statistics.skewness import own_skewness, skewness, skewness_together
-from localize.statistics.studentized import Group
+from localize.statistics.studentized import ClusterEffects
 
 
 def group(values, sizes=None):
     """Clusters of these means; of one paragraph each unless sizes are given."""
     values = np.asarray(values, dtype=float).reshape(len(values), -1)
     sizes = np.ones(len(values), dtype=int) if sizes is None else np.asarray(sizes)
-    return Group.of(sizes, values * sizes[:, None])
+    return ClusterEffects.of(sizes, values * sizes[:, None])
 
 
 def by_hand(values):

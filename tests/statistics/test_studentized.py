@@ -4,7 +4,7 @@ import scipy.stats
 
 from localize.statistics.groups import ClusterParts
 from localize.statistics.studentized import (
-    Group,
+    ClusterEffects,
     error_of,
     freedom_of,
     groups_of,
@@ -16,7 +16,7 @@ from localize.statistics.studentized import (
 def group(sizes, effects):
     """Clusters of these sizes whose means are these."""
     sizes, effects = np.asarray(sizes), np.asarray(effects, dtype=float)
-    return Group.of(sizes, sizes[:, None] * effects.reshape(len(sizes), -1))
+    return ClusterEffects.of(sizes, sizes[:, None] * effects.reshape(len(sizes), -1))
 
 
 def test_clusters_of_one_paragraph_have_the_textbooks_error():
@@ -86,7 +86,9 @@ def dealt(counts, effects, sources):
 def test_draws_of_both_groups_are_those_of_a_loop_over_a_common_pool():
     rng = np.random.default_rng(8)
     sizes = np.array([2, 1, 3, 2, 2, 1]), np.array([1, 4, 2, 2, 3])
-    groups = tuple(Group.of(n, np.stack([n * rng.exponential(size=len(n)) for _ in range(2)], axis=1)) for n in sizes)
+    groups = tuple(
+        ClusterEffects.of(n, np.stack([n * rng.exponential(size=len(n)) for _ in range(2)], axis=1)) for n in sizes
+    )
     got = studentized_draws_together(groups, np.random.default_rng(1), 50)
     draws = np.random.default_rng(1)
     for cell in range(2):
