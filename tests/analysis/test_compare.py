@@ -145,6 +145,20 @@ def test_a_difference_that_was_there_before_the_change_is_none_of_the_rise(make)
 
 
 @pytest.mark.filterwarnings("ignore:rough intervals")
+def test_rises_lie_as_far_apart_as_two_levels_can_twice_over(make):
+    """One group loses all of its continuation, the other gains all of it."""
+    whole = int(make(["a", "b"]).dataset.attrs["paragraphs"]["continuation_length"])
+    before = np.where(np.arange(80) < 40, whole, 0)
+    arrays = {
+        "ablated_exact_match": (whole - before)[:, None, None] * np.ones((1, 1, 1)),
+        "unperturbed_exact_match": before,
+    }
+    compared = make(["a"] * 40 + ["b"] * 40, arrays).compare("a", "b", "ablated_exact_match", resamples=100)
+    cell = compared["ablated_exact_match"].isel(layer=0, head=0)
+    assert [float(cell[name]) for name in ("difference", "low", "high")] == [-2 * whole] * 3
+
+
+@pytest.mark.filterwarnings("ignore:rough intervals")
 def test_a_head_that_writes_nothing_has_a_rise_of_nothing_but_for_rounding(make):
     before = np.random.default_rng(0).uniform(1, 2, 95)
     after = np.stack([before * (1 + 1e-15), before + 0.1 * MEMORIZED], axis=1)[:, None]
