@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from localize.axes import APART, ATTENTION_SCALES, IN_W_Q
+from localize.axes import APART
 from localize.errors import LocalizeError, caller
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
-from localize.measure.gradient_size import STATISTICS, Sizes, shares
+from localize.measure.chosen_tokens import ChosenTokens, chosen_mask
+from localize.measure.gradient_size import STATISTICS, Sizes, query_scales, shares
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.outer_gradients import OuterSizes
-from localize.measure.scoring import Recall, check_finite, recall_in_passing
+from localize.measure.scoring import Recall, check_finite, recall_in_passing, recall_of
 from localize.measure.set_gradients import SetSums, cancellation
-from localize.models.blocks import attention_scale as scale_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -30,6 +30,7 @@ def gradients(
     paragraphs: Paragraphs,
     *,
     statistics: str | Sequence[str] = STATISTICS,
+    tokens: ChosenTokens | None = None,
     sets: bool = True,
     embeddings: bool = False,
     biases: bool = False,
@@ -48,6 +49,8 @@ def gradients(
             processing.
         paragraphs: The paragraphs; gradients are of the continuation they hold, the true or the model's own.
         statistics: "max", "norm" or both; norms alone are cheaper, and shares need them.
+        tokens: Of which tokens of the continuation the mean NLL is taken, at least one of each paragraph: a mask (paragraph, token
+            of the continuation), or for each paragraph their places in the continuation, from 0 on. None takes all of them.
         sets: Also the set-level gradients, which hold one copy of the weights per group in memory.
         embeddings: Also those of W_E, W_pos and W_U, at a cost of one matrix product with W_U's shape per paragraph.
         biases: Also those of the components' biases. Layer norms are left out.
@@ -63,19 +66,21 @@ def gradients(
 
     Raises:
         InputError: If the paragraphs exceed the model's context or vocabulary.
-        LocalizeError: If `statistics` holds another word, or none, or `attention_scale` is one; or if an NLL is not finite.
+        LocalizeError: If `statistics` holds another word, or none, or `attention_scale` is one; if an NLL is not finite; or if
+            `tokens` has another shape, chooses none of a paragraph, or a token that is not there.
 
     Source:
         Stoehr et al. 2024, section 4: set-level, max. Per paragraph, the L2 norm, shares and cancellation: ours.
     """
     statistics = _checked((statistics,) if isinstance(statistics, str) else statistics)
-    scales = _scales(model, attention_scale)
-    recall, filling = recall_in_passing(model, paragraphs)
+    scales = query_scales(model, attention_scale)
+    chosen = None if tokens is None else chosen_mask(tokens, paragraphs)
+    recall, filling = recall_in_passing(model, paragraphs) if chosen is None else (recall_of(model, paragraphs), False)
     sizes, sums = Sizes(model, len(paragraphs), statistics), SetSums()
     outer = OuterSizes(model, len(paragraphs), statistics, embeddings=embeddings, biases=biases)
 
     def work(rows: slice) -> None:
-        tokens = paragraphs.tokens[rows].to(model.device)
+        read = paragraphs.tokens[rows].to(model.device)
         members: dict[Hashable, Tensor] = {}
         sums.discard()
 
@@ -92,9 +97,11 @@ def gradients(
             outer.fill_bias(rows, layer, component, d)
             sums.add(members, layer, component, x, d)
 
-        scored = continuation_mask(tokens, paragraphs.prefix_length)
-        backward_pass(model, tokens, scored, on_linear=on_linear, on_scored=on_scored, hooks=outer.hooks())
-        outer.fill_embeddings(rows, tokens, scored)
+        scored = continuation_mask(read, paragraphs.prefix_length)
+        if chosen is not None:
+            scored = chosen[rows].to(model.device)
+        backward_pass(model, read, scored, on_linear=on_linear, on_scored=on_scored, hooks=outer.hooks())
+        outer.fill_embeddings(rows, read, scored)
         sums.commit()
 
     in_batches(work, len(paragraphs), batch_size, what="gradients")
@@ -109,6 +116,9 @@ def gradients(
     call = {
         "measurement": "gradients",
         "statistics": list(statistics),
+        "tokens": None
+        if chosen is None
+        else f"{int(chosen.sum())} of {paragraphs.tokens[:, paragraphs.prefix_length :].numel()}",
         "sets": sets,
         "embeddings": embeddings,
         "biases": biases,
@@ -124,15 +134,6 @@ def _checked(statistics: Sequence[str]) -> tuple[str, ...]:
             f"{caller()}: statistics={list(statistics)} must hold one or both of {', '.join(STATISTICS)}."
         )
     return tuple(name for name in STATISTICS if name in statistics)
-
-
-def _scales(model: HookedModel, attention_scale: str) -> list[float]:
-    """For each layer what the gradient of W_Q is divided by."""
-    if attention_scale not in ATTENTION_SCALES:
-        raise LocalizeError(
-            f"{caller()}: attention_scale={attention_scale!r} is not one of {', '.join(ATTENTION_SCALES)}."
-        )
-    return [scale_of(model, layer) if attention_scale == IN_W_Q else 1.0 for layer in range(model.n_layers)]
 
 
 def _members(paragraphs: Paragraphs, recall: Recall, device: torch.device) -> dict[str, Tensor]:

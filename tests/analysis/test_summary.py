@@ -8,9 +8,10 @@ import pytest
 
 from localize.analysis.concentration import first_half_share
 from localize.analysis.draws import Draws
+from localize.analysis.layer_share import low_layer_share
 from localize.analysis.matching import BY_TOKEN, LATER, WRONG, token_rows
 from localize.analysis.rows import COLUMNS, Null, rows_of
-from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, low_layer_share, null_words
+from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, null_words
 from localize.cli.words import print_summary
 from localize.errors import LocalizeError
 from localize.report.evidence import summary_table
