@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from localize.analysis.rows import NO_NULL, Basis, Null, Row, difference_name, row_of
-from localize.statistics import Matched, Range, matched_difference
+from localize.statistics import Range, matched_difference
 
 LEAST_LOSS = 1e-9
 """An NLL that is smaller, in nats, is rounding of 0, which has no logarithm."""
@@ -74,7 +74,7 @@ def matched_rows(
     if found is None or np.isnan(found.difference.estimate):
         nothing = {alike.column: np.nan, "support": 0.0} | row_of(matched_on=alike.words)
         return [about | {"group": name} | nothing for name in names]
-    sides = [_support(found, mask, alike, clusters, paragraph) for mask in masks]
+    sides = [support_of(found.weights, mask, alike, clusters, paragraph) for mask in masks]
     (one, own_one), (other, own_other) = sides
     used = found.weights > 0
     effective = min(one.effective_clusters, other.effective_clusters)
@@ -93,16 +93,16 @@ def matched_rows(
     ]
 
 
-def _support(
-    found: Matched,
+def support_of(
+    weights: Float[np.ndarray, " row"],
     inside: Bool[np.ndarray, " row"],
     alike: Alike,
     clusters: Int[np.ndarray, " row"],
     paragraph: Int[np.ndarray, " row"],
 ) -> tuple[Basis, dict[str, float]]:
     """How much of a group has a counterpart: in paragraphs, in effective clusters as they are weighted, as a share of its rows."""
-    used = inside & (found.weights > 0)
-    weights = found.weights[used]
+    used = inside & (weights > 0)
+    weights = weights[used]
     of_cluster = np.bincount(np.unique(clusters[used], return_inverse=True)[1], weights=weights)
     effective = float(of_cluster.sum() ** 2 / (of_cluster**2).sum())
     basis = Basis(len(np.unique(paragraph[used])), len(of_cluster), effective)

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from localize.analysis.alike import Alike
+from localize.analysis.alike import Alike, support_of
 from localize.analysis.compare import per_paragraph, warn_of_few_clusters
 from localize.analysis.rows import Basis, Null, row_of
 from localize.axes import MEMORIZED, NOT_MEMORIZED
 from localize.errors import SignatureError, caller, public
 from localize.measurements import REGISTRY
 from localize.signature.schema import range_of
-from localize.statistics import effective_clusters, false_discovery, matched_difference
+from localize.statistics import false_discovery, matched_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,20 +71,23 @@ def matched_contrast(
     found = matched_difference(values.values, alike.on, in_a, in_b, clusters).within(possible)
     q_values = false_discovery(found.p_value)
     rows = []
+    everyone = np.arange(len(group))
     for at in np.ndindex(*values.shape[1:]):
-        weights = found.weights[(slice(None), *at)]
-        sides = [weights * inside for inside in (in_a, in_b)]
-        used, there = weights > 0, ~np.isnan(values.values[(slice(None), *at)])
-        shares = [(used & inside).sum() / max((there & inside).sum(), 1) for inside in (in_a, in_b)]
-        left = float(sides[0] @ alike.shown - sides[1] @ alike.shown) if used.any() else np.nan
-        effective = (
-            min((effective_clusters(clusters[used & inside]) for inside in (in_a, in_b)), default=0)
-            if used.any()
-            else 0.0
-        )
-        basis = Basis(int(used.sum()), len(np.unique(clusters[used])), float(effective))
-        null = Null.dealt(0.0, found.null_low[at], found.null_high[at], found.p_value[at], found.rough[at])
+        cell = (slice(None), *at)
         labels = {axis: values[axis].values[place].item() for axis, place in zip(axes, at, strict=True)}
-        row = row_of(found.difference[at], null, basis, matched_on=words) | {"q_value": float(q_values[at])}
-        rows.append({"variable": variable} | labels | row | {alike.column: left, "support": float(min(shares))})
+        told = {"variable": variable} | labels | {alike.column: np.nan, "support": 0.0}
+        if np.isnan(found.difference.estimate[at]):
+            rows.append(told | row_of(matched_on=words))
+            continue
+        there = ~np.isnan(values.values[cell])
+        (one, own_one), (other, own_other) = (
+            support_of(found.weights[cell], inside & there, alike, clusters, everyone) for inside in (in_a, in_b)
+        )
+        effective = min(one.effective_clusters, other.effective_clusters)
+        basis = Basis(one.n + other.n, len(np.unique(clusters[found.weights[cell] > 0])), effective)
+        null = Null.dealt(0.0, found.null_low[at], found.null_high[at], found.p_value[at], found.rough[at])
+        told[alike.column] = own_one[alike.column] - own_other[alike.column]
+        told["support"] = min(own_one["support"], own_other["support"])
+        row = row_of(found.difference[at], null, basis, matched_on=words)
+        rows.append(told | row | {"q_value": float(q_values[at])})
     return table_of(rows, ("variable", *axes), (alike.column, "support"))

@@ -120,7 +120,7 @@ def matched_drop(
     rows = plain_rows(CONFIDENCE, confidence.mean(1), confidence.mean(1), group, clusters, (a, b), ZERO_TO_ONE, draws)
     for one in rows:
         one["verdict"] = ""
-    uneven = np.ptp(dataset["unperturbed_exact_match"].values) > 0
+    uneven = bool(np.ptp(dataset["unperturbed_exact_match"].values) > 0)
     rise = paragraph_rows(dataset, RISE, (a, b), draws)
     rows += rise + _if_even(token_rows(dataset, (a, b), draws), uneven)
     for quantity in (LOST, LATER):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from localize.errors import LocalizeError, caller
 from localize.paragraphs.paragraphs import Paragraphs
 
-ChosenTokens = np.ndarray | Tensor | Sequence[Sequence[int]]
+ChosenTokens = np.ndarray | Tensor | Sequence[Any]
 """A mask (paragraph, token of the continuation), or the places of each paragraph's tokens in it, from 0 on."""
 
 LEAST_NLL = 1e-9

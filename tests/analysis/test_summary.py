@@ -9,7 +9,7 @@ import pytest
 from localize.analysis.concentration import first_half_share
 from localize.analysis.draws import Draws
 from localize.analysis.layer_share import low_layer_share
-from localize.analysis.matching import BY_TOKEN, LATER, WRONG, token_rows
+from localize.analysis.matching import BY_TOKEN, LATER, RISE, WRONG, token_rows
 from localize.analysis.rows import COLUMNS, Null, rows_of
 from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, null_words
 from localize.cli.words import print_summary
@@ -378,9 +378,9 @@ def test_one_cluster_cannot_choose_and_score(make):
 def test_all_that_a_model_tells_is_in_one_table(measured):
     table = measured.summary()
     quantities = table.index.get_level_values(0).unique().tolist()
-    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF, LATER, BY_TOKEN.format(WRONG)]
+    assert [quantities[0], *quantities[2:]] == [SHARE, TOP, HALF, RISE, LATER, BY_TOKEN.format(WRONG)]
     assert quantities[1].startswith("rare-token score of head L")
-    assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 6
+    assert table.index.get_level_values(1).tolist() == ["memorized", "not_memorized", "memorized - not_memorized"] * 7
     assert table["estimate"].notna().all()
     assert table.loc[quantities[:4], "null"].notna().all()
 

@@ -119,7 +119,7 @@ def layout(rng, name):
     sizes = {
         "100 against 15": [np.ones(15, int), np.ones(100, int)],
         "109 against 136": [np.ones(109, int), np.ones(136, int)],
-        "70 clusters, some large": [np.array([24] * 6 + [3] * 29)] * 2,
+        "70 clusters, some large": [np.array([30] * 6 + [1] * 29)] * 2,
         "12 uneven clusters each": [rng.integers(2, 41, 12) for _ in range(2)],
         "tokens": [np.full(28, 10), np.full(32, 10)],
     }[name]
