@@ -1,6 +1,6 @@
 """The difference of two groups of paragraphs alike in loss or in confidence, for any variable that paragraphs have."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def matched_contrast(
     a: str = MEMORIZED,
     b: str = NOT_MEMORIZED,
     *,
-    on: Literal["nll", "confidence"] = LOSS,
+    on: str = LOSS,
 ) -> "pd.DataFrame":
     """How two groups differ in a variable among paragraphs alike in loss, cell by cell.
 
