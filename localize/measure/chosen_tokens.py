@@ -40,7 +40,7 @@ def chosen_mask(tokens: ChosenTokens, paragraphs: Paragraphs) -> Bool[Tensor, "p
     else:
         for row, places in enumerate(given):
             for place in places:
-                if not isinstance(place, Integral) or not 0 <= place < length:
+                if not isinstance(place, Integral) or not 0 <= int(place) < length:
                     raise LocalizeError(
                         f"{caller()}: tokens has {place!r} for paragraph {paragraphs.ids[row]!r}; "
                         f"places in its continuation are 0..{length - 1}."

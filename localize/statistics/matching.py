@@ -88,7 +88,8 @@ def matched_difference(
     taken out by a cubic spline of `on`, of a piece for every 10 effective clusters, at most 40. So a curve of any shape
     that the values follow over `on`, the same in both groups, is no difference. The estimate is the coefficient of the group in
     that weighted regression. Its error is cluster-robust (CR2: unbiased were the errors independent), with Student's t of Welch's
-    degrees of freedom from the groups' effective numbers of clusters; interval and p are of this one test.
+    degrees of freedom from the groups' effective numbers of clusters, by the variances found or by those expected of equal rows,
+    whichever are fewer; interval and p are of this one test.
 
     Simulated without a difference, at 1 standard deviation between the groups and a nominal 5 %, for values that are straight
     in `on`, its exponential, its square or a step: see `tests/benchmarks/calibration_matching.py`.
@@ -170,7 +171,8 @@ class _Alike:
         y, scale = _scaled(values - middle, np.abs(values).max(0))
         found = fit.fitted(y)
         freedom = [max(number - 1, 1.0) for number in self.effective]
-        together = _welch([(found.pulls[there] ** 2).sum(0) for there in fit.clusters_in], freedom)
+        squares = found.pulls**2, np.broadcast_to(fit.expected_squares[:, None], found.pulls.shape)
+        together = np.minimum(*(_welch([each[there].sum(0) for there in fit.clusters_in], freedom) for each in squares))
         difference = np.where(np.abs(found.difference) > ROUNDING, found.difference, 0.0)
         sides = ((difference, found.pulls, together), *zip(found.means, found.mean_pulls, freedom, strict=True))
         known = min(there.sum() for there in fit.clusters_in) > 1

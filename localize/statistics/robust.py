@@ -89,12 +89,21 @@ class GroupRegression:
         In few clusters the pulls themselves hardly show it. With s the standard deviation that a cluster's pull would have if rows
         were independent, its sign the group's: that of all pulls / s, times that of a sum of terms s as skewed as 1.
         """
-        of_row = self.weighted @ self.inverse[0]
-        sign = np.sign(np.bincount(self.cluster, weights=of_row, minlength=self._count))
-        share = sign * np.sqrt(np.bincount(self.cluster, weights=of_row**2, minlength=self._count))
+        sign = np.sign(np.bincount(self.cluster, weights=self._of_row, minlength=self._count))
+        share = sign * np.sqrt(self.expected_squares)
         there = share != 0
         even = pulls[there] / share[there, None]
         return skewness(even) * np.sqrt(there.sum()) * skewness(share[:, None])
+
+    @cached_property
+    def expected_squares(self) -> Float[np.ndarray, " cluster"]:
+        """The variance that a cluster's pull would have, were all rows independent with a variance of 1."""
+        return np.bincount(self.cluster, weights=self._of_row**2, minlength=self._count)
+
+    @cached_property
+    def _of_row(self) -> Float[np.ndarray, " row"]:
+        """What a row's value counts in the difference."""
+        return self.weighted @ self.inverse[0]
 
     @cached_property
     def _made_up(self) -> Float[np.ndarray, "cluster term"]:

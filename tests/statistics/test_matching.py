@@ -52,10 +52,13 @@ def slow(y, x, a, clusters):
         at = clusters == c
         block = np.linalg.inv(np.real(sqrtm(np.eye(at.sum()) - hat[np.ix_(at, at)])))
         pulls[c] = line[at] @ block @ residual[at]
-    own = [sum(pulls[c] ** 2 for c in np.unique(clusters[g])) for g in (a, ~a)]
     freedom = [effective(weights, g) - 1 for g in (a, ~a)]
-    together = sum(own) ** 2 / (own[0] ** 2 / freedom[0] + own[1] ** 2 / freedom[1])
-    return slopes[0], np.sqrt(sum(pull**2 for pull in pulls.values())), together
+    expected = {c: ((line * root)[clusters == c] ** 2).sum() for c in pulls}  # of rows with a variance of 1
+    together = []
+    for square in ({c: pull**2 for c, pull in pulls.items()}, expected):
+        own = [sum(square[c] for c in np.unique(clusters[g])) for g in (a, ~a)]
+        together.append(sum(own) ** 2 / (own[0] ** 2 / freedom[0] + own[1] ** 2 / freedom[1]))
+    return slopes[0], np.sqrt(sum(pull**2 for pull in pulls.values())), min(together)
 
 
 @pytest.mark.parametrize("options", [{}, {"of_a": 17, "of_b": 40}, {"apart": 3.0}, {"of_a": 12, "size": 6}])
@@ -199,9 +202,11 @@ def test_all_alike_is_the_plain_difference_with_its_usual_error():
     assert float(found.difference.estimate) == pytest.approx(y[a].mean() - y[~a].mean())
     assert float(found.mean_b.estimate) == pytest.approx(y[~a].mean())
     welch = scipy.stats.ttest_ind(y[a], y[~a], equal_var=False)  # of single paragraphs CR2 is the usual variance
-    interval = welch.confidence_interval()
-    assert float(found.p_value) == pytest.approx(welch.pvalue)
-    assert (float(found.difference.low), float(found.difference.high)) == pytest.approx((interval.low, interval.high))
+    of_equal_rows = (1 / 25 + 1 / 60) ** 2 / (1 / 25**2 / 24 + 1 / 60**2 / 59)
+    freedom = min(welch.df, of_equal_rows)
+    reach = student.ppf(0.975, freedom) * abs(welch.statistic) ** -1 * abs(y[a].mean() - y[~a].mean())
+    assert float(found.p_value) == pytest.approx(2 * student.sf(abs(welch.statistic), freedom))
+    assert float(found.difference.high) - float(found.difference.estimate) == pytest.approx(reach)
     own = scipy.stats.sem(y[a]) * student.ppf(0.975, 24)
     assert float(found.mean_a.high) == pytest.approx(y[a].mean() + own)
 
