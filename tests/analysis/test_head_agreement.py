@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from localize.analysis.choice import head_scores, largest, strongest_head
+from localize.analysis.choice import choosers, head_scores, largest, strongest_head
 from localize.analysis.draws import Draws
 from localize.analysis.head_agreement import (
     CORRELATION,
@@ -317,13 +317,13 @@ def test_the_strongest_head_is_the_furthest_above_its_null_where_it_is_chosen(lo
     np.testing.assert_array_equal(score, arrays["rare_token_score"][:, 0])
     np.testing.assert_array_equal(null, arrays["rare_token_null"][:, 0, 0])
     above = score - null
-    assert strongest_head(above, GROUPS, CLUSTERS, 0) == (1, 2)
+    assert strongest_head(above, choosers(GROUPS, CLUSTERS, 0)).at == (1, 2)
     above[~choosing_half(CLUSTERS, 0), 0, 0] = 1.0
     above[~MEMORIZED, 0, 1] = 1.0
-    assert strongest_head(above, GROUPS, CLUSTERS, 0) == (1, 2), "neither the scoring half nor the others have a say"
-    assert strongest_head(above, np.full(80, "mine"), CLUSTERS, 0) == (0, 1), "without memorized ones all choose"
-    above[:] = np.nan
-    assert strongest_head(above, GROUPS, CLUSTERS, 0) is None
+    chosen = strongest_head(above, choosers(GROUPS, CLUSTERS, 0))
+    assert chosen.at == (1, 2), "neither the scoring half nor the others have a say"
+    chosen = strongest_head(above, choosers(np.full(80, "mine"), CLUSTERS, 0))
+    assert chosen.at == (0, 1), "without memorized ones all choose"
 
 
 def test_the_continuation_has_scores_and_a_null_of_its_own(look):

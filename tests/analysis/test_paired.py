@@ -55,8 +55,8 @@ def by_hand(after, before, clusters, seed, resamples):
         "high": interval.high,
         "p_value": test.p_value,
         "q_value": false_discovery(test.p_value),
-        "null_low": test.null_low,
-        "null_high": test.null_high,
+        "null_range_low": test.null_low,
+        "null_range_high": test.null_high,
         # Hedges' correction, as it is nearly always approximated
         "effect_size": values.mean(0) / values.std(0, ddof=1) * (1 - 3 / (4 * (count - 1) - 1)),
         "auc": (values > 0).mean(0) + (values == 0).mean(0) / 2,
@@ -96,6 +96,7 @@ def test_it_says_what_was_compared(sides):
         "variable": "gradient_share",
         "unit": "share",
         "continuation": "true",
+        "compared": "level",
         "a": "after",
         "b": "before",
         "group": "memorized",

@@ -61,7 +61,7 @@ def test_the_nulls_are_flipped_signs_and_every_head_alike(removed, figure):
     np.testing.assert_allclose(band.x[:2], [test.null_low.mean(), test.null_high.mean()], atol=1e-6)
     np.testing.assert_allclose(line.y, [rise.mean()] * 2, atol=1e-6)
     names = [t.name for t in figure.data if t.showlegend]
-    assert {"null: head not above its null (95%)", "null: every head costs alike"} < set(names)
+    assert {"null: head not above its null (central 95%)", "null: every head costs alike"} < set(names)
     assert "memorized (n = 8, 6 clusters, effectively 5)" in names
 
 
@@ -98,7 +98,7 @@ def test_what_the_causal_check_says_stands_at_the_panel(removed, figure):
 def test_it_tells_who_looks_what_was_removed_and_of_which_continuation(removed, figure):
     on = words_on(figure)
     assert "attention from the last prefix token" in on
-    assert "removed: head output replaced by its mean; own continuation" in on
+    assert "removed: head output replaced by its mean over the paragraphs measured; own continuation" in on
     assert "rare-token score above its null (Spearman's rho)" in on
     assert "NLL rise without the head (nats per token)" in on
     assert "attention from the continuation's tokens" in words_on(plots.ablation(removed, "continuation"))

@@ -89,7 +89,10 @@ def test_set_level_gradients_are_drawn_as_they_are_and_have_no_interval(signatur
     )
     assert all(len(band.x) == 0 for band in traces(figure, "interval"))
     assert profile.y.sum() == pytest.approx(100)
-    assert "(a)</b> memorized: max |gradient| of the mean NLL, true continuation" in figure.layout.annotations[0].text
+    assert (
+        "(a)</b> memorized: max |gradient| of the mean NLL of 6 paragraphs, true continuation"
+        in figure.layout.annotations[0].text
+    )
 
 
 def profile_by_hand(signature):
@@ -122,7 +125,7 @@ def test_the_nulls_of_the_profile_are_evenness_and_permuted_labels(signature, fi
     np.testing.assert_allclose(band.y[4:], (shares.mean(0) + 16 / 24 * test.null_high)[::-1], rtol=1e-4)
     names = [trace.name for trace in figures["gradients"].data if trace.showlegend]
     assert "null: even over layers" in names
-    assert "null: memorized with permuted labels (95%)" in names
+    assert "null: memorized with permuted labels (central 95%)" in names
 
 
 def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
