@@ -9,14 +9,12 @@ from jaxtyping import Bool, Float, Int, Real
 
 from localize.statistics import (
     Interval,
-    Matched,
     PermutationTest,
     cluster_bootstrap,
     cluster_bootstrap_difference,
     cluster_bootstrap_statistic,
     cluster_permutation_difference,
     cluster_sign_flip,
-    matched_difference,
 )
 from localize.statistics.bootstrap import check_draws
 from localize.statistics.classification import pair_interval
@@ -92,14 +90,3 @@ class Draws:
     ) -> Interval:
         """The share of pairs won, or the difference of two such shares, with its interval."""
         return pair_interval(wins, pairs, in_a, clusters, seed=self.seed, resamples=self.resamples)
-
-    def matched(
-        self,
-        values: Real[np.ndarray, " row"],
-        on: Float[np.ndarray, " row"],
-        in_a: Bool[np.ndarray, " row"],
-        in_b: Bool[np.ndarray, " row"],
-        clusters: Int[np.ndarray, " row"],
-    ) -> Matched:
-        """mean(a) - mean(b) among rows that are alike in `on`, with interval and test."""
-        return matched_difference(values, on, in_a, in_b, clusters, seed=self.seed, resamples=self.resamples)

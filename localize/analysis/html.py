@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
+from localize.analysis.beyond_loss import loss_note
 from localize.analysis.causal import CORRELATED, together_rows
 from localize.analysis.chosen_head import ChosenHead, head_sentence, reference_groups, untrained_row
 from localize.analysis.draws import Draws
@@ -101,11 +102,11 @@ def _of_group(name: str, said: str) -> str:
 
 
 def matching_notes(signature: "MemorizationSignature") -> list[str]:
-    """Whether the memorized are harder to corrupt or only surer to begin with, in a sentence."""
-    if "perturbed_exact_match" not in signature:
-        return []
-    note = matching_note(signature.dataset)
-    return [] if note is None else [note]
+    """What is left of a difference among the alike: of the low-layer share in loss, of what corrupts in confidence; in sentences."""
+    notes = [loss_note(signature.dataset)]
+    if "perturbed_exact_match" in signature:
+        notes.append(matching_note(signature.dataset))
+    return [note for note in notes if note is not None]
 
 
 def _group_mean(dataset: "xr.Dataset", name: str, chosen: Bool[np.ndarray, " paragraph"], digits: int) -> str:

@@ -4,26 +4,30 @@ Text that is said with less confidence loses its exact match to almost any chang
 loss stands twice: plain, and matched on confidence, between 0 and 1: of a paragraph the mean probability of its continuation's
 tokens before the change, of a token its own. Confidence is matched on the logit scale; see `localize.statistics.matched_difference`.
 
-What is lost: *exact match*, over all positions, and without the first, which the paper never replaces; at least 0 for each
-replacement, because against the true continuation, which is not all matched before, a replacement can also gain. *NLL rise*, of
-either sign. *Tokens made wrong*: of the continuation's tokens before the first error, all of them if the continuation is the model's
-own, the share of replacements after which each is wrong. There the groups overlap most, and a loss does not end at the first error.
+What is lost: *NLL rise*, of either sign, which leads, because it does not saturate. *Tokens made wrong*: of the continuation's tokens
+before the first error, all of them if the continuation is the model's own, the share of replacements after which each is wrong.
+There the groups overlap most, and a loss does not end at the first error. *Exact match*, over all positions, and without the first,
+which the paper never replaces; at least 0 for each replacement, because against the true continuation, which is not all matched
+before, a replacement can also gain. It counts nothing after the first error: a group whose text breaks early loses nearly all of it
+whatever happens after, so that it can say the opposite of the NLL rise.
 """
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
+from localize.analysis.alike import Alike, matched_rows
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.draws import Draws
 from localize.analysis.effects import PERTURB, effect_of, one_kind
 from localize.analysis.measured import require
-from localize.analysis.rows import NO_NULL, Basis, Null, Row, difference_name, main_pair, row_of, rows_of, side
+from localize.analysis.rows import NO_NULL, Row, difference_name, main_pair, rows_of
+from localize.analysis.sentences import Wording, decision, sentence
 from localize.axes import MEMORIZED, NOT_MEMORIZED
 from localize.errors import SignatureError, caller, public
 from localize.signature.schema import range_of
-from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Matched, Range
+from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,21 +46,26 @@ OF_PARAGRAPH, OF_TOKEN = "confidence", "each token's confidence"
 MATCHED = f"{{}}, matched on {OF_PARAGRAPH}"
 BY_TOKEN = f"{{}}, matched on {OF_TOKEN}"
 
-HARDER = "{a} is harder to corrupt than {b}"
-EASIER = "{a} is easier to corrupt than {b}"
-ALIKE = "no difference that can be told from chance"
-STILL = "at like confidence too, {}"
-OTHERWISE = "at like confidence, {}"
-NO_LONGER = "at like confidence no difference that can be told from chance: confidence may be all there is to it"
-NO_SUPPORT = "not known: no common support, no paragraphs of the two groups are alike in confidence"
+TOO_FEW = "not known: too few clusters"
+NO_SUPPORT = "not known: no common support, nothing of the two groups is alike in confidence"
+MAY_BE_ALL = ": confidence may be all there is to it"
 UNEVEN = "not comparable: before the change not all paragraphs match alike, and who matches less has less to lose"
-UNKNOWN = "not known: too few clusters, or too few alike in confidence"
+PLAIN = Wording(
+    "{a} is easier to corrupt than {b}",
+    "{a} is harder to corrupt than {b}",
+    "no significant difference between {a} and {b}",
+    TOO_FEW,
+)
+AT_LIKE = Wording(
+    "at like confidence {a} is easier to corrupt than {b}",
+    "at like confidence {a} is harder to corrupt than {b}",
+    "at like confidence no significant difference between {a} and {b}{why}",
+    "{unknown}",
+)
+SATURATES = "; exact match counts nothing after the first error and saturates, and the NLL rise, which does not, {says}"
 
 NEEDED = ("perturbed_exact_match", "unperturbed_exact_match", "perturbed_nll", "unperturbed_nll")
 TOKENS_NEEDED = ("unperturbed_token_nll", "perturbed_token_error")
-
-MOST_CERTAIN = 1 - 1e-6
-"""Probabilities nearer to 0 or 1 are one."""
 
 
 @public
@@ -81,18 +90,17 @@ def matched_drop(
 
     Returns:
         Rows for a, b and a - b, indexed by `quantity` and `group`: confidence before the change (mean probability of the
-        continuation's tokens); then each loss (lost exact match, also without the first position, which the paper never
-        changes; NLL rise; share of tokens made wrong), plain and matched on confidence: of the paragraph, for tokens on each
-        token's own. Columns as in `summary`; of the plain difference the null is permuted labels, of the matched one labels
-        permuted among clusters alike in confidence. And `confidence`, the mean of what is compared (of the difference, what
-        is left of it after matching; the estimate is adjusted for that); `support`, the share of the group that has
-        counterparts in the other (of the difference, the smaller one), and `n`, `clusters` and `effective_clusters` of
-        them, as they are weighted; `verdict`, in words. nan where the groups have no common support.
+        continuation's tokens); then each loss (NLL rise; share of tokens made wrong; lost exact match, also without the first
+        position, which the paper never changes), plain and matched on confidence: of the paragraph, for tokens on each token's
+        own. Columns as in `summary`; of the plain difference the null is permuted labels, of the matched one Student's t of
+        its cluster-robust error. And `confidence`, the mean of what is compared (of the difference, what is left of it after
+        matching; the estimate is adjusted for that); `support`, the share of the group that has counterparts in the other (of
+        the difference, the smaller one), and `n`, `clusters` and `effective_clusters` of them, as they are weighted;
+        `verdict`, in words. nan where the groups have no common support.
 
-        The lost exact match is at least 0 for each replacement. Measured on true continuations, which are not all matched
-        before, only tokens before the first error count as made wrong, and lost exact match gets no verdict. Where whole clusters
-        are not alike in confidence, though tokens are, there is no `p_value`, and the interval alone gives the verdict. Fewer
-        than 30 effective clusters warn.
+        The lost exact match is at least 0 for each replacement; its verdict says whether the NLL rise, which does not saturate,
+        says the same. Measured on true continuations, which are not all matched before, only tokens before the first error count
+        as made wrong, and lost exact match gets no verdict. Fewer than 30 effective clusters warn.
 
     Raises:
         SignatureError: If a group, the kind or a measurement is not there.
@@ -108,22 +116,42 @@ def matched_drop(
     dataset = dataset.isel(paragraph=np.flatnonzero(np.isin(dataset["group"].values, [a, b])))
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in (a, b)})
-    confidence, losses = token_confidence(dataset), losses_of(dataset)
-    surety = confidence.mean(1)
-    rows = plain_rows(CONFIDENCE, surety, surety, group, clusters, (a, b), ZERO_TO_ONE, draws)
+    confidence = token_confidence(dataset)
+    rows = plain_rows(CONFIDENCE, confidence.mean(1), confidence.mean(1), group, clusters, (a, b), ZERO_TO_ONE, draws)
     for one in rows:
         one["verdict"] = ""
-    uneven = np.ptp(dataset["unperturbed_exact_match"].values) > 0
-    for quantity, values in losses.items():
-        about = values, surety, group, clusters, (a, b), UNBOUNDED if quantity == RISE else exact_match_lost(dataset)
-        plain = plain_rows(quantity, *about, draws)
-        matched = matched_rows(MATCHED.format(quantity), *about, draws, OF_PARAGRAPH)
-        told = plain + with_verdict(matched, plain[-1], a, b)
-        if uneven and quantity != RISE:  # who has matched nothing has nothing to lose
-            told = [one | {"verdict": UNEVEN if one["verdict"] else ""} for one in told]
-        rows += told
-    rows += token_rows(dataset, (a, b), draws)
+    uneven = bool(np.ptp(dataset["unperturbed_exact_match"].values) > 0)
+    rise = paragraph_rows(dataset, RISE, (a, b), draws)
+    rows += rise + _if_even(token_rows(dataset, (a, b), draws), uneven)
+    for quantity in (LOST, LATER):
+        rows += _if_even(beside_rise(paragraph_rows(dataset, quantity, (a, b), draws), rise), uneven)
     return table_of(rows, ("quantity", "group"), ("confidence", "support", "verdict"))
+
+
+def _if_even(rows: list[Row], uneven: bool) -> list[Row]:
+    """The rows; who has matched nothing has nothing to lose."""
+    return [one | {"verdict": UNEVEN if uneven and one["verdict"] else one["verdict"]} for one in rows]
+
+
+def paragraph_rows(dataset: "xr.Dataset", quantity: str, pair: tuple[str, str], draws: Draws) -> list[Row]:
+    """What paragraphs of two groups lose, plain and matched on their confidence."""
+    dataset = dataset.isel(paragraph=np.flatnonzero(np.isin(dataset["group"].values, pair)))
+    values, confidence = losses_of(dataset)[quantity], token_confidence(dataset).mean(1)
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    possible = UNBOUNDED if quantity == RISE else exact_match_lost(dataset)
+    plain = plain_rows(quantity, values, confidence, group, clusters, pair, possible, draws)
+    alike = Alike.in_confidence(confidence, OF_PARAGRAPH)
+    matched = matched_rows(MATCHED.format(quantity), values, group, clusters, pair, possible, alike)
+    return plain + with_verdict(matched, plain[-1], *pair)
+
+
+def beside_rise(rows: list[Row], rise: list[Row]) -> list[Row]:
+    """Rows of lost exact match, whose verdicts say whether the NLL rise says the same; plain beside plain, matched beside matched."""
+    for one, other in zip(rows, rise, strict=True):
+        if one["verdict"] and None not in (decision(one), decision(other)):
+            agree = decision(one) == decision(other)
+            one["verdict"] += SATURATES.format(says="says the same" if agree else "does not say the same")
+    return rows
 
 
 def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], draws: Draws) -> list[Row]:
@@ -135,8 +163,9 @@ def token_rows(dataset: "xr.Dataset", pair: tuple[str, str], draws: Draws) -> li
         WRONG, _mean(wrong), _mean(np.where(known, confidence, np.nan)), group, clusters, pair, ZERO_TO_ONE, draws
     )
     paragraph = np.nonzero(known)[0]
-    of_token = wrong[known], confidence[known], group[paragraph], clusters[paragraph]
-    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, ZERO_TO_ONE, draws, OF_TOKEN, paragraph)
+    alike = Alike.in_confidence(confidence[known], OF_TOKEN)
+    of_token = wrong[known], group[paragraph], clusters[paragraph]
+    matched = matched_rows(BY_TOKEN.format(WRONG), *of_token, pair, ZERO_TO_ONE, alike, paragraph)
     return plain + with_verdict(matched, plain[-1], *pair)
 
 
@@ -153,8 +182,9 @@ def exact_match_lost(dataset: "xr.Dataset") -> Range:
 
 def losses_of(dataset: "xr.Dataset") -> dict[str, Float[np.ndarray, " paragraph"]]:
     """What each paragraph loses, draws and positions averaged."""
-    drop, rise = effect_of(dataset, "exact_match"), effect_of(dataset, "nll")
-    return {LOST: _mean(drop), LATER: _mean(drop[..., 1:]), RISE: _mean(rise)}
+    drop = effect_of(dataset, "exact_match")
+    lost = {LOST: _mean(drop), LATER: _mean(drop[..., 1:])}
+    return {RISE: _mean(effect_of(dataset, "nll"))} | lost if "perturbed_nll" in dataset else lost
 
 
 def tokens_made_wrong(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph continuation_position"]:
@@ -188,118 +218,30 @@ def plain_rows(
     sure[difference_name(*pair)] = sure[pair[0]] - sure[pair[1]]
     for one in rows:
         one |= {"confidence": sure[one["group"]], "support": 1.0, "verdict": ""}
-    rows[-1]["verdict"] = _plain_words(_side(rows[-1])).format(a=pair[0], b=pair[1])
+    rows[-1]["verdict"] = sentence(rows[-1], PLAIN, a=pair[0], b=pair[1])
     return rows
-
-
-def matched_rows(
-    quantity: str,
-    values: Float[np.ndarray, " row"],
-    confidence: Float[np.ndarray, " row"],
-    group: Shaped[np.ndarray, " row"],
-    clusters: Int[np.ndarray, " row"],
-    pair: tuple[str, str],
-    possible: Range,
-    draws: Draws,
-    matched_on: str,
-    paragraph: Int[np.ndarray, " row"] | None = None,
-) -> list[Row]:
-    """A row per group and one for their difference, on the common support: what has a counterpart as confident.
-
-    Args:
-        quantity: Its name in the table.
-        values: One number per paragraph, or per token.
-        confidence: What they are matched on, between 0 and 1.
-        group: The group of each.
-        clusters: The near-duplicate cluster of each.
-        pair: The groups compared.
-        possible: Where the values can lie at all.
-        draws: Of bootstrap and permutation.
-        matched_on: What `confidence` is, in words.
-        paragraph: Which paragraph each token is of.
-    """
-    masks = group == pair[0], group == pair[1]
-    found = None
-    if all((mask & ~np.isnan(values)).any() for mask in masks):
-        found = draws.matched(values, _logit(confidence), *masks, clusters).within(possible)
-    paragraph = np.arange(len(values)) if paragraph is None else paragraph
-    about = {"quantity": quantity, "verdict": ""}
-    names, nothing = (*pair, difference_name(*pair)), {"confidence": np.nan, "support": 0.0}
-    if found is None or found.strata == 0:
-        return [about | {"group": name} | nothing | row_of(matched_on=matched_on) for name in names]
-    sides = [_support(found, mask & ~np.isnan(values), confidence, clusters, paragraph) for mask in masks]
-    (one, own_one), (other, own_other) = sides
-    used = (found.weights > 0) & (masks[0] | masks[1])
-    effective = min(one.effective_clusters, other.effective_clusters)
-    both = Basis(one.n + other.n, len(np.unique(clusters[used])), effective)
-    own = {
-        "confidence": own_one["confidence"] - own_other["confidence"],
-        "support": min(own_one["support"], own_other["support"]),
-    }
-    null = Null.dealt(0.0, found.null_low, found.null_high, found.p_value)
-    told = (
-        (found.mean_a, NO_NULL, one, own_one), (found.mean_b, NO_NULL, other, own_other), (found.difference, null, both, own),
-    )  # fmt: skip
-    return [
-        about | {"group": name} | columns | row_of(interval, against, basis, matched_on=matched_on)
-        for name, (interval, against, basis, columns) in zip(names, told, strict=True)
-    ]
-
-
-def _support(
-    found: Matched,
-    inside: Bool[np.ndarray, " row"],
-    confidence: Float[np.ndarray, " row"],
-    clusters: Int[np.ndarray, " row"],
-    paragraph: Int[np.ndarray, " row"],
-) -> tuple[Basis, dict[str, float]]:
-    """How much of a group has a counterpart: in paragraphs, in effective clusters as they are weighted, as a share of its rows."""
-    used = inside & (found.weights > 0)
-    weights = found.weights[used]
-    of_cluster = np.bincount(np.unique(clusters[used], return_inverse=True)[1], weights=weights)
-    effective = float(of_cluster.sum() ** 2 / (of_cluster**2).sum())
-    basis = Basis(len(np.unique(paragraph[used])), len(of_cluster), effective)
-    return basis, {"confidence": float(weights @ confidence[used]), "support": float(used.sum() / inside.sum())}
-
-
-def _logit(confidence: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
-    inside = confidence.clip(1 - MOST_CERTAIN, MOST_CERTAIN)
-    return np.log(inside) - np.log1p(-inside)
 
 
 def with_verdict(rows: list[Row], plain: Row, a: str, b: str) -> list[Row]:
     """The rows, the last of which says what its difference tells beside the plain one."""
-    last, before = rows[-1], _side(plain)
-    after = _side(last)
-    if np.isnan(last["estimate"]):
-        words = NO_SUPPORT
-    elif after is None:
-        words = UNKNOWN
-    elif after == 0:
-        words = NO_LONGER if before else OTHERWISE.format(ALIKE)
-    else:
-        words = (STILL if after == before else OTHERWISE).format(_plain_words(after))
-    last["verdict"] = words.format(a=a, b=b)
+    last = rows[-1]
+    unknown = NO_SUPPORT if np.isnan(last["estimate"]) else TOO_FEW
+    last["verdict"] = sentence(last, AT_LIKE, a=a, b=b, why=MAY_BE_ALL if decision(plain) else "", unknown=unknown)
     return rows
 
 
-def _plain_words(which: int | None) -> str:
-    return {None: UNKNOWN, 0: ALIKE, -1: HARDER, 1: EASIER}[which]
+def corruption_rows(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
+    """NLL rise and lost exact match of every group, first position of the latter left out; and of the main pair at like confidence.
 
-
-def _side(row: Row) -> int | None:
-    return side(row["low"], row["high"], row["p_value"])
-
-
-def lost_exact_match_rows(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
-    """The lost exact match of every group, first position left out; and of the main pair the tokens made wrong at like confidence.
-
-    By token, because whole paragraphs of the two groups are seldom alike in confidence.
+    The NLL rise comes first, because it does not saturate. At like confidence by token, because whole paragraphs of the two groups
+    are seldom alike in it.
     """
     dataset = one_kind(dataset, None)
     group, clusters = dataset["group"].values, dataset["cluster"].values
-    drop = _mean(effect_of(dataset, "exact_match")[..., 1:])
-    rows = rows_of(LATER, drop, group, clusters, draws, lambda _: NO_NULL, exact_match_lost(dataset))
+    losses, rows = losses_of(dataset), []
+    for quantity, possible in ((RISE, UNBOUNDED), (LATER, exact_match_lost(dataset))):
+        if quantity in losses:
+            rows += rows_of(quantity, losses[quantity], group, clusters, draws, lambda _: NO_NULL, possible)
     return rows + _matched_tokens(dataset, draws)
 
 
@@ -313,10 +255,30 @@ def _matched_tokens(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
 
 def matching_note(dataset: "xr.Dataset") -> str | None:
     """What the matched comparison of the summary says, in a sentence; None where there is none."""
-    rows = _matched_tokens(one_kind(dataset, None), Draws(0))
+    dataset = one_kind(dataset, None)
+    rows = _matched_tokens(dataset, Draws(0))
     if not rows:
         return None
     shares = " and ".join(f"{100 * one['support']:.0f} % of the tokens of {one['group']}" for one in rows[:2])
     told = f"; {shares} have a counterpart as confident" if rows[0]["support"] else ""
-    words = f"Tokens that a replaced prefix token makes wrong: {rows[-1]['verdict']}{told}."
+    words = f"Tokens that a replaced prefix token makes wrong: {rows[-1]['verdict']}{told}.{_disagreement(dataset)}"
     return words.replace("not_memorized", "not memorized")
+
+
+def _disagreement(dataset: "xr.Dataset") -> str:
+    """A sentence where lost exact match and NLL rise say the opposite of the main pair."""
+    pair, losses = main_pair(tuple(np.unique(dataset["group"].values).tolist())), losses_of(dataset)
+    if pair is None or RISE not in losses:
+        return ""
+    about = dataset["group"].values, dataset["cluster"].values, Draws(0), lambda _: NO_NULL
+    rise, lost = (
+        rows_of(name, losses[name], *about, possible, pair=pair)[-1]
+        for name, possible in ((RISE, UNBOUNDED), (LATER, exact_match_lost(dataset)))
+    )
+    if not decision(rise) or decision(rise) == decision(lost):
+        return ""
+    told = f"By NLL rise {sentence(rise, PLAIN, a=pair[0], b=pair[1], unit='nats')}, by lost exact match"
+    return (
+        f" {told} {sentence(lost, PLAIN, a=pair[0], b=pair[1], unit='tokens')}: exact match counts nothing after the first "
+        "error and saturates; the NLL rise leads."
+    )

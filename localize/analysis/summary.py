@@ -1,8 +1,9 @@
 """The fingerprint of memorization in a few numbers, each with its interval and its null.
 
 - *Low-layer share*: how much of a paragraph's gradient, summed over cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|,
-  lies in the lower half of the layers. Null of the difference between groups: labels permuted over clusters; beside a single group
-  stands what a profile even over layers has, which is a landmark, not a test.
+  lies in the lower half of the layers. *In total*: null of the difference between groups: labels permuted over clusters; beside a
+  single group stands what a profile even over layers has, which is a landmark, not a test. *Beyond loss*: between the main groups'
+  tokens alike in NLL; it comes first where at least half of the tokens have a counterpart. See `localize.analysis.beyond_loss`.
 - *Strongest rare-token head*, on either side of its null: chosen on one half of the clusters, scored on the other. Null: token counts dealt
   out over the token types, with the choice among heads in it. Then its *score above mismatched rarity*, beside the strongest heads of
   models with random weights. And, where heads were removed, because a score is a correlation: the *rank correlation of score and NLL
@@ -12,9 +13,9 @@
 - *NLL rise with the rarest tokens replaced*; beside it as many common ones at like positions.
 - *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
   are chosen on some draws and scored on the others. Null: positions permuted, for the top positions in each draw apart.
-- *Lost exact match, first position left out*, which the paper never replaces; and, of the two main groups, the *share of tokens made
-  wrong, matched on each token's confidence* before the change: "harder to corrupt" may be "surer to begin with". See
-  `localize.analysis.matching`.
+- *NLL rise* by a replaced token, which does not saturate, and *lost exact match, first position left out*, which the paper never
+  replaces and which counts nothing after the first error; and, of the two main groups, the *share of tokens made wrong, matched on
+  each token's confidence* before the change: "harder to corrupt" may be "surer to begin with". See `localize.analysis.matching`.
 - *Share of the gap restored by a head activation*: of the rise in NLL by a changed token, what putting that one activation of the
   unchanged run in takes back. The activation is each group's strongest, chosen on one half of the clusters and told on the other; null:
   as large a change in a random direction.
@@ -29,25 +30,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
+from localize.analysis.beyond_loss import low_layer_rows
 from localize.analysis.causal import RANKS, TOGETHER, rank_rows, together_rows
 from localize.analysis.chosen_head import SCORE, UNTRAINED, ChosenHead, reference_groups, untrained_row
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.concentration import TOP_POSITIONS, Told
 from localize.analysis.draws import Draws
 from localize.analysis.effects import exact_match_drop
-from localize.analysis.matching import lost_exact_match_rows
+from localize.analysis.layer_share import LOW_LAYERS
+from localize.analysis.matching import corruption_rows
 from localize.analysis.patching import SHARE, patch_table
-from localize.analysis.rows import COLUMNS, Null, Row, null_beside, rows_of
+from localize.analysis.rows import COLUMNS, Row, null_beside, rows_of
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
 from localize.code import origin
 from localize.errors import LocalizeError, public
-from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
 
@@ -55,7 +56,6 @@ RESTORED = "share of the gap restored by head activation {}"
 
 TOP = f"perturbation effect in the top {TOP_POSITIONS} positions"
 FIRST_HALF = "perturbation effect in the first half"
-LOW_LAYERS = "low-layer share of the gradient"
 RARE_REPLACED = "NLL rise with the rarest tokens replaced"
 
 NULL_DRAWS = 200
@@ -121,24 +121,8 @@ def null_words(quantity: str) -> str:
 
 
 def _low_layer_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
-    """The share of the gradient in the lower half of the layers, beside that of an even profile."""
-    dataset = signature.dataset
-    null = Null(dataset.sizes["layer"] // 2 / dataset.sizes["layer"])
-    about = low_layer_share(dataset), dataset["group"].values, dataset["cluster"].values
-    return rows_of(LOW_LAYERS, *about, draws, lambda _: null, ZERO_TO_ONE)
-
-
-def low_layer_share(dataset: "xr.Dataset") -> Float[np.ndarray, " paragraph"]:
-    """Share of the lower half of the layers in the sum over cells of max |gradient|, per paragraph."""
-    layers = layer_sums(dataset)
-    return layers[:, : layers.shape[1] // 2].sum(1) / layers.sum(1)
-
-
-def layer_sums(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph layer"]:
-    """max |gradient| summed over a layer's cells: every head of the attention components, and the two of the MLP."""
-    heads = dataset["head_gradient_max"].sum(["attention_component", "head"])
-    mlp = dataset["gradient_max"].sel(component=["W_in", "W_out"]).sum("component")
-    return (heads + mlp).transpose("paragraph", "layer").values.astype(float)
+    """The share of the gradient in the lower half of the layers, beyond loss and in total; beside the latter that of an even profile."""
+    return low_layer_rows(signature.dataset, draws)
 
 
 def _head_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
@@ -188,7 +172,7 @@ def _position_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row
 
 def _lost_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
     """What the groups lose, and what they do at like confidence."""
-    return lost_exact_match_rows(signature.dataset, draws)
+    return corruption_rows(signature.dataset, draws)
 
 
 def _patch_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:

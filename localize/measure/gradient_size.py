@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
+from localize.axes import ATTENTION_COMPONENTS, ATTENTION_SCALES, COMPONENTS, IN_W_Q
+from localize.errors import LocalizeError, caller
+from localize.models.blocks import attention_scale as scale_of
 from localize.models.hooks import HookedModel
 
 STATISTICS = ("max", "norm")
@@ -79,6 +81,19 @@ def gradient_products(
     outer_a, outer_b = (side.unflatten(-1, (heads, -1)).transpose(1, 2) for side in (outer_a, outer_b))
     outer_product = outer_a @ outer_b.transpose(-1, -2)  # (paragraph, head, position, other_position)
     return (outer_product * (inner_a @ inner_b.transpose(-1, -2))[:, None]).sum((-1, -2))
+
+
+def query_scales(model: HookedModel, attention_scale: str) -> list[float]:
+    """For each layer what the gradient of W_Q is divided by: y = s x W, and a gradient by s W is that by W over s.
+
+    Raises:
+        LocalizeError: If `attention_scale` is none.
+    """
+    if attention_scale not in ATTENTION_SCALES:
+        raise LocalizeError(
+            f"{caller()}: attention_scale={attention_scale!r} is not one of {', '.join(ATTENTION_SCALES)}."
+        )
+    return [scale_of(model, layer) if attention_scale == IN_W_Q else 1.0 for layer in range(model.n_layers)]
 
 
 class Sizes:

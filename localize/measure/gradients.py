@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from localize.axes import APART, ATTENTION_SCALES, IN_W_Q
+from localize.axes import APART
 from localize.errors import LocalizeError, caller
 from localize.measure.backward import Passed, backward_pass, continuation_mask
 from localize.measure.batches import in_batches
+from localize.measure.chosen_tokens import ChosenTokens, chosen_mask
 from localize.measure.equal_sets import EQUAL, Sets, sets_of
-from localize.measure.gradient_size import STATISTICS, Sizes, shares
+from localize.measure.gradient_size import STATISTICS, Sizes, query_scales, shares
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.outer_gradients import OuterSizes
 from localize.measure.scoring import check_finite, recall_in_passing, recall_of
 from localize.measure.set_gradients import SetSums, cancellation
-from localize.models.blocks import attention_scale as scale_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -33,6 +33,7 @@ def gradients(
     paragraphs: Paragraphs,
     *,
     statistics: str | Sequence[str] = STATISTICS,
+    tokens: ChosenTokens | None = None,
     sets: bool = True,
     set_sizes: str = EQUAL,
     set_draws: int = 4,
@@ -54,6 +55,8 @@ def gradients(
             processing.
         paragraphs: The paragraphs; gradients are of the continuation they hold, the true or the model's own.
         statistics: "max", "norm" or both; norms alone are cheaper, and shares need them.
+        tokens: Of which tokens of the continuation the mean NLL is taken, at least one of each paragraph: a mask (paragraph, token
+            of the continuation), or for each paragraph their places in the continuation, from 0 on. None takes all of them.
         sets: Also the set-level gradients, which hold one copy of the weights per set in memory.
         set_sizes: "equal" draws of each group disjoint random sets as large as the smallest group, and averages what is
             measured of them: only sets of one size compare. "all" takes each group whole, as in the paper.
@@ -75,14 +78,16 @@ def gradients(
     Raises:
         InputError: If the paragraphs exceed the model's context or vocabulary.
         LocalizeError: If `statistics` holds another word, or none, or `attention_scale` or `set_sizes` is one; if `set_draws` is
-            below 1; or if an NLL is not finite.
+            below 1; if an NLL is not finite; or if `tokens` has another shape, chooses none of a paragraph, or a token that is
+            not there.
 
     Source:
         Stoehr et al. 2024, section 4: set-level, max. Equal sizes, per paragraph, the L2 norm, shares, cancellation: ours.
     """
     statistics = _checked((statistics,) if isinstance(statistics, str) else statistics)
-    scales = _scales(model, attention_scale)
-    recall, filling = recall_in_passing(model, paragraphs)
+    scales = query_scales(model, attention_scale)
+    chosen = None if tokens is None else chosen_mask(tokens, paragraphs)
+    recall, filling = recall_in_passing(model, paragraphs) if chosen is None else (recall_of(model, paragraphs), False)
     drawn = Sets.none(len(paragraphs))
     if sets:
         if filling and paragraphs.labels is None:
@@ -92,7 +97,7 @@ def gradients(
     outer = OuterSizes(model, len(paragraphs), statistics, embeddings=embeddings, biases=biases)
 
     def work(rows: slice) -> None:
-        tokens = paragraphs.tokens[rows].to(model.device)
+        read = paragraphs.tokens[rows].to(model.device)
         members = _members(drawn.of[rows], model.device)
         sums.discard()
 
@@ -107,9 +112,11 @@ def gradients(
             outer.fill_bias(rows, layer, component, d)
             sums.add(members, layer, component, x, d)
 
-        scored = continuation_mask(tokens, paragraphs.prefix_length)
-        backward_pass(model, tokens, scored, on_linear=on_linear, on_scored=on_scored, hooks=outer.hooks())
-        outer.fill_embeddings(rows, tokens, scored)
+        scored = continuation_mask(read, paragraphs.prefix_length)
+        if chosen is not None:
+            scored = chosen[rows].to(model.device)
+        backward_pass(model, read, scored, on_linear=on_linear, on_scored=on_scored, hooks=outer.hooks())
+        outer.fill_embeddings(rows, read, scored)
         sums.commit()
 
     in_batches(work, len(paragraphs), batch_size, what="gradients")
@@ -122,6 +129,9 @@ def gradients(
     call = {
         "measurement": "gradients",
         "statistics": list(statistics),
+        "tokens": None
+        if chosen is None
+        else f"{int(chosen.sum())} of {paragraphs.tokens[:, paragraphs.prefix_length :].numel()}",
         "sets": sets,
         "set_sizes": set_sizes,
         "set_draws": set_draws,
@@ -140,15 +150,6 @@ def _checked(statistics: Sequence[str]) -> tuple[str, ...]:
             f"{caller()}: statistics={list(statistics)} must hold one or both of {', '.join(STATISTICS)}."
         )
     return tuple(name for name in STATISTICS if name in statistics)
-
-
-def _scales(model: HookedModel, attention_scale: str) -> list[float]:
-    """For each layer what the gradient of W_Q is divided by."""
-    if attention_scale not in ATTENTION_SCALES:
-        raise LocalizeError(
-            f"{caller()}: attention_scale={attention_scale!r} is not one of {', '.join(ATTENTION_SCALES)}."
-        )
-    return [scale_of(model, layer) if attention_scale == IN_W_Q else 1.0 for layer in range(model.n_layers)]
 
 
 def _members(of: Int[np.ndarray, " paragraph"], device: torch.device) -> dict[Hashable, Bool[Tensor, " paragraph"]]:

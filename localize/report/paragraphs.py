@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Real
 from localize.analysis.causal import removal_effects
 from localize.analysis.choice import head_name, head_scores, mean_measured
 from localize.analysis.effects import one_kind
-from localize.analysis.summary import layer_sums
+from localize.analysis.layer_share import layer_sums
 from localize.axes import MLP_COMPONENTS, QUERIES
 from localize.errors import called_as
 from localize.plots.colouring import (

@@ -60,6 +60,7 @@ class MemorizationSignature:
     _dataset: "xr.Dataset"
 
     if TYPE_CHECKING:
+        from localize.analysis.beyond_loss import beyond_loss as beyond_loss
         from localize.analysis.causal import causal_check as causal_check
         from localize.analysis.compare import compare as compare
         from localize.analysis.concentration import concentration as concentration
@@ -67,12 +68,14 @@ class MemorizationSignature:
         from localize.analysis.distinguish import distinguish as distinguish
         from localize.analysis.head_agreement import head_agreement as head_agreement
         from localize.analysis.html import signature_html as _repr_html_
+        from localize.analysis.matched_contrast import matched_contrast as matched_contrast
         from localize.analysis.matching import matched_drop as matched_drop
         from localize.analysis.patch_agreement import patch_agreement as patch_agreement
         from localize.analysis.patch_grid import patching as patching
         from localize.analysis.patching import patch_table as patch_table
         from localize.analysis.summary import summary as summary
     else:
+        beyond_loss = Delegate("localize.analysis.beyond_loss")
         causal_check = Delegate("localize.analysis.causal")
         compare = Delegate("localize.analysis.compare")
         concentration = Delegate("localize.analysis.concentration")
@@ -80,6 +83,7 @@ class MemorizationSignature:
         distinguish = Delegate("localize.analysis.distinguish")
         head_agreement = Delegate("localize.analysis.head_agreement")
         _repr_html_ = Delegate("localize.analysis.html", "signature_html")
+        matched_contrast = Delegate("localize.analysis.matched_contrast")
         matched_drop = Delegate("localize.analysis.matching")
         patch_agreement = Delegate("localize.analysis.patch_agreement")
         patching = Delegate("localize.analysis.patch_grid")

@@ -11,7 +11,6 @@ from localize.statistics import (
     cluster_bootstrap_statistic,
     cluster_permutation_difference,
     cluster_sign_flip,
-    matched_difference,
 )
 from localize.statistics.classification import pair_interval
 
@@ -42,10 +41,6 @@ def test_each_is_the_statistic_of_its_name():
         DRAWS.statistic(VALUES, CLUSTERS, lambda means: means.max(1)),
         cluster_bootstrap_statistic(VALUES, CLUSTERS, lambda means: means.max(1), **OPTIONS),
     )
-    found = DRAWS.matched(one, VALUES[:, 1], IN_A, ~IN_A, CLUSTERS)
-    expected = matched_difference(one, VALUES[:, 1], IN_A, ~IN_A, CLUSTERS, **OPTIONS)
-    same(found.difference, expected.difference)
-    assert found.p_value == expected.p_value
     wins = (one[IN_A][:, None] > one[~IN_A]).astype(float)
     pairs = np.ones_like(wins)
     same(DRAWS.pairs(wins, pairs, IN_A, CLUSTERS), pair_interval(wins, pairs, IN_A, CLUSTERS, **OPTIONS))

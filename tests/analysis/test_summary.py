@@ -11,9 +11,10 @@ import torch
 import localize as lz
 from localize.analysis.concentration import first_half_share
 from localize.analysis.draws import Draws
-from localize.analysis.matching import BY_TOKEN, LATER, WRONG, token_rows
+from localize.analysis.layer_share import low_layer_share
+from localize.analysis.matching import BY_TOKEN, LATER, RISE, WRONG, token_rows
 from localize.analysis.rows import COLUMNS, Null, rows_of
-from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, low_layer_share, null_words
+from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, null_words
 from localize.cli.words import print_summary
 from localize.errors import LocalizeError
 from localize.report.evidence import summary_table
@@ -416,11 +417,11 @@ def test_one_cluster_cannot_choose_and_score(make):
 def test_all_that_a_model_tells_is_in_one_table(measured):
     table = measured.summary()
     quantities = table.index.get_level_values(0).unique().tolist()
-    assert [quantities[0], *quantities[3:]] == [SHARE, TOP, HALF, LATER, BY_TOKEN.format(WRONG)]
+    assert [quantities[0], *quantities[3:]] == [SHARE, TOP, HALF, RISE, LATER, BY_TOKEN.format(WRONG)]
     assert quantities[1].startswith("rare-token score of head L")
     assert quantities[2].startswith("rare-token score above mismatched rarity of head L")
     three = ["memorized", "not_memorized", "memorized - not_memorized"]
-    assert table.index.get_level_values(1).tolist() == [*three, *three, "memorized", *three * 4]
+    assert table.index.get_level_values(1).tolist() == [*three, *three, "memorized", *three * 5]
     assert table["estimate"].notna().all()
     assert table.loc[quantities[:5], "null"].notna().all()
 

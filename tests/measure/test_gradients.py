@@ -67,6 +67,30 @@ def test_a_set_has_the_gradient_of_one_backward_pass_of_its_mean_loss(hooked, pa
             assert np.allclose(got, oracle[name], rtol=1e-10, atol=1e-14), (group, name)
 
 
+def test_chosen_tokens_have_the_gradient_of_their_own_mean_loss(hooked, paragraphs):
+    """Both of a paragraph and of its set, embeddings and biases too; all tokens chosen are none chosen."""
+    places = [[0, 35], [7], [3, 4, 5], [35], [20, 2], [11]]
+    options = {"embeddings": True, "biases": True, "batch_size": 4}
+    signature = lz.gradients(hooked, paragraphs, tokens=places, **options)
+    weight = hooked.hf.lm_head.weight
+    for row, chosen in enumerate(places):
+        hooked.hf.zero_grad()
+        logits = hooked(paragraphs.tokens[row][None])[0, PREFIX - 1 : -1]
+        cross_entropy(logits[chosen], paragraphs.tokens[row, PREFIX:][chosen]).backward()
+        for layer in range(hooked.n_layers):
+            norms = [weight_view(hooked, layer, c, grad=True).norm().item() for c in COMPONENTS]
+            np.testing.assert_allclose(signature["gradient_norm"].values[row, layer], norms, rtol=1e-9, atol=1e-13)
+        tied = signature["embedding_gradient_norm"].values[row, -1]
+        assert tied == pytest.approx(weight.grad.norm().item(), rel=1e-9)
+    hooked.hf.zero_grad()
+    every = lz.gradients(hooked, paragraphs, tokens=np.ones((6, CONTINUATION), bool), **options)
+    plain = lz.gradients(hooked, paragraphs, **options)
+    for name in plain.variables:
+        np.testing.assert_allclose(every[name], plain[name], rtol=1e-9, atol=1e-13, err_msg=name)
+    assert signature.dataset.attrs["calls"][0]["tokens"] == "10 of 216"
+    np.testing.assert_allclose(signature["token_nll"], plain["token_nll"], rtol=1e-10)
+
+
 def test_sets_are_of_equal_size_and_what_is_measured_of_them_is_averaged(hooked, paragraphs):
     signature = lz.gradients(hooked, paragraphs, seed=1, batch_size=4)
     assert signature["set_size"].values.tolist() == [2, 2] and signature["set_count"].values.tolist() == [1, 2]

@@ -1,13 +1,15 @@
-"""Matching finds what is left of a difference among the alike: held against loops, and against cases where nothing is left."""
+"""Matching finds what is left of a difference among the alike: held against dense algebra, and against simulations."""
 
 import numpy as np
 import pytest
+import scipy.stats
+from scipy.linalg import sqrtm
+from scipy.stats import t as student
 
 from localize.errors import LocalizeError
-from localize.statistics import cluster_bootstrap_difference, matched_difference
-from localize.statistics.matching import CLUSTERS_IN_A_STRATUM, STRATA, _Rows
-from localize.statistics.permutation import relabelled_among_alike
-from localize.statistics.strata import CELLS, cells_of, quantile_part
+from localize.statistics import matched_difference
+from localize.statistics.matching import FEWEST
+from localize.statistics.overlap import CLUSTERS_A_PIECE, MOST_PIECES, has_counterpart, overlap_weights, spline
 
 
 def made(seed, *, of_a=60, of_b=60, apart=1.5, effect=0.0, size=1):
@@ -25,80 +27,155 @@ def made(seed, *, of_a=60, of_b=60, apart=1.5, effect=0.0, size=1):
 
 
 def of(values, on, in_a, clusters, **options):
-    return matched_difference(values, on, in_a, ~in_a, clusters, **{"seed": 0, "resamples": 200} | options)
+    return matched_difference(values, on, in_a, ~in_a, clusters, **options)
 
 
-def slow(y, x, a, strata):
-    """Cut at quantiles of the range that both reach, compared stratum by stratum, with one slope inside strata and groups."""
-    low, high = max(x[a].min(), x[~a].min()), min(x[a].max(), x[~a].max())
-    kept = np.flatnonzero((x >= low) & (x <= high))
-    order = kept[np.argsort(x[kept])]
-    stratum = {row: int(strata * (place + 0.5) / len(order)) for place, row in enumerate(order)}
-    there, top, bottom = [], 0.0, 0.0
-    for s in range(strata):
-        groups = [[row for row in order if stratum[row] == s and a[row] == g] for g in (True, False)]
-        if not all(groups):
-            continue
-        there.append(groups)
-        for rows in groups:
-            top += sum((x[r] - x[rows].mean()) * (y[r] - y[rows].mean()) for r in rows)
-            bottom += sum((x[r] - x[rows].mean()) ** 2 for r in rows)
-    slope, total, weight = top / bottom, np.zeros(3), 0.0
-    for one, other in there:
-        w = len(one) * len(other) / (len(one) + len(other))
-        left = slope * (x[one].mean() - x[other].mean())
-        means = y[one].mean() - left / 2, y[other].mean() + left / 2
-        total += w * np.array([means[0] - means[1], *means])
-        weight += w
-    return total / weight
+def slow(y, x, a, clusters):
+    """Estimate, error and degrees of freedom: weighted least squares by dense matrices, CR2 with a root of each cluster's block."""
+    kept = has_counterpart(x, a)
+    y, x, a, clusters = y[kept], x[kept], a[kept], clusters[kept]
+
+    def effective(weights, group):
+        of = np.array([weights[group & (clusters == c)].sum() for c in np.unique(clusters[group])])
+        return of.sum() ** 2 / (of**2).sum()
+
+    even = sum(effective(np.ones(len(y)), g) for g in (a, ~a))
+    basis = spline(x, int(np.clip(even // CLUSTERS_A_PIECE, 1, MOST_PIECES)))
+    weights = overlap_weights(basis, a)
+    root = np.sqrt(weights)
+    rows = root[:, None] * np.concatenate([a[:, None], basis], axis=1)
+    inverse = np.linalg.pinv(rows.T @ rows)
+    slopes = inverse @ rows.T @ (root * y)
+    residual, hat, line = root * y - rows @ slopes, rows @ inverse @ rows.T, (inverse @ rows.T)[0]
+    pulls = {}
+    for c in np.unique(clusters):
+        at = clusters == c
+        block = np.linalg.inv(np.real(sqrtm(np.eye(at.sum()) - hat[np.ix_(at, at)])))
+        pulls[c] = line[at] @ block @ residual[at]
+    freedom = [effective(weights, g) - 1 for g in (a, ~a)]
+    expected = {c: ((line * root)[clusters == c] ** 2).sum() for c in pulls}  # of rows with a variance of 1
+    together = []
+    for square in ({c: pull**2 for c, pull in pulls.items()}, expected):
+        own = [sum(square[c] for c in np.unique(clusters[g])) for g in (a, ~a)]
+        together.append(sum(own) ** 2 / (own[0] ** 2 / freedom[0] + own[1] ** 2 / freedom[1]))
+    return slopes[0], np.sqrt(sum(pull**2 for pull in pulls.values())), min(together)
 
 
 @pytest.mark.parametrize("options", [{}, {"of_a": 17, "of_b": 40}, {"apart": 3.0}, {"of_a": 12, "size": 6}])
-def test_it_is_what_a_loop_over_strata_gives(options):
+def test_it_is_a_weighted_regression_with_cluster_robust_errors(options):
     y, x, a, clusters = made(1, **options)
+    found = of(y, x, a, clusters, level=0.9)
+    estimate, error, freedom = slow(y, x, a, clusters)
+    reach = student.ppf(0.95, freedom) * error
+    assert float(found.difference.estimate) == pytest.approx(estimate, rel=1e-7, abs=1e-9)
+    assert float(found.difference.low) == pytest.approx(estimate - reach, rel=1e-6)
+    assert float(found.difference.high) == pytest.approx(estimate + reach, rel=1e-6)
+    assert float(found.p_value) == pytest.approx(2 * student.sf(abs(estimate) / error, freedom), rel=1e-5)
+    assert (
+        float(found.null_high) == -float(found.null_low) == pytest.approx(student.ppf(0.975, freedom) * error, rel=1e-6)
+    )
+    assert float(found.mean_a.estimate) - float(found.mean_b.estimate) == pytest.approx(estimate)
+
+
+def test_clusters_in_both_groups_pull_with_both_parts():
+    y, x, a, clusters = made(3, of_a=20, of_b=60)
+    clusters[20:35] = clusters[:15]
+    estimate, error, freedom = slow(y, x, a, clusters)
     found = of(y, x, a, clusters)
-    got = [float(part.estimate) for part in (found.difference, found.mean_a, found.mean_b)]
-    np.testing.assert_allclose(got, slow(y, x, a, found.strata), rtol=1e-9)
-
-
-def test_strata_are_as_many_as_the_clusters_of_the_smaller_group_can_fill():
-    for of_a, strata in ((60, STRATA), (20, 20 // CLUSTERS_IN_A_STRATUM), (3, 1)):
-        assert of(*made(1, of_a=of_a, apart=0.0)).strata in (strata, strata - 1, max(strata - 2, 1))
-    assert of(*made(1, of_a=8, size=20, apart=0.0)).strata <= 2  # many rows, few clusters
+    assert float(found.difference.estimate) == pytest.approx(estimate)
+    assert float(found.null_high) == pytest.approx(student.ppf(0.975, freedom) * error, rel=1e-6)
 
 
 def test_weights_say_what_was_compared():
     y, x, a, clusters = made(2, of_a=30, size=3)
     found = of(y, x, a, clusters)
     w = found.weights
-    assert (w >= 0).all()
+    assert ((w > 0) == has_counterpart(x, a)).all() and (w >= 0).all()
     assert (w[a].sum(), w[~a].sum()) == pytest.approx((1, 1))
-    low, high = max(x[a].min(), x[~a].min()), min(x[a].max(), x[~a].max())
-    assert (w[(x < low) | (x > high)] == 0).all()
-    plain, left = (w[a] @ z[a] - w[~a] @ z[~a] for z in (y, x))
+    left = w[a] @ x[a] - w[~a] @ x[~a]
     assert abs(left) < 0.1 * (x[a].mean() - x[~a].mean())
-    # What the weights do not make alike, one slope takes out.
-    slopes = [(float(of(k * x + y, x, a, clusters).difference.estimate)) for k in (0.0, 5.0)]
-    assert slopes[0] == pytest.approx(slopes[1], abs=1e-9)
-    assert plain == pytest.approx(slopes[0], abs=12 * abs(left) + 1e-9)
+    # What the weights do not make alike, the spline takes out: any cubic, and here nearly any curve.
+    slopes = [float(of(k * x**3 + y, x, a, clusters).difference.estimate) for k in (0.0, 5.0)]
+    assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
 
 
-def test_what_follows_from_confidence_alone_is_no_difference_among_the_alike():
-    plain, matched, p_values, covered = [], [], [], []
-    for seed in range(40):
-        y, x, a, clusters = made(seed, of_a=40, of_b=50, size=2)
-        found = of(y, x, a, clusters, seed=seed, resamples=150)
-        plain.append(y[a].mean() - y[~a].mean())
-        matched.append(float(found.difference.estimate))
-        p_values.append(found.p_value)
+def test_cells_are_compared_as_if_alone():
+    y, x, a, clusters = made(4, of_a=30, size=2)
+    cells = np.stack([y, x**2 + 0.1 * y, np.where(np.arange(len(y)) % 7 == 0, np.nan, y)], axis=1)
+    found = of(cells.reshape(len(y), 3, 1), x, a, clusters)
+    assert found.difference.low.shape == found.rough.shape == found.p_value.shape == (3, 1)
+    for cell in range(3):
+        alone = of(cells[:, cell], x, a, clusters)
+        for name in ("difference", "mean_a", "mean_b"):
+            one, other = getattr(found, name), getattr(alone, name)
+            for end in ("estimate", "low", "high"):
+                assert float(getattr(one, end)[cell, 0]) == pytest.approx(float(getattr(other, end)))
+        assert float(found.p_value[cell, 0]) == pytest.approx(float(alone.p_value), rel=1e-6)
+        np.testing.assert_allclose(found.weights[:, cell, 0], alone.weights)
+
+
+CURVES = {"exponential": np.exp, "step": lambda x: 2.0 * (x > 0)}
+
+
+def layout(rng, name):
+    """Group, cluster, what is matched on and an error with a part of its own in each cluster: as if nothing told the groups apart."""
+    sizes = {
+        "100 against 15": [np.ones(15, int), np.ones(100, int)],
+        "109 against 136": [np.ones(109, int), np.ones(136, int)],
+        "70 clusters, some large": [np.array([30] * 6 + [1] * 29)] * 2,
+        "12 uneven clusters each": [rng.integers(2, 41, 12) for _ in range(2)],
+        "tokens": [np.full(28, 10), np.full(32, 10)],
+    }[name]
+    cluster = np.repeat(np.arange(sum(len(s) for s in sizes)), np.concatenate(sizes))
+    a = cluster < len(sizes[0])
+    x = np.where(a, 0.5, -0.5) + rng.normal(0, 0.6, cluster.max() + 1)[cluster] + rng.normal(0, 0.8, len(a))
+    return x, rng.normal(0, 0.7, cluster.max() + 1)[cluster] + rng.normal(0, 0.7, len(a)), a, cluster
+
+
+@pytest.mark.parametrize("curve", ["exponential", "step"])
+@pytest.mark.parametrize(
+    "name", ["100 against 15", "109 against 136", "70 clusters, some large", "12 uneven clusters each", "tokens"]
+)
+def test_no_curve_in_what_is_matched_on_is_taken_for_a_difference(name, curve):
+    """Nominal .05 of the p-values and .95 of the intervals; 120 trials err by .02, and in few rows a step stays a little."""
+    rng, p_values, covered, estimates, plain = np.random.default_rng(17), [], [], [], []
+    for _ in range(120):
+        x, error, a, clusters = layout(rng, name)
+        y = CURVES[curve](x) + error
+        found = of(y, x, a, clusters)
+        p_values.append(float(found.p_value))
         covered.append(float(found.difference.low) <= 0 <= float(found.difference.high))
-    assert np.mean(plain) < -9
-    assert abs(np.mean(matched)) < 0.4  # of 40
-    p_values = np.array(p_values)
-    assert np.mean(p_values <= 0.05) <= 0.125
-    assert 0.05 <= np.mean(p_values <= 0.25) <= 0.45
-    assert 0.38 < p_values.mean() < 0.64
-    assert np.mean(covered) >= 0.85
+        estimates.append(float(found.difference.estimate))
+        plain.append(y[a].mean() - y[~a].mean())
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.11
+    assert np.mean(covered) >= 0.89
+    assert 0.40 < np.mean(p_values) < 0.60
+    assert abs(np.mean(estimates)) < 3.5 * np.std(estimates) / np.sqrt(120)
+    assert np.mean(plain) > 0.5
+
+
+def test_the_interval_holds_a_true_difference_and_the_test_finds_it():
+    rng, held, found_it = np.random.default_rng(5), [], []
+    for _ in range(150):
+        x, error, a, clusters = layout(rng, "109 against 136")
+        found = of(np.exp(x) + error + 0.8 * a, x, a, clusters)
+        held.append(float(found.difference.low) <= 0.8 <= float(found.difference.high))
+        found_it.append(found.p_value <= 0.05)
+    assert 0.90 <= np.mean(held) <= 0.99
+    assert np.mean(found_it) > 0.95
+
+
+def test_few_effective_clusters_and_skewed_ones_on_one_side_are_rough_and_normal_ones_are_not():
+    rng, rough = np.random.default_rng(6), {"few": [], "skewed": [], "normal": []}
+    for _ in range(40):
+        x, error, a, clusters = layout(rng, "109 against 136")
+        rough["normal"].append(of(error, x, a, clusters).rough)
+        few = np.where(a, clusters % (int(FEWEST) - 1), clusters)
+        assert of(error, x, a, few).rough
+        x, _, a, clusters = layout(rng, "100 against 15")
+        rough["skewed"].append(of(rng.lognormal(0, 1, len(x)), x, a, clusters).rough)
+    assert np.mean(rough["normal"]) <= 0.05
+    assert np.mean(rough["skewed"]) >= 0.6
 
 
 @pytest.mark.parametrize("effect", [-6.0, 6.0])
@@ -116,17 +193,22 @@ def test_without_anything_alike_nothing_is_told():
     y, x, a, clusters = made(1, apart=0.0)
     found = of(y, np.where(a, 5.0, -5.0) + 0.1 * x, a, clusters)
     assert np.isnan([float(found.difference.estimate), float(found.mean_a.estimate), found.p_value]).all()
-    assert (found.weights == 0).all() and found.strata == 0
+    assert (found.weights == 0).all() and not found.rough
 
 
-def test_all_alike_is_the_plain_difference():
-    y, _, a, clusters = made(3, of_a=25, size=3)
-    found = of(y, np.full(len(y), 0.3), a, clusters, resamples=2000)
+def test_all_alike_is_the_plain_difference_with_its_usual_error():
+    y, _, a, clusters = made(3, of_a=25)
+    found = of(y, np.full(len(y), 0.3), a, clusters)
     assert float(found.difference.estimate) == pytest.approx(y[a].mean() - y[~a].mean())
     assert float(found.mean_b.estimate) == pytest.approx(y[~a].mean())
-    interval = cluster_bootstrap_difference(y, a, ~a, clusters, seed=0)
-    assert float(found.difference.low) == pytest.approx(float(interval.low), abs=0.5)
-    assert float(found.difference.high) == pytest.approx(float(interval.high), abs=0.5)
+    welch = scipy.stats.ttest_ind(y[a], y[~a], equal_var=False)  # of single paragraphs CR2 is the usual variance
+    of_equal_rows = (1 / 25 + 1 / 60) ** 2 / (1 / 25**2 / 24 + 1 / 60**2 / 59)
+    freedom = min(welch.df, of_equal_rows)
+    reach = student.ppf(0.975, freedom) * abs(welch.statistic) ** -1 * abs(y[a].mean() - y[~a].mean())
+    assert float(found.p_value) == pytest.approx(2 * student.sf(abs(welch.statistic), freedom))
+    assert float(found.difference.high) - float(found.difference.estimate) == pytest.approx(reach)
+    own = scipy.stats.sem(y[a]) * student.ppf(0.975, 24)
+    assert float(found.mean_a.high) == pytest.approx(y[a].mean() + own)
 
 
 def test_what_is_missing_or_in_neither_group_is_as_if_it_were_not_there():
@@ -134,10 +216,10 @@ def test_what_is_missing_or_in_neither_group_is_as_if_it_were_not_there():
     lacking, unknown, b = y.copy(), x.copy(), ~a
     lacking[:5], unknown[-5:], b[70:75] = np.nan, np.nan, False
     kept = ~np.isnan(lacking) & ~np.isnan(unknown) & (a | b)
-    one = matched_difference(lacking, unknown, a, b, clusters, seed=0, resamples=200)
+    one = matched_difference(lacking, unknown, a, b, clusters)
     other = of(y[kept], x[kept], a[kept], clusters[kept])
     assert float(one.difference.low) == float(other.difference.low)
-    assert one.p_value == other.p_value
+    assert float(one.p_value) == float(other.p_value)
     np.testing.assert_array_equal(one.weights[kept], other.weights)
     assert (one.weights[~kept] == 0).all()
 
@@ -158,51 +240,12 @@ def test_copies_of_paragraphs_tell_no_more_than_one():
     assert abs(once.p_value - often.p_value) < 0.15
 
 
-def test_labels_move_among_alike_clusters_only_and_the_parts_of_one_cluster_swap():
-    y, x, a, clusters = made(7, of_a=30, of_b=30, apart=1.0)
-    clusters[-6:] = clusters[:6]  # in both groups
-    rows = _Rows.of(y, x, a, clusters)
-    labels = relabelled_among_alike(np.random.default_rng(0), rows.parts, rows.stratum, 50)
-    parts, both = rows.parts, rows.parts.both
-    assert (both, parts.only_a, parts.only_b) == (6, 24, 24)
-    assert (labels[0] == parts.in_a).all()
-    alone = labels[:, : parts.only_a + parts.only_b]
-    for stratum in np.unique(rows.stratum):
-        inside = alone[:, rows.stratum == stratum]
-        assert (inside.sum(1) == inside[0].sum()).all()
-    assert (labels[:, -2 * both : -both] == ~labels[:, -both:]).all()
-    assert len(np.unique(labels, axis=0)) > 45
-    # Outside the range of both, a cluster is alike to none.
-    means = np.array([x[clusters == c].mean() for c in np.unique(clusters) if c not in clusters[-6:]])
-    own = np.arange(len(means)) < 24
-    outside = (means < max(means[own].min(), means[~own].min())) | (means > min(means[own].max(), means[~own].max()))
-    assert outside.any()
-    assert (alone[:, outside] == alone[0, outside]).all()
-
-
-def test_equal_values_share_a_cell_and_cells_are_few():
-    x = np.random.default_rng(0).integers(0, 40, 5000) / 10
-    assert (cells_of(x) == np.unique(x, return_inverse=True)[1]).all()
-    many = np.concatenate([np.random.default_rng(0).random(5000), np.full(900, 0.5)])
-    cell = cells_of(many)
-    assert cell.max() < CELLS
-    assert len(set(cell[-900:])) == 1
-    assert (np.diff(cell[np.argsort(many)]) >= 0).all()
-    assert quantile_part(np.array([3.0, 1.0, 2.0, 4.0]), 2).tolist() == [1, 0, 0, 1]
-    assert quantile_part(np.full(3, 7.0), 4).tolist() == [2, 2, 2]
-
-
-def test_many_rows_in_cells_are_near_the_loop_over_strata():
-    y, x, a, clusters = made(8, of_a=100, of_b=500, size=6)
-    assert len(np.unique(x)) > 2 * CELLS
-    found = of(y, x, a, clusters, resamples=100)
-    assert float(found.difference.estimate) == pytest.approx(slow(y, x, a, found.strata)[0], abs=0.25)
-
-
-def test_the_same_seed_gives_the_same_bits():
-    first, again, other = (of(*made(9), seed=seed) for seed in (1, 1, 2))
-    assert float(first.difference.low) == float(again.difference.low) != float(other.difference.low)
-    assert first.p_value == again.p_value
+def test_the_same_rows_in_another_order_give_the_same():
+    y, x, a, clusters = made(9)
+    order = np.random.default_rng(0).permutation(len(y))
+    first, again = of(y, x, a, clusters), of(y[order], x[order], a[order], clusters[order])
+    assert float(first.difference.low) == pytest.approx(float(again.difference.low), rel=1e-9)
+    assert float(first.p_value) == pytest.approx(float(again.p_value), rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +272,7 @@ def test_bad_input_is_told_in_one_line(change, message):
     given = {"values": y, "on": x, "in_a": a, "in_b": ~a, "clusters": clusters}
     change(given)
     with pytest.raises(LocalizeError) as told:
-        matched_difference(**given, seed=0)
+        matched_difference(**given)
     assert str(told.value) == message
 
 
@@ -266,4 +309,4 @@ def test_the_unit_of_what_is_matched_on_changes_nothing():
     y, on, a, clusters = made(1)
     plain, small = of(y, on, a, clusters), of(y, 1e-7 * on, a, clusters)
     assert small.difference.estimate == pytest.approx(float(plain.difference.estimate), rel=1e-9)
-    assert small.p_value == plain.p_value and small.strata == plain.strata
+    assert float(small.p_value) == pytest.approx(float(plain.p_value))
