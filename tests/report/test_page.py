@@ -11,6 +11,7 @@ import pytest
 
 import localize as lz
 from localize.analysis.change import Change
+from localize.analysis.rows import is_rough
 from localize.errors import InputError, LocalizeError
 from localize.plots.colouring import continuation_colourings, prefix_colourings
 from localize.plots.figures.heads import scores
@@ -85,7 +86,8 @@ def test_tables_hold_the_signatures_numbers(page, run):
     for column, name in ((2, "estimate"), (3, "null"), (5, "p_value"), (6, "n")):
         np.testing.assert_array_equal([float(row[column][0] or "nan") for row in rows], summary[name])
     first = summary.iloc[0]
-    assert rows[0][2][1] == f"{first['estimate']:.3f} [{first['low']:.3f}, {first['high']:.3f}]"
+    mark = "~" * is_rough(first.to_dict())
+    assert rows[0][2][1] == f"{first['estimate']:.3f} {mark}[{first['low']:.3f}, {first['high']:.3f}]"
     comparison = run.signature.compare("memorized", "not_memorized")
     strongest = comparison.strongest(len(comparison)).drop_duplicates("variable")
     rows = [row for row in page.tables["r0-strongest"] if row]
