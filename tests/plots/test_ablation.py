@@ -108,7 +108,8 @@ def test_what_the_causal_check_says_stands_at_the_panel(removed, figure):
 def test_it_tells_who_looks_what_was_removed_and_of_which_continuation(removed, figure):
     on = words_on(figure)
     assert "attention from the last prefix token" in on
-    assert "removed: head output replaced by its mean over the paragraphs measured; own continuation" in on
+    assert "removed: head output replaced by its mean" in on
+    assert "mean over the paragraphs measured; own continuation" in on
     assert "rare-token score above its null (Spearman's rho)" in on
     assert "NLL rise without the head (nats per token)" in on
     assert "attention from the continuation's tokens" in words_on(plots.ablation(removed, "continuation"))

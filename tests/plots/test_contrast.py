@@ -104,10 +104,11 @@ def test_beside_it_is_each_layers_sum_with_interval_and_null(signature, numbers,
     assert "null: no difference" in names
 
 
-def test_rough_cells_and_layers_are_marked(figure, numbers):
-    """Five and six effective clusters: all are rough."""
-    assert numbers()["rough"].all()
-    cells, layers = (trace for trace in traces(figure, "rough"))
+def test_rough_cells_and_layers_are_marked(signature):
+    """Three clusters a group are too few for any cell."""
+    group = np.unique(signature["group"].values, return_inverse=True)[1]
+    dataset = signature.dataset.assign_coords(cluster=("paragraph", 3 * group + np.arange(24) % 3))
+    cells, layers = traces(plots.contrast(MemorizationSignature(dataset)), "rough")
     assert len(cells.x) == 24 and len(layers.x) == 4 and set(cells.text) == {"~"}
 
 

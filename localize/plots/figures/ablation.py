@@ -301,11 +301,12 @@ def _what_is_drawn(signature: "MemorizationSignature", query: str) -> list[str]:
     calls = [call for call in signature.dataset.attrs["calls"] if call.get("measurement") == "ablate"]
     output = {"mean": "its mean", "zero": "zero"}.get(calls[-1].get("to")) if calls else None
     text = plain(str(calls[-1].get("reference", "")).rpartition(", ")[0], 30) if calls else ""
-    over = f" over {text}" if text else ""
-    removed = f"removed: head output replaced by {output}{over}" if output else "removed: one head at a time"
+    over = f"mean over {text}; " if text else ""
+    removed = f"removed: head output replaced by {output}" if output else "removed: one head at a time"
     return [
         f"attention from {looking}",
-        f"{removed}; {continuation_words(signature, 'ablated_nll')}",
+        removed,
+        f"{over}{continuation_words(signature, 'ablated_nll')}",
         "ρ: rank correlation over heads, 95% interval",
         "its null: heads permuted in their layers (central 95%)",
     ]
