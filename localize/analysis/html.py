@@ -10,6 +10,8 @@ from localize.analysis.causal import NLL_RISE
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
 from localize.analysis.rows import null_ends
+from localize.analysis.saturation import disagreements
+from localize.analysis.summary import FIRST_HALF, TOP
 from localize.measurements import REGISTRY
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rows = summary_rows(signature.summary())
+        summary = signature.summary()
     variables = [
         {
             "name": name,
@@ -60,11 +62,16 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         "paragraphs": dataset.attrs["paragraphs"],
         "calls": dataset.attrs["calls"],
         "groups": groups,
-        "summary": rows,
-        "notes": [str(w.message) for w in caught] + removal_notes(signature) + matching_notes(signature),
+        "summary": summary_rows(summary),
+        "notes": [str(w.message) for w in caught] + summary_notes(signature, summary),
         "variables": variables,
         "count": len(signature),
     }
+
+
+def summary_notes(signature: "MemorizationSignature", summary: "pd.DataFrame") -> list[str]:
+    """What must be known of the summary, in sentences."""
+    return removal_notes(signature) + disagreements(summary, (TOP, FIRST_HALF)) + matching_notes(signature)
 
 
 def removal_notes(signature: "MemorizationSignature") -> list[str]:
