@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from localize.analysis.rendering import template
+from localize.analysis.rows import is_rough
 
 if TYPE_CHECKING:
     from localize.analysis.comparison import Comparison
@@ -42,9 +43,9 @@ def _told(row: dict[Any, Any]) -> dict[str, str]:
         "null": f"{_number(row['null_range_low'])}, {_number(row['null_range_high'])}",
         "effect_size": _number(row["effect_size"]),
         "auc": _number(row["auc"]),
-        "p": _small(row["p_value"]),
-        "q": _small(row["q_overall"]),
-        "rough": "rough" if row["rough"] else "",
+        "p": "~" * is_rough(row) + _small(row["p_value"]),
+        "q": "~" * is_rough(row) + _small(row["q_overall"]),
+        "rough": "rough" if is_rough(row) else "",
     }
 
 

@@ -25,7 +25,7 @@ from localize.statistics.classification import (
     parts_of_groups,
 )
 from localize.statistics.permutation import relabelled_among_alike, relabellings
-from localize.statistics.retrained import auc_scale, fixed_auc, retrained
+from localize.statistics.retrained import fixed_auc, retrained, retrained_auc
 from localize.statistics.strata import strata_of_clusters
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def distinguish(
         numbers = own.auc[: len(plain)]
         interval = draws.pairs(own.wins, own.pairs, in_a, clusters)
         held = fixed_auc(own.ahead, plain)
-        interval = retrained(interval, numbers[1:], held[1:], fewest, auc_scale(float(numbers[0]))).within(ZERO_TO_ONE)
+        interval = retrained_auc(interval, numbers[1:], held[1:], fewest).within(ZERO_TO_ONE)
         rows.append(told | {"quantity": AUC} | _spread(own.by_repeat) | row_of(interval, _null(numbers), basis))
         if base is not None and features:
             gain = draws.pairs(own.wins - loss_alone.wins, own.pairs, in_a, clusters)

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from localize.analysis.causal import NLL_RISE
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
-from localize.analysis.rows import null_ends
+from localize.analysis.rows import is_rough, null_ends
 from localize.analysis.saturation import disagreements
 from localize.analysis.summary import FIRST_HALF, TOP
 from localize.measurements import REGISTRY
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
+
+ROUGH = "~ marks intervals and p-values that are rough: too few clusters, or too skewed for their number."
 
 
 def signature_html(signature: "MemorizationSignature") -> str:
@@ -47,6 +49,7 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         summary = signature.summary()
+    rows = summary_rows(summary)
     variables = [
         {
             "name": name,
@@ -62,8 +65,12 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         "paragraphs": dataset.attrs["paragraphs"],
         "calls": dataset.attrs["calls"],
         "groups": groups,
-        "summary": summary_rows(summary),
-        "notes": [str(w.message) for w in caught] + summary_notes(signature, summary),
+        "summary": rows,
+        "notes": [
+            *(str(w.message) for w in caught),
+            *([ROUGH] if any(row["estimate"].count("~") for row in rows) else []),
+            *summary_notes(signature, summary),
+        ],
         "variables": variables,
         "count": len(signature),
     }
@@ -99,25 +106,25 @@ def _group_mean(dataset: "xr.Dataset", name: str, chosen: Bool[np.ndarray, " par
 
 
 def summary_rows(summary: "pd.DataFrame") -> list[dict[str, str]]:
-    """The summary as text: estimate with interval, null with its range, p-value; `·` where there is none."""
+    """The summary as text: estimate with interval, null with its range, p-value; `·` where there is none, `~` before what is rough."""
 
     def number(value: float) -> str:
         return "·" if value != value else f"{value:.3f}"
 
-    def with_range(middle: float, low: float, high: float) -> str:
+    def with_range(middle: float, low: float, high: float, mark: str = "") -> str:
         told = number(middle)
-        return told if low != low else f"{told} [{number(low)}, {number(high)}]"
+        return told if low != low else f"{told} {mark}[{number(low)}, {number(high)}]"
 
     rows: list[dict[str, str]] = []
     for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
-        p = row["p_value"]
+        p, mark = row["p_value"], "~" * is_rough(row)
         rows.append(
             {
                 "quantity": quantity,
                 "group": group.replace("_", " ").replace(" - ", " − "),
-                "estimate": with_range(row["estimate"], row["low"], row["high"]),
+                "estimate": with_range(row["estimate"], row["low"], row["high"], mark),
                 "null": with_range(row["null"], *null_ends(row)),
-                "p": "·" if p != p else ("< 0.001" if p < 0.001 else f"{p:.3f}"),
+                "p": "·" if p != p else mark + ("< 0.001" if p < 0.001 else f"{p:.3f}"),
                 "size": f"{int(row['n'])} / {row['effective_clusters']:.0f}",
             }
         )

@@ -1,6 +1,6 @@
 """The rows of a table of numbers: each with its interval, its null and how much it rests on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,7 @@ def either_rough(one: Any, other: Any) -> bool | None:
     return any(made) if made else None
 
 
-def is_rough(row: Row) -> bool:
+def is_rough(row: Mapping[str, Any]) -> bool:
     """Whether a row's interval or p-value is not to be trusted; a row that nobody judged is not called so."""
     return isinstance(row["rough"], bool | np.bool_) and bool(row["rough"])
 

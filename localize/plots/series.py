@@ -48,7 +48,7 @@ class Series:
         what = "null" if self.null else "mean"
         name = f"{self.words}: 95% interval"
         fill = {"fillcolor": see_through(self.colour, 0.18), "legendgroup": self.words}
-        panel.band(x, interval.low, interval.high, "interval", group, name=name, **fill)
+        panel.band(x, interval.low, interval.high, "interval", group, interval.rough, name=name, **fill)
         line = {"color": self.colour, "width": 1.5} | ({"dash": "dash"} if self.null else {})
         marker = {"symbol": self.symbol, "size": 6, "color": self.colour}
         trace = go.Scatter(
@@ -68,7 +68,8 @@ def whiskers(interval: Interval, colour: str) -> dict[str, Any]:
 
 def stacked(intervals: Sequence[Interval]) -> Interval:
     """Several single estimates as one of arrays."""
-    return Interval(*(np.array([float(getattr(i, end)) for i in intervals]) for end in ("estimate", "low", "high")))
+    ends = (np.array([float(getattr(i, end)) for i in intervals]) for end in ("estimate", "low", "high"))
+    return Interval(*ends, rough=np.array([bool(i.rough) for i in intervals], dtype=bool))
 
 
 def from_zero(values: Float[np.ndarray, " point"]) -> tuple[Float[np.ndarray, " point"], dict[str, Any]]:

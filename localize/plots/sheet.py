@@ -5,10 +5,11 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Real
+from jaxtyping import Bool, Real
 
 from localize.plots.groups import Group
 from localize.plots.lettering import line_count, width_of
+from localize.plots.roughness import outline, rough_key
 from localize.plots.theme import GRID, LARGE, NULL, SMALL, WIDTH, Px, see_through, template
 from localize.statistics import Interval
 
@@ -68,13 +69,22 @@ class Panel:
         self.sheet.figure.add_trace(trace)
 
     def band(
-        self, x: Real[np.ndarray, " point"], low: Any, high: Any, what: str, group: Group | None = None, **style: Any
+        self,
+        x: Real[np.ndarray, " point"],
+        low: Any,
+        high: Any,
+        what: str,
+        group: Group | None = None,
+        rough: Bool[np.ndarray, " point"] | None = None,
+        **style: Any,
     ) -> None:
-        """A filled band between two curves; points without an interval are left out."""
+        """A filled band between two curves, hatched beside a point that is rough; points without an interval are left out."""
         import plotly.graph_objects as go
 
         there = np.isfinite(low) & np.isfinite(high)
-        around = [np.concatenate([side[there], other[there][::-1]]) for side, other in ((x, x), (low, high))]
+        x, low, high = x[there], low[there], high[there]
+        rough = np.zeros(len(x), dtype=bool) if rough is None else rough[there]
+        hatched = rough[:-1] | rough[1:]
         fill = see_through(group.colour, 0.2) if group else see_through(NULL, 0.22)
         defaults = {
             "mode": "lines",
@@ -84,13 +94,28 @@ class Panel:
             "hoverinfo": "skip",
             "showlegend": False,
         }
-        self.add(go.Scatter(x=around[0], y=around[1], **{**defaults, **style}), what, group)
+        style = {**defaults, **style}
+        if not hatched.all() or not len(hatched):
+            across, up = outline(x, low, high, ~hatched)
+            self.add(go.Scatter(x=across, y=up, **style), what, group)
+        if hatched.any():
+            across, up = outline(x, low, high, hatched)
+            lines = {
+                "shape": "/",
+                "size": 5,
+                "solidity": 0.3,
+                "fgcolor": style["fillcolor"],
+                "bgcolor": "rgba(0,0,0,0)",
+            }
+            self.add(go.Scatter(x=across, y=up, fillpattern=lines, **style), what, group)
+            rough_key(self.sheet)
 
     def curve(self, x: Real[np.ndarray, " point"], interval: Interval, group: Group, *, markers: bool = False) -> None:
         """A group's mean with its 95 % band."""
         import plotly.graph_objects as go
 
-        self.band(x, interval.low, interval.high, "interval", group, name=f"{group.words}: 95% interval")
+        name = f"{group.words}: 95% interval"
+        self.band(x, interval.low, interval.high, "interval", group, interval.rough, name=name)
         mode = "lines+markers" if markers else "lines"
         style = {"line": {"color": group.colour, "width": 1.5}, "marker": {"symbol": group.symbol, "size": 6}}
         shown = self.sheet.first("group " + group.name)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localize.analysis.distinguish import AUC, GAIN
-from localize.analysis.html import summary_notes
-from localize.analysis.rows import main_pair, null_ends, row_of
+from localize.analysis.html import ROUGH, summary_notes
+from localize.analysis.rows import is_rough, main_pair, null_ends, row_of
 from localize.analysis.saturation import SATURATION
 from localize.analysis.summary import null_words
 from localize.axes import RECALL_GROUPS, ordered_groups
@@ -62,9 +62,9 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
     for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
         rows.append(
             [
-                text(quantity), text(group_words(group)), between(row["estimate"], row["low"], row["high"]),
+                text(quantity), text(group_words(group)), between(row["estimate"], row["low"], row["high"], rough=is_rough(row)),
                 between(row["null"], *null_ends(row)), text(held_against(quantity, group, null_ends(row)[0])),
-                chance(row["p_value"]), size(int(row["n"]), float(row["effective_clusters"])),
+                chance(row["p_value"], rough=is_rough(row)), size(int(row["n"]), float(row["effective_clusters"])),
             ]
         )  # fmt: skip
     columns = (
@@ -72,7 +72,10 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
         Column("what the null is", wide=True), Column("p", True), Column(SIZE, True),
     )  # fmt: skip
     caption = "The signature in a few numbers, beside what nothing looks like"
-    note = "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown."
+    note = (
+        "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown. "
+        f"{ROUGH}"
+    )
     return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary), note), notes
 
 
@@ -110,9 +113,9 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     rows = [
         [
             text(f"{row['variable']} ({row['unit']})"), text(row["cell"]),
-            between(row["estimate"], row["low"], row["high"], None, rough=bool(row["rough"])),
+            between(row["estimate"], row["low"], row["high"], None, rough=is_rough(row)),
             range_of(row["null_range_low"], row["null_range_high"]), small(row["mean_a"]), small(row["mean_b"]),
-            number(row["effect_size"], 2), number(row["auc"], 2), chance(row["q_overall"]),
+            number(row["effect_size"], 2), number(row["auc"], 2), chance(row["q_overall"], rough=is_rough(row)),
         ]
         for row in found.to_dict("records")
     ]  # fmt: skip
@@ -128,7 +131,7 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
         f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all, and their p). They "
         "are chosen among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
         f"{by_recall} Null: {PERMUTED} to whole clusters, 95% of the differences that this gives. AUC: how often a paragraph of {a} "
-        "has the larger number; 0.5 where nothing differs. ~ marks an interval of too few or too uneven clusters, which is rough."
+        f"has the larger number; 0.5 where nothing differs. {ROUGH}"
     )
     caption, csv = f"Where {a} and {b} differ most surely", csv_of(comparison.to_dataframe(), index=False)
     return Table(f"{key}-strongest", caption, columns, rows_of(rows), csv, note, SHOWN), notes
@@ -157,7 +160,7 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
     note = (
         f"A linear classifier trained on some clusters tells {a} from {b} on others. AUC 1: always right, 0.5: guessing. Null: the same "
         f"with {PERMUTED} to whole clusters. The gain is what loss and part together tell beyond the loss alone; its null deals the groups "
-        "out among clusters alike in loss. Where the loss alone tells nearly all, there is hardly a gain to be had."
+        "out among clusters alike in loss. Where the loss alone tells nearly all, there is hardly a gain to be had. {ROUGH}"
     )
     return Table(
         f"{key}-distinguish", f"Can {a} be told from {b}, and by what?", columns, rows_of(rows), csv_of(found), note
@@ -167,7 +170,8 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
 def told_apart(row: Mapping[str, Any]) -> tuple[TableCell, TableCell, TableCell]:
     """Estimate, null and p of a row."""
     null = between(row["null"], row["null_range_low"], row["null_range_high"])
-    return between(row["estimate"], row["low"], row["high"]), null, chance(row["p_value"])
+    rough = is_rough(row)
+    return between(row["estimate"], row["low"], row["high"], rough=rough), null, chance(row["p_value"], rough=rough)
 
 
 def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, list[str]]:
@@ -182,8 +186,9 @@ def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, 
         rows.append(
             [
                 text(f"{edit}{control}"), text(quantity_words(quantity)), text(group_words(group)), small(row["before"]),
-                small(row["after"]), between(row["estimate"], row["low"], row["high"], None),
-                range_of(row["null_range_low"], row["null_range_high"]), chance(row["p_value"]), chance(row["q_value"]),
+                small(row["after"]), between(row["estimate"], row["low"], row["high"], None, rough=is_rough(row)),
+                range_of(row["null_range_low"], row["null_range_high"]), chance(row["p_value"], rough=is_rough(row)),
+                chance(row["q_value"], rough=is_rough(row)),
                 size(int(row["n"]), float(row["effective_clusters"])), *([count(row["repetitions"])] if repeated else []),
             ]
         )  # fmt: skip
@@ -194,6 +199,6 @@ def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, 
     )  # fmt: skip
     note = (
         "The change of a perplexity is relative (0.1: 10% more). Null: the signs of whole clusters flipped, 95% of the mean changes that "
-        "this gives. q corrects p for all rows."
+        f"this gives. q corrects p for all rows. {ROUGH}"
     )
     return Table(f"{key}-edits", "What the edits changed", columns, rows_of(rows), csv_of(found), note, 24), notes

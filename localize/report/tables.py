@@ -114,9 +114,10 @@ def range_of(low: float, high: float) -> TableCell:
     return TableCell(NOTHING if math.isnan(low) else f"{significant(low)} to {significant(high)}", float(high))
 
 
-def chance(value: float) -> TableCell:
-    """A p- or q-value."""
-    return TableCell(NOTHING if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}", float(value))
+def chance(value: float, *, rough: bool = False) -> TableCell:
+    """A p- or q-value; "~" before a rough one."""
+    told = NOTHING if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return TableCell("~" * (rough and not math.isnan(value)) + told, float(value))
 
 
 def signed(written: str) -> str:

@@ -44,6 +44,23 @@ def retrained(
     return replace(interval, low=np.asarray(low), high=np.asarray(high))
 
 
+def retrained_auc(
+    interval: Interval, null: Float[np.ndarray, " labelling"], fixed: Float[np.ndarray, " labelling"], clusters: float
+) -> Interval:
+    """`retrained` for an AUC itself, on the logit scale: its ends stay inside 0 and 1, and reach further towards .5.
+
+    On that scale the learned part of the standard error is taken to be the same everywhere.
+    """
+    auc = float(interval.estimate)
+    if not 0 < auc < 1:
+        return replace(interval, rough=np.asarray(True))
+    slope = auc * (1 - auc)
+    wide = retrained(interval, null, fixed, clusters, 4 * slope)
+    middle, reach = np.log(auc / (1 - auc)), float(wide.high - wide.low) / 2 / slope
+    low, high = (1 / (1 + np.exp(-(middle + side * reach))) for side in (-1, 1))
+    return replace(wide, low=np.asarray(low), high=np.asarray(high))
+
+
 def fixed_auc(
     scores: Float[np.ndarray, " row"], labels: Bool[np.ndarray, "labelling row"]
 ) -> Float[np.ndarray, " labelling"]:
@@ -52,8 +69,3 @@ def fixed_auc(
 
     of_a = labels.sum(1)
     return (labels @ rankdata(scores) - of_a * (of_a + 1) / 2) / (of_a * (labels.shape[1] - of_a))
-
-
-def auc_scale(auc: float) -> float:
-    """How a standard error of an AUC shrinks towards 0 and 1 where it is the same on the logit scale; 1 at .5."""
-    return 4 * auc * (1 - auc)

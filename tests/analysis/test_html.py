@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from localize.analysis.html import signature_html, summary_rows
+from localize.analysis.html import ROUGH, signature_html, summary_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
@@ -121,8 +121,9 @@ def test_it_says_what_is_held_and_what_made_it(make):
 
 def test_the_summary_stands_in_it_with_its_notes(make, layered):
     text = cells(Reader(signature_html(make(["memorized", "not_memorized"] * 3, layered([3.0, 1.0], 6)))))
-    assert "low-layer share of the gradient memorized 0.750 [0.750, 0.750] 0.500 · 3 / 3" in text
+    assert "low-layer share of the gradient memorized 0.750 ~[0.750, 0.750] 0.500 · 3 / 3" in text
     assert "memorized − not memorized 0.000" in text
+    assert f"Note: {ROUGH}" in text
     assert "Note: few effective clusters (memorized 3.0 of 3 paragraphs, not_memorized 3.0 of 3 paragraphs)" in text
     assert "What stands out" not in cells(Reader(signature_html(make(["a", "b"]))))
 
@@ -168,16 +169,17 @@ def test_numbers_that_are_not_known_are_a_dot_and_tiny_p_values_a_bound():
         "null_range_low",
         "null_range_high",
         "p_value",
+        "rough",
         "n",
         "effective_clusters",
     ]
     nan = float("nan")
     table = pd.DataFrame(
         [
-            [0.12345, 0.1, 0.2, 0.5, 0.4, 0.6, nan, nan, 0.00012, 12, 7.6],
-            [nan, nan, nan, 0.5, nan, nan, nan, nan, nan, 0, 0.0],
-            [1, nan, nan, nan, nan, nan, nan, nan, 0.2, 3, 1.4],
-            [2, nan, nan, 0, nan, nan, -0.1, 0.1, 0.2, 3, 1.4],
+            [0.12345, 0.1, 0.2, 0.5, 0.4, 0.6, nan, nan, 0.00012, True, 12, 7.6],
+            [nan, nan, nan, 0.5, nan, nan, nan, nan, nan, pd.NA, 0, 0.0],
+            [1, nan, nan, nan, nan, nan, nan, nan, 0.2, True, 3, 1.4],
+            [2, nan, nan, 0, nan, nan, -0.1, 0.1, 0.2, False, 3, 1.4],
         ],
         columns=columns,
         index=pd.MultiIndex.from_tuples(
@@ -185,8 +187,8 @@ def test_numbers_that_are_not_known_are_a_dot_and_tiny_p_values_a_bound():
         ),
     )
     assert [list(row.values()) for row in summary_rows(table)] == [
-        ["q", "a b", "0.123 [0.100, 0.200]", "0.500 [0.400, 0.600]", "< 0.001", "12 / 8"],
+        ["q", "a b", "0.123 ~[0.100, 0.200]", "0.500 [0.400, 0.600]", "~< 0.001", "12 / 8"],
         ["q", "c", "·", "0.500", "·", "0 / 0"],
-        ["q", "a b − c", "1.000", "·", "0.200", "3 / 1"],
+        ["q", "a b − c", "1.000", "·", "~0.200", "3 / 1"],
         ["q", "d", "2.000", "0.000 [-0.100, 0.100]", "0.200", "3 / 1"],
     ]

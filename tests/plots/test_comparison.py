@@ -85,6 +85,7 @@ def told():
     table = pd.DataFrame(rng.uniform(0.4, 0.9, (4, len(NEEDED))), columns=list(NEEDED), index=index)
     middle = ["low", "estimate", "high"]
     table[middle] = np.sort(table[middle].to_numpy(), axis=1)
+    table["rough"] = pd.array([False, True, None, False], dtype="boolean")
     table.attrs = {"a": "one", "b": "two"}
     return table
 
@@ -101,6 +102,9 @@ def test_how_well_groups_are_told_apart_stands_beside_chance_and_the_null(told):
         np.testing.assert_allclose(boxes.x[0], rows["null_range_low"].iloc[0])
         np.testing.assert_allclose(boxes.x[1], rows["null_range_high"].iloc[0])
         assert any(trace.x[0] == trace.x[1] == level for trace in traces(figure, "null", panel) if trace.fill is None)
+    (signs,) = traces(figure, "rough", 0)
+    assert signs.y.tolist() == [1] and signs.x.tolist() == [told["estimate"].iloc[1]]
+    assert not traces(figure, "rough", 1)
     assert figure.layout.yaxis.ticktext == ("loss", "a &lt;b&gt;", "loss + a")
 
 

@@ -8,6 +8,7 @@ import pytest
 from localize import plots
 from localize.axes import ORDERS
 from localize.errors import LocalizeError
+from localize.plots.roughness import ROUGH
 from localize.plots.theme import NULL
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap
@@ -87,7 +88,7 @@ def test_counts_are_on_a_logarithmic_axis_where_they_grow_eightfold(made, figure
 def test_orders_that_were_not_tried_are_not_drawn(made):
     part = MemorizationSignature(made.dataset.sel(order=["rarest", "last"]))
     names = {t.name for t in plots.corruption(part).data if t.showlegend}
-    assert names == {"rarest first", "from the last", "nothing replaced"}
+    assert names == {"rarest first", "from the last", "nothing replaced", ROUGH}
     assert ORDERS[0] == "random"
 
 

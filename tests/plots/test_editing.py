@@ -12,6 +12,7 @@ from localize.analysis.change import Change, edit_table
 from localize.errors import LocalizeError, SignatureError
 from localize.plots.column import column
 from localize.plots.figures.editing import editing
+from localize.plots.roughness import ROUGH
 from localize.plots.spots import edges
 from localize.plots.theme import GRID, INK, NULL, ROLE_COLOURS, ROLE_SYMBOLS, WIDTH, group_style
 from localize.signature.signature import MemorizationSignature
@@ -124,7 +125,8 @@ def test_every_repetition_is_a_small_point_led_to_their_mean(changes, figure):
         assert spokes.x[3 * place : 3 * place + 3] == (small.x[place], mean.x[0], None)
         assert spokes.y[3 * place : 3 * place + 3] == (small.y[place], mean.y[0], None)
     assert small.marker.size < mean.marker.size
-    assert [t.name for t in figure.data if t.meta["what"] == "key"] == ["null: no change", "one repetition", "control"]
+    keys = {t.name for t in figure.data if t.meta["what"] == "key"}
+    assert keys == {"null: no change", "one repetition", "control", ROUGH}
 
 
 def test_a_repetition_without_such_paragraphs_is_left_out():

@@ -8,6 +8,7 @@ import pytest
 from localize.axes import RANDOM
 from localize.errors import LocalizeError
 from localize.plots.figures.noise import noise
+from localize.plots.roughness import ROUGH
 from localize.plots.series import from_zero
 from localize.plots.theme import RECALL_COLOURS
 from localize.signature.signature import MemorizationSignature
@@ -74,7 +75,7 @@ def test_random_weights_are_dashed_in_the_groups_colour_and_once_in_the_legend(f
     assert all(line.line.dash is None for line in traces(figure, "mean"))
     shown = [trace.name for trace in figure.data if trace.showlegend]
     assert sorted(shown) == [
-        "memorized (n = 8, 4 clusters)", "not memorized (n = 6, 3 clusters)", "null: as many random weights"
+        "memorized (n = 8, 4 clusters)", "not memorized (n = 6, 3 clusters)", "null: as many random weights", ROUGH
     ]  # fmt: skip
 
 

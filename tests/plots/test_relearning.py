@@ -5,6 +5,7 @@ import pytest
 
 from localize.errors import LocalizeError
 from localize.plots.figures.relearning import relearning
+from localize.plots.roughness import ROUGH
 from localize.signature.signature import MemorizationSignature
 from localize.statistics import cluster_bootstrap
 
@@ -69,7 +70,7 @@ def test_every_run_stands_at_its_own_steps(figure):
 
 
 def test_a_line_stands_in_the_legend_once_with_its_run_and_of_several_groups_which(figure):
-    assert [trace.name for trace in figure.data if trace.showlegend] == [
+    assert [trace.name for trace in figure.data if trace.showlegend and trace.name != ROUGH] == [
         "forgotten (n = 8, 4 clusters)",
         "never seen (n = 6, 3 clusters)",
         "not taught, memorized (n = 8, 4 clusters)",

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from localize.statistics import Interval
 from localize.statistics.classification import cluster_folds, held_out, pair_interval, parts_of_groups
 from localize.statistics.permutation import relabellings
-from localize.statistics.retrained import auc_scale, fixed_auc, retrained
+from localize.statistics.retrained import fixed_auc, retrained, retrained_auc
 
 
 def interval(low, estimate, high):
@@ -45,8 +45,17 @@ def test_the_auc_of_fixed_scores_is_scikit_learns():
     np.testing.assert_allclose(fixed_auc(scores, labels), [roc_auc_score(row, scores) for row in labels])
 
 
-def test_the_scale_is_one_at_chance_and_none_where_all_is_told():
-    assert [auc_scale(auc) for auc in (0.5, 0.75, 1.0, 0.0)] == [1.0, 0.75, 0.0, 0.0]
+def test_the_interval_of_an_auc_is_even_on_the_logit_scale_and_stays_inside():
+    t = scipy.stats.t.ppf(0.975, 29)
+    own = interval(0.9 - 0.06 * t, 0.9, 0.9 + 0.04 * t)
+    null, fixed = np.array([0.45, 0.55]), np.array([0.47, 0.53])
+    got = retrained_auc(own, null, fixed, 30.0)
+    error = np.sqrt(0.0025 + 0.0016 * 0.36**2)
+    reach = t * error / 0.09
+    np.testing.assert_allclose(scipy.special.logit([got.low, got.high]), scipy.special.logit(0.9) + np.array([-reach, reach]))
+    assert 0 < got.low < got.high < 1
+    whole = retrained_auc(interval(1.0, 1.0, 1.0), null, fixed, 30.0)
+    assert bool(whole.rough) and whole.high == 1
 
 
 @pytest.mark.parametrize("effect", [0.0, 1.0])
@@ -62,10 +71,10 @@ def test_intervals_cover_the_auc_where_little_is_told(effect):
         labels = relabellings(rng, parts, 40)[:, part]
         found = held_out([features], labels, cluster_folds(in_a, clusters, seed=trial, folds=5, repeats=1))
         plain = pair_interval(found.wins, found.pairs, in_a, clusters, seed=trial, resamples=200)
-        held, auc = fixed_auc(found.ahead, labels), float(found.auc[0])
-        estimates.append(auc)
+        held = fixed_auc(found.ahead, labels)
+        estimates.append(float(found.auc[0]))
         as_they_are.append((plain.low, plain.high))
-        wide = retrained(plain, found.auc[1:], held[1:], 20.0, auc_scale(auc))
+        wide = retrained_auc(plain, found.auc[1:], held[1:], 20.0)
         widened.append((wide.low, wide.high))
     true = np.mean(estimates) if effect else 0.5
     covered = [np.mean([low <= true <= high for low, high in ends]) for ends in (as_they_are, widened)]

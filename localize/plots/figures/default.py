@@ -14,6 +14,7 @@ from localize.plots.figures.recall import group_means, histogram
 from localize.plots.groups import Group, continuation_words, labelled_groups
 from localize.plots.kinds import BANDS
 from localize.plots.lettering import BREAK, line_count, width_of, wrapped
+from localize.plots.roughness import mark_rough
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import MAGNITUDE, MEDIUM, NULL, SCORE, SMALL, WIDTH, axis_words, variable_words
@@ -133,7 +134,7 @@ def _panels(sheet: Sheet, view: DefaultView, seed: int) -> Px:
             aside = 0.0 if _numbered(view) else 0.16 * (number - (len(drawn) - 1) / 2)
             if view.null is not None:
                 _null(panel, places + aside, view.mean(part, view.null)[at], part, view)
-            cell = Interval(*(np.atleast_1d(end[at]) for end in (interval.estimate, interval.low, interval.high)))
+            cell = interval[at] if interval.estimate[at].ndim else interval[at][None]
             (_curve if _numbered(view) else _points)(panel, places + aside, cell, part)
     return boxes[-1].bottom + UNDER
 
@@ -187,6 +188,7 @@ def _points(panel: Panel, places: Float[np.ndarray, " place"], interval: Interva
         name=part.label, showlegend=panel.sheet.first("group " + part.name),
     )  # fmt: skip
     panel.add(points, "mean", part)
+    mark_rough(panel, places, interval.estimate, interval, part, upright=True)
 
 
 def _null(panel: Panel, places: Float[np.ndarray, " place"], null: np.ndarray, part: Group, view: DefaultView) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from localize.analysis.distinguish import AUC, GAIN
 from localize.errors import LocalizeError, caller, public
 from localize.plots.figures.comparison import null_boxes, with_margin
+from localize.plots.roughness import mark_rough
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
 from localize.plots.theme import GRID, INK, plain
@@ -39,7 +40,7 @@ def distinguish(table: "pd.DataFrame") -> "go.Figure":
     Raises:
         LocalizeError: If the table is another, or empty.
     """
-    if missing := [name for name in NEEDED if name not in table.columns]:
+    if missing := [name for name in (*NEEDED, "rough") if name not in table.columns]:
         raise LocalizeError(
             f"{caller()}: the table has no column {missing[0]!r}; give that of signature.distinguish(...)."
         )
@@ -64,6 +65,7 @@ def _panel(sheet: Sheet, box: Box, table: "pd.DataFrame", title: str, words: str
 
     at, names = np.arange(len(table)), [plain(str(name), 30) for name in table.index]
     estimate, low, high, null_low, null_high = (table[name].to_numpy(dtype=float) for name in NEEDED)
+    interval = Interval(estimate, low, high, rough=table["rough"].fillna(False).to_numpy(dtype=bool))
     level, nothing_words = nothing
     x: dict[str, Any] = {"title": {"text": words}, "nticks": 6, "showgrid": True, "gridcolor": GRID}
     x |= {"range": with_margin(level, *estimate, *low, *high, *null_low, *null_high)}
@@ -73,6 +75,7 @@ def _panel(sheet: Sheet, box: Box, table: "pd.DataFrame", title: str, words: str
     panel.null_line([level, level], [-0.5, len(at) - 0.5], nothing_words)
     points = go.Scatter(
         x=estimate, y=at, mode="markers", marker={"color": INK, "size": 6}, showlegend=False, name=words, text=names,
-        error_x=whiskers(Interval(estimate, low, high), INK), hovertemplate="%{text}: %{x:.3f}<extra></extra>",
+        error_x=whiskers(interval, INK), hovertemplate="%{text}: %{x:.3f}<extra></extra>",
     )  # fmt: skip
     panel.add(points, "mean")
+    mark_rough(panel, estimate, at, interval)

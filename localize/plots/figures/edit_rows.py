@@ -6,6 +6,7 @@ import numpy as np
 
 from localize.axes import FORGET, GENERAL, KEPT, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED, PARTIAL
 from localize.plots.figures.edit_view import OWN_MATCH, RECITED, TRUE_MATCH, Edit, Table
+from localize.plots.roughness import mark_rough
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import GRID, NULL, WIDTH, plain, see_through, variable_words
@@ -121,6 +122,7 @@ def _lane(
         name=_with_size(role, table, [edit.name for _, edit, _ in there]), hovertemplate="%{x:.1f} tokens<extra></extra>",
     )  # fmt: skip
     panel.add(means, "mean", one)
+    mark_rough(panel, interval.estimate, middle, interval, one)
 
 
 def _with_size(role: str, table: Table, edits: list[str]) -> str:

@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.change import Change, Changes, edit_table, ordered_roles, repetitions_of
+from localize.analysis.rows import is_rough
 from localize.axes import FORGET, MEMORIZED
 from localize.errors import LocalizeError, caller, public
 from localize.plots.figures.edit_rows import draw_rows
@@ -15,6 +17,7 @@ from localize.plots.figures.edit_view import OWN_MATCH, TRUE_MATCH, Edit, Table
 from localize.plots.groups import require
 from localize.plots.kinds import BANDS, EditFigureKind, EditsAsked
 from localize.plots.point_names import name_points
+from localize.plots.roughness import mark_rough
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, NULL, WIDTH, see_through, variable_words
@@ -123,7 +126,8 @@ def _against(sheet: Sheet, edits: list[Edit], table: Table, seed: int) -> Px:
 
 def _change(row: dict[str, Any]) -> Interval:
     """The change that a row of the table tells, with its ends."""
-    return Interval(*(np.array(row[name]) for name in ("estimate", "low", "high")))
+    ends = (np.array(row[name]) for name in ("estimate", "low", "high"))
+    return Interval(*ends, rough=np.array(is_rough(row)))
 
 
 def _ends(lost: list[Interval], singles: list[np.ndarray], length: int) -> list[list[float]]:
@@ -143,12 +147,14 @@ def _point(panel: Panel, edit: Edit, left: Interval, lost: Interval) -> None:
     if edit.colour == NULL:
         marker |= {"line": {"width": 1.6, "color": NULL}}
         _key(panel.sheet, CONTROL, {"symbol": "circle-open", "size": 8, "color": NULL, "line": {"width": 1.6}})
-    bars = {f"error_{side}": whiskers(_listed(interval), edit.colour) for side, interval in (("x", left), ("y", lost))}
+    bars = {f"error_{side}": whiskers(interval[None], edit.colour) for side, interval in (("x", left), ("y", lost))}
     point = go.Scatter(
         x=[float(left.estimate)], y=[float(lost.estimate)], mode="markers", marker=marker, name=edit.words, **bars,
         hovertemplate="%{fullData.name}: %{x:.1f} tokens, change %{y:.1f}<extra></extra>", showlegend=False,
     )  # fmt: skip
     panel.add(point, "mean")
+    either = replace(left, rough=np.asarray(bool(left.rough) or bool(lost.rough)))
+    mark_rough(panel, [float(left.estimate)], [float(lost.estimate)], either[None])
 
 
 def _repetitions(
@@ -176,11 +182,6 @@ def _key(sheet: Sheet, name: str, marker: dict[str, Any]) -> None:
         meta = {"panel": None, "group": None, "what": "key"}
         key = go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, legendgroup=name, meta=meta)
         sheet.figure.add_trace(key.update(showlegend=True, legendrank=950))
-
-
-def _listed(interval: Interval) -> Interval:
-    """One interval as a list of one, as error bars are given."""
-    return Interval(*(np.atleast_1d(end) for end in (interval.estimate, interval.low, interval.high)))
 
 
 def _known(interval: Interval) -> tuple[float, float]:

@@ -91,9 +91,9 @@ def _row(
         title = f"{count:,} weight{'s' * (count != 1)} noised"
         panel = sheet.panel(box, title, x={"title": {"text": axis_words("strength")}} | axis, y=first)
         for group, interval in control:
-            _control(panel, places, _cell(interval, k), group)
+            _control(panel, places, interval[k], group)
         for group, interval in lines:
-            panel.curve(places, _cell(interval, k), group, markers=True)
+            panel.curve(places, interval[k], group, markers=True)
         bottom = box.bottom + UNDER
     return bottom
 
@@ -116,10 +116,6 @@ def _boxes(count: int, top: float) -> list[Box]:
     places = (divmod(number, COLUMNS) for number in range(count))
     step = TITLE + HEIGHT + UNDER
     return [Box(LEFT + column * (width + GAP), top + TITLE + row * step, width, HEIGHT) for row, column in places]
-
-
-def _cell(interval: Interval, k: int) -> Interval:
-    return Interval(interval.estimate[k], interval.low[k], interval.high[k])
 
 
 def _highest(interval: Interval) -> float:

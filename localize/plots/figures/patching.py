@@ -23,6 +23,7 @@ from localize.plots.figures.patch_view import (
 )
 from localize.plots.groups import Group, continuation_words
 from localize.plots.kinds import BANDS, FigureAsked, FigureKind, main_groups
+from localize.plots.roughness import mark_rough
 from localize.plots.series import Series, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
 from localize.plots.theme import INK, NULL, SCORE, axis_words, plain, variable_words
@@ -237,6 +238,7 @@ def _list(sheet: Sheet, box: Box, group: Group, direction: str, best: Strongest,
         name=f"{group.words}, 95% interval", showlegend=sheet.first("group " + group.name),
     )  # fmt: skip
     panel.add(points, "mean", group)
+    mark_rough(panel, effect.estimate, rank, effect, group)
 
 
 def draw_layers(sheet: Sheet, top: Px, view: PatchView, height: Px = LINES) -> Px:

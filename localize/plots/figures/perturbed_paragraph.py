@@ -68,7 +68,8 @@ def _lines(
     count = np.isfinite(change).sum(1)
     means = np.where(count > 0, np.nansum(change, axis=1) / np.maximum(count, 1), np.nan)
     at, interval = np.arange(change.shape[2]), group.interval(means, seed, possible)
-    panel.band(at, interval.low, interval.high, "interval", group, name=GROUP_MEAN, fillcolor=see_through(NULL, 0.22))
+    fill = {"name": GROUP_MEAN, "fillcolor": see_through(NULL, 0.22)}
+    panel.band(at, interval.low, interval.high, "interval", group, interval.rough, **fill)
     shown, sheet = {"hoverinfo": "skip"}, panel.sheet
     panel.add(
         go.Scatter(x=at, y=interval.estimate, mode="lines", line={"color": NULL, "width": 1}, name=GROUP_MEAN,

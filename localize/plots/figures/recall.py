@@ -9,6 +9,7 @@ from localize.errors import public
 from localize.measurements import REGISTRY
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
+from localize.plots.roughness import mark_rough
 from localize.plots.series import stacked, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Px, Sheet
 from localize.plots.theme import INK, variable_words
@@ -140,6 +141,7 @@ def group_means(
             hovertemplate="mean %{x:.3g}<extra></extra>",
         )  # fmt: skip
         panel.add(point, "mean", group)
+        mark_rough(panel, interval.estimate, [highest * (1.07 + 0.08 * row)], interval, group)
     panel.sheet.figure.layout[panel.axis("y")].range = [0, highest * (1.07 + 0.08 * len(groups))]
 
 
@@ -190,6 +192,7 @@ def _by_duplicates(
         marker={"color": INK, "size": 5}, showlegend=False, name="mean",
     )  # fmt: skip
     panel.add(points, "mean")
+    mark_rough(panel, rank, interval.estimate, interval, upright=True)
 
 
 KIND = FigureKind(
