@@ -16,8 +16,8 @@ from localize.measurements import REGISTRY
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, effective_clusters
 from localize.statistics.classification import (
     FEWEST_FOLDS,
-    PENALTIES,
     FOLDS,
+    PENALTIES,
     REPEATS,
     HeldOut,
     cluster_folds,

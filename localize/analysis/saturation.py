@@ -73,7 +73,8 @@ def saturation_rows(
         return []
     kept = np.flatnonzero(np.isin(group, pair))
     lost, before, clusters, in_a = lost[kept], before[kept].astype(float), clusters[kept], group[kept] == pair[0]
-    alone = fitted(lost, before).expected(measure, lost, before, clusters, seed=draws.seed, repeats=SIMULATIONS)
+    hazards = fitted(lost, before, group[kept])
+    alone = hazards.expected(measure, lost, before, clusters, seed=draws.seed, repeats=SIMULATIONS)
     rows = []
     for (quantity, possible), own, made in zip(quantities.items(), measure(lost), alone, strict=True):
         both = ~(np.isnan(own) | np.isnan(made))

@@ -248,13 +248,13 @@ BUILT_IN = (
         {RARE_REPLACED: "as many common tokens, like positions"},
     ),
     SummaryRow(
-        "positions, NLL rise",
+        "positions (NLL rise)",
         ("perturbed_nll", "unperturbed_nll"),
         _nll_position_rows,
         {name.format(EFFECTS["nll"]): "positions permuted" for name in (TOP, FIRST_HALF)},
     ),
     SummaryRow(
-        "positions, lost exact match",
+        "positions (lost exact match)",
         ("perturbed_exact_match", "unperturbed_exact_match"),
         _exact_match_position_rows,
         {name.format(EFFECTS["exact_match"]): "positions permuted" for name in (TOP, FIRST_HALF)},

@@ -52,7 +52,9 @@ def test_the_interval_of_an_auc_is_even_on_the_logit_scale_and_stays_inside():
     got = retrained_auc(own, null, fixed, 30.0)
     error = np.sqrt(0.0025 + 0.0016 * 0.36**2)
     reach = t * error / 0.09
-    np.testing.assert_allclose(scipy.special.logit([got.low, got.high]), scipy.special.logit(0.9) + np.array([-reach, reach]))
+    np.testing.assert_allclose(
+        scipy.special.logit([got.low, got.high]), scipy.special.logit(0.9) + np.array([-reach, reach])
+    )
     assert 0 < got.low < got.high < 1
     whole = retrained_auc(interval(1.0, 1.0, 1.0), null, fixed, 30.0)
     assert bool(whole.rough) and whole.high == 1
