@@ -1,6 +1,7 @@
 """Whether two groups are told apart by how well a paragraph is recited, by where it is kept, and by where beyond how well."""
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,7 +103,9 @@ def distinguish(
         hardly one and hardly anything left to gain, so that no gain is no sign that where is the same, and an AUC of
         a part may be nothing but loss seen in another place. This warns. A gain can come from loss that its two features
         do not hold, such as the NLL of another continuation. A part that only a curved boundary finds is not found.
-        Fewer than 30 effective clusters warn.
+        The interval of a gain is always called rough: in simulations of 40 against 40 paragraphs it covered in 98 to 100 % where
+        nothing was to be gained and in 75 % where something was, because whether the classifier takes the part up at all varies;
+        its `p_value` holds. Fewer than 30 effective clusters warn.
 
     Raises:
         SignatureError: If a group is not there, or has fewer than 3 clusters.
@@ -155,6 +158,7 @@ def distinguish(
             gains = gains if shared else gains[:1]
             held = fixed_auc(own.ahead, alike) - fixed_auc(loss_alone.ahead, alike)
             gain = retrained(gain, gains[1:], held[1 : len(gains)], fewest).within(MINUS_ONE_TO_ONE)
+            gain = replace(gain, rough=np.asarray(True))
             by_repeat = _spread(own.by_repeat - loss_alone.by_repeat)
             gained.append(told | {"quantity": GAIN} | by_repeat | row_of(gain, _null(gains), basis))
     table = table_of([*rows, *gained], ("quantity", "features"), OWN)
