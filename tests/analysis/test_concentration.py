@@ -19,7 +19,7 @@ from localize.analysis.concentration import (
     top_share,
 )
 from localize.analysis.draws import Draws
-from localize.analysis.effects import effect_of, exact_match_drop, one_kind, put_only
+from localize.analysis.effects import effect_of, one_kind, put_only
 from localize.analysis.rows import COLUMNS, NO_NULL
 from localize.analysis.saturation import SATURATION
 from localize.errors import LocalizeError, SignatureError
@@ -57,7 +57,8 @@ def clustered_noise(seed):
 
 def test_the_drop_is_in_tokens_and_never_negative(make):
     perturbed = {"unperturbed_exact_match": np.array([50, 7]), "perturbed_exact_match": np.full((2, 1, 6), 9)}
-    assert exact_match_drop(make(["a", "b"], perturbed).dataset).tolist() == [[[41.0] * 6], [[0.0] * 6]]
+    dataset = one_kind(make(["a", "b"], perturbed).dataset, None)
+    assert effect_of(dataset, "exact_match").tolist() == [[[41.0] * 6], [[0.0] * 6]]
 
 
 def test_a_rise_may_be_a_fall_and_what_was_not_put_stays_unknown(make):

@@ -81,18 +81,11 @@ WORLDS = {
 def test_the_verdict_is_what_the_world_is(edits, world):
     """At most one of ten worlds says something else of the matched difference, where nothing but loss or chance is there."""
     options, words = WORLDS[world]
-    right = np.array(
-        [
-            [
-                row["verdict"].startswith(f"{said} (")
-                for said, (_, row) in zip(
-                    words, edit_differences(edits(*options, seed=seed)[0], resamples=200).iterrows()
-                )
-            ]
-            for seed in range(10)
-        ]
-    )
-    assert (right.mean(0) >= 0.8).all()
+    right = []
+    for seed in range(10):
+        verdicts = edit_differences(edits(*options, seed=seed)[0], resamples=200)["verdict"].tolist()[:2]
+        right.append([verdict.startswith(f"{said} (") for verdict, said in zip(verdicts, words, strict=True)])
+    assert (np.mean(right, axis=0) >= 0.8).all()
 
 
 def test_who_loses_less_exact_match_is_harder_to_unlearn(edits):

@@ -52,7 +52,8 @@ def perturbation(
     the NLL rise in the k positions with most of it, chosen on every second draw and scored on the others,
     both ways averaged, so that noise gives the diagonal (dashed); not of the lost exact match, which ends at the first wrong token, so
     that its shares follow from how easily a text is lost (`signature.concentration`). With a single draw, choosing and scoring share
-    it, noise rises above the diagonal, and the panel says so. Below stands how often each token of the continuation is wrong. Of several kinds of replacement one is drawn, and
+    it, noise rises above the diagonal, and the panel says so. Below stands how often each token of the continuation is wrong. Of
+    several kinds of replacement one is drawn, and
     beside the tokens what each of them costs on average, with their mean (dashed).
 
     Of one paragraph: lost exact match and raised NLL at each of its tokens, every draw a thin line, and their mean; behind it
@@ -256,8 +257,8 @@ KIND = FigureKind(
     "perturb_prefix",
     needs=tuple((name,) for name in VARIABLES),
     title="What one replaced prefix token does",
-    caption="Exact match lost and NLL raised by replacing the prefix token at each position, and the share of the NLL rise in the positions "
-    "with most of it, chosen on other draws than those shown; below, how often each token of the continuation is wrong. Dashed: "
+    caption="Exact match lost and NLL raised by replacing the prefix token at each position, and the share of the NLL rise in the "
+    "positions with most of it, chosen on other draws than those shown; below, how often each token of the continuation is wrong. Dashed: "
     f"positions permuted. {BANDS}",
     function=perturbation,
     also=("perturbed_token_error",),
