@@ -38,7 +38,7 @@ def edit(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("analysis/causal.py", "removal confirms", "removal says so"),
+        ("analysis/causal.py", "removal agrees", "removal says so"),
         ("measurements/declared/ablate.py", "exact match, ablated", "exact match without the head"),
         ("measurements/declared/recall.py", "MEASUREMENT = Measurement(", "MORE = 1\nMEASUREMENT = Measurement("),
         ("signature/signature.py", "SCHEMA_VERSION = 3", "SCHEMA_VERSION = 4"),

@@ -1,8 +1,9 @@
-"""Whether removing heads confirms what their attention suggests.
+"""Whether removing heads agrees with what their attention suggests.
 
-That a head looks at rare tokens is a correlation. So the head that scores highest above its null is chosen on one half of the
-clusters, and on the other half its removal is held against the removal of the other heads of its layer. And over all heads: do those
-that score higher above their null cost more when they are gone?
+That a head looks at rare tokens is a correlation. Do the heads that score higher above their null cost more when they are gone? The heads
+are the sample: almost any two of them differ over paragraphs, so that one held against some others says nothing. The head whose score lies
+furthest from its null is chosen on one half of the clusters; on the other half its cost is ranked among the heads of its layer and of
+the model.
 """
 
 from typing import TYPE_CHECKING
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from localize.analysis.choice import head_name, head_scores, strongest_head
+from localize.analysis.choice import head_scores
+from localize.analysis.chosen_head import SCORE, ChosenHead, head_sentence, untrained_row
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.draws import Draws
-from localize.analysis.head_agreement import over_heads
+from localize.analysis.head_agreement import over_heads, rank_among_heads
 from localize.analysis.measured import require
-from localize.analysis.rows import DIFFERENCE, Row, beside, side
+from localize.analysis.rows import DIFFERENCE, Row, beside
+from localize.analysis.sentences import Wording, sentence
 from localize.errors import public
 from localize.signature.schema import range_of
-from localize.statistics import LEVEL, MINUS_ONE_TO_ONE, UNBOUNDED, choosing_half
+from localize.statistics import LEVEL, UNBOUNDED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,31 +29,38 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-SCORE = "rare-token score of head {}"
+TOGETHER = "rank correlation of rare-token score and NLL rise over heads"
+RANKS = {
+    "in its layer": "rank in its layer by NLL rise without head {}",
+    "in the model": "rank in the model by NLL rise without head {}",
+}
 NLL_RISE = "NLL rise without head {}"
 EXACT_MATCH_LOST = "exact match lost without head {}"
-TOGETHER = "rank correlation of rare-token score and NLL rise over heads"
 
-ABOVE = "scores above its null"
-NOT_ABOVE = "does not score above its null: nothing to confirm"
-CONFIRMED = "removal confirms: costs more than the layer's other heads"
-UNCONFIRMED = "removal does not confirm: costs what the layer's other heads do, as far as can be told"
-CONTRADICTED = "removal contradicts: costs less than the layer's other heads"
-NOT_ASKED = "removal costs more, but the head does not score above its null"
-NOT_ASKED_EITHER = "removal costs less, and the head does not score above its null"
-UNKNOWN = "not known: not measured, or a single cluster"
-GO_TOGETHER = "removal confirms: heads that score higher cost more"
-GO_APART = "removal does not confirm: inside the null"
-OPPOSED = "removal contradicts: heads that score higher cost less"
+CORRELATED = Wording(
+    above="removal agrees: heads with a higher rare-token score cost more",
+    below="removal disagrees: heads with a higher rare-token score cost less",
+    neither="no evidence from removal: rare-token score and cost of the heads are not significantly correlated",
+)
+RANKED = "{head} ranks {rank:g} of {heads} {where} by what its removal costs"
+COSTS_MORE = {
+    1: Wording(above="", below=f"removal agrees: {RANKED}", neither=f"no evidence from removal: {RANKED}{{floor}}"),
+    -1: Wording(
+        above="",
+        below=f"removal disagrees: {RANKED}, and attends to common tokens",
+        neither=f"no evidence from removal: {RANKED}{{floor}}",
+    ),
+}
+"""By the sign of the chosen head's score. Rank 1 costs most, so that a rank below that of a head taken at random costs more."""
 
 
 @public
 def causal_check(
     signature: "MemorizationSignature", *, query: str = "last_prefix", seed: int = 0, resamples: int = 2000
 ) -> "pd.DataFrame":
-    """Whether removing heads confirms that attention to rare tokens matters, in numbers and in words.
+    """Whether removing heads agrees that attention to rare tokens matters, in numbers and in words.
 
-    The head with the highest rare-token score above its mismatched null is chosen on one half of the clusters, as in
+    The head whose rare-token score lies furthest from its mismatched null, on either side, is chosen on one half of the clusters, as in
     `summary`, by the memorized paragraphs where there are any. All that is told of it is measured on the other half.
 
     Args:
@@ -60,12 +70,18 @@ def causal_check(
         resamples: Draws of each.
 
     Returns:
-        Four rows per group, indexed by `quantity` and `group`: of the chosen `head` its rare-token score beside its null,
-        and its NLL rise (nats per token) and lost exact match (tokens) when it is removed beside the mean over the other
-        heads of its layer (`null`). Each has `difference` with its 95 % interval by bootstrap over clusters and
-        `p_value` by flipping the sign of whole clusters. And, over all heads and paragraphs, Spearman's rho between
-        score above null and NLL rise; null: heads permuted within their layers. Other columns as in all
-        tables; `verdict` says in words whether removal confirms the correlation. nan where a head was not removed.
+        Rows indexed by `quantity` and `group`; `verdict` says in words what each tells, from its own numbers.
+
+        - First, for each group, Spearman's rho over all heads and paragraphs between score above null and NLL rise: the main verdict.
+          Null: heads permuted within their layers.
+        - The rank of the chosen `head` by its NLL rise in its layer, and in the model, 1 the costliest. Null: a head taken at random;
+          `p_value` is the share of heads that cost as much, so that of 8 heads it is .125 at the least.
+        - Its rare-token score, beside counts dealt out over the token types, with the choice among heads in the null.
+        - Its NLL rise (nats per token) and lost exact match (tokens) beside the mean over the other heads of its layer (`null`), with
+          their `difference` over paragraphs. This describes the head; it has no verdict and no p-value, since nearly any two heads
+          differ.
+
+        Intervals are by bootstrap over clusters. nan where a head was not removed.
 
     Raises:
         SignatureError: If the query or a measurement is not there.
@@ -80,28 +96,61 @@ def causal_check(
     dataset = signature.dataset
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
-    score, null = head_scores(dataset, query)
-    rise, lost = removal_effects(dataset)
-    exact_match = range_of(dataset, "ablated_exact_match")
-    possible = {SCORE: MINUS_ONE_TO_ONE, NLL_RISE: UNBOUNDED, EXACT_MATCH_LOST: exact_match.minus(exact_match)}
-    at = strongest_head(score - null, group, clusters, seed)
-    chose, rows = choosing_half(clusters, seed), []
-    for name in signature.groups:
-        inside = group == name
-        if at is not None:
-            told, rest = {"group": name, "head": head_name(dataset, at)}, inside & ~chose
-            pairs = {SCORE: (score[:, *at], null[:, *at])}
-            pairs |= {NLL_RISE: with_control(rise, at), EXACT_MATCH_LOST: with_control(lost, at)}
-            tested = {
-                quantity: beside(own[rest], other[rest], clusters[rest], possible[quantity], draws)
-                for quantity, (own, other) in pairs.items()
-            }
-            verdicts = _verdicts(*(tested[quantity] for quantity in pairs))
-            for (quantity, row), verdict in zip(tested.items(), verdicts, strict=True):
-                rows.append(told | row | {"quantity": quantity.format(told["head"]), "verdict": verdict})
-        row = over_heads((score - null)[inside], rise[inside], clusters[inside], draws)
-        rows.append(row | {"group": name, "head": "", "quantity": TOGETHER, "verdict": _together(row)})
+    rows = [
+        {"group": name, "head": ""} | row
+        for name, row in together_rows(dataset, query, signature.groups, draws).items()
+    ]
+    for row in rows:
+        row["verdict"] = sentence(row, CORRELATED, part="null")
+    chosen = ChosenHead.of(dataset, query, seed)
+    if chosen is not None:
+        scores = chosen.score_rows(dataset, query, signature.groups, draws)
+        for name in signature.groups:
+            of_group = [*rank_rows(chosen, dataset, name, draws)]
+            verdict = head_sentence(chosen.name, scores[name], untrained_row(dataset, query, name, draws))
+            of_group.append(scores[name] | {"quantity": SCORE.format(chosen.name), "verdict": verdict})
+            of_group += _described(chosen, dataset, name, draws)
+            rows += [row | {"group": name, "head": chosen.name} for row in of_group]
     return table_of(rows, ("quantity", "group"), (*DIFFERENCE, "head", "verdict"))
+
+
+def together_rows(dataset: "xr.Dataset", query: str, groups: tuple[str, ...], draws: Draws) -> dict[str, Row]:
+    """Rank correlation over heads of score above null and NLL rise, in each group."""
+    score, null = head_scores(dataset, query)
+    group, clusters, rise = dataset["group"].values, dataset["cluster"].values, removal_effects(dataset)[0]
+    rows = {}
+    for name in groups:
+        inside = group == name
+        rows[name] = over_heads((score - null)[inside], rise[inside], clusters[inside], draws) | {"quantity": TOGETHER}
+    return rows
+
+
+def rank_rows(chosen: ChosenHead, dataset: "xr.Dataset", name: str, draws: Draws) -> list[Row]:
+    """How the chosen head ranks by what its removal costs, in its layer and in the model, with the verdict in words."""
+    rise, inside = removal_effects(dataset)[0], chosen.of_group(name)
+    layer, head, sign = chosen.strongest
+    among = {"in its layer": (rise[:, [layer]], (0, head)), "in the model": (rise, (layer, head))}
+    rows = []
+    for where, (effect, at) in among.items():
+        row = rank_among_heads(effect[inside], at, chosen.clusters[inside], draws)
+        heads, least = row["heads"], 1 / max(row["heads"], 1)
+        floor = f", where p is {least:.3f} at the least" if least > LEVEL else ""
+        words = {"head": chosen.name, "rank": row["estimate"], "heads": heads, "where": where, "floor": floor}
+        verdict = sentence(row, COSTS_MORE[sign], part="null", **words)
+        rows.append(row | {"quantity": RANKS[where].format(chosen.name), "verdict": verdict})
+    return rows
+
+
+def _described(chosen: ChosenHead, dataset: "xr.Dataset", name: str, draws: Draws) -> list[Row]:
+    """What the chosen head's removal costs beside the mean over the other heads of its layer."""
+    exact_match, inside = range_of(dataset, "ablated_exact_match"), chosen.of_group(name)
+    possible = {NLL_RISE: UNBOUNDED, EXACT_MATCH_LOST: exact_match.minus(exact_match)}
+    rows = []
+    for (quantity, ends), effect in zip(possible.items(), removal_effects(dataset), strict=True):
+        own, others = with_control(effect[inside], chosen.strongest.at)
+        row = beside(own, others, chosen.clusters[inside], ends, draws)
+        rows.append(row | {"quantity": quantity.format(chosen.name), "p_value": np.nan, "verdict": ""})
+    return rows
 
 
 def removal_effects(
@@ -123,25 +172,3 @@ def with_control(
     count = (~np.isnan(others)).sum(1)
     mean = np.where(count > 0, np.nansum(others, axis=1) / np.maximum(count, 1), np.nan)
     return effect[:, layer, head], mean
-
-
-def _verdicts(score: Row, rise: Row, lost: Row) -> tuple[str, str, str]:
-    """What the three differences say, each by where its interval lies and whether chance alone would do as much."""
-    sides = [side(row["difference_low"], row["difference_high"], row["p_value"]) for row in (score, rise, lost)]
-    above = sides[0] == 1
-    named = {
-        0: UNCONFIRMED,
-        -1: CONTRADICTED if above else NOT_ASKED_EITHER,
-        None: UNKNOWN,
-        1: CONFIRMED if above else NOT_ASKED,
-    }
-    first = UNKNOWN if sides[0] is None else ABOVE if sides[0] == 1 else NOT_ABOVE
-    return first, named[sides[1]], named[sides[2]]
-
-
-def _together(row: Row) -> str:
-    if np.isnan(row["p_value"]):
-        return UNKNOWN
-    if row["p_value"] > LEVEL:
-        return GO_APART
-    return GO_TOGETHER if row["estimate"] > row["null"] else OPPOSED

@@ -1,10 +1,10 @@
 """Choosing a head on some clusters, so that it can be scored on the others."""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from localize.axes import MEMORIZED
 from localize.errors import SignatureError
@@ -14,27 +14,52 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def strongest_head(
-    above: Float[np.ndarray, "paragraph layer head"],
-    group: Shaped[np.ndarray, " paragraph"],
-    clusters: Int[np.ndarray, " paragraph"],
-    seed: int,
-) -> tuple[int, int] | None:
-    """Row and column of the head that scores highest above its null on one half of the clusters.
+class StrongestHead(NamedTuple):
+    """A head that scores furthest from its null.
 
-    The memorized paragraphs of `choosing_half` choose, where the groups have that name, else all of that half.
+    Attributes:
+        layer: Its row.
+        head: Its column.
+        sign: 1 if it scores above its null, -1 if below.
+    """
+
+    layer: int
+    head: int
+    sign: int
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """Row and column."""
+        return self.layer, self.head
+
+
+def choosers(
+    group: Shaped[np.ndarray, " paragraph"], clusters: Int[np.ndarray, " paragraph"], seed: int
+) -> Bool[np.ndarray, " paragraph"]:
+    """The paragraphs that choose a head: the memorized of `choosing_half`, where the groups have that name, else all of that half."""
+    reference = group == MEMORIZED if MEMORIZED in group else np.ones(len(group), dtype=bool)
+    return choosing_half(clusters, seed) & reference
+
+
+def strongest_head(
+    above: Float[np.ndarray, "paragraph layer head"], choosing: Bool[np.ndarray, " paragraph"]
+) -> StrongestHead | None:
+    """The head whose mean lies furthest from its null, on either side, over the paragraphs that choose.
 
     Args:
         above: Rare-token score less its mismatched null; nan where a head has none.
-        group: The group of each paragraph.
-        clusters: The near-duplicate cluster of each paragraph.
-        seed: Of the half.
+        choosing: As `choosers` gives them.
 
     Returns:
-        Indices of layer and head; None if nothing on that half has a score.
+        None if nothing on that half has a score.
     """
-    reference = group == MEMORIZED if MEMORIZED in group else np.ones(len(group), dtype=bool)
-    return largest(mean_measured(above[choosing_half(clusters, seed) & reference]))
+    return strongest_of(mean_measured(above[choosing]))
+
+
+def strongest_of(mean: Float[np.ndarray, "layer head"]) -> StrongestHead | None:
+    """Where the largest value of either sign stands, nan left out; None if all are."""
+    at = largest(np.abs(mean))
+    return None if at is None else StrongestHead(*at, -1 if mean[at] < 0 else 1)
 
 
 def mean_measured(values: Float[np.ndarray, "paragraph *cell"]) -> Float[np.ndarray, "*cell"]:

@@ -12,16 +12,18 @@ from tqdm.auto import tqdm
 from localize.analysis.choice import mean_measured
 from localize.analysis.comparison import NUMBERS, Comparison
 from localize.analysis.draws import Draws
+from localize.analysis.rise import compared_of, has_rise, rise_of, rise_range
 from localize.errors import SignatureError, caller, public
 from localize.measurements import AXES, REGISTRY
 from localize.signature.schema import range_of
 from localize.statistics import (
+    Interval,
+    PermutationTest,
     Range,
     auc,
     cluster_sums,
     effective_clusters,
     false_discovery,
-    rough_difference,
     standardized_difference,
 )
 from localize.statistics.roughness import FEWEST
@@ -98,10 +100,15 @@ def compare(
     b: str,
     variables: str | Sequence[str] | None = None,
     *,
+    rises: bool = True,
     seed: int = 0,
     resamples: int = 2000,
 ) -> "Comparison":
     """Difference of two groups' means, cell by cell, with what it would be if the labels meant nothing.
+
+    What was measured after a change of model or prefix (a head removed, a token replaced, noise on weights) is compared as its
+    *rise*: the level after less the level before, for all alike, so that exact match that is lost has a negative rise. Levels
+    differ between groups before anything is changed.
 
     Args:
         signature: What was measured.
@@ -109,32 +116,54 @@ def compare(
         b: The group subtracted from it.
         variables: One or several, whatever is measured per paragraph; None takes those whose mean means something and that
             have at most 3000 cells.
+        rises: False compares levels after a change, with what they were before still in them.
         seed: Seed of bootstrap and permutation.
         resamples: Draws of each.
 
     Returns:
         `comparison[name]` is a Dataset over the variable's cells: `difference`, its 95 % interval `low` `high` by bootstrap
-        over clusters, `p_value` by permutation of clusters, `q_value` (Benjamini-Hochberg over these cells), `null_low`
-        `null_high` (central 95 % under permuted labels), `effect_size` (Hedges' g), `auc` (probability that a paragraph of
+        over clusters, `p_value` by permutation of clusters, `q_value` (Benjamini-Hochberg over these cells), `null_range_low`
+        `null_range_high` (central 95 % under permuted labels), `effect_size` (Hedges' g), `auc` (probability that a paragraph of
         a has the larger value), `mean_a`, `mean_b`, `rough`: fewer than 10 effective clusters, or too skewed for their
         number, so that the interval covers less than it says; and `n`, `clusters`, `effective_clusters`, of how many
-        paragraphs the cell was measured. `to_dataframe`, `strongest`, `save` tell all cells together.
+        paragraphs the cell was measured; its attribute `compared` says "level" or "rise". `to_dataframe`, `strongest`, `save`
+        tell all cells together.
         Draws are averaged first. Fewer than 30 effective clusters warn, and so do rough intervals.
 
     Raises:
-        SignatureError: If a group or variable is not there.
+        SignatureError: If a group or variable is not there, or what a variable asked for was before the change; of
+            `variables=None` such are left out, with a warning.
     """
     a, b = signature.known_group(a), signature.known_group(b)
     if a == b:
         raise SignatureError(f"{caller()}: a and b are both {a!r}; two groups are needed.")
-    names = compared_variables(signature.dataset) if variables is None else variables
+    names = _default_variables(signature.dataset, rises=rises) if variables is None else variables
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     if not names:
         raise SignatureError(f"{caller()}: variables is empty; the signature holds {', '.join(signature.variables)}.")
-    possible = {name: range_of(signature.dataset, name) for name in names}
-    comparison = compare_groups([signature[name] for name in names], a, b, possible, Draws(seed, resamples))
+    arrays, possible = [], {}
+    for name in names:
+        level = signature[name]
+        rise = rises and has_rise(name)
+        arrays.append(rise_of(signature.dataset, name) if rise else level)
+        possible[name] = (rise_range if rise else range_of)(signature.dataset, name)
+    comparison = compare_groups(arrays, a, b, possible, Draws(seed, resamples))
     warn_of_rough_intervals(comparison)
     return comparison
+
+
+def _default_variables(dataset: "xr.Dataset", *, rises: bool) -> list[str]:
+    """`compared_variables`, but for those whose level before a change is not there to be subtracted."""
+    names = compared_variables(dataset)
+    without = [name for name in names if rises and has_rise(name) and REGISTRY[name].before not in dataset]
+    if without:
+        before = ", ".join(dict.fromkeys(str(REGISTRY[name].before) for name in without))
+        warnings.warn(
+            f"{caller()} leaves out {', '.join(without)}: the signature does not hold {before}, above which they rise; "
+            "rises=False compares levels.",
+            stacklevel=4,
+        )
+    return [name for name in names if name not in without]
 
 
 def compare_groups(
@@ -163,26 +192,23 @@ def compare_groups(
             "low": interval.low,
             "high": interval.high,
             "p_value": test.p_value,
-            "null_low": test.null_low,
-            "null_high": test.null_high,
+            "null_range_low": test.null_low,
+            "null_range_high": test.null_high,
             "effect_size": standardized_difference(values, in_a, in_b),
             "auc": auc(values, in_a, in_b),
             "mean_a": mean_measured(values[in_a]),
             "mean_b": mean_measured(values[in_b]),
+            "rough": rough_cells(interval, test),
             **basis_of_cells(values, clusters, in_a | in_b),
         }
 
-    def rough(values: Float[np.ndarray, "paragraph cell"]) -> Bool[np.ndarray, " cell"]:
-        return rough_difference(values, in_a, in_b, clusters)
-
     apart = {name: values.minus(values) for name, values in possible.items()}
-    return compared(arrays, numbers, rough, apart, about)
+    return compared(arrays, numbers, apart, about)
 
 
 def compared(
     arrays: "Sequence[xr.DataArray]",
     numbers: Callable[[Float[np.ndarray, "paragraph cell"], Range], Cells],
-    rough: Callable[[Float[np.ndarray, "paragraph cell"]], Bool[np.ndarray, " cell"]],
     possible: Mapping[str, Range],
     about: Mapping[str, Any],
 ) -> Comparison:
@@ -190,8 +216,7 @@ def compared(
 
     Args:
         arrays: What is compared, first axis `paragraph`.
-        numbers: From some cells, and where their difference can lie, to all that is told of each, but for `q_value` and `rough`.
-        rough: From all cells of a variable to whether their intervals are rough.
+        numbers: From some cells, and where their difference can lie, to all that is told of each, but for `q_value`.
         possible: Where the difference can lie, by variable: no end of an interval leaves it.
         about: Attributes of every result: `a`, `b`, `paired` among them.
     """
@@ -205,9 +230,15 @@ def compared(
                 pieces.append(numbers(flat[:, start : start + PIECE], possible[str(array.name)]))
                 bar.update(pieces[-1]["difference"].size)
             cells = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-            cells |= {"q_value": false_discovery(cells["p_value"]), "rough": rough(flat)}
+            cells["q_value"] = false_discovery(cells["p_value"])
             results[str(array.name)] = _labelled(array, cells, about)
     return Comparison(results, about["a"], about["b"], paired=about["paired"])
+
+
+def rough_cells(interval: Interval, *others: Interval | PermutationTest) -> Bool[np.ndarray, "*cell"]:
+    """Whether any of a cell's intervals or p-values is not to be trusted."""
+    judged = [one.rough for one in (interval, *others) if one.rough is not None]
+    return np.logical_or.reduce([np.zeros(interval.low.shape, dtype=bool), *judged])
 
 
 def basis_of_cells(
@@ -223,13 +254,13 @@ def basis_of_cells(
 
 def _labelled(array: "xr.DataArray", cells: Cells, about: Mapping[str, Any]) -> "xr.Dataset":
     """The numbers of one variable's cells, with its axes and what was compared."""
-    import xarray as xr
+    from localize.analysis.result_dataset import ResultDataset
 
     dims, shape = array.dims[1:], array.shape[1:]
     coords = {name: c for name, c in array.coords.items() if "paragraph" not in c.dims}
     named = {name: array.attrs.get(name, "") for name in ("unit", "continuation")}
-    attrs = {"variable": str(array.name), **named, **about}
-    return xr.Dataset({name: (dims, cells[name].reshape(shape)) for name in NUMBERS}, coords=coords, attrs=attrs)
+    attrs = {"variable": str(array.name), **named, "compared": compared_of(array), **about}
+    return ResultDataset({name: (dims, cells[name].reshape(shape)) for name in NUMBERS}, coords=coords, attrs=attrs)
 
 
 def warn_of_rough_intervals(comparison: Comparison) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from localize.analysis.rise import compared_of
 from localize.analysis.rows import COLUMNS
 from localize.errors import LocalizeError, SignatureError
 from localize.measurements import AXES
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
     import xarray as xr
 
 NUMBERS = (
-    "difference", "low", "high", "p_value", "q_value", "null_low", "null_high", "effect_size", "auc", "mean_a", "mean_b",
-    "rough", "n", "clusters", "effective_clusters",
+    "difference", "low", "high", "p_value", "q_value", "null_range_low", "null_range_high", "effect_size", "auc", "mean_a",
+    "mean_b", "rough", "n", "clusters", "effective_clusters",
 )  # fmt: skip
 """What is told of each cell."""
 
-OWN = ("effect_size", "auc", "mean_a", "mean_b", "q_overall", "unit")
+OWN = ("effect_size", "auc", "mean_a", "mean_b", "q_overall", "unit", "compared")
 """The columns of a comparison's table that others do not have."""
 
-IN_TABLE = {"difference": "estimate", "null_low": "null_range_low", "null_high": "null_range_high"}
-"""What a cell's numbers are called in the columns that all tables have."""
+IN_TABLE = {"difference": "estimate"}
+"""What a cell's numbers are called in the columns that all tables have, where the name is another."""
 
 SUFFIXES = (".csv", ".parquet")
 SHOWN = 20
@@ -41,8 +42,8 @@ class Comparison:
     that rise.
 
     Args:
-        datasets: Per variable, in order: `difference`, `low`, `high`, `p_value`, `q_value`, `null_low`, `null_high`,
-            `effect_size`, `auc`, `mean_a`, `mean_b`, `rough`, `n`, `clusters` and
+        datasets: Per variable, in order: `difference`, `low`, `high`, `p_value`, `q_value`, `null_range_low`,
+            `null_range_high`, `effect_size`, `auc`, `mean_a`, `mean_b`, `rough`, `n`, `clusters` and
             `effective_clusters` over its cells; attributes say what was compared and how.
         a: The one group, or what came after.
         b: What is subtracted from it.
@@ -96,7 +97,7 @@ class Comparison:
             `variable`; `cell`, in words ("L1.H2, W_V", "layer 3, W_in"), empty where the variable is one number; `a`, `b`; a
             column for each axis, empty where the variable does not have it; the columns of all tables, `estimate` the difference;
             `effect_size`, `auc`, `mean_a`, `mean_b`; `q_overall`, Benjamini-Hochberg over all cells of all variables compared,
-            whichever are asked for here; and `unit`.
+            whichever are asked for here; `unit`; and `compared`, "rise" (after - before a change) or "level".
         """
         import pandas as pd
 
@@ -207,7 +208,7 @@ def _rows(dataset: "xr.Dataset") -> "pd.DataFrame":
     columns = {dim: labels[dim][index] for dim, index in zip(dims, at, strict=True)}
     cells = [dict(zip(dims, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
     count = dataset["difference"].size
-    told = {"variable": dataset.attrs["variable"], "unit": dataset.attrs["unit"]}
+    told = {"variable": dataset.attrs["variable"], "unit": dataset.attrs["unit"], "compared": compared_of(dataset)}
     table = pd.DataFrame({name: [text] * count for name, text in told.items()})
     table["cell"] = [cell_name(cell) for cell in cells] if dims else [""]
     for dim, values in columns.items():

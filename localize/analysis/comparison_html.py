@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from localize.analysis.rendering import template
+from localize.analysis.rise import RISE_OF
 from localize.analysis.rows import is_rough
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ def _words(group: str) -> str:
     return group.replace("_", " ")
 
 
-def _told(row: dict[Any, Any]) -> dict[str, str]:
+def _told(row: dict[Any, Any]) -> dict[str, Any]:
     return {
         "variable": row["variable"],
+        "rise": row["compared"] == RISE_OF,
         "cell": row["cell"],
         "difference": f"{_number(row['estimate'])} [{_number(row['low'])}, {_number(row['high'])}]",
         "unit": row["unit"],

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
-from localize.analysis.causal import NLL_RISE
+from localize.analysis.causal import CORRELATED, together_rows
+from localize.analysis.chosen_head import ChosenHead, head_sentence, reference_groups, untrained_row
+from localize.analysis.draws import Draws
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
 from localize.analysis.rows import is_rough, null_ends
 from localize.analysis.saturation import disagreements
+from localize.analysis.sentences import sentence
 from localize.analysis.summary import FIRST_HALF, TOP
+from localize.axes import QUERIES
 from localize.measurements import REGISTRY
 
 if TYPE_CHECKING:
@@ -78,19 +82,29 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
 
 def summary_notes(signature: "MemorizationSignature", summary: "pd.DataFrame") -> list[str]:
     """What must be known of the summary, in sentences."""
-    return removal_notes(signature) + disagreements(summary, (TOP, FIRST_HALF)) + matching_notes(signature)
+    return head_notes(signature) + disagreements(summary, (TOP, FIRST_HALF)) + matching_notes(signature)
 
 
-def removal_notes(signature: "MemorizationSignature") -> list[str]:
-    """Whether removing the head that looks most at rare tokens confirms that it matters, in a sentence."""
-    if not {"rare_token_score", "ablated_nll", "ablated_exact_match"} <= set(signature.variables):
+def head_notes(signature: "MemorizationSignature") -> list[str]:
+    """Whether a head attends to rare or to common tokens, and whether removing heads agrees that it matters, in sentences."""
+    dataset, query, draws = signature.dataset, QUERIES[0], Draws(0)
+    if not {"rare_token_score", "rare_token_null"} <= set(signature.variables):
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few clusters, which is told with the summary
-        table = signature.causal_check().reset_index()
-    rows = [row for row in table.to_dict("records") if row["quantity"].startswith(NLL_RISE.format(""))]
-    told = "; ".join(f"{row['group'].replace('_', ' ')}: {row['verdict']}" for row in rows)
-    return [f"Head {rows[0]['head']} looks most at rare tokens. {told}."] if rows else []
+    groups, chosen = reference_groups(signature.groups), ChosenHead.of(dataset, query, draws.seed)
+    notes = []
+    if "ablated_nll" in signature and "ablated_exact_match" in signature:
+        rows = together_rows(dataset, query, groups, draws)
+        notes += [_of_group(name, sentence(row, CORRELATED, part="null")) for name, row in rows.items()]
+    if chosen is not None:
+        scores = chosen.score_rows(dataset, query, groups, draws)
+        for name, row in scores.items():
+            said = head_sentence(chosen.name, row, untrained_row(dataset, query, name, draws))
+            notes.append(_of_group(name, said))
+    return notes
+
+
+def _of_group(name: str, said: str) -> str:
+    return f"{name.replace('_', ' ')}: {said}."
 
 
 def matching_notes(signature: "MemorizationSignature") -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from localize.analysis.choice import mean_measured
 from localize.analysis.compare import (
@@ -14,6 +14,7 @@ from localize.analysis.compare import (
     compared,
     compared_variables,
     per_paragraph,
+    rough_cells,
     warn_of_few_clusters,
     warn_of_rough_intervals,
 )
@@ -27,7 +28,6 @@ from localize.statistics import (
     effective_clusters,
     pair_differences,
     paired_difference,
-    rough_mean,
     share_rising,
 )
 
@@ -64,11 +64,12 @@ def compare_paired(
 
     Returns:
         As `MemorizationSignature.compare`, with `paired`: `difference` is the mean over pairs, `low` `high` its 95 % interval by
-        bootstrap over clusters, `p_value` by flipping the signs of whole clusters, `null_low` `null_high` the central 95 % of
-        the flipped means, `effect_size` the mean in the pairs' own standard deviations (Hedges' correction), `auc` the share of
-        pairs that rise, ties counted half, `mean_a` and `mean_b` the means after and before of the pairs. Draws are averaged
-        first, on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count. A
-        warning tells where gradients of two models do not compare (see `gradients(attention_scale=)`).
+        bootstrap over clusters, `p_value` by flipping the signs of whole clusters, `null_range_low` `null_range_high` the
+        central 95 % of the flipped means, `effect_size` the mean in the pairs' own standard deviations (Hedges' correction),
+        `auc` the share of pairs that rise, ties counted half, `mean_a` and `mean_b` the means after and before of the pairs.
+        Levels are compared, of every variable: the difference of the two sides is what is asked for. Draws are averaged first,
+        on each side; a pair that one side lacks is left out of the cell; of an axis the labels that both have count. A warning
+        tells where gradients of two models do not compare (see `gradients(attention_scale=)`).
 
     Raises:
         SignatureError: If ids or clusters differ, the group or a variable is not there, nothing is in both, or a variable is of
@@ -103,24 +104,21 @@ def compare_paired(
             "low": interval.low,
             "high": interval.high,
             "p_value": test.p_value,
-            "null_low": test.null_low,
-            "null_high": test.null_high,
+            "null_range_low": test.null_low,
+            "null_range_high": test.null_high,
             "effect_size": paired_difference(values),
             "auc": share_rising(values),
             "mean_a": mean_measured(one),
             "mean_b": mean_measured(other),
+            "rough": rough_cells(interval, test),
             **basis_of_cells(values, clusters, np.ones(len(values), dtype=bool)),
         }
-
-    def rough(sides: Float[np.ndarray, "row cell"]) -> Bool[np.ndarray, " cell"]:
-        one, other = _both(sides)
-        return rough_mean(pair_differences(one, other), clusters)
 
     if unlike := unlike_units((after.dataset, before.dataset), names):
         warnings.warn(f"{caller()}: {unlike}.", stacklevel=3)
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
-    comparison = compared(arrays, numbers, rough, apart, about)
+    comparison = compared(arrays, numbers, apart, about)
     warn_of_rough_intervals(comparison)
     return comparison
 

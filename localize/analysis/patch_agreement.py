@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.draws import Draws
 from localize.analysis.patching import cells_of, chosen_labels, parts_measured, strength_sign
-from localize.analysis.rows import DIFFERENCE, Row, beside, side
+from localize.analysis.rows import DIFFERENCE, Row, beside
+from localize.analysis.sentences import NOT_KNOWN, Wording, sentence
 from localize.errors import public
 from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
 
@@ -39,10 +40,10 @@ MEASURES = {
 """Where each can lie."""
 TOP = {TOP_1: 1, TOP_5: 5}
 
-BETTER = "tells of this paragraph more than what all paragraphs share"
-NO_BETTER = "tells what all paragraphs share, and no more as far as can be told"
-WORSE = "tells of other paragraphs more than of this one"
-UNKNOWN = "not known: not measured, or a single cluster"
+BETTER = "agrees with the effects in its own paragraph more than with those in others"
+NO_BETTER = "agrees with the effects in its own paragraph and in others alike: no significant difference"
+WORSE = "agrees with the effects in other paragraphs more than with those in its own"
+WORDING = Wording(BETTER, WORSE, NO_BETTER)
 
 PAIRS_AT_ONCE = 2**20
 """How many pairs of paragraphs are held together: 8 MB a measure."""
@@ -216,7 +217,4 @@ def verdict(quantity: str, row: Row) -> str:
     """What a difference from other paragraphs says; a slope has 1 to be held against, and no verdict."""
     if quantity == SLOPE:
         return ""
-    where = side(row["difference_low"], row["difference_high"], row["p_value"])
-    if np.isnan(row["p_value"]) or where is None:
-        return UNKNOWN
-    return {-1: WORSE, 0: NO_BETTER, 1: BETTER}[where]
+    return NOT_KNOWN if np.isnan(row["p_value"]) else sentence(row, WORDING, part="difference")

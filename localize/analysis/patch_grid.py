@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
-from localize.analysis.compare import warn_of_few_clusters
+from localize.analysis.compare import rough_cells, warn_of_few_clusters
 from localize.analysis.draws import Draws
 from localize.analysis.measured import require
 from localize.analysis.patching import MEASURE, PARTS, cells_of, chosen_labels, gap_of, over, strength_sign
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-WITHOUT_UNIT = ("share", "share_low", "share_high", "p_value", "q_value")
+WITHOUT_UNIT = ("share", "share_low", "share_high", "p_value", "q_value", "rough")
 
 DRAWS_TIMES_CELLS = 2**20
 """How many numbers of a bootstrap of shares are held at once: 8 MB, of a few."""
@@ -44,14 +44,15 @@ def patching(
 
     Returns:
         Per group, direction and site `effect` (NLL change, nats per token), its `null` (as large a change in a random
-        direction) and their `difference`, each with its 95 % interval by bootstrap over clusters; `p_value` of no
-        difference by flipping the sign of whole clusters, `q_value` (Benjamini-Hochberg over all that is returned); `share`
-        of the gap between the two runs (ratio of means) with its interval. nan for what was not patched.
+        direction; ends `null_mean_low`, `null_mean_high`) and their `difference`, each with its 95 % interval by bootstrap over
+        clusters; `p_value` of no difference by flipping the sign of whole clusters, `q_value` (Benjamini-Hochberg over all that
+        is returned); `rough`, whether an interval or p is not to be trusted; `share` of the gap between the two runs (ratio of
+        means) with its interval. nan for what was not patched.
 
     Raises:
         SignatureError: If the part, metric or a measurement is not there.
     """
-    import xarray as xr
+    from localize.analysis.result_dataset import ResultDataset
 
     draws = Draws(seed, resamples)
     if part not in PARTS:
@@ -89,7 +90,9 @@ def patching(
     dims = ("group", "direction", *PARTS[part])
     coords = {dim: dataset[dim].values for dim in dims[1:]} | {"group": list(groups)}
     units = {what: "" if what in WITHOUT_UNIT else "nats per token" for what in arrays}
-    return xr.Dataset({what: (dims, values, {"unit": units[what]}) for what, values in arrays.items()}, coords, attrs)
+    return ResultDataset(
+        {what: (dims, values, {"unit": units[what]}) for what, values in arrays.items()}, coords, attrs
+    )
 
 
 def grid_cells(
@@ -99,23 +102,25 @@ def grid_cells(
     clusters: Int[np.ndarray, " paragraph"],
     sign: float,
     draws: Draws,
-) -> dict[str, Float[np.ndarray, "*cell"]]:
+) -> dict[str, Shaped[np.ndarray, "*cell"]]:
     """Mean effect, mean null, their difference and the share of the gap of every site, with intervals and p-values."""
     moved = pair_differences(effect, null)
     own, other, apart = (draws.mean(values, clusters) for values in (effect, null, moved))
     test = draws.sign_flip(moved, clusters)
+    rough = rough_cells(own, other, apart, test)
     share = _grid_shares(sign * effect.reshape(len(effect), -1), gap, clusters, draws).reshape(3, *effect.shape[1:])
     return {
         "effect": own.estimate,
         "low": own.low,
         "high": own.high,
         "null": other.estimate,
-        "null_low": other.low,
-        "null_high": other.high,
+        "null_mean_low": other.low,
+        "null_mean_high": other.high,
         "difference": apart.estimate,
         "difference_low": apart.low,
         "difference_high": apart.high,
         "p_value": test.p_value,
+        "rough": rough,
         "share": share[0],
         "share_low": share[1],
         "share_high": share[2],

@@ -15,7 +15,8 @@ from localize.analysis.choice import mean_measured
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.draws import Draws
 from localize.analysis.measured import require
-from localize.analysis.rows import DIFFERENCE, NOTHING, Basis, Null, Row, beside, differing, row_of, side
+from localize.analysis.rows import DIFFERENCE, NOTHING, Basis, Null, Row, beside, differing, row_of
+from localize.analysis.sentences import NOT_KNOWN, Wording, sentence
 from localize.axes import DIRECTIONS
 from localize.errors import SignatureError, caller, public
 from localize.statistics import UNBOUNDED, choosing_half, false_discovery
@@ -35,9 +36,8 @@ CHANGE = "NLL change, strongest {}"
 SHARE = "share of the gap, strongest {}"
 
 MORE = "does more than as large a random change"
-SAME = "does what as large a random change does, as far as can be told"
+SAME = "not significantly different from as large a random change"
 LESS = "does less than as large a random change"
-UNKNOWN = "not known: not measured, or a single cluster"
 
 
 def strength_sign(direction: str) -> float:
@@ -185,7 +185,7 @@ def patch_table(
                 own, other = among.effect[rest, at], among.null[rest, at]
                 change = beside(own, other, clusters[rest], UNBOUNDED, draws)
                 share = shares_of_gap(sign * own, sign * other, gap[rest], clusters[rest], draws)
-                share["p_value"] = change["p_value"]
+                share |= {name: change[name] for name in ("p_value", "rough")}
             rows.append(told | change | {"quantity": CHANGE.format(among.words), "sign": sign})
             rows.append(told | share | {"quantity": SHARE.format(among.words), "sign": 1.0})
     # A share tests what its change tests: once for both.
@@ -227,8 +227,7 @@ def over(effect: Float[np.ndarray, "*cell"], gap: Float[np.ndarray, "*#cell"]) -
 
 def verdict(row: Row) -> str:
     """What a difference from the null says, by its interval and by a test that is corrected for all that are listed."""
-    low, high = sorted((row["sign"] * row["difference_low"], row["sign"] * row["difference_high"]))
-    where = side(low, high, row["q_value"])
-    if np.isnan(row["q_value"]) or where is None:
-        return UNKNOWN
-    return {-1: LESS, 0: SAME, 1: MORE}[where]
+    if np.isnan(row["q_value"]):
+        return NOT_KNOWN
+    above, below = (MORE, LESS) if row["sign"] > 0 else (LESS, MORE)
+    return sentence(row, Wording(above, below, SAME), part="difference", p="q_value")

@@ -3,10 +3,12 @@
 - *Low-layer share*: how much of a paragraph's gradient, summed over cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|,
   lies in the lower half of the layers. Null of the difference between groups: labels permuted over clusters; beside a single group
   stands what a profile even over layers has, which is a landmark, not a test.
-- *Strongest rare-token head*: chosen on one half of the clusters, scored on the other. Null: the same head's attention against the
-  rarity of paragraphs from other clusters. And, where heads were removed, the *NLL rise without it*, on the same half: beside it stands
-  what removing the other heads of its layer costs, because a score is a correlation. In NLL, because text that is said with less
-  confidence loses its exact match to almost any change.
+- *Strongest rare-token head*, on either side of its null: chosen on one half of the clusters, scored on the other. Null: token counts dealt
+  out over the token types, with the choice among heads in it. Then its *score above mismatched rarity*, beside the strongest heads of
+  models with random weights. And, where heads were removed, because a score is a correlation: the *rank correlation of score and NLL
+  rise over heads*, null: heads permuted within their layers; and how that head *ranks in its layer* by what its removal costs. In NLL,
+  because text that is said with less confidence loses its exact match to almost any change. All but the score are of the memorized
+  alone, which choose the head, where there are any.
 - *NLL rise with the rarest tokens replaced*; beside it as many common ones at like positions.
 - *Share of the NLL rise in the top 5 positions*, and *in the first half of the prefix*; then the same of the lost exact match, which
   saturates, because it ends at the first error. The top positions are chosen on some draws and scored on the others. Null: positions
@@ -32,8 +34,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from localize.analysis.causal import NLL_RISE, SCORE, removal_effects, with_control
-from localize.analysis.choice import head_name, head_scores, strongest_head
+from localize.analysis.causal import RANKS, TOGETHER, rank_rows, together_rows
+from localize.analysis.chosen_head import SCORE, UNTRAINED, ChosenHead, reference_groups, untrained_row
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.concentration import EFFECTS, HALF, TOP_POSITIONS, Told
 from localize.analysis.concentration import SHARE as SHARE_IN_TOP
@@ -45,7 +47,7 @@ from localize.analysis.rows import COLUMNS, Null, Row, null_beside, rows_of
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
 from localize.code import origin
 from localize.errors import LocalizeError, public
-from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE, choosing_half
+from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, ZERO_TO_ONE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,26 +147,29 @@ def layer_sums(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph layer"]:
 
 
 def _head_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
-    """The head that scores highest above its mismatched null on one half of the clusters, scored on the other half.
-
-    Who looks is the last token of the prefix. Where heads were removed, what its removal costs follows, beside what removing the
-    other heads of its layer does.
-    """
-    dataset = signature.dataset
-    score, null = head_scores(dataset, QUERIES[0])
-    group, clusters = dataset["group"].values, dataset["cluster"].values
-    at = strongest_head(score - null, group, clusters, draws.seed)
-    if at is None:
+    """The head that scores furthest from its null on one half of the clusters, told on the other half; the last prefix token looks."""
+    dataset, query, groups = signature.dataset, QUERIES[0], signature.groups
+    chosen = ChosenHead.of(dataset, query, draws.seed)
+    if chosen is None or not chosen.told.any():
         return []
-    pairs = {SCORE: (score[:, *at], null[:, *at])}
-    if "ablated_nll" in dataset:
-        pairs[NLL_RISE] = with_control(removal_effects(dataset)[0], at)
-    scored, rows = ~choosing_half(clusters, draws.seed), []
-    for quantity, (values, nulls) in pairs.items():
-        possible = MINUS_ONE_TO_ONE if quantity == SCORE else UNBOUNDED
-        of_group = partial(null_beside, values[scored], nulls[scored], clusters[scored], draws, possible)
-        name = quantity.format(head_name(dataset, at))
-        rows += rows_of(name, values[scored], group[scored], clusters[scored], draws, of_group, possible)
+    nulls, told = chosen.dealt_nulls(dataset, query, groups, draws.seed), chosen.told
+    group, clusters = chosen.group[told], chosen.clusters[told]
+    score, quantity = chosen.score[told][:, *chosen.strongest.at], SCORE.format(chosen.name)
+    of_group = lambda inside: nulls[str(group[inside][0])]  # noqa: E731
+    rows = rows_of(quantity, score, group, clusters, draws, of_group, MINUS_ONE_TO_ONE)
+    for name in reference_groups(groups):
+        row = untrained_row(dataset, query, name, draws)
+        rows += [] if row is None else [row | {"quantity": UNTRAINED.format(row["head"]), "group": name}]
+    return rows
+
+
+def _removal_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """Whether heads that score higher cost more when they are removed, and how the chosen one ranks in its layer."""
+    dataset, query, groups = signature.dataset, QUERIES[0], reference_groups(signature.groups)
+    rows = [row | {"group": name} for name, row in together_rows(dataset, query, groups, draws).items()]
+    chosen = ChosenHead.of(dataset, query, draws.seed)
+    if chosen is not None and chosen.told.any():
+        rows += [rank_rows(chosen, dataset, name, draws)[0] | {"group": name} for name in groups]
     return rows
 
 
@@ -237,9 +242,15 @@ BUILT_IN = (
         ("rare_token_score",),
         _head_rows,
         {
-            SCORE.format(""): "same attention, rarity of other paragraphs",
-            NLL_RISE.format(""): "the layer's other heads removed",
+            SCORE.format(""): "counts dealt out over token types",
+            UNTRAINED.format(""): "strongest heads of models with random weights",
         },
+    ),
+    SummaryRow(
+        "removal",
+        ("rare_token_score", "rare_token_null", "ablated_nll", "ablated_exact_match"),
+        _removal_rows,
+        {TOGETHER: "heads permuted within their layers", RANKS["in its layer"].format(""): "a head taken at random"},
     ),
     SummaryRow(
         "rarest tokens",

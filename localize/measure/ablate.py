@@ -15,6 +15,7 @@ from localize.measure.batches import in_batches
 from localize.measure.before import Before
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
+from localize.measure.reference_text import reference_text
 from localize.measure.scoring import score
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
@@ -38,13 +39,18 @@ def output_name(layer: int) -> str:
 @public
 @torch.no_grad()
 def head_means(
-    model: HookedModel, tokens: Int[Tensor, "paragraph position"], *, batch_size: int = 64
+    model: HookedModel,
+    tokens: Int[Tensor, "paragraph position"],
+    *,
+    weights: Float[Tensor, " paragraph"] | None = None,
+    batch_size: int = 64,
 ) -> Float[Tensor, "layer head d_head"]:
-    """Each head's mean output z (before W_O), over all positions of all rows alike; summed in float64.
+    """Each head's mean output z (before W_O), over all positions of all rows; summed in float64.
 
     Args:
         model: A hooked model.
         tokens: What the model reads; the prefix counts as the continuation does.
+        weights: How much each row counts; all alike if left out.
         batch_size: Rows a forward pass.
 
     Returns:
@@ -56,6 +62,8 @@ def head_means(
     """
     if tokens.numel() == 0:
         raise LocalizeError(f"{caller()}: tokens of shape {tuple(tokens.shape)} have no mean; at least one is needed.")
+    weights = torch.ones(len(tokens)) if weights is None else weights
+    share = (weights.double() / (weights.double().sum() * tokens.shape[1])).to(model.device)
     layers = {output_name(layer): layer for layer in range(model.n_layers)}
     shape = (model.n_layers, model.n_heads, model.d_head)
     total = torch.zeros(shape, dtype=torch.float64, device=model.device)
@@ -64,13 +72,13 @@ def head_means(
         part = torch.zeros_like(total)
 
         def add(z: Tensor, name: str) -> None:
-            part[layers[name]] = z.sum((0, 1), dtype=torch.float64)
+            part[layers[name]] = torch.einsum("p,phd->hd", share[rows], z.sum(1, dtype=torch.float64))
 
         model.final_states(tokens[rows].to(model.device), hooks=dict.fromkeys(layers, add), read=slice(0, 0))
         total.add_(part)  # only now: a batch that ran out of memory half-way is done again
 
     in_batches(work, len(tokens), batch_size, what="head means")
-    return (total / tokens.numel()).to(model.dtype)
+    return total.to(model.dtype)
 
 
 @public
@@ -190,7 +198,7 @@ def ablated_recall(
     return exact_match, nll
 
 
-@reads_inputs("paragraphs")
+@reads_inputs("paragraphs", "reference")
 @torch.no_grad()
 def ablate(
     model: HookedModel,
@@ -199,6 +207,7 @@ def ablate(
     heads: int | Sequence[int] | None = None,
     *,
     to: str = MEAN,
+    reference: Paragraphs | None = None,
     continuation: str = OWN,
     batch_size: int = 64,
 ) -> "MemorizationSignature":
@@ -212,8 +221,11 @@ def ablate(
         paragraphs: The paragraphs.
         layers: The layer or layers whose heads are ablated, 0-based; None for all.
         heads: The head or heads ablated in each of these layers, 0-based; None for all.
-        to: "mean" replaces a head's output by its mean over all positions fed (all but the last, which predicts nothing) and all
-            paragraphs given, so that a number depends, weakly, on its company. "zero" replaces it by zero.
+        to: "mean" replaces a head's output by its mean over all positions of the reference text. "zero" replaces it by zero.
+        reference: Paragraphs over which the mean is taken, clusters of near-duplicates alike; a number then depends on its own
+            paragraph alone. None takes general text, generated and never seen by the embedded model, the same for every group
+            and run; where the model has no tokenizer that can read it, the paragraphs measured, so that a number depends on its
+            company. Which it was, with its hash, stands in the provenance. A mean over other text is another measurement.
         continuation: "own" compares with what the whole model says greedily after the prefix: all of it is matched before, in
             every group, so that losses compare. "true" compares with the paragraphs' true text.
         batch_size: Rows a forward pass; a paragraph gives one for every head ablated in it.
@@ -224,7 +236,7 @@ def ablate(
 
     Raises:
         ModelError: If there is no such layer or head.
-        InputError: If the paragraphs do not fit the model, or hold only own continuations where true ones are asked for.
+        InputError: If paragraphs or reference do not fit the model, or hold only own continuations where true ones are asked for.
         LocalizeError: If no head is chosen, or `to` or `continuation` is none of the allowed words.
     """
     layers, heads = _chosen(model, layers, heads)
@@ -234,8 +246,10 @@ def ablate(
         raise LocalizeError(f"{caller()}: batch_size={batch_size} must be at least 1.")
     before = Before.measured(model, paragraphs, continuation)
     means = torch.zeros((model.n_layers, model.n_heads, model.d_head), dtype=model.dtype, device=model.device)
+    told = ""
     if to == MEAN:
-        means = head_means(model, before.tokens[:, :-1], batch_size=batch_size)
+        text = reference_text(model, paragraphs, before.tokens, reference)
+        means, told = head_means(model, text.tokens, weights=text.weights, batch_size=batch_size), text.name
     shape = (len(paragraphs), model.n_layers, model.n_heads)
     exact_match, nll = (np.empty(shape, before.dtype) for _ in range(2))
     at_once = max(1, batch_size // len(paragraphs))
@@ -257,6 +271,7 @@ def ablate(
         "layers": layers,
         "heads": heads,
         "to": to,
+        "reference": told,
         "batch_size": batch_size,
     }
     return labelled(model, paragraphs, before.recall, arrays, call=call, continuation=continuation)

@@ -11,6 +11,12 @@ def average_ranks(values: Float[Tensor, "*row item"] | Int[Tensor, "*row item"])
     return ((smaller + upto - 1).float() / 2).masked_fill(values != values, torch.nan)
 
 
+def unit_ranks(values: Float[Tensor, "*row item"] | Int[Tensor, "*row item"]) -> Float[Tensor, "*row item"]:
+    """Ranks along the last axis, centred and scaled to length 1, in float64: the product of two is Spearman's rho; nan where constant."""
+    ranks = average_ranks(values).double() - (values.shape[-1] - 1) / 2
+    return ranks / ranks.square().sum(-1, keepdim=True).sqrt()
+
+
 def dense_ranks(values: Int[Tensor, "*row item"]) -> Int[Tensor, "*row item"]:
     """0-based ranks along the last axis: how many different values are smaller. Equal values share a rank; none is left out."""
     ordered, order = values.sort(-1)

@@ -74,6 +74,11 @@ class View(NamedTuple):
         """To the keys of the view, averaged over all of the query's tokens."""
         return looks.attention[self.query][:, self.layers].index_select(-1, self.keys)
 
+    def compared(self, looks: Looks) -> Float[Tensor, "paragraph layer head key"]:
+        """Each key's attention from those of the query's tokens that see it: what is ranked."""
+        attention = self.attention(looks)
+        return attention / self.share.to(attention.dtype)
+
     def scores(
         self, looks: Looks, counts: Int[Tensor, "paragraph rarity key"], rarest: int
     ) -> Float[Tensor, "score paragraph layer head rarity"]:
@@ -83,8 +88,7 @@ class View(NamedTuple):
         token that does not see a key pays it none.
         """
         attention = self.attention(looks)
-        rows = attention.flatten(1, 2)
-        where_seen = rows / self.share.to(rows.dtype)
+        rows, where_seen = attention.flatten(1, 2), self.compared(looks).flatten(1, 2)
         found = spearman(where_seen, -counts), kendall(where_seen, -counts), rarest_mass(rows, counts, rarest)
         return torch.stack([values.to(rows.dtype) for values in found]).unflatten(2, attention.shape[1:3])
 

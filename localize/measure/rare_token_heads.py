@@ -12,7 +12,7 @@ from torch import Tensor
 from localize.axes import NULLS, QUERIES
 from localize.errors import InputError, LocalizeError, caller, public
 from localize.keyed import keyed_integer
-from localize.measure.attention import spearman
+from localize.measure.attention import average_ranks, spearman
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
@@ -20,6 +20,7 @@ from localize.measure.looking import LAST_PREFIX, Looks, View, look, views
 from localize.measure.partners import check_clusters, mismatched
 from localize.measure.scoring import check_finite, recall_in_passing, score
 from localize.measure.summed import RankSums
+from localize.measure.untrained_heads import rows_scored, untrained_scores
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys
 from localize.models.untrained import untrained as untrained_twin
@@ -35,6 +36,9 @@ SCORES = {
     "rare_token_mass": "rare_token_mass_null",
 }
 """Each with the name of its null, in the order of `View.scores`."""
+
+UNTRAINED = ("rare_token_score_untrained", "rare_token_null_untrained")
+"""Score and mismatched null in models of random weights."""
 
 
 @public
@@ -147,13 +151,14 @@ def beside_nulls(
     return scores[..., 0], torch.stack(nulls, dim=2)
 
 
-def blank(model: HookedModel, count: int, nulls: Sequence[str]) -> dict[str, np.ndarray]:
+def blank(model: HookedModel, count: int, prefix_length: int, nulls: Sequence[str]) -> dict[str, np.ndarray]:
     """What is measured per paragraph, nan until it is."""
     cells = (len(QUERIES), model.n_layers, model.n_heads)
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
     looks = ("attention_entropy", "attention_distance")
     names = [*SCORES, *looks, *(f"{name}_untrained" for name in looks if NULLS[2] in nulls)]
-    arrays = {name: np.full((count, *cells), np.nan, dtype) for name in names}
+    arrays: dict[str, np.ndarray] = {name: np.full((count, *cells), np.nan, dtype) for name in names}
+    arrays["attention_rank"] = np.full((count, *cells, prefix_length), np.nan, np.float32)
     return arrays | {name: np.full((count, len(nulls), *cells), np.nan, dtype) for name in SCORES.values()}
 
 
@@ -168,6 +173,14 @@ def write_scores(
     for (name, null_name), values, beside in zip(SCORES.items(), own.cpu().numpy(), nulls.cpu().numpy(), strict=True):
         arrays[name][rows, view.query, view.layers] = values
         arrays[null_name][rows, :, view.query, view.layers] = beside
+
+
+def write_ranks(arrays: dict[str, np.ndarray], rows: slice, view: View, looks: Looks) -> None:
+    """Put where it belongs how the keys of a view rank by the attention that they get."""
+    ranks = average_ranks(view.compared(looks)).cpu().numpy()
+    into = arrays["attention_rank"][rows, view.query]
+    layers, keys = np.array(view.layers), view.keys.cpu().numpy()
+    into[np.ix_(np.arange(len(into)), layers, np.arange(into.shape[2]), keys)] = ranks
 
 
 def write_looks(arrays: dict[str, np.ndarray], rows: slice, looks: Looks, suffix: str) -> None:
@@ -186,6 +199,7 @@ def rare_token_heads(
     null_draws: int = 8,
     rarest: int = 5,
     untrained: bool = True,
+    untrained_models: int = 19,
     seed: int = 0,
     batch_size: int = 32,
 ) -> "MemorizationSignature":
@@ -197,6 +211,10 @@ def rare_token_heads(
     paragraph's own rarity, permuted among the tokens seen, which takes position away as well and is too lenient alone.
     "untrained": what a model of the same shape with random weights scores, by the paragraph's own rarity.
 
+    None of them takes away that a head likes some tokens and dislikes others, whatever their rarity, and a few common ones fill most
+    of a text. So how every head ranks the tokens is kept too, with their counts: analyses deal these out anew over the token types.
+    And the best of many heads is held against the best of several models of random weights.
+
     Args:
         model: A hooked model.
         paragraphs: The paragraphs; their continuations are those that look.
@@ -204,7 +222,9 @@ def rare_token_heads(
             model's folder has them, else those of the paragraphs themselves, equal paragraphs counted once.
         null_draws: Mismatched paragraphs, and permutations, per paragraph; scores are averaged over them.
         rarest: How many tokens count as the rarest in `rare_token_mass`.
-        untrained: Whether to measure an untrained twin, which takes a second copy of the weights and a second forward pass.
+        untrained: Whether to measure untrained models; one at a time is in memory beside the model.
+        untrained_models: How many of them the best heads are taken from. Each reads the prefixes of up to 128 paragraphs, the
+            memorized where there are any. Of n models p is 1 / (n + 1) at the least.
         seed: Seed of the draws and of the untrained weights.
         batch_size: Paragraphs a forward pass; the numbers are the same for any, up to rounding.
 
@@ -212,15 +232,18 @@ def rare_token_heads(
         `rare_token_score` (Spearman's rho), `rare_token_kendall` (tau-b), both in [-1, 1] and positive where rarer tokens get
         more attention, and `rare_token_mass` (share of attention, which is larger where fewer tokens are seen: hold it against
         its null), each with its null; `attention_entropy` (nats) and `attention_distance` (tokens), over all that is seen,
-        and those of the twin as `_untrained`; and the paper's `summed_rank_correlation` of each group, negative where rarer
-        tokens get more, with what even attention gives, `summed_rank_correlation_uniform`. Local layers are scored on what
-        they see. Nan where there is nothing to score: attention or rarity is constant, or fewer than two tokens are seen.
-        Recall is attached.
+        and those of the twin as `_untrained`; `attention_rank`, how the prefix tokens seen rank by the attention that they get, and
+        `prefix_counts`, how often each stands in the corpus; `rare_token_score_untrained`, the scores in each of the untrained
+        models, and `rare_token_null_untrained`, their mismatched null; and the paper's `summed_rank_correlation` of each group,
+        negative where rarer tokens get more, with what even attention gives, `summed_rank_correlation_uniform`. Local layers are
+        scored on what they see. Nan where there is nothing to score: attention or rarity is constant, or fewer than two tokens
+        are seen. Recall is attached.
 
     Raises:
         InputError: If the paragraphs do not fit the model, are one cluster, so that there is no null, or have a prefix shorter
             than three tokens.
-        LocalizeError: If `counts` has not one entry per token of the vocabulary, or `null_draws` or `rarest` is below 1.
+        LocalizeError: If `counts` has not one entry per token of the vocabulary, or `null_draws`, `rarest` or `untrained_models` is
+            below 1.
 
     Source:
         Stoehr et al. 2024, section 5: the summed correlation. Rank correlation inside each paragraph and the nulls are ours.
@@ -228,13 +251,19 @@ def rare_token_heads(
     check_rankable(paragraphs)
     if null_draws < 1 or rarest < 1:
         raise LocalizeError(f"{caller()}: null_draws={null_draws} and rarest={rarest} must both be at least 1.")
+    if untrained_models < 1:
+        raise LocalizeError(
+            f"{caller()}: untrained_models={untrained_models} must be at least 1; untrained=False measures none."
+        )
     recall, in_passing = recall_in_passing(model, paragraphs)
     counts, corpus = corpus_counts(model, paragraphs, counts)
     counts, prefix_length = counts.cpu(), paragraphs.prefix_length
     partners = mismatched(paragraphs, null_draws, seed)
-    rarities = Rarities(counts[paragraphs.prefixes], partners, paragraphs.hashes, seed)
+    of_prefix = counts[paragraphs.prefixes]
+    rarities = Rarities(of_prefix, partners, paragraphs.hashes, seed)
     twin, nulls = (untrained_twin(model, seed), NULLS) if untrained else (None, NULLS[:2])
-    arrays, sums = blank(model, len(paragraphs), nulls), RankSums(model.n_layers, model.n_heads, prefix_length - 1)
+    arrays = blank(model, len(paragraphs), prefix_length, nulls)
+    sums = RankSums(model.n_layers, model.n_heads, prefix_length - 1)
     seen_by = views(model, prefix_length, paragraphs.tokens.shape[1])
 
     def work(rows: slice) -> None:
@@ -243,6 +272,7 @@ def rare_token_heads(
         twin_looks = look(twin, tokens, prefix_length)[0] if twin is not None else None
         for view in seen_by:
             write_scores(arrays, rows, view, *beside_nulls(view, looks, twin_looks, counts_in(view), rarest))
+            write_ranks(arrays, rows, view, looks)
         write_looks(arrays, rows, looks, "")
         if twin_looks is not None:
             write_looks(arrays, rows, twin_looks, "_untrained")
@@ -257,6 +287,15 @@ def rare_token_heads(
     check_finite(model, paragraphs, recall)
     sets, summed, uniform = sums.correlations()
     arrays |= {"summed_rank_correlation": summed, "summed_rank_correlation_uniform": uniform}
+    arrays["prefix_counts"] = of_prefix.numpy()
+    if untrained:
+        twin = None  # one untrained model at a time is in memory
+        scored = rows_scored(groups_of(paragraphs, recall), paragraphs.hashes, seed)
+        both = untrained_scores(
+            model, paragraphs, of_prefix, partners, seen_by,
+            rows=scored, models=untrained_models, seed=seed, batch_size=batch_size,
+        )  # fmt: skip
+        arrays |= dict(zip(UNTRAINED, both, strict=True))
     call = {
         "measurement": "rare_token_heads",
         "counts": corpus,
@@ -264,6 +303,7 @@ def rare_token_heads(
         "null_draws": null_draws,
         "rarest": rarest,
         "untrained": untrained,
+        "untrained_models": untrained_models,
         "seed": seed,
         "batch_size": batch_size,
     }

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from localize.axes import COMPONENTS
+from localize.measure.equal_sets import EQUAL, Sets, sets_of
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.scoring import recall_of
@@ -20,46 +21,77 @@ if TYPE_CHECKING:
 
 @reads_inputs("paragraphs")
 def set_similarity(
-    model: HookedModel, paragraphs: Paragraphs, *, seed: int = 0, batch_size: int = 16
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    *,
+    set_sizes: str = EQUAL,
+    set_draws: int = 4,
+    seed: int = 0,
+    batch_size: int = 16,
 ) -> "MemorizationSignature":
     """Cosine between the gradients of groups' mean NLL, per layer and component, beside what halves of one group reach.
 
-    Each group's clusters are cut into two random halves. How alike two groups can be at most, at half their size, is what the two
-    halves of one group are; in so many dimensions unrelated gradients have a cosine near 0.
+    The clusters of each set are cut into two random halves. How alike two groups can be at most, at half their size, is what the
+    two halves of one set are; in so many dimensions unrelated gradients have a cosine near 0. Both grow with the sets' size.
 
     Args:
         model: A hooked model.
         paragraphs: At least one group; gradients are of the continuation they hold.
-        seed: Of the halves.
+        set_sizes: "equal" draws of each group disjoint random sets as large as the smallest group, "all" takes each group whole.
+        set_draws: Sets of each group at most.
+        seed: Of sets and halves.
         batch_size: Paragraphs a backward pass.
 
     Returns:
-        `set_similarity` of whole groups, 1 on the diagonal; `set_split_similarity`, the mean cosine of a half of the one with a half
-        of the other and, on the diagonal, of one group's two halves: nan for a group of one cluster. Both in [-1, 1]. Two copies
-        of the blocks' weights per group are held in memory. Recall is attached.
+        `set_similarity` of whole sets, mean over the pairs of the two groups' sets, 1 on the diagonal; `set_split_similarity`, the
+        mean cosine of a half of the one with a half of the other and, on the diagonal, of one set's two halves: nan for sets of
+        one cluster. Both in [-1, 1]. `set_size`, `set_count`: paragraphs of each set, sets of each group. Two copies of the
+        blocks' weights per set are held in memory. Recall is attached.
 
     Raises:
         InputError: If the paragraphs exceed the model's context or vocabulary.
+        LocalizeError: If `set_sizes` is another word, or `set_draws` below 1.
 
     Source:
         Stoehr et al. 2024, appendix: whole sets. The halves: ours.
     """
     recall = recall_of(model, paragraphs)
     group = groups_of(paragraphs, recall)
-    names = tuple(dict.fromkeys(group.tolist()))
-    half = _halves(group, paragraphs.clusters, seed)
-    labels = np.array([2 * names.index(name) + int(second) for name, second in zip(group.tolist(), half, strict=True)])
-    found = set_gradients(model, paragraphs, labels, batch_size=batch_size, what="set similarity").by_set
-    sizes = np.bincount(labels, minlength=2 * len(names)).reshape(len(names), 2)
+    drawn = sets_of(group, paragraphs.hashes, sizes=set_sizes, draws=set_draws, seed=seed)
+    names, count, chosen = drawn.names, len(drawn.group), np.flatnonzero(drawn.of >= 0)
+    half = _halves(drawn.of[chosen], paragraphs.clusters[chosen], seed)
+    labels = 2 * drawn.of[chosen] + half
+    found = set_gradients(model, paragraphs[chosen], labels, batch_size=batch_size, what="set similarity").by_set
+    sizes = np.bincount(labels, minlength=2 * count).reshape(count, 2)
     shape = (len(names), len(names), model.n_layers, len(COMPONENTS))
     whole, split = np.full(shape, np.nan), np.full(shape, np.nan)
     for layer in range(model.n_layers):
         for c, component in enumerate(COMPONENTS):
-            parts = [found[label][layer, component] if label in found else None for label in range(2 * len(names))]
-            whole[:, :, layer, c], split[:, :, layer, c] = _cosines(_products(parts), sizes)
+            parts = [found[label][layer, component] if label in found else None for label in range(2 * count)]
+            of_sets = _cosines(_products(parts), sizes)
+            whole[:, :, layer, c], split[:, :, layer, c] = (_of_groups(one, drawn) for one in of_sets)
     arrays = {"set_similarity": whole, "set_split_similarity": split}
-    call = {"measurement": "set_similarity", "seed": seed, "batch_size": batch_size}
+    arrays |= drawn.arrays()
+    call = {
+        "measurement": "set_similarity",
+        "set_sizes": set_sizes,
+        "set_draws": set_draws,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     return labelled(model, paragraphs, recall, arrays, call=call, axes={"set": names, "other_set": names})
+
+
+def _of_groups(of_sets: Float[np.ndarray, "drawn_set drawn_set"], drawn: Sets) -> Float[np.ndarray, "set set"]:
+    """The mean over pairs of two groups' sets that have a cosine; of one group, of each set with itself."""
+    means = np.full((len(drawn.names), len(drawn.names)), np.nan)
+    for i, one in enumerate(drawn.names):
+        for j, other in enumerate(drawn.names):
+            rows = drawn.drawn(one)
+            cosines = of_sets[rows, rows] if i == j else of_sets[np.ix_(rows, drawn.drawn(other))]
+            if not np.isnan(cosines).all():
+                means[i, j] = np.nanmean(cosines)
+    return means
 
 
 def _halves(

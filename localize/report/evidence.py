@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from localize.analysis.distinguish import AUC, GAIN
 from localize.analysis.html import ROUGH, summary_notes
+from localize.analysis.rise import with_rise
 from localize.analysis.rows import is_rough, main_pair, null_ends, row_of
 from localize.analysis.saturation import SATURATION
 from localize.analysis.summary import null_words
@@ -37,6 +38,7 @@ PERMUTED = "groups dealt out at random"
 SATURATED = "one profile of hazards, each paragraph's own level"
 NO_DIFFERENCE = "no difference (a landmark, no test)"
 SIZE = "paragraphs (effective clusters)"
+CENTRAL = "central 95% of the null"
 
 SHOWN = 12
 """Rows of a long table that are shown at first."""
@@ -68,13 +70,14 @@ def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tu
             ]
         )  # fmt: skip
     columns = (
-        Column("quantity", wide=True), Column("group"), Column("estimate [95% interval]", True), Column("null [95%]", True),
-        Column("what the null is", wide=True), Column("p", True), Column(SIZE, True),
+        Column("quantity", wide=True), Column("group"), Column("estimate [95% interval]", True),
+        Column("null [95%, of its mean or range]", True), Column("what the null is", wide=True), Column("p", True), Column(SIZE, True),
     )  # fmt: skip
     caption = "The signature in a few numbers, beside what nothing looks like"
     note = (
         "Groups are dealt out, and intervals drawn, by whole clusters of near-duplicates. A head is chosen on other clusters than shown. "
-        f"{ROUGH}"
+        "Ends of a null: of a group, the 95% interval of its mean (positions permuted: its central 95%); of a difference, the central 95% "
+        f"of the null. {ROUGH}"
     )
     return Table(f"{key}-summary", caption, columns, rows_of(rows), csv_of(summary), note), notes
 
@@ -112,7 +115,7 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     a, b = (group_words(name) for name in pair)
     rows = [
         [
-            text(f"{row['variable']} ({row['unit']})"), text(row["cell"]),
+            text(f"{with_rise(row['variable'], row['compared'])} ({row['unit']})"), text(row["cell"]),
             between(row["estimate"], row["low"], row["high"], None, rough=is_rough(row)),
             range_of(row["null_range_low"], row["null_range_high"]), small(row["mean_a"]), small(row["mean_b"]),
             number(row["effect_size"], 2), number(row["auc"], 2), chance(row["q_overall"], rough=is_rough(row)),
@@ -121,7 +124,7 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     ]  # fmt: skip
     columns = (
         Column("variable (unit)", wide=True), Column("cell"), Column("difference [95% interval]", True),
-        Column("null, 95%", True), Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True),
+        Column(CENTRAL, True), Column(f"mean, {a}", True), Column(f"mean, {b}", True), Column("effect size (std)", True),
         Column("AUC", True), Column("q", True),
     )  # fmt: skip
     by_recall = (
@@ -131,7 +134,7 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
         f"Of each variable the cell that differs most surely, of {len(comparison):,} cells in all (the CSV has all, and their p). They "
         "are chosen among many, so their sizes are on average too large; q allows for the choice (Benjamini-Hochberg over all cells)."
         f"{by_recall} Null: {PERMUTED} to whole clusters, 95% of the differences that this gives. AUC: how often a paragraph of {a} "
-        f"has the larger number; 0.5 where nothing differs. {ROUGH}"
+        f"has the larger number; 0.5 where nothing differs. A rise is the level after a change less the level before. {ROUGH}"
     )
     caption, csv = f"Where {a} and {b} differ most surely", csv_of(comparison.to_dataframe(), index=False)
     return Table(f"{key}-strongest", caption, columns, rows_of(rows), csv, note, SHOWN), notes
@@ -152,8 +155,8 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
             gain = numbers.get((GAIN, name), row_of())
             rows.append([text(name), *told_apart(alone), *told_apart(gain), count(alone["features_count"])])
     columns = (
-        Column("told by", wide=True), Column("AUC [95% interval]", True), Column("null [95%]", True), Column("p", True),
-        Column("gain in AUC over the loss [95%]", True), Column("null of the gain [95%]", True), Column("p of the gain", True),
+        Column("told by", wide=True), Column("AUC [95% interval]", True), Column(f"null [{CENTRAL}]", True), Column("p", True),
+        Column("gain in AUC over the loss [95% interval]", True), Column("null of the gain [same]", True), Column("p of the gain", True),
         Column("numbers used", True),
     )  # fmt: skip
     a, b = (group_words(name) for name in pair)
@@ -194,7 +197,7 @@ def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, 
         )  # fmt: skip
     columns = (
         Column("edit"), Column("quantity (unit)"), Column("group"), Column("before", True), Column("after", True),
-        Column("change [95% interval]", True), Column("null, 95%", True), Column("p", True), Column("q", True),
+        Column("change [95% interval]", True), Column(CENTRAL, True), Column("p", True), Column("q", True),
         Column(SIZE, True), *([Column("repeats", True)] if repeated else []),
     )  # fmt: skip
     note = (

@@ -33,7 +33,7 @@ def test_the_table_has_a_row_for_every_cell_with_all_its_numbers(comparison):
     assert len(table) == len(comparison) == 1 + 12 + 16
     assert list(table.columns) == [
         *("variable", "cell", "a", "b", "layer", "component", "attention_component", "head"),
-        *COLUMNS, "effect_size", "auc", "mean_a", "mean_b", "q_overall", "unit",
+        *COLUMNS, "effect_size", "auc", "mean_a", "mean_b", "q_overall", "unit", "compared",
     ]  # fmt: skip
     row = table[(table["variable"] == "head_gradient_norm") & (table["cell"] == "L1.H1, W_V")].iloc[0]
     cell = comparison["head_gradient_norm"].sel(layer=1, attention_component="W_V", head=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from localize.analysis.choice import head_scores, largest, strongest_head
+from localize.analysis.choice import choosers, head_scores, largest, strongest_head
 from localize.analysis.draws import Draws
 from localize.analysis.head_agreement import (
     CORRELATION,
@@ -20,7 +20,7 @@ from localize.analysis.rows import COLUMNS
 from localize.axes import ATTENTION_COMPONENTS, NULLS, QUERIES
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters
+from localize.statistics import cluster_bootstrap, cluster_bootstrap_statistic, cluster_sign_flip, effective_clusters
 from localize.statistics.clusters import choosing_half
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
@@ -83,17 +83,17 @@ def test_rho_is_scipys_over_the_mean_of_every_head(look):
         assert row["effective_clusters"] == effective_clusters(CLUSTERS[chosen])
 
 
-def test_its_interval_is_t_deviations_of_a_loop_over_drawn_clusters(look):
+def test_its_interval_is_that_of_scipys_rho_over_the_means_of_drawn_clusters(look):
     arrays = noise()
     row = look(arrays).head_agreement("memorized", seed=5, resamples=150).loc[(CORRELATION, "memorized")]
-    drawn = np.random.default_rng(5).integers(20, size=(150, 19))
-    rhos = []
-    for some in drawn:
-        rows = np.concatenate([np.flatnonzero(cluster == CLUSTERS) for cluster in some])
-        share, score = means(arrays, rows)
-        rhos.append(scipy.stats.spearmanr(share.ravel(), score.ravel()).statistic)
-    reach = scipy.stats.t.ppf(0.975, 19) * np.std(rhos, ddof=1)
-    np.testing.assert_allclose([row["low"], row["high"]], [row["estimate"] - reach, row["estimate"] + reach], rtol=1e-9)
+    share, score = arrays["head_gradient_share"][MEMORIZED][:, :, 2], arrays["rare_token_score"][MEMORIZED][:, 0]
+    pairs = np.stack([share.reshape(len(share), -1), score.reshape(len(score), -1)], axis=1)
+
+    def rho(means):
+        return np.array([scipy.stats.spearmanr(*both).statistic for both in means])
+
+    expected = cluster_bootstrap_statistic(pairs, CLUSTERS[MEMORIZED], rho, seed=5, resamples=150)
+    np.testing.assert_allclose([row["low"], row["high"]], [expected.low, expected.high], rtol=1e-9)
 
 
 def test_the_null_permutes_heads_within_their_layers_and_no_further():
@@ -317,13 +317,13 @@ def test_the_strongest_head_is_the_furthest_above_its_null_where_it_is_chosen(lo
     np.testing.assert_array_equal(score, arrays["rare_token_score"][:, 0])
     np.testing.assert_array_equal(null, arrays["rare_token_null"][:, 0, 0])
     above = score - null
-    assert strongest_head(above, GROUPS, CLUSTERS, 0) == (1, 2)
+    assert strongest_head(above, choosers(GROUPS, CLUSTERS, 0)).at == (1, 2)
     above[~choosing_half(CLUSTERS, 0), 0, 0] = 1.0
     above[~MEMORIZED, 0, 1] = 1.0
-    assert strongest_head(above, GROUPS, CLUSTERS, 0) == (1, 2), "neither the scoring half nor the others have a say"
-    assert strongest_head(above, np.full(80, "mine"), CLUSTERS, 0) == (0, 1), "without memorized ones all choose"
-    above[:] = np.nan
-    assert strongest_head(above, GROUPS, CLUSTERS, 0) is None
+    chosen = strongest_head(above, choosers(GROUPS, CLUSTERS, 0))
+    assert chosen.at == (1, 2), "neither the scoring half nor the others have a say"
+    chosen = strongest_head(above, choosers(np.full(80, "mine"), CLUSTERS, 0))
+    assert chosen.at == (0, 1), "without memorized ones all choose"
 
 
 def test_the_continuation_has_scores_and_a_null_of_its_own(look):

@@ -15,6 +15,7 @@ from localize.analysis.patch_grid import grid_cells
 from localize.analysis.patch_grid import patching as patch_grid
 from localize.analysis.patching import CHANGE, SHARE, patch_table, shares_of_gap
 from localize.analysis.rows import COLUMNS
+from localize.analysis.sentences import NOT_KNOWN
 from localize.axes import DIRECTIONS, PATCH_METRICS, SITES, STREAMS
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
@@ -39,6 +40,11 @@ NUMBERS = ["estimate", "low", "high", "null", "null_mean_low", "null_mean_high",
 DIFFERENCE = ["difference", "difference_low", "difference_high"]
 HEAD = "head activation"
 SIGNS = {"denoising": -1, "noising": 1}
+
+
+def words_of(verdict):
+    """A verdict without the numbers behind it."""
+    return verdict.split(" (")[0]
 
 
 def arrays_of(seed=0, strength=0.0):
@@ -131,18 +137,12 @@ def test_the_interval_of_a_share_is_that_of_a_ratio_of_means_over_drawn_clusters
     rng = np.random.default_rng(0)
     own, other, gap = rng.normal(1, 0.3, 80), rng.normal(0, 0.3, 80), rng.gamma(2.0, size=80)
     row = shares_of_gap(own, other, gap, CLUSTERS, Draws(5, 300))
-    labels = np.unique(CLUSTERS)
-    drawn = np.random.default_rng(5).integers(len(labels), size=(300, len(labels) - 1))
-    ratios = []
-    for some in drawn:
-        rows = np.concatenate([np.flatnonzero(label == CLUSTERS) for label in labels[some]])
-        ratios.append([values[rows].mean() / gap[rows].mean() for values in (own, other, own - other)])
-    reach = scipy.stats.t.ppf(0.975, effective_clusters(CLUSTERS) - 1) * np.std(ratios, axis=0, ddof=1)
     prefixes = {"estimate": "", "null": "null_mean_", "difference": "difference_"}
-    for (column, prefix), values, width in zip(prefixes.items(), (own, other, own - other), reach, strict=True):
-        whole = values.mean() / gap.mean()
+    for (column, prefix), values in zip(prefixes.items(), (own, other, own - other), strict=True):
+        both = np.stack([values, gap], axis=1)
+        found = cluster_bootstrap_statistic(both, CLUSTERS, lambda m: m[:, 0] / m[:, 1], seed=5, resamples=300)
         got = [row[column], row[f"{prefix}low"], row[f"{prefix}high"]]
-        np.testing.assert_allclose(got, [whole, whole - width, whole + width], rtol=1e-9)
+        np.testing.assert_allclose(got, [values.mean() / gap.mean(), found.low, found.high], rtol=1e-9)
 
 
 def test_a_patch_that_does_what_the_other_run_does_has_all_of_the_gap_in_both_directions(look):
@@ -209,7 +209,7 @@ def test_the_verdict_holds_the_site_against_as_large_a_random_change(look, more,
         arrays["head_patch_null"][:, d, :, 2, 2, 1] = own + sign * more * gap + noise[:, d]
     table = patch_table(look(arrays), resamples=400)
     for quantity, way, group in product((CHANGE, SHARE), DIRECTIONS, ("memorized", "not_memorized")):
-        assert table.loc[(quantity.format(HEAD), way, group), "verdict"] == words
+        assert table.loc[(quantity.format(HEAD), way, group), "verdict"].startswith(f"{words} (")
 
 
 @pytest.mark.parametrize(
@@ -219,14 +219,35 @@ def test_the_verdict_holds_the_site_against_as_large_a_random_change(look, more,
         (0.1, 0.3, 0.06, patching.SAME),
         (-0.1, 0.3, 0.01, patching.SAME),
         (-0.3, -0.1, 0.01, patching.LESS),
-        (np.nan, np.nan, 0.01, patching.UNKNOWN),
-        (0.1, 0.3, np.nan, patching.UNKNOWN),
+        (np.nan, np.nan, 0.01, NOT_KNOWN),
+        (0.1, 0.3, np.nan, NOT_KNOWN),
     ],
 )
 def test_a_verdict_asks_both_the_interval_and_the_corrected_test(low, high, q_value, words):
-    row = {"difference_low": low, "difference_high": high, "p_value": 0.01, "q_value": q_value}
-    assert patching.verdict(row | {"sign": 1.0}) == words
-    assert patching.verdict(row | {"difference_low": -high, "difference_high": -low, "sign": -1.0}) == words
+    row = {
+        "difference": (low + high) / 2,
+        "difference_low": low,
+        "difference_high": high,
+        "p_value": 0.01,
+        "q_value": q_value,
+    }
+    row |= {"n": 40, "clusters": 30, "rough": False}
+    turned = {"difference": -row["difference"], "difference_low": -high, "difference_high": -low, "sign": -1.0}
+    for told in (patching.verdict(row | {"sign": 1.0}), patching.verdict(row | turned)):
+        assert words_of(told) == words
+
+
+def test_a_verdict_has_the_numbers_that_it_rests_on():
+    row = {
+        "difference": 0.2,
+        "difference_low": 0.1,
+        "difference_high": 0.3,
+        "p_value": 0.01,
+        "q_value": 0.03,
+        "sign": 1.0,
+    }
+    told = patching.verdict(row | {"n": 40, "clusters": 30, "rough": True})
+    assert told == f"{patching.MORE} (0.2 [0.1, 0.3], q = 0.030; 40 paragraphs in 30 clusters; rough)"
 
 
 def test_a_share_is_of_paragraphs_that_have_all_three():
@@ -248,7 +269,7 @@ def test_nothing_is_claimed_of_sites_that_do_nothing(look):
         for part in SHAPES:
             arrays[f"{part}_patch_effect"] = rng.normal(0, 0.1, arrays[f"{part}_patch_effect"].shape)
         table = patch_table(look(arrays), seed=seed, resamples=200)
-        verdicts.append((table["verdict"] != patching.SAME).any())
+        verdicts.append((table["verdict"].map(words_of) != patching.SAME).any())
     assert np.mean(verdicts) <= 0.05 + 3 * (0.05 * 0.95 / 10) ** 0.5
 
 
@@ -272,12 +293,12 @@ def test_paragraphs_without_a_changed_token_are_left_out(look):
 def test_with_nothing_measured_there_are_rows_of_nan_or_none(look):
     alone = patch_table(look(without_target(arrays_of(), MEMORIZED)), resamples=100)
     row = alone.loc[(CHANGE.format(HEAD), "noising", "memorized")]
-    assert row[NUMBERS].isna().all() and (row["site"], row["verdict"]) == ("", patching.UNKNOWN)
+    assert row[NUMBERS].isna().all() and (row["site"], row["verdict"]) == ("", NOT_KNOWN)
     assert alone.loc[(CHANGE.format(HEAD), "noising", "not_memorized"), NUMBERS].notna().all()
     none = patch_table(look(without_target(arrays_of(), slice(None))), resamples=100)
     assert len(none) == 0 and none.columns.tolist() == alone.columns.tolist()
     one = patch_table(look(arrays_of(), cluster=np.zeros(80, int)), resamples=100)
-    assert set(one["verdict"]) == {patching.UNKNOWN}
+    assert set(one["verdict"]) == {NOT_KNOWN}
 
 
 def test_what_was_not_patched_is_not_listed(look):
@@ -307,6 +328,23 @@ def test_the_same_seed_gives_the_same_table(look):
 # Every site
 
 
+@pytest.mark.parametrize(("name", "now"), [("null_low", "null_mean_low"), ("null_high", "null_mean_high")])
+def test_the_null_of_a_site_is_a_mean_with_its_interval_and_the_old_name_says_so(look, name, now):
+    grid = patch_grid(look(arrays_of()), resamples=100)
+    with pytest.raises(KeyError) as caught:
+        grid[name]
+    assert caught.value.args == (f"{name!r} is called {now} now",)
+
+
+def test_sites_where_hardly_a_paragraph_differs_are_rough(look):
+    arrays = arrays_of()
+    arrays["head_patch_effect"][...] = 0  # but for one paragraph of each group
+    arrays["head_patch_effect"][[np.flatnonzero(MEMORIZED)[0], np.flatnonzero(~MEMORIZED)[0]]] = 1
+    arrays["head_patch_null"][...] = 0
+    rough = patch_grid(look(arrays), resamples=100)["rough"]
+    assert rough.all() and not patch_grid(look(arrays_of()), resamples=100)["rough"].all()
+
+
 @pytest.mark.parametrize("part", ["head", "stream"])
 def test_every_site_has_its_interval_null_test_and_share(look, part):
     rows = np.array([0, 1, 5, 44])
@@ -326,7 +364,7 @@ def test_every_site_has_its_interval_null_test_and_share(look, part):
         )
         own, other = (arrays[f"{part}_patch_{name}"][(slice(None), d, 0, *at)] for name in ("effect", "null"))
         expected = [*interval(own, chosen, 4), *interval(other, chosen, 4), *interval(own - other, chosen, 4)]
-        names = ("effect", "low", "high", "null", "null_low", "null_high", *DIFFERENCE)
+        names = ("effect", "low", "high", "null", "null_mean_low", "null_mean_high", *DIFFERENCE)
         np.testing.assert_allclose([float(cell[name]) for name in names], expected, rtol=1e-9)
         test = cluster_sign_flip((own - other)[chosen], CLUSTERS[chosen], seed=4, permutations=200)
         assert float(cell["p_value"]) == test.p_value
@@ -339,6 +377,7 @@ def test_every_site_has_its_interval_null_test_and_share(look, part):
         got = [float(cell[name]) for name in ("share", "share_low", "share_high")]
         np.testing.assert_allclose(got, [share.estimate, share.low, share.high], rtol=1e-9)
         assert got[0] == pytest.approx(sign * own[chosen].mean() / gap[chosen].mean())
+    assert grid["rough"].dtype == bool
     np.testing.assert_allclose(grid["q_value"].values.ravel(), false_discovery(np.array(p_values, float)))
     assert grid.attrs["paragraphs"] == [37, 39]
     assert grid.attrs["effective_clusters"] == [effective_clusters(CLUSTERS[kept & MEMORIZED]), 39.0]
@@ -376,8 +415,8 @@ def test_what_was_not_patched_is_nan_in_the_grid(look):
     arrays = without_target(arrays_of(), ~MEMORIZED)
     arrays["head_patch_effect"][:, :, :, 1] = arrays["head_patch_null"][:, :, :, 1] = np.nan
     grid = patch_grid(look(arrays), resamples=100)
-    assert all(grid[name].sel(site="k").isnull().all() for name in grid.data_vars)
-    assert all(grid[name].sel(group="not_memorized").isnull().all() for name in grid.data_vars)
+    assert all(grid[name].sel(site="k").isnull().all() for name in grid.data_vars if name != "rough")
+    assert all(grid[name].sel(group="not_memorized").isnull().all() for name in grid.data_vars if name != "rough")
     there = grid.sel(group="memorized", site=["q", "v", "z"])
     assert all(there[name].notnull().all() for name in grid.data_vars)
     assert grid.attrs["paragraphs"] == [40, 0] and grid.attrs["effective_clusters"] == [20.0, 0.0]
@@ -458,7 +497,7 @@ def test_an_estimate_that_is_the_effect_agrees_in_everything(look):
     np.testing.assert_allclose(table["estimate"], 1)
     assert (table["null"] < 1).all()
     told = table[[quantity != patch_agreement.SLOPE for quantity, *_ in table.index]]
-    assert set(told["verdict"]) == {patch_agreement.BETTER}
+    assert set(told["verdict"].map(words_of)) == {patch_agreement.BETTER}
 
 
 def test_what_all_paragraphs_share_is_not_what_an_estimate_tells_of_one(look):
@@ -473,7 +512,7 @@ def test_what_all_paragraphs_share_is_not_what_an_estimate_tells_of_one(look):
     row = table.loc[(patch_agreement.SPEARMAN, "head", "denoising", "first_changed", "memorized")]
     assert row["estimate"] > 0.9 and row["null"] > 0.9
     told = table[[quantity != patch_agreement.SLOPE for quantity, *_ in table.index]]
-    assert (told["verdict"] == patch_agreement.NO_BETTER).mean() > 0.85
+    assert (told["verdict"].map(words_of) == patch_agreement.NO_BETTER).mean() > 0.85
     assert set(table.drop(told.index)["verdict"]) == {""}
 
 
@@ -502,13 +541,14 @@ def test_a_constant_row_has_no_spread_although_its_mean_is_rounded():
         (0.1, 0.3, 0.06, patch_agreement.NO_BETTER),
         (-0.1, 0.3, 0.01, patch_agreement.NO_BETTER),
         (-0.3, -0.1, 0.01, patch_agreement.WORSE),
-        (np.nan, np.nan, 0.01, patch_agreement.UNKNOWN),
-        (0.1, 0.3, np.nan, patch_agreement.UNKNOWN),
+        (np.nan, np.nan, 0.01, NOT_KNOWN),
+        (0.1, 0.3, np.nan, NOT_KNOWN),
     ],
 )
 def test_the_verdict_on_an_estimate_asks_both_interval_and_test(low, high, p_value, words):
     row = {"difference": (low + high) / 2, "difference_low": low, "difference_high": high, "p_value": p_value}
-    assert patch_agreement.verdict(patch_agreement.SPEARMAN, row) == words
+    row |= {"n": 40, "clusters": 30, "rough": False}
+    assert words_of(patch_agreement.verdict(patch_agreement.SPEARMAN, row)) == words
     assert patch_agreement.verdict(patch_agreement.SLOPE, row) == ""
 
 

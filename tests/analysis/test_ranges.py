@@ -33,7 +33,11 @@ BY_NAME = {
     "NLL": (-np.inf, np.inf),
     "rare-token rank": (1, 4),
     "rank correlation": (-1, 1),
+    "rank in its layer": (1, 2),
+    "rank in the model": (1, 4),
+    "above mismatched rarity": (-2, 2),
     "rare-token score": (-1, 1),
+    "attention_rank": (0, PREFIX - 1),
     "Spearman": (-1, 1),
     "Pearson": (-1, 1),
     "slope": (-np.inf, np.inf),
@@ -105,10 +109,15 @@ def everything(model, paragraphs):
     )
 
 
-def of_cells(told, unit, name):
-    """The ends of the intervals and nulls of a labelled comparison, with where they can lie."""
+CELL_ENDS = ("low", "high", "null_range_low", "null_range_high")
+
+
+def of_cells(told, unit, name, ends=CELL_ENDS):
+    """The ends of the intervals and nulls of a labelled comparison, with where they can lie: of a rise, as far as two levels apart."""
     low, high = possible(name, unit)
-    return [(name, told[end].values, (low - high, high - low)) for end in ("low", "high", "null_low", "null_high")]
+    if told.attrs.get("compared") == "rise":
+        low, high = low - high, high - low
+    return [(name, told[end].values, (low - high, high - low)) for end in ends]
 
 
 ENDS = (
@@ -144,7 +153,7 @@ def intervals(before, after):
     return {
         "compare": [end for name in names for end in of_cells(compared[name], units[name], name)],
         "compare_paired": [end for name in names for end in of_cells(paired[name], units[name], name)],
-        "contrast": of_cells(contrast, "share", "rare_token_mass"),
+        "contrast": of_cells(contrast, "share", "rare_token_mass", ("difference_low", "difference_high")),
         "change": [("exact_match", change[end], (-LENGTH, LENGTH)) for end in ("low", "high")],
         "distinguish": [("auc", distinguished.loc[AUC, end], (0, 1)) for end in ("low", "high")],
         "distinguish, gain": [("gain", distinguished.loc[GAIN, end], (-1, 1)) for end in ("low", "high")],
@@ -205,7 +214,7 @@ def test_a_profile_summed_over_cells_reaches_as_far_as_all_of_them(make):
     mass = np.repeat([1.0, 0.0], 3)[:, None, None, None] * np.ones((1, 1, 2, 2))
     made = make([MEMORIZED] * 3 + [NOT_MEMORIZED] * 3, {"rare_token_mass": mass})
     contrast = made.contrast(MEMORIZED, NOT_MEMORIZED, "rare_token_mass", over=["head"], resamples=100)
-    assert (contrast["difference"] == 2).all() and (contrast["low"] == 2).all() and (contrast["high"] == 2).all()
+    assert all((contrast[name] == 2).all() for name in ("difference", "difference_low", "difference_high"))
 
 
 def test_every_variable_of_a_real_run_lies_in_its_range_which_is_the_one_told_here(edited):

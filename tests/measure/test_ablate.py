@@ -6,7 +6,10 @@ import torch
 
 import localize as lz
 from localize.measure.ablate import ablate, ablation_hooks, head_means
+from localize.measure.reference_text import GENERAL_ROWS, general_text
 from localize.models.hooks import HookedModel
+from localize.paragraphs.synthetic import synthetic_paragraphs
+from localize.paragraphs.unseen import UNSEEN_FROM
 
 PREFIX, CONTINUATION = 24, 16
 EXACT = 1e-12
@@ -247,7 +250,91 @@ def test_the_mean_of_a_head_whose_output_is_constant_is_its_output(hooked, parag
         assert torch.equal(constant, torch.zeros(8, dtype=torch.float64))
 
 
+# The text that means are over
+
+
+@torch.no_grad()
+def test_a_paragraphs_number_depends_on_its_company_only_where_that_is_the_reference(hooked, paragraphs, tokens):
+    """And by how much: printed."""
+    reference = lz.load_paragraphs(tokens[4:], prefix_length=PREFIX, continuation_length=CONTINUATION)
+    alone, beside = (
+        ablate(hooked, paragraphs[[1, 2]], reference=reference),
+        ablate(hooked, paragraphs, reference=reference),
+    )
+    assert np.allclose(numbers(alone), numbers(beside)[:, [1, 2]], rtol=EXACT, atol=0)
+    rises = [
+        (signature["ablated_nll"] - signature["unperturbed_nll"]).values
+        for signature in (ablate(hooked, paragraphs[[1, 2]]), ablate(hooked, paragraphs))
+    ]
+    ratio = rises[0].mean(0) / rises[1][[1, 2]].mean(0)
+    print(f"own set, 2 paragraphs alone against beside 2 others: rise x {ratio.min():.2f} to {ratio.max():.2f} by head")
+    assert np.abs(ratio - 1).max() > 0.01
+
+
+@torch.no_grad()
+def test_the_mean_is_over_the_reference_all_but_its_last_tokens_each_cluster_alike(hooked, paragraphs, tokens):
+    rows = torch.cat([tokens[4:5], tokens[4:], tokens[4:5]])
+    rows[3, -1] = (rows[3, -1] + 1) % 97  # three near-duplicates, and one other
+    reference = lz.load_paragraphs(rows, prefix_length=PREFIX, continuation_length=60 - PREFIX)
+    signature = ablate(hooked, paragraphs, reference=reference)
+    means = (plain_means(hooked, tokens[4:5, :-1]) + plain_means(hooked, tokens[5:, :-1])) / 2
+    own = paragraphs.with_own_continuation(hooked).tokens
+    for layer, head in ((0, 1), (hooked.n_layers - 1, 3)):
+        hooks = ablation_hooks(hooked, [(layer, head)], means)
+        expected = [plain_recall(hooked, row, hooks)[1] for row in own]
+        assert np.allclose(signature["ablated_nll"].values[:, layer, head], expected, rtol=1e-10, atol=0)
+
+
+@torch.no_grad()
+def test_without_a_reference_it_is_general_text_of_the_models_own_tokenizer(make_model, tokenizer):
+    model = make_model("gpt-neo", tokenizer, vocab_size=len(tokenizer))
+    rows = torch.randint(97, (3, 40), generator=torch.Generator().manual_seed(1))
+    paragraphs = lz.load_paragraphs(rows, prefix_length=PREFIX, continuation_length=CONTINUATION)
+    text = general_text(model, 39)
+    assert text.tokens.shape == (GENERAL_ROWS, 39) and float(text.weights.sum()) == pytest.approx(1)
+    first = tokenizer(next(synthetic_paragraphs(1, seed=0, start=UNSEEN_FROM)).text)["input_ids"]
+    assert text.tokens.flatten()[: len(first)].tolist() == first
+    signature = ablate(model, paragraphs)
+    hooks = ablation_hooks(model, [(1, 2)], head_means(model, text.tokens))
+    own = paragraphs.with_own_continuation(model).tokens
+    expected = [plain_recall(model, row, hooks)[1] for row in own]
+    assert np.allclose(signature["ablated_nll"].values[:, 1, 2], expected, rtol=1e-9, atol=0)
+    assert np.allclose(numbers(ablate(model, paragraphs[[2]]))[:, 0], numbers(signature)[:, 2], rtol=1e-9)
+
+
+def test_the_provenance_names_the_reference_and_parts_over_another_do_not_join(
+    neo, paragraphs, tokens, make_model, tokenizer
+):
+    reference = lz.load_paragraphs(tokens[4:], prefix_length=PREFIX, continuation_length=CONTINUATION)
+    own, given, zero = (
+        ablate(neo, paragraphs, [0], **options) for options in ({}, {"reference": reference}, {"to": "zero"})
+    )
+    told = [signature.dataset.attrs["calls"][0]["reference"] for signature in (own, given, zero)]
+    assert told == [f"the paragraphs measured, {paragraphs.data_hash[:16]}", f"Tensor, {reference.data_hash[:16]}", ""]
+    with pytest.raises(lz.SignatureError, match="reference='the paragraphs measured"):
+        own | ablate(neo, paragraphs, [1], reference=reference)
+    model = make_model("gpt-neo", tokenizer, vocab_size=len(tokenizer))
+    assert ablate(model, paragraphs, 0, 0).dataset.attrs["calls"][0]["reference"].startswith("general text, ")
+
+
+def test_general_text_that_the_model_cannot_read_is_not_taken(make_model, tokenizer, neo):
+    assert general_text(neo, 10) is None, "no tokenizer"
+    assert general_text(make_model("gpt-neo", tokenizer), 10) is None, "tokens beyond its vocabulary of 97"
+
+
+def test_a_reference_that_does_not_fit_is_refused(neo, paragraphs):
+    long = lz.load_paragraphs(torch.zeros(1, 129, dtype=torch.long), prefix_length=100, continuation_length=29)
+    with pytest.raises(lz.InputError, match=r"^Tensor: 100 \+ 29 tokens exceed the context"):
+        ablate(neo, paragraphs, reference=long)
+
+
 # Means
+
+
+@torch.no_grad()
+def test_head_means_of_weighted_rows_count_each_as_often_as_it_weighs(hooked, tokens):
+    weighted = head_means(hooked, tokens[:3], weights=torch.tensor([2.0, 1.0, 0.0]), batch_size=2)
+    assert torch.allclose(weighted, head_means(hooked, tokens[[0, 0, 1]]), rtol=0, atol=EXACT)
 
 
 @torch.no_grad()

@@ -77,7 +77,7 @@ def test_without_a_step_the_keep_term_is_empty_and_the_result_says_so(hooked, pa
     norm = signature["contrastive_gradient_norm"]
     assert float(norm.sel(term="keep").max()) == 0
     assert signature.dataset.attrs["calls"][0]["keep_term"].startswith("empty: at the model itself")
-    plain = lz.gradients(hooked, paragraphs)["set_gradient_norm"].sel(set="f")
+    plain = lz.gradients(hooked, paragraphs, set_sizes="all")["set_gradient_norm"].sel(set="f")
     assert np.allclose(norm.sel(term="objective"), 0.1 * plain, rtol=1e-10)
 
 

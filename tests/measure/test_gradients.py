@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
+from localize.measure.equal_sets import sets_of
 from localize.models.folding import folded
 from localize.models.hooks import HookedModel
 from localize.models.parameters import linear_modules, weight_view
@@ -57,12 +58,51 @@ def test_every_paragraph_has_the_gradient_of_its_own_backward_pass(hooked, parag
 
 
 def test_a_set_has_the_gradient_of_one_backward_pass_of_its_mean_loss(hooked, paragraphs):
-    signature = lz.gradients(hooked, paragraphs, batch_size=4)
+    signature = lz.gradients(hooked, paragraphs, set_sizes="all", batch_size=4)
+    assert signature["set_size"].values.tolist() == [2, 4] and signature["set_count"].values.tolist() == [1, 1]
     for group, rows in (("a", paragraphs.tokens[:2]), ("b", paragraphs.tokens[2:])):
         oracle = by_backward_pass(hooked, rows)
         for name in NAMES:
             got = signature[f"set_{name}"].sel(set=group).values
             assert np.allclose(got, oracle[name], rtol=1e-10, atol=1e-14), (group, name)
+
+
+def test_sets_are_of_equal_size_and_what_is_measured_of_them_is_averaged(hooked, paragraphs):
+    signature = lz.gradients(hooked, paragraphs, seed=1, batch_size=4)
+    assert signature["set_size"].values.tolist() == [2, 2] and signature["set_count"].values.tolist() == [1, 2]
+    drawn = sets_of(np.array(paragraphs.groups), paragraphs.hashes, sizes="equal", draws=4, seed=1)
+    one, other = (paragraphs.tokens[drawn.rows(index)] for index in drawn.drawn("b"))
+    oracles = [by_backward_pass(hooked, rows) for rows in (one, other)]
+    for name in NAMES:
+        got = signature[f"set_{name}"].sel(set="b").values
+        assert np.allclose(got, sum(oracle[name] for oracle in oracles) / 2, rtol=1e-10, atol=1e-14), name
+
+
+def test_the_same_text_has_the_same_set_gradient_beside_few_paragraphs_and_in_a_group_of_many(neo):
+    """28 random rows dealt out 8 times, 4 to one group and 24 to the other: whole groups differ by their size alone."""
+    rows = torch.randint(97, (28, 60), generator=torch.Generator().manual_seed(3))
+    ratios = {"equal": [], "all": []}
+    for seed in range(8):
+        groups = np.random.default_rng(seed).permutation(list("a" * 4 + "b" * 24))
+        named = lz.load_paragraphs(rows, prefix_length=PREFIX, continuation_length=CONTINUATION).with_groups(groups)
+        for sizes, ratio in ratios.items():
+            found = lz.gradients(neo, named, set_sizes=sizes)["set_gradient_max"].sum(["layer", "component"])
+            ratio.append(float(found.sel(set="a") / found.sel(set="b")))
+    assert np.mean(ratios["all"]) > 1.4
+    assert np.mean(ratios["equal"]) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"set_sizes": "each"}, "gradients: set_sizes='each' is not one of equal, all."),
+        ({"set_draws": 0}, "gradients: set_draws=0 must be at least 1."),
+    ],
+)
+def test_sets_that_cannot_be_drawn_are_refused(neo, paragraphs, options, message):
+    with pytest.raises(lz.LocalizeError) as caught:
+        lz.gradients(neo, paragraphs, **options)
+    assert str(caught.value) == message
 
 
 def test_the_numbers_are_the_same_for_any_batch_size(hooked, paragraphs):
@@ -123,7 +163,7 @@ def test_other_statistics_are_refused(neo, paragraphs, statistics):
 
 
 def test_cancellation_is_what_the_mean_loses_against_the_paragraphs(hooked, paragraphs):
-    signature = lz.gradients(hooked, paragraphs)
+    signature = lz.gradients(hooked, paragraphs, set_sizes="all")
     norms = signature["gradient_norm"].values[2:]
     left = signature["set_gradient_norm"].sel(set="b").values / norms.mean(0)
     assert np.allclose(signature["set_cancellation"].sel(set="b"), 1 - left, rtol=1e-10)
@@ -223,7 +263,8 @@ def test_the_papers_table_is_one_backward_pass_over_a_bins_rows_in_the_folded_mo
     rows = torch.cat([torch.cat([tokens[:2, :PREFIX], own], 1), tokens[2:]])
     loaded = lz.load_paragraphs(rows, prefix_length=PREFIX, continuation_length=CONTINUATION)
     bins = [(0, 10), (11, CONTINUATION - 1), (CONTINUATION, CONTINUATION)]
-    signature = lz.gradients(model, loaded.with_em_bins(bins).with_own_continuation(model), batch_size=4)
+    own_ones = loaded.with_em_bins(bins).with_own_continuation(model)
+    signature = lz.gradients(model, own_ones, set_sizes="all", batch_size=4)
     heads = signature["set_head_gradient_max"].sum(["attention_component", "head"])
     table = heads + signature["set_gradient_max"].sel(component=["W_in", "W_out"]).sum("component")
     assert table["set"].values.tolist() == [f"EM {CONTINUATION}", "EM 0-10"]

@@ -11,7 +11,7 @@ import localize as lz
 from localize.axes import NULLS, QUERIES
 from localize.measure.looking import CONTINUATION, LAST_PREFIX, views
 from localize.measure.partners import mismatched
-from localize.measure.rare_token_heads import SCORES, orders, rare_token_scores
+from localize.measure.rare_token_heads import SCORES, UNTRAINED, orders, rare_token_scores
 from localize.models.untrained import untrained
 
 PREFIX, LENGTH = 40, 60
@@ -228,7 +228,7 @@ def test_the_seed_decides_the_nulls_and_nothing_else(hooked, paragraphs, counts)
     assert first.drop_attrs().identical(again.drop_attrs())
     for name in first.data_vars:
         drawn = "null" in name or "untrained" in name
-        assert (first[name] == other[name]).all() != drawn, name
+        assert first[name].equals(other[name]) != drawn, name
     changed = first["rare_token_null"] != other["rare_token_null"]
     assert changed.any(["paragraph", "query", "layer", "head"]).all(), "each of the nulls follows the seed"
 
@@ -242,6 +242,7 @@ def test_without_a_twin_there_is_no_untrained_null_and_the_rest_is_the_same(hook
     assert set(with_twin.data_vars) - set(without.data_vars) == {
         "attention_entropy_untrained",
         "attention_distance_untrained",
+        *UNTRAINED,
     }
     for name in without.data_vars:
         rest = with_twin[name].isel(null=[0, 1]) if "null" in with_twin[name].dims else with_twin[name]

@@ -53,7 +53,7 @@ def test_intervals_and_nulls_are_in_the_same_standard_deviations_as_the_differen
     ends = sorted((points.x[0] + points.error_x.array[0], points.x[0] - points.error_x.arrayminus[0]))
     np.testing.assert_allclose(ends, sorted((float(cell["low"]) * scale, float(cell["high"]) * scale)))
     np.testing.assert_allclose(
-        sorted(null.x[:2]), sorted(float(cell[name]) * scale for name in ("null_low", "null_high"))
+        sorted(null.x[:2]), sorted(float(cell[name]) * scale for name in ("null_range_low", "null_range_high"))
     )
 
 
@@ -118,3 +118,16 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(compared, told):
         with pytest.raises(LocalizeError) as error:
             draw()
         assert str(error.value) == message
+
+
+def test_a_rise_is_called_one_in_titles_and_rows(make):
+    rng = np.random.default_rng(0)
+    before = rng.uniform(1, 2, 80)
+    arrays = {"ablated_nll": before[:, None, None] + rng.gamma(2.0, size=(80, 3, 2)), "unperturbed_nll": before}
+    rises, levels = (
+        make(["a"] * 40 + ["b"] * 40, arrays).compare("a", "b", ["ablated_nll", "nll"], rises=asked, resamples=100)
+        for asked in (True, False)
+    )
+    assert "Rise of NLL, ablated, a − b" in str(plots.comparison(rises, "ablated_nll").layout.annotations[0].text)
+    assert "rise of NLL, ablated" in str(plots.comparison(rises).to_dict())
+    assert "rise of" not in str(plots.comparison(levels).to_dict()).lower()

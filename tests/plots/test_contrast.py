@@ -39,7 +39,7 @@ def words_on(figure):
     return [note.text for note in figure.layout.annotations] + [t for t in axes if t] + [t.name for t in figure.data]
 
 
-@pytest.mark.parametrize(("value", "low"), [("log_ratio", "log_ratio_low"), ("difference", "low")])
+@pytest.mark.parametrize(("value", "low"), [("relative_log_ratio", 4), ("difference", 7), ("log_ratio", 10)])
 def test_the_heat_map_is_the_contrast_of_components_white_at_zero(signature, numbers, value, low):
     figure, expected = plots.contrast(signature, value=value), numbers()
     (shown,) = traces(figure, "value", "not memorized")
@@ -51,14 +51,18 @@ def test_the_heat_map_is_the_contrast_of_components_white_at_zero(signature, num
     cell = shown.customdata[2][4]
     assert cell[0] == "W_in"
     assert cell[1] == expected["profile_a"].values[2, 4]
-    assert cell[{"log_ratio": 7, "difference": 4}[value]] == expected[low].values[2, 4]
+    assert cell[low - 1] == expected[value].values[2, 4]
+    assert cell[low] == expected[f"{value}_low"].values[2, 4]
+    assert cell[12:].tolist() == [expected["p_value"].values[2, 4], expected["q_value"].values[2, 4]]
 
 
 def test_heads_stand_side_by_side_inside_their_component(signature, numbers):
     figure, expected = plots.contrast(signature, variable="head_gradient_share"), numbers("head_gradient_share")
     (shown,) = traces(figure, "value", "memorized")
     for component, head in ((0, 0), (1, 3), (3, 2)):
-        np.testing.assert_array_equal(shown.z[:, 4 * component + head], expected["log_ratio"][:, component, head])
+        np.testing.assert_array_equal(
+            shown.z[:, 4 * component + head], expected["relative_log_ratio"][:, component, head]
+        )
     assert shown.customdata[0][7][0] == "W_K head 3"
     assert figure.layout.xaxis.tickvals == (1.5, 5.5, 9.5, 13.5)
     assert [line.x0 for line in figure.layout.shapes] == [3.5, 7.5, 11.5]
@@ -74,47 +78,55 @@ def test_what_may_be_chance_is_crossed_out_and_nothing_else(signature, numbers, 
     assert crosses.showlegend
 
 
-@pytest.mark.parametrize(("value", "prefix"), [("log_ratio", "log_ratio_"), ("difference", "")])
-def test_beside_it_is_each_layers_sum_with_interval_and_null(signature, numbers, value, prefix):
+def test_shares_alone_are_drawn_without_a_test(signature):
+    """One cell's share falls when another's rises, whatever happened to it."""
+    for value in ("log_ratio", "difference"):
+        figure = plots.contrast(signature, value=value)
+        assert not traces(figure, "x-thin") and not traces(figure, "rough")
+        assert "true continuation; describes: one cell's share falls when another's rises" in words_on(figure)
+        assert [trace.name for trace in traces(figure, "null", "Sum")] == ["no difference"]
+
+
+@pytest.mark.parametrize("value", ["relative_log_ratio", "log_ratio", "difference"])
+def test_beside_it_is_each_layers_sum_with_interval_and_null(signature, numbers, value):
     figure, expected = plots.contrast(signature, value=value), numbers(over="component")
     (points,) = traces(figure, "value", "Sum")
     np.testing.assert_array_equal(points.x, expected[value])
-    np.testing.assert_allclose(points.x + points.error_x.array, expected[f"{prefix}high"])
-    np.testing.assert_allclose(points.x - points.error_x.arrayminus, expected[f"{prefix}low"])
-    band, zero = traces(figure, "null", "Sum")
-    for layer in range(4):
-        step = band.x[6 * layer : 6 * layer + 2]
-        assert tuple(step) == (expected[f"{prefix}null_low"][layer], expected[f"{prefix}null_high"][layer])
-    assert zero.x == (0, 0)
+    np.testing.assert_allclose(points.x + points.error_x.array, expected[f"{value}_high"])
+    np.testing.assert_allclose(points.x - points.error_x.arrayminus, expected[f"{value}_low"])
+    *band, zero = traces(figure, "null", "Sum")
+    assert zero.x == (0, 0) and len(band) == (value == "relative_log_ratio")
+    for layer in range(4 if band else 0):
+        step = band[0].x[6 * layer : 6 * layer + 2]
+        assert tuple(step) == (expected["null_range_low"][layer], expected["null_range_high"][layer])
     names = [t.name for t in figure.data if t.showlegend]
-    assert "null: labels permuted over clusters (95%)" in names and "null: no difference" in names
+    assert ("null: labels permuted over clusters (central 95%)" in names) == bool(band)
+    assert "null: no difference" in names
 
 
-def test_a_null_without_an_end_is_left_out(signature):
-    """One paragraph's cluster against many: permuted, the group may get next to nothing."""
-    dataset = signature.dataset.copy(deep=True)
-    share = dataset["gradient_share"].values
-    share[:, 3] *= np.where(np.arange(24) % 6 == 0, 1.0, 1e-9)[:, None]
-    figure = plots.contrast(MemorizationSignature(dataset))
-    (band, _) = traces(figure, "null", "Sum")
-    ends = [x for x in band.x if x is not None]
-    assert len(ends) < 4 * 5 and np.isfinite(ends).all()
+def test_rough_cells_and_layers_are_marked(figure, numbers):
+    """Five and six effective clusters: all are rough."""
+    assert numbers()["rough"].all()
+    cells, layers = (trace for trace in traces(figure, "rough"))
+    assert len(cells.x) == 24 and len(layers.x) == 4 and set(cells.text) == {"~"}
 
 
 def test_the_memorized_are_held_against_the_others_unless_groups_are_named(signature, figure, numbers):
     on = words_on(figure)
-    assert "<b>(a)</b> Log ratio, memorized / not memorized" in on
+    assert "<b>(a)</b> Log ratio to the typical cell, memorized / not memorized" in on
     assert "more in memorized (n = 8, 6 clusters, effectively 5)" in on
     named = plots.contrast(signature, "partial", "memorized", value="difference")
-    assert "<b>(a)</b> Difference, partial − memorized" in words_on(named)
+    assert "<b>(a)</b> Difference of shares, partial − memorized" in words_on(named)
     expected = numbers(a="partial", b="memorized")
     np.testing.assert_array_equal(traces(named, "value", "partial")[0].z, expected["difference"])
 
 
 def test_axes_say_what_and_in_which_unit(signature, figure):
     bar = figure.layout.coloraxis.colorbar.title.text
-    assert bar == "log ratio of the mean share of the squared gradient (nats)"
-    assert "log ratio of each layer's sum (nats)" in words_on(figure)
+    assert bar == "log ratio of share of the squared gradient to the typical cell's (nats)"
+    assert "log ratio to the typical layer (nats)" in words_on(figure)
+    plain = plots.contrast(signature, value="log_ratio")
+    assert plain.layout.coloraxis.colorbar.title.text == "log ratio of the mean share of the squared gradient (nats)"
     difference = plots.contrast(signature, value="difference")
     assert (
         difference.layout.coloraxis.colorbar.title.text
@@ -169,7 +181,7 @@ def test_hostile_names_stay_text(signature):
             {},
             "a='partial' and b='partial' are no two groups; there are memorized, partial, not_memorized.",
         ),
-        ((), {"value": "ratio"}, "value='ratio' is not one of log_ratio, difference."),
+        ((), {"value": "ratio"}, "value='ratio' is not one of relative_log_ratio, log_ratio, difference."),
         (
             (),
             {"variable": "contrastive_gradient_max"},

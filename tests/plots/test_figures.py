@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from localize import plots
+from localize.analysis.dealt_counts import dealt_scores
 from localize.errors import LocalizeError
 from localize.measurements import AXES, REGISTRY
 from localize.plots.figures.perturbation import concentration
@@ -89,7 +90,10 @@ def test_set_level_gradients_are_drawn_as_they_are_and_have_no_interval(signatur
     )
     assert all(len(band.x) == 0 for band in traces(figure, "interval"))
     assert profile.y.sum() == pytest.approx(100)
-    assert "(a)</b> memorized: max |gradient| of the mean NLL, true continuation" in figure.layout.annotations[0].text
+    assert (
+        "(a)</b> memorized: max |gradient| of the mean NLL of 6 paragraphs, true continuation"
+        in figure.layout.annotations[0].text
+    )
 
 
 def profile_by_hand(signature):
@@ -122,7 +126,7 @@ def test_the_nulls_of_the_profile_are_evenness_and_permuted_labels(signature, fi
     np.testing.assert_allclose(band.y[4:], (shares.mean(0) + 16 / 24 * test.null_high)[::-1], rtol=1e-4)
     names = [trace.name for trace in figures["gradients"].data if trace.showlegend]
     assert "null: even over layers" in names
-    assert "null: memorized with permuted labels (95%)" in names
+    assert "null: memorized with permuted labels (central 95%)" in names
 
 
 def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
@@ -136,15 +140,22 @@ def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
     assert (axis.cmin, axis.cmid) == (-axis.cmax, 0)
 
 
-def test_the_list_is_sorted_by_score_less_null_with_the_null_beside(signature):
+def test_the_list_is_sorted_by_how_far_the_score_lies_from_its_null_with_both_nulls_beside(signature):
     figure, rows = plots.heads(signature, top=5), members(signature, "memorized")
     score, null = (looking(signature, n)[rows].astype(float).mean(0) for n in ("rare_token_score", "rare_token_null"))
-    order = sorted(((score - null)[layer, head], layer, head) for layer in range(4) for head in range(4))[::-1][:5]
+    order = sorted((abs(score - null)[layer, head], layer, head) for layer in range(4) for head in range(4))[::-1][:5]
+    assert {np.sign((score - null)[layer, head]) for _, layer, head in order} == {1, -1}
     (points,) = traces(figure, "mean", panel="Top 5 of 16", group="memorized")
     (beside,) = traces(figure, "null", panel="Top 5 of 16", group="memorized")
     np.testing.assert_allclose(points.x, [score[layer, head] for _, layer, head in order], atol=1e-6)
     np.testing.assert_allclose(beside.x, [null[layer, head] for _, layer, head in order], atol=1e-6)
     assert figure.layout["yaxis" + points.yaxis[1:]].ticktext == tuple(f"L{layer}.H{head}" for _, layer, head in order)
+    (bars,) = traces(figure, "dealt", panel="Top 5 of 16", group="memorized")
+    sets = [signature["group"].values == name for name in signature.groups]
+    ends = dealt_scores(signature.dataset, "last_prefix", sets, 0).ends(0)
+    expected = [[*(null[layer, head] + ends[:, layer, head]), np.nan] for _, layer, head in order]
+    np.testing.assert_allclose(bars.x, np.ravel(expected), atol=1e-6)
+    assert "null: counts dealt out over token types (central 95%)" in [trace.name for trace in figure.data]
     _, layer, head = order[0]
     values = looking(signature, "rare_token_score")[rows, layer, head].astype(float)
     interval = cluster_bootstrap(values, signature["cluster"].values[rows], seed=0)

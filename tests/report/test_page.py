@@ -89,7 +89,7 @@ def test_tables_hold_the_signatures_numbers(page, run):
     comparison = run.signature.compare("memorized", "not_memorized")
     strongest = comparison.strongest(len(comparison)).drop_duplicates("variable")
     rows = [row for row in page.tables["r0-strongest"] if row]
-    assert [row[0][1].split(" ")[0] for row in rows] == strongest["variable"].tolist()
+    assert [row[0][1].removeprefix("rise of ").split(" ")[0] for row in rows] == strongest["variable"].tolist()
     np.testing.assert_array_equal([float(row[2][0] or "nan") for row in rows], strongest["estimate"])
     np.testing.assert_array_equal([float(row[8][0] or "nan") for row in rows], strongest["q_overall"])
     rough = [bool(row["rough"]) and not np.isnan(row["low"]) for row in strongest.to_dict("records")]

@@ -14,12 +14,13 @@ from localize.sweep.joined import filled_by, label
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:.*token counts")
 
+SETS = {"set_sizes": ["equal", "all"], "set_draws": [1, 2]}
 OWN = {"continuation": ["own", "true"], "batch_size": [1, 64], "seed": [0, 1]}
 VALUES = {
     "recall": {},
     "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],
-                  "biases": [True, False], "attention_scale": ["apart", "in_W_Q"]} | OWN,
-    "set_similarity": OWN,
+                  "biases": [True, False], "attention_scale": ["apart", "in_W_Q"]} | SETS | OWN,
+    "set_similarity": SETS | OWN,
     "contrastive_gradients": {"forget": ["memorized", "not_memorized"], "keep": ["partial", "not_memorized"], "c": [0.1, 1.0],
                               "steps": [0, 1], "learning_rate": [1e-5, 1e-3]} | OWN,
     "activation_gradients": OWN,

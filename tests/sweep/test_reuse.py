@@ -198,7 +198,7 @@ def test_a_reworded_analysis_measures_nothing_again_and_a_changed_kernel_does(fo
         return reused(folder)
 
     try:
-        assert all(reused_after("analysis/causal.py", "removal confirms", "removal says so").values())
+        assert all(reused_after("analysis/causal.py", "removal agrees", "removal says so").values())
         assert reused_after("measure/ablate.py", "means[some] - z[:, :, some]", "z[:, :, some] - means[some]") == {
             "recall": True, "prefix_attention": True, "ablate": False,
         }  # fmt: skip

@@ -5,7 +5,7 @@ from localize.measurements.declaration import Measurement, Options, Variable
 
 
 def alone(options: Options, has_counts: bool) -> bool:
-    """A mean is over all paragraphs."""
+    """A mean may be over the paragraphs measured, where the model has no tokenizer for general text."""
     return options["to"] == "zero"
 
 
@@ -22,12 +22,14 @@ MEASUREMENT = Measurement(
     variables=(
         Variable(
             "ablated_exact_match", ("paragraph", "layer", "head"), "float", "tokens", "exact match, ablated",
-            "exact match after one head's output has been replaced by its mean or zero; nan for a head that was not",
+            "exact match after one head's output has been replaced by its mean over a reference text, or zero; nan for a head "
+            "that was not",
             "localize", low=0, high="continuation", pieces=True, before="unperturbed_exact_match",
         ),
         Variable(
             "ablated_nll", ("paragraph", "layer", "head"), "float", "nats per token", "NLL, ablated",
-            "mean NLL of the same continuation after one head's output has been replaced; nan for a head that was not",
+            "mean NLL of the same continuation after one head's output has been replaced by its mean over a reference text, or "
+            "zero; nan for a head that was not",
             "localize", low=0, pieces=True, before="unperturbed_nll", part="ablation",
         ),
     ),

@@ -78,21 +78,21 @@ MEASUREMENT = Measurement(
         ),
         Variable(
             "set_gradient_max", ("set", *GRADIENT), "float", PER_WEIGHT, "max |gradient of the mean NLL|",
-            "largest absolute gradient of a group's mean NLL (one backward pass) over a component", PAPER + ", figure 3",
+            "largest absolute gradient of a set's mean NLL over a component, mean over a group's sets", PAPER + ", figure 3",
             low=0,
         ),
         Variable(
             "set_gradient_norm", ("set", *GRADIENT), "float", PER_WEIGHT, "norm of the gradient of the mean NLL",
-            "L2 norm of the gradient of a group's mean NLL (one backward pass) over a component", "localize", low=0,
+            "L2 norm of the gradient of a set's mean NLL over a component, mean over a group's sets", "localize", low=0,
         ),
         Variable(
             "set_head_gradient_max", ("set", *HEAD_GRADIENT), "float", PER_WEIGHT, "max |gradient of the mean NLL|",
-            "largest absolute gradient of a group's mean NLL (one backward pass) over one head's weights",
+            "largest absolute gradient of a set's mean NLL over one head's weights, mean over a group's sets",
             PAPER + ", figure 3", low=0,
         ),
         Variable(
             "set_head_gradient_norm", ("set", *HEAD_GRADIENT), "float", PER_WEIGHT, "norm of the gradient of the mean NLL",
-            "L2 norm of the gradient of a group's mean NLL (one backward pass) over one head's weights", "localize", low=0,
+            "L2 norm of the gradient of a set's mean NLL over one head's weights, mean over a group's sets", "localize", low=0,
         ),
         Variable(
             "set_cancellation", ("set", *GRADIENT), "float", SHARE, "cancellation",
@@ -103,6 +103,15 @@ MEASUREMENT = Measurement(
             "set_cancellation_null", ("set", *GRADIENT), "float", SHARE, "cancellation, unrelated gradients",
             "the cancellation of gradients of the same norms at right angles to each other", "localize", low=0, high=1,
             role="null", of="set_cancellation",
+        ),
+        Variable(
+            "set_size", ("set",), "integer", "paragraphs", "paragraphs of a set",
+            "how many paragraphs each set holds whose mean NLL is differentiated; only sets of one size compare", "localize",
+            low=1, role="set-up",
+        ),
+        Variable(
+            "set_count", ("set",), "integer", "sets", "sets of a group",
+            "how many disjoint sets of a group the set-level gradients are averaged over", "localize", low=1, role="set-up",
         ),
     ),
 )  # fmt: skip

@@ -6,14 +6,17 @@ from localize.measurements.declaration import Axis, Measurement, Variable
 from localize.measurements.sources import PAPER
 
 LOOKING = ("query", "layer", "head")
+UNTRAINED = ("paragraph", "untrained_model", "layer", "head")
 SHARE = "share"
 RHO = "Spearman's rho"
 TAU = "Kendall's tau-b"
 
 
 def passes(work: Workload) -> float:
-    """A pass of the untrained twin."""
-    return 1.0 if work.options["untrained"] else 0.0
+    """A pass of the untrained twin, and of the prefix alone in each of the other untrained models; in large sets of fewer paragraphs."""
+    if not work.options["untrained"]:
+        return 0.0
+    return 1.0 + work.options["untrained_models"] * work.prefix / (work.prefix + work.continuation)
 
 
 MEASUREMENT = Measurement(
@@ -21,6 +24,7 @@ MEASUREMENT = Measurement(
     formerly=("heads",),
     axes=(
         Axis("null", "null", averaged=True),
+        Axis("untrained_model", "model with random weights", averaged=True),
         Axis("correlation", "correlation", labels=CORRELATIONS),
     ),
     variables=(
@@ -74,6 +78,25 @@ MEASUREMENT = Measurement(
             "attention_distance_untrained", ("paragraph", *LOOKING), "float", "tokens", "attention distance, untrained",
             "the same of a model of the same shape with random weights", "localize", low=0, high="last position",
             role="null", of="attention_distance",
+        ),
+        Variable(
+            "rare_token_score_untrained", UNTRAINED, "float", RHO, "rare-token score, random weights",
+            "the score of the last prefix token's attention in models of the same shape with random weights; nan for a paragraph that "
+            "they did not read", "localize", low=-1, high=1, role="null", of="rare_token_score",
+        ),
+        Variable(
+            "rare_token_null_untrained", UNTRAINED, "float", RHO, "rare-token score of the null, random weights",
+            "the same score of the same attention against the rarity of paragraphs from other clusters", "localize", low=-1, high=1,
+            role="null", of="rare_token_score",
+        ),
+        Variable(
+            "attention_rank", ("paragraph", *LOOKING, "prefix_position"), "float", "rank", "rank by attention",
+            "rank of a prefix token among those scored by the attention that it gets, 0 the least, ties share theirs; nan if not scored",
+            "localize", low=0, high="last prefix position", role="set-up",
+        ),
+        Variable(
+            "prefix_counts", ("paragraph", "prefix_position"), "integer", "occurrences", "occurrences in the corpus",
+            "how often the prefix token occurs in the reference corpus", "localize", low=0, role="set-up",
         ),
         Variable(
             "summed_rank_correlation", ("set", "correlation", "layer", "head"), "float", "correlation",

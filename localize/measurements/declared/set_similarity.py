@@ -13,14 +13,14 @@ def passes(work: Workload) -> float:
 
 
 MEASUREMENT = Measurement(
-    "set_similarity", words="gradient similarity of groups", place=11, passes=passes,
+    "set_similarity", words="gradient similarity of groups", place=11, passes=passes, also=("set_size", "set_count"),
     axes=(
         Axis("other_set", "other set of paragraphs"),
     ),
     variables=(
         Variable(
             "set_similarity", ("set", "other_set", *GRADIENT), "float", "cosine", "gradient similarity",
-            "cosine between the gradients of two sets' mean NLL", PAPER + ", appendix", low=-1, high=1,
+            "cosine between the gradients of two sets' mean NLL, mean over the sets of two groups", PAPER + ", appendix", low=-1, high=1,
         ),
         Variable(
             "set_split_similarity", ("set", "other_set", *GRADIENT), "float", "cosine", "gradient similarity of half sets",

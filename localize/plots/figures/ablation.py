@@ -1,23 +1,27 @@
 """Whether the heads that look at rare tokens are those whose removal costs: score against cost, a point per head."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from localize.analysis.causal import GO_APART, GO_TOGETHER, NLL_RISE, OPPOSED, TOGETHER, removal_effects
+from localize.analysis.causal import RANKS, TOGETHER, removal_effects
 from localize.analysis.choice import head_name, head_scores
+from localize.analysis.compare import rough_cells
+from localize.analysis.dealt_counts import DealtScores, dealt_scores
+from localize.analysis.sentences import Wording, decision
 from localize.errors import public
 from localize.plots.figures.gradients import whole_group
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.lettering import BREAK, wrapped
 from localize.plots.names import free_places
+from localize.plots.roughness import mark_rough
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
-from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, see_through, variable_words
-from localize.statistics import cluster_sign_flip
+from localize.plots.theme import INK, MAGNITUDE, NULL, SMALL, axis_words, plain, see_through, variable_words
+from localize.statistics import Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 SCORES = ("rare_token_score", "rare_token_null")
 VARIABLES = ("ablated_nll", "ablated_exact_match", "unperturbed_nll", "unperturbed_exact_match")
 LEFT, WIDTH, HEIGHT, ASIDE = 50, 274, 190, 350
-ABOVE, BELOW = TITLE + NOTE, 34 + 3 * NOTE + 14
+ABOVE, BELOW = TITLE + NOTE, 34 + 5 * NOTE + 14
 """Room in px for title and note above a panel, and for axis and verdict below it."""
 
 ACROSS = 2
@@ -41,13 +45,14 @@ LABELLED = 3
 NUMBERS = (("estimate", "low", "high"), ("null", "null_range_low", "null_range_high"))
 """What is told of the correlation over heads: itself, and what it is held against."""
 
-FLIPPED = "head not above its null (95%)"
+DEALT = "counts dealt out over token types (central 95%)"
 ALIKE = "every head costs alike"
-TITLES = {
-    GO_TOGETHER: "score and cost go together",
-    GO_APART: "no relation of score and cost seen",
-    OPPOSED: "score and cost opposed",
-}
+TITLES = Wording(
+    above="score and cost go together",
+    below="score and cost opposed",
+    neither="score and cost not significantly related",
+    unknown="not known",
+)
 
 
 @public("plots.ablation")
@@ -55,11 +60,12 @@ def ablation(signature: "MemorizationSignature", query: str = "last_prefix", *, 
     """Rare-token score above its null against the NLL rise when the head is removed: a panel per group, a point per head.
 
     If attention to rare tokens is how the model recites, heads further right stand higher. Above a panel: Spearman's rho
-    over heads with its 95 % interval, and the null, heads permuted within their layers. Below it: what the removal of the
-    strongest head says, chosen on one half of the clusters and held against its layer on the other. Both are those of
-    `signature.causal_check`. The grey band holds the score of a head that does not look at rare tokens 95 % of the time
-    (signs of whole clusters flipped, mean over heads); the dashed line is the mean rise over heads. The heads that stand
-    out are named, with 95 % intervals by bootstrap over clusters; they are picked on the paragraphs shown.
+    over heads with its 95 % interval, and the null, heads permuted within their layers. Below it: how the strongest head,
+    chosen on one half of the clusters, ranks on the other among the heads of its layer by what its removal costs. Both are
+    those of `signature.causal_check`. The grey band holds 95 % of the scores of a head that likes some tokens whatever their
+    rarity (counts dealt out over the token types, mean over heads; none where attention's ranks were not kept); the dashed
+    line is the mean rise over heads. The heads that stand out are named, with 95 % intervals by bootstrap over clusters; they
+    are picked on the paragraphs shown.
 
     Args:
         signature: Holds `localize.rare_token_heads` and `localize.ablate`.
@@ -76,7 +82,11 @@ def ablation(signature: "MemorizationSignature", query: str = "last_prefix", *, 
     require(signature, VARIABLES, "localize.ablate(model, paragraphs)")
     dataset, groups, sheet = signature.dataset, groups_of(signature), Sheet()
     score, null = head_scores(dataset, query)
-    clouds = [Cloud.of(group, dataset, score - null, removal_effects(dataset)[0], seed) for group in groups]
+    dealt = dealt_scores(dataset, query, [group.rows for group in groups], seed)
+    rise = removal_effects(dataset)[0]
+    clouds = [
+        Cloud.of(group, dataset, score - null, rise, _ends_of(dealt, at), seed) for at, group in enumerate(groups)
+    ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "few effective clusters")  # the legend tells of them
         table = signature.causal_check(query=query, seed=seed)
@@ -110,9 +120,10 @@ class Cloud:
         layer: The layer of each.
         score: Mean rare-token score above its mismatched null.
         rise: Mean NLL rise when the head is removed.
-        null: Ends of the score of a head like its null, mean over heads.
+        null: Ends of the score with counts dealt out over the token types, mean over heads; nan where that is not known.
         named: Which heads stand out.
         error: Of these, the distances from score and rise to the ends of their intervals.
+        interval: Of these, the rise with its interval, rough where one of the two is.
     """
 
     group: Group
@@ -123,6 +134,7 @@ class Cloud:
     null: tuple[float, float]
     named: np.ndarray
     error: dict[str, dict[str, Any]]
+    interval: Interval
 
     @classmethod
     def of(
@@ -131,6 +143,7 @@ class Cloud:
         dataset: "xr.Dataset",
         above: Float[np.ndarray, "paragraph layer head"],
         rise: Float[np.ndarray, "paragraph layer head"],
+        null: tuple[float, float],
         seed: int,
     ) -> "Cloud":
         """Means, null and intervals; a head that was not removed, or has no score, is left out."""
@@ -140,21 +153,20 @@ class Cloud:
         known = ~np.isnan(alone.mean(columns[0])) & ~np.isnan(alone.mean(columns[1]))
         columns = [side[:, known] for side in columns]
         score, cost = (alone.mean(side) for side in columns)
-        test = cluster_sign_flip(columns[0], group.clusters, seed=seed)
-        null = _mean(test.null_low), _mean(test.null_high)
-        outstanding = np.flatnonzero(score > null[1]), np.flatnonzero(cost > _mean(cost))
-        named = [at[np.argsort(-side[at])][:LABELLED] for at, side in zip(outstanding, (score, cost), strict=True)]
+        outstanding = np.flatnonzero((score > null[1]) | (score < null[0])), np.flatnonzero(cost > _mean(cost))
+        sides = zip(outstanding, (np.abs(score), cost), strict=True)
+        named = [at[np.argsort(-side[at])][:LABELLED] for at, side in sides]
         named = np.unique(np.concatenate(named))
-        error = {}
-        for side, values in zip(("x", "y"), columns, strict=True):
-            interval = alone.interval(values[:, named], seed)
+        error, intervals = {}, [alone.interval(values[:, named], seed) for values in columns]
+        for side, interval in zip(("x", "y"), intervals, strict=True):
             error[f"error_{side}"] = {
                 "type": "data", "symmetric": False, "array": interval.high - interval.estimate,
                 "arrayminus": interval.estimate - interval.low, "color": INK, "thickness": 0.8, "width": 2,
             }  # fmt: skip
+        either = replace(intervals[1], rough=rough_cells(*intervals))
         names = [head_name(dataset, point) for point, there in zip(points, known, strict=True) if there]
         layer = np.array([dataset["layer"].values[layer] for layer, _ in points])[known]
-        return cls(group, names, layer, score, cost, null, named, error)
+        return cls(group, names, layer, score, cost, null, named, error, either)
 
     def reach(self, side: str) -> list[float]:
         """From where to where points and intervals go, along "x" (score) or "y" (rise)."""
@@ -165,6 +177,14 @@ class Cloud:
             values[self.named] + sign * np.nan_to_num(error[end]) for sign, end in ((-1, "arrayminus"), (1, "array"))
         )
         return [float(end) for end in (*values, *low, *high)]
+
+
+def _ends_of(dealt: DealtScores | None, at: int) -> tuple[float, float]:
+    """Of the null of one set's scores, mean over heads."""
+    if dealt is None:
+        return float("nan"), float("nan")
+    low, high = dealt.ends(at)
+    return _mean(low), _mean(high)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -193,7 +213,7 @@ def _cloud(sheet: Sheet, box: Box, cloud: Cloud, table: "pd.DataFrame", ends: li
 
     group = cloud.group
     together: dict[str, Any] = table.loc[[(TOGETHER, group.name)]].to_dict("records")[0]
-    title = f"{group.words}: {TITLES.get(together['verdict'], 'not known')}"
+    title = f"{group.words}: {TITLES.words(decision(together, 'null'))}"
     x = {"title": {"text": variable_words("rare_token_score", "rare-token score above its null")}, "range": ends[0]}
     y = {"title": {"text": variable_words("ablated_nll", "NLL rise without the head")}, "range": ends[1]}
     if box.left > LEFT:
@@ -220,6 +240,7 @@ def _cloud(sheet: Sheet, box: Box, cloud: Cloud, table: "pd.DataFrame", ends: li
         group,
     )
     panel.add(points, "mean", group)
+    mark_rough(panel, cloud.score[named], cloud.rise[named], cloud.interval, group)
     _names(panel, cloud, ends)
     _key(sheet, group)
     _verdict(sheet, box, table, group)
@@ -246,18 +267,18 @@ def _rho_words(row: dict[str, Any]) -> str:
 
 
 def _nulls(panel: Panel, cloud: Cloud, ends: list[list[float]]) -> None:
-    """Where a head stands that does not look at rare tokens, and what the removal of any head costs on average."""
+    """Where a head stands that likes tokens whatever their rarity, and what the removal of any head costs on average."""
     import plotly.graph_objects as go
 
     (left, right), (low, high) = cloud.null, ends[1]
     if np.isfinite(left):
         band = go.Scatter(
             x=[left, right, right, left], y=[low, low, high, high], mode="lines", line={"width": 0}, fill="toself",
-            fillcolor=see_through(NULL, 0.22), name=FLIPPED, hoverinfo="skip", showlegend=False,
+            fillcolor=see_through(NULL, 0.22), name=DEALT, hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         panel.add(band, "null")
         key = {"symbol": "square", "size": 9, "color": "rgba(119,119,119,0.35)"}
-        panel.sheet.null_key(FLIPPED, {"mode": "markers", "marker": key})
+        panel.sheet.null_key(DEALT, {"mode": "markers", "marker": key})
     if len(cloud.rise):
         panel.null_line(ends[0], [float(cloud.rise.mean())] * 2, ALIKE)
 
@@ -267,7 +288,7 @@ def _verdict(sheet: Sheet, box: Box, table: "pd.DataFrame", group: Group) -> Non
     heads = [head for head in table["head"] if head]
     if not heads:
         return
-    verdict = table.loc[(NLL_RISE.format(heads[0]), group.name), "verdict"]
+    verdict = table.loc[(RANKS["in its layer"].format(heads[0]), group.name), "verdict"]
     below = box.bottom + 34
     sheet.text(f"<b>{heads[0]}</b>, chosen on other clusters:", box.left, below + NOTE)
     for line, words in enumerate(wrapped(str(verdict), WIDTH + 18, SMALL).split(BREAK), start=2):
@@ -279,12 +300,14 @@ def _what_is_drawn(signature: "MemorizationSignature", query: str) -> list[str]:
     looking = {"last_prefix": "the last prefix token", "continuation": "the continuation's tokens"}.get(query, query)
     calls = [call for call in signature.dataset.attrs["calls"] if call.get("measurement") == "ablate"]
     output = {"mean": "its mean", "zero": "zero"}.get(calls[-1].get("to")) if calls else None
-    removed = f"removed: head output replaced by {output}" if output else "removed: one head at a time"
+    text = plain(str(calls[-1].get("reference", "")).rpartition(", ")[0], 30) if calls else ""
+    over = f" over {text}" if text else ""
+    removed = f"removed: head output replaced by {output}{over}" if output else "removed: one head at a time"
     return [
         f"attention from {looking}",
         f"{removed}; {continuation_words(signature, 'ablated_nll')}",
         "ρ: rank correlation over heads, 95% interval",
-        "its null: heads permuted within their layers (95%)",
+        "its null: heads permuted in their layers (central 95%)",
     ]
 
 
@@ -319,7 +342,7 @@ KIND = FigureKind(
     "ablate",
     needs=tuple((name,) for name in (*SCORES, *VARIABLES)),
     title="Whether the heads that look at rare tokens are needed",
-    caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: a "
-    f"head that is not above its null (95%); dashed: all heads cost alike. {BANDS}",
+    caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: "
+    f"token counts dealt out over the token types (central 95%); dashed: all heads cost alike. {BANDS}",
     function=ablation,
 )

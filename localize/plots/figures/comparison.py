@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from localize.analysis.comparison import Comparison, cell_name
+from localize.analysis.rise import compared_of, with_rise
 from localize.axes import RECALL_GROUPS
 from localize.errors import LocalizeError, caller, public
 from localize.measurements import AXES, REGISTRY
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 UNIT = "difference (standard deviations)"
-PERMUTED, FLIPPED = "labels permuted over clusters (95%)", "signs of clusters flipped (95%)"
-FOUND, NOT_FOUND, ROUGH = f"q ≤ {LEVEL}", f"q > {LEVEL}: may be chance", "interval rough: few clusters or ties"
+PERMUTED, FLIPPED = "labels permuted over clusters (central 95%)", "signs of clusters flipped (central 95%)"
+FOUND, NOT_FOUND, ROUGH = f"q ≤ {LEVEL}", f"q > {LEVEL}: not significant", "interval rough: few clusters or ties"
 RIGHT, BETWEEN, MAP_SHARE = 10, 16, 0.62
 """Px right of the panels and between two of them, and the share of the width that a heat map beside a list has."""
 
@@ -44,7 +45,8 @@ def comparison(comparison: Comparison, variable: str | None = None, *, top: int 
     clusters, and in grey where a difference lies 95 % of the time if labels are permuted over clusters, or, of pairs, signs
     flipped; its rows are chosen among all cells by what they show, so that their sizes are on average too large. Differences,
     intervals and nulls are those of the comparison, divided by the standard deviation that makes the difference its effect size.
-    Exact match is left out of the list of all variables where the groups are made of it.
+    Exact match is left out of the list of all variables where the groups are made of it. What is called a rise is the level after
+    a change of model or prefix less the level before.
 
     Args:
         comparison: Of `signature.compare` or `localize.compare_paired`.
@@ -80,7 +82,8 @@ def _of_one(sheet: Sheet, comparison: Comparison, variable: str, pair: str, top:
     dataset, table = comparison[variable], comparison.to_dataframe(variable)
     dims = [str(dim) for dim in dataset["difference"].dims if dataset["difference"].sizes[dim] > 1]
     dims.sort(key=lambda dim: dim != "layer")
-    words = f"{REGISTRY[variable].label[0].upper()}{REGISTRY[variable].label[1:]}"
+    label = with_rise(REGISTRY[variable].label, compared_of(dataset))
+    words = f"{label[0].upper()}{label[1:]}"
     q, p = (table[name].to_numpy(dtype=float) for name in ("q_value", "p_value"))
     note = f"{_which(dataset)}{int((q <= LEVEL).sum())} of {int(np.isfinite(p).sum())} cells at q ≤ {LEVEL}"
     strongest = _strongest(table, top)
@@ -130,7 +133,8 @@ def _cell_words(cell: str) -> str:
 
 def _two_lines(row: dict[Any, Any]) -> str:
     """A variable's label with its cell below; of a variable that is one number its label alone."""
-    label = wrapped(plain(REGISTRY[row["variable"]].label, 60), NAMES - 12, SMALL).split("<br>")
+    said = with_rise(REGISTRY[row["variable"]].label, row["compared"])
+    label = wrapped(plain(said, 60), NAMES - 12, SMALL).split("<br>")
     words = label[0] if len(label) == 1 else f"{label[0]} …"
     return f"{words}<br>{_cell_words(row['cell'])}" if row["cell"] else words
 

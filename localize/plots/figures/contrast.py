@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.analysis.contrast import DIFFERENCE, RATIO, RELATIVE
 from localize.analysis.rows import main_pair
 from localize.errors import LocalizeError, caller, public
 from localize.measurements import REGISTRY
@@ -14,9 +15,11 @@ from localize.plots.figures.gradients import layer_axis
 from localize.plots.figures.heads import layer_words
 from localize.plots.groups import Group, continuation_words, groups_of, require
 from localize.plots.kinds import BANDS, FigureAsked, FigureKind
+from localize.plots.roughness import mark_rough
+from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import GRID, INK, NULL, SCORE, component_words, see_through, variable_words
-from localize.statistics import LEVEL
+from localize.statistics import LEVEL, Interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,10 +27,15 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-VALUES = {"log_ratio": ("log_ratio", "log ratio", "/"), "difference": ("", "difference", "−")}
-"""How each `value` is named: before `low` and `null_low` in the contrast, in words, and between the groups."""
+VALUES = {
+    RELATIVE: ("log ratio to the typical cell", "/"),
+    RATIO: ("log ratio of shares", "/"),
+    DIFFERENCE: ("difference of shares", "−"),
+}
+"""How each `value` is named: in words, and between the groups."""
 
-PERMUTED = "labels permuted over clusters (95%)"
+PERMUTED = "labels permuted over clusters (central 95%)"
+OF_A_WHOLE = "describes: one cell's share falls when another's rises"
 MORE_IN_A, MORE_IN_B = "#B2182B", "#2166AC"
 """The ends of the colours, for the legend."""
 
@@ -43,16 +51,18 @@ def contrast(
     a: str | None = None,
     b: str | None = None,
     variable: str = "gradient_share",
-    value: str = "log_ratio",
+    value: str = RELATIVE,
     *,
     seed: int = 0,
 ) -> "go.Figure":
     """How one group's profile differs from another's: a heat map of layers against cells, and each layer's sum.
 
-    White is no difference, red more in `a`, blue more in `b`. A cross marks a cell whose difference may be chance: its
-    false discovery rate over all cells is above 5 %. Beside it, on the same layers, the contrast of each layer's sum
-    with its 95 % interval by bootstrap over clusters; in the grey band it would lie 95 % of the time with labels permuted
-    over clusters. All numbers are those of `signature.contrast`.
+    White is no difference, red more in `a`, blue more in `b`. Drawn is the log ratio of each cell to the typical cell, which
+    another cell's change does not move, as it moves every share. A cross marks a cell that is not significant: its false
+    discovery rate over all cells is above 5 %. Beside it, on the same layers, the contrast of each layer's sum, held against the
+    typical layer, with its 95 % interval by bootstrap over clusters; in the grey band it would lie 95 % of the time with labels
+    permuted over clusters. Shares themselves are drawn on request, to describe: without crosses and null. All numbers are those
+    of `signature.contrast`.
 
     Args:
         signature: Holds the variable, as `localize.gradients` measures it.
@@ -60,7 +70,7 @@ def contrast(
         b: The group that it is held against; with `a` left out too, not memorized.
         variable: "gradient_share" (components), "head_gradient_share" (heads of the attention components), or another
             variable of at least 0 with these axes.
-        value: "log_ratio" (nats) or "difference" (in the variable's unit).
+        value: "relative_log_ratio" (nats); or, of the shares, "log_ratio" (nats) or "difference" (in the variable's unit).
         seed: Of bootstrap and permutation.
 
     Returns:
@@ -171,11 +181,13 @@ def _heat_map(
     columns, layers = Columns.of(cells), cells["layer"].values
     shape = (len(layers), -1)
     shown, q = cells[value].values.reshape(shape), cells["q_value"].values.reshape(shape)
-    words, between = VALUES[value][1:]
+    words, between = VALUES[value]
     x = {"tickvals": columns.ticks, "ticktext": columns.words, "ticks": "", "title": {"text": columns.title}}
     x |= {"range": [-0.5, len(columns.names) - 0.5]}
     y = layer_axis(layers, box.height, layer_words(dataset))
-    note = f"{continuation}; crossed out: q > {LEVEL} over {int(np.isfinite(q).sum())} cells"
+    tested = value == RELATIVE
+    told = f"crossed out: q > {LEVEL} over {int(np.isfinite(q).sum())} cells" if tested else OF_A_WHOLE
+    note = f"{continuation}; {told}"
     panel = sheet.panel(
         box, f"{words.capitalize()}, {pair[0].words} {between} {pair[1].words}", note, x=x, y=y, grid=False
     )
@@ -191,14 +203,18 @@ def _heat_map(
         place = {"x0": at, "x1": at, "y0": 0, "y1": 1, "xref": f"x{number}", "yref": f"y{number} domain"}
         sheet.figure.add_shape(type="line", line=line, **place)
     without = np.isnan(shown)
-    _marks(panel, layers, ~(q <= LEVEL) & ~without, f"q > {LEVEL}: may be chance", "x-thin")
+    if tested:
+        _marks(panel, layers, ~(q <= LEVEL) & ~without, f"q > {LEVEL}: not significant", "x-thin")
+        across, up = np.meshgrid(np.arange(len(columns.names)), layers)
+        mark_rough(panel, across.ravel(), up.ravel(), _interval(cells, value))
     _marks(panel, layers, without, "nothing to compare: a profile is 0 or was not measured", "circle-open")
 
 
 def _told(cells: "xr.Dataset", columns: Columns, shape: tuple[int, int]) -> np.ndarray:
     """What a cell says when pointed at."""
-    names = ("profile_a", "profile_b", "difference", "low", "high", "log_ratio", "log_ratio_low", "log_ratio_high")
-    numbers = [cells[name].values.reshape(shape) for name in (*names, "p_value", "q_value")]
+    told = [f"{name}{end}" for name in (RELATIVE, DIFFERENCE, RATIO) for end in ("", "_low", "_high")]
+    names = ("profile_a", "profile_b", *told, "p_value", "q_value")
+    numbers = [cells[name].values.reshape(shape) for name in names]
     return np.stack([np.broadcast_to(np.array(columns.names), numbers[0].shape), *numbers], axis=-1, dtype=object)
 
 
@@ -206,15 +222,18 @@ def _hover(pair: tuple[Group, Group]) -> str:
     return (
         "layer %{y}, %{customdata[0]}<br>"
         f"{pair[0].words} %{{customdata[1]:.3g}}, {pair[1].words} %{{customdata[2]:.3g}}<br>"
-        "difference %{customdata[3]:.3g} [%{customdata[4]:.3g}, %{customdata[5]:.3g}]<br>"
-        "log ratio %{customdata[6]:.3g} [%{customdata[7]:.3g}, %{customdata[8]:.3g}]<br>"
-        "p = %{customdata[9]:.3g}, q = %{customdata[10]:.3g}<extra></extra>"
+        "log ratio to the typical cell %{customdata[3]:.3g} [%{customdata[4]:.3g}, %{customdata[5]:.3g}], "
+        "p = %{customdata[12]:.3g}, q = %{customdata[13]:.3g}<br>"
+        "difference of shares %{customdata[6]:.3g} [%{customdata[7]:.3g}, %{customdata[8]:.3g}]<br>"
+        "log ratio of shares %{customdata[9]:.3g} [%{customdata[10]:.3g}, %{customdata[11]:.3g}]<extra></extra>"
     )
 
 
 def _unit_words(variable: str, value: str) -> str:
     """Axis title: what is contrasted, in its unit."""
-    if value == "log_ratio":
+    if value == RELATIVE:
+        return f"log ratio of {REGISTRY[variable].label} to the typical cell's (nats)"
+    if value == RATIO:
         return f"log ratio of the mean {REGISTRY[variable].label} (nats)"
     return variable_words(variable, f"difference of the mean {REGISTRY[variable].label}")
 
@@ -245,29 +264,33 @@ def _marks(panel: Panel, layers: np.ndarray, where: np.ndarray, name: str, symbo
 
 
 def _profile(sheet: Sheet, box: Box, sums: "xr.Dataset", dataset: "xr.Dataset", variable: str, value: str) -> None:
-    """Each layer's sum beside the rows of the heat map: estimate with interval, null band, and zero."""
+    """Each layer's sum beside the rows of the heat map: estimate with interval, null band where there is a test, and zero."""
     import plotly.graph_objects as go
 
-    prefix, words, _ = VALUES[value]
-    low, high, null_low, null_high = (
-        sums["_".join(filter(None, (prefix, end)))].values for end in ("low", "high", "null_low", "null_high")
-    )
-    layers, estimate = sums["layer"].values, sums[value].values
+    words = VALUES[value][0].replace("cell", "layer")
+    interval, layers = _interval(sums, value), sums["layer"].values
     y = layer_axis(layers, box.height) | {"title": {"text": ""}}
     y["ticktext"] = [""] * len(y["tickvals"])
-    unit = "nats" if value == "log_ratio" else sums.attrs["unit"]
-    x: dict[str, Any] = {"title": {"text": f"{words} of each layer's sum ({unit})"}, "nticks": 6, "showgrid": True}
-    panel = sheet.panel(box, "Sum over each layer", "bars: 95% interval; grey: null", x=x | {"gridcolor": GRID}, y=y)
-    _null_band(panel, layers, null_low, null_high)
+    unit = sums.attrs["unit"] if value == DIFFERENCE else "nats"
+    x: dict[str, Any] = {"title": {"text": f"{words} ({unit})"}, "nticks": 6, "showgrid": True}
+    note = "bars: 95% interval; grey: null" if value == RELATIVE else "bars: 95% interval"
+    panel = sheet.panel(box, "Sum over each layer", note, x=x | {"gridcolor": GRID}, y=y)
+    if value == RELATIVE:
+        _null_band(panel, layers, *(sums[f"null_range_{end}"].values for end in ("low", "high")))
     panel.null_line([0, 0], [float(layers[0]) - 0.5, float(layers[-1]) + 0.5], "no difference")
-    error = {"type": "data", "symmetric": False, "array": high - estimate, "arrayminus": estimate - low}
-    error |= {"color": INK, "thickness": 1.2, "width": 3}
-    hover = "layer %{y}: %{x:.3g}<extra></extra>"
     points = go.Scatter(
-        x=estimate, y=layers, mode="markers", marker={"color": INK, "size": 6}, error_x=error, name=f"{words} (95%)",
-        showlegend=False, hovertemplate=hover,
+        x=interval.estimate, y=layers, mode="markers", marker={"color": INK, "size": 6}, error_x=whiskers(interval, INK),
+        name=f"{words} (95%)", showlegend=False,
+        hovertemplate="layer %{y}: %{x:.3g}<extra></extra>",
     )  # fmt: skip
     panel.add(points, "value")
+    mark_rough(panel, interval.estimate, layers, interval)
+
+
+def _interval(told: "xr.Dataset", value: str) -> Interval:
+    """What is drawn of every cell, with its ends; only of the test it is known whether it is rough."""
+    ends = (told[f"{value}{end}"].values.ravel() for end in ("", "_low", "_high"))
+    return Interval(*ends, rough=told["rough"].values.ravel() if value == RELATIVE else None)
 
 
 def _null_band(panel: Panel, layers: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
@@ -310,9 +333,10 @@ KIND = FigureKind(
     "contrast",
     needs=(("gradient_share",),),
     title="Which components differ between the groups",
-    caption="Log ratio of the two groups' mean shares of the gradient, white where there is no difference; cells whose false discovery "
-    "rate over the whole grid is above 5% are crossed out. Beside it the same of each layer's sum, with the range under labels "
-    f"permuted over clusters in grey. {BANDS}",
+    caption="Log ratio of each cell's share of the gradient to the typical cell's, between the two groups: white for a cell that did "
+    "what most cells did; it does not move where one cell grows and lowers all other shares, but that the typical cell is as large in "
+    "both groups, no share can tell. Crossed out: a false discovery rate over the whole grid above 5%; beside it the same of each "
+    f"layer's sum, in grey the central 95% of the null, labels permuted over clusters. {BANDS}",
     function=contrast,
     make=_of_the_main_pair,
 )

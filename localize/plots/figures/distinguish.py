@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ENDS = ("low", "high", "null_range_low", "null_range_high")
 NEEDED = ("estimate", *ENDS)
-PERMUTED = "labels permuted over clusters (95%)"
+PERMUTED = "labels permuted over clusters (central 95%)"
 CHANCE, NOTHING_ADDED = "chance", "nothing added"
 LEFT, WIDE, GAIN_LEFT, GAIN_WIDE, ROW = 138, 224, 506, 184, 16
 

@@ -45,7 +45,7 @@ def gradients(
     Args:
         signature: Holds `localize.gradients`.
         value: "max" or "norm": mean over a group's paragraphs of max |gradient| or of the L2 norm. "set": max
-            |gradient| of the group's mean NLL, one backward pass as in the paper; it has no intervals.
+            |gradient| of the mean NLL of sets of a group, as in the paper; it has no intervals.
         scale: Of the colours; groups often differ tenfold, which linear colours turn into black.
         seed: Of bootstrap and permutation.
 
@@ -119,7 +119,11 @@ def _title(signature: "MemorizationSignature", value: str) -> str:
     words = {"max": "mean of max |gradient|", "norm": "mean gradient norm", "set": "max |gradient| of the mean NLL"}[
         value
     ]
-    return f"{words}, {continuation_words(signature, name)}"
+    size = ""
+    if value == "set" and "set_size" in signature:
+        sizes = np.unique(signature["set_size"].values)
+        size = f" of {sizes[0]} paragraphs" if len(sizes) == 1 else " of sets that differ in size"
+    return f"{words}{size}, {continuation_words(signature, name)}"
 
 
 def _cells(dataset: "xr.Dataset", group: Group, value: str) -> Float[np.ndarray, "member layer cell"]:
@@ -299,7 +303,7 @@ def _permuted_band(
     # The first group's mean lies this share of the difference away from the mean of all.
     pooled, moved = np.nanmean(everyone, axis=0), 1 - first / len(clusters)
     edge = {"color": NULL, "width": 0.8, "dash": "dot"}
-    what = f"{groups[0].words} with permuted labels (95%)"
+    what = f"{groups[0].words} with permuted labels (central 95%)"
     panel.band(layers, pooled + moved * test.null_low, pooled + moved * test.null_high, "null", name=what, line=edge)
     panel.sheet.null_key(
         what, {"mode": "markers", "marker": {"symbol": "square", "size": 9, "color": "rgba(119,119,119,0.35)"}}
@@ -312,6 +316,7 @@ KIND = FigureKind(
     title="Where paragraphs pull on the weights",
     caption="Mean over each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the "
     "attention components and for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers "
-    f"alike; grey band: the first group's profile with labels permuted over clusters (95%). {BANDS}",
+    f"alike; grey band: the first group's profile with labels permuted over clusters (central 95% of the null). {BANDS}",
     function=gradients,
+    also=("set_size", "set_count"),
 )

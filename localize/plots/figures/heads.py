@@ -1,4 +1,4 @@
-"""Which heads attend to rare tokens: score, null and the heads furthest above it."""
+"""Which heads attend to rare tokens, or to common ones: score, nulls and the heads furthest from the null."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from localize.analysis.dealt_counts import DealtScores, dealt_scores
 from localize.axes import NULLS, QUERIES
 from localize.errors import LocalizeError, caller, public
 from localize.plots.figures.gradients import layer_axis, map_height
@@ -13,7 +14,7 @@ from localize.plots.groups import Group, groups_of, require
 from localize.plots.kinds import BANDS, FigureKind
 from localize.plots.series import whiskers
 from localize.plots.sheet import TITLE, Box, Panel, Px, Sheet
-from localize.plots.theme import NULL, SCORE, axis_words, variable_words
+from localize.plots.theme import NULL, SCORE, axis_words, see_through, variable_words
 from localize.signature.schema import range_of
 from localize.statistics import Interval
 
@@ -25,19 +26,21 @@ if TYPE_CHECKING:
 
 VARIABLES = ("rare_token_score", "rare_token_null")
 NULL_NAME = "rarity of other paragraphs"
+DEALT_NAME = "counts dealt out over token types (central 95%)"
 LEFT, MAP_WIDTH, LIST_LEFT, LIST_WIDTH = 80, 188, 528, 160
 ROW = 12.5
 
 
 @public("plots.heads")
 def heads(signature: "MemorizationSignature", *, top: int = 12, seed: int = 0) -> "go.Figure":
-    """Mean rare-token score of every head beside the mismatched null, and the heads furthest above it; a row per group.
+    """Mean rare-token score of every head beside the mismatched null, and the heads furthest from it; a row per group.
 
     Score and null share one scale of colours, white at 0; a cross marks a head without a score (it attends evenly).
     Local layers are labelled with their window. The list shows each head's mean score with its 95 % interval by
-    bootstrap over clusters, and its null. It is ordered on the paragraphs that it shows, so that its first heads
-    look better than they are: `signature.summary()` tests the first head on other clusters. The attention is that of
-    the last prefix token; continuations play no part.
+    bootstrap over clusters, its null, and around that the central 95 % of the score with token counts dealt out over the
+    token types: what the head would score if it liked the same tokens, whatever their rarity. It is ordered on the
+    paragraphs that it shows, so that its first heads look better than they are: `signature.summary()` tests the first head
+    on other clusters. The attention is that of the last prefix token; continuations play no part.
 
     Args:
         signature: Holds `localize.rare_token_heads`.
@@ -72,7 +75,10 @@ def draw_heads(
     last = start + len(groups) * step - 11
     means = [(group.mean(score), group.mean(null)) for group in groups]
     axis = _colours(sheet, means, Box(LEFT, last + 39, 2 * MAP_WIDTH + 14, 7))
-    lists = [Best.of(group, dataset, top, seed) for group in groups]
+    dealt = dealt_scores(dataset, QUERIES[0], [group.rows for group in groups], seed)
+    lists = [
+        Best.of(group, dataset, _ends_of(dealt, at, score.shape[1:]), top, seed) for at, group in enumerate(groups)
+    ]
     for row, (group, pair) in enumerate(zip(groups, means, strict=True)):
         above, is_last = start + TITLE + row * step, row == len(groups) - 1
         for column, what in enumerate(("mean", "null")):
@@ -157,30 +163,40 @@ def mark_missing(
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The heads of one group that lie furthest above their null, first the furthest.
+    """The heads of one group that lie furthest from their null, first the furthest.
 
     Attributes:
         names: "L1.H2".
         score: Mean rare-token score, with its interval.
         null: Mean of the mismatched null.
+        dealt: Around it, the ends of the null with counts dealt out; nan where that is not known.
     """
 
     names: list[str]
     score: Interval
     null: Float[np.ndarray, " rank"]
+    dealt: Float[np.ndarray, "end rank"]
 
     @classmethod
-    def of(cls, group: Group, dataset: "xr.Dataset", top: int, seed: int) -> "Best":
+    def of(
+        cls, group: Group, dataset: "xr.Dataset", dealt: Float[np.ndarray, "end layer head"], top: int, seed: int
+    ) -> "Best":
         """Choose them and work out their intervals."""
         score, null = scores(dataset)
         means = group.mean(null)
-        at = tuple(np.array(best_heads(group.mean(score) - means, top), dtype=int).reshape(-1, 2).T)
+        at = tuple(np.array(best_heads(np.abs(group.mean(score) - means), top), dtype=int).reshape(-1, 2).T)
         layers, heads = dataset["layer"].values[at[0]], dataset["head"].values[at[1]]
         return cls(
             [f"L{a}.H{b}" for a, b in zip(layers, heads, strict=True)],
             group.interval(score[:, *at], seed, range_of(dataset, "rare_token_score")),
             means[at],
+            means[at] + dealt[:, *at],
         )
+
+
+def _ends_of(dealt: DealtScores | None, at: int, heads: tuple[int, ...]) -> Float[np.ndarray, "end layer head"]:
+    """Of the null of one set's scores, less what position gives; nan where it is not known."""
+    return np.full((2, *heads), np.nan) if dealt is None else dealt.ends(at)
 
 
 def best_heads(above: Float[np.ndarray, "layer head"], top: int) -> list[tuple[int, int]]:
@@ -191,7 +207,8 @@ def best_heads(above: Float[np.ndarray, "layer head"], top: int) -> list[tuple[i
 
 def _ends(lists: list[Best]) -> list[float]:
     """One range for all lists: from the least to the most that any shows, with 0."""
-    shown = np.concatenate([np.concatenate([b.score.low, b.score.high, b.score.estimate, b.null]) for b in lists])
+    parts = [(b.score.low, b.score.high, b.score.estimate, b.null, *b.dealt) for b in lists]
+    shown = np.concatenate([values for part in parts for values in part])
     shown = np.append(shown[np.isfinite(shown)], 0.0)
     low, high = float(shown.min()), float(shown.max())
     room = 0.05 * (high - low) + 0.01
@@ -207,7 +224,8 @@ def _list(
     x: dict[str, Any] = {"range": ends, "nticks": 5}
     x |= {"title": {"text": variable_words(VARIABLES[0])}} if last else {"showticklabels": False}
     y = {"tickvals": rank, "ticktext": best.names, "range": [rows - 0.5, -0.5]}
-    panel = sheet.panel(box, f"Top {len(rank)} of {of} over null", x=x, y=y)
+    panel = sheet.panel(box, f"Top {len(rank)} of {of} off their null", x=x, y=y)
+    _dealt(panel, group, best)
     tick = {"symbol": "line-ns", "size": 9, "line": {"color": NULL, "width": 2}}
     panel.add(
         go.Scatter(x=best.null, y=rank, mode="markers", marker=tick, name=NULL_NAME, showlegend=False), "null", group
@@ -227,12 +245,29 @@ def _list(
     panel.add(points, "mean", group)
 
 
+def _dealt(panel: Panel, group: Group, best: Best) -> None:
+    """A grey bar for each head: its null with counts dealt out over the token types."""
+    import plotly.graph_objects as go
+
+    if not np.isfinite(best.dealt).any():
+        return
+    x = np.stack([*best.dealt, np.full(len(best.names), np.nan)], axis=1).ravel()  # nan: no line between heads
+    line = {"color": see_through(NULL, 0.35), "width": 6}
+    bars = go.Scatter(
+        x=x, y=np.repeat(np.arange(len(best.names)), 3), mode="lines", line=line, name=DEALT_NAME, hoverinfo="skip",
+        showlegend=False,
+    )  # fmt: skip
+    panel.add(bars, "dealt", group)
+    panel.sheet.null_key(DEALT_NAME, {"mode": "lines", "line": line})
+
+
 KIND = FigureKind(
     "rare_token_heads",
     needs=tuple((name,) for name in VARIABLES),
     title="Which heads look at rare tokens",
     caption="Mean rank correlation of a head's attention, from the last prefix token, with the rarity of the tokens it looks at; beside it "
     "the null, the same attention against the rarity of other paragraphs on the same scale. The list, ordered on the paragraphs "
-    f"shown, gives the heads furthest above their null. {BANDS}",
+    "shown, gives the heads furthest from their null; grey bars: token counts dealt out over the token types, so that a head likes the "
+    f"same tokens whatever their rarity (central 95%). {BANDS}",
     function=heads,
 )
