@@ -11,6 +11,7 @@ from localize.threads import settle_threads
 if TYPE_CHECKING:
     from localize import localizers, plots
     from localize.analysis.change import Change, edit_table
+    from localize.analysis.edit_differences import edit_differences
     from localize.analysis.paired import compare_paired
     from localize.analysis.summary import SummaryRow
     from localize.edit.evaluation import evaluate_edit
@@ -75,6 +76,7 @@ _HOME = {
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
     "copies_of": "localize.paragraphs.copies",
+    "edit_differences": "localize.analysis.edit_differences",
     "edit_sets": "localize.edit.sets",
     "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",

@@ -7,6 +7,8 @@
   As noise differs between groups, what is above the mean of a paragraph's own null stands beside it: compare groups by that.
 - *Share in the first half of the prefix*, its first position too. Null: positions permuted alike in all draws, which takes away only
   where in the prefix they stand.
+- *The same of two groups, beside saturation alone*, for the lost exact match, which ends at the first error: what one profile of
+  hazards makes of the difference when each paragraph has its own level. See `localize.analysis.saturation`.
 - *Rank correlation with rarity*, inside each paragraph, draws averaged. Null: the same effect against the rarity of paragraphs of
   other clusters at the same positions, averaged over all of them.
 
@@ -27,6 +29,7 @@ from localize.analysis.draws import Draws
 from localize.analysis.effects import PERTURB, effect_of, one_kind, placed, put_only
 from localize.analysis.measured import require
 from localize.analysis.rows import NO_NULL, Null, Row, null_beside, rows_of
+from localize.analysis.saturation import DOES_NOT, SATURATES, saturation_rows
 from localize.errors import SignatureError, caller, public
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, Range, cumulated_share, gini
 
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-EFFECTS = {"exact_match": "lost exact match", "nll": "NLL rise"}
+EFFECTS = {"exact_match": SATURATES, "nll": DOES_NOT}
 """What a replacement is judged by, and its words."""
 
 TOPS = (1, 3, 5)
@@ -69,8 +72,8 @@ def concentration(
     Args:
         signature: What was measured.
         kind: Of replacement; None takes the first that was measured.
-        effect: What a replacement costs: "exact_match" (tokens lost) or "nll" (nats per token), which does not end at the first
-            wrong token. What is gained counts as 0 in shares and Gini.
+        effect: What a replacement costs: "nll" (nats per token), or "exact_match" (tokens lost), which ends at the first wrong
+            token and therefore saturates. What is gained counts as 0 in shares and Gini.
         counts: Occurrences of each token in a reference corpus (`unigram_counts`), for the link with rarity; None leaves it out.
         seed: Seed of bootstrap and permutations.
         resamples: Draws of each.
@@ -83,6 +86,8 @@ def concentration(
         - The Gini coefficient over positions, draws averaged, with the same null; and how far it is above that null, which
           is what groups of different noise are compared by.
         - The share in the first half of the prefix, the first position too. Null: positions permuted alike in all draws.
+        - Of the lost exact match each difference again, "beside saturation alone": `null` is the difference that one profile of
+          hazards for both groups makes when each paragraph keeps its own level, `p_value` is against that.
         - Spearman's rho, inside each paragraph, between cost and rarity of the token replaced (of a span, its first). Null:
           the rarity of paragraphs from other clusters at the same positions; `p_value` by flipping the sign of clusters.
 
@@ -105,6 +110,8 @@ def concentration(
     told = Told(group, clusters, draws, draws)
     lost = change.clip(min=0)
     rows = told.spread(words, lost) + told.first_half(HALF.format(words), lost)
+    if effect == "exact_match":
+        rows += told.beside_saturation(lost, dataset["unperturbed_exact_match"].values)
     if rarity is not None:
         rows += told.beside(RARITY.format(words), *rarity_link(change, rarity, clusters))
     return table_of(rows, ("quantity", "group"))
@@ -155,8 +162,8 @@ class Told:
 
     def spread(self, words: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
         """The shares of the top positions, and the Gini over positions, as it is and above what noise has."""
-        tops = [top for top in TOPS if top < placed(lost)[1].sum()]
-        names = [SHARE.format(words, top, "s" if top > 1 else "") for top in tops] + [GINI.format(words)]
+        tops = tops_of(lost)
+        names = [top_name(words, top) for top in tops] + [GINI.format(words)]
         measure = partial(shares_and_gini, tops=tops)
         values, nothing = measure(lost), self.permuted(lost, measure, True)
         rows = []
@@ -165,6 +172,22 @@ class Told:
         noise = nothing.centre[-1] if np.ptp(nothing.means[:, -1], axis=0).max() > TIE else np.full(len(lost), np.nan)
         above_noise = nothing.means[:, -1] - mean_inside(noise, self.masks)
         return rows + self.against(ABOVE_NOISE.format(words), values[-1] - noise, above_noise, MINUS_ONE_TO_ONE)
+
+    def beside_saturation(
+        self,
+        lost: Float[np.ndarray, "paragraph draw position"],
+        before: Shaped[np.ndarray, " paragraph"],
+        tops: Sequence[int] | None = None,
+    ) -> list[Row]:
+        """The differences in the shares of the top positions and of the first half beside those that saturation alone makes."""
+        tops = tops_of(lost) if tops is None else tops
+        names = [*(top_name(SATURATES, top) for top in tops), HALF.format(SATURATES)]
+
+        def measure(some: Float[np.ndarray, "paragraph draw position"]) -> Float[np.ndarray, "quantity paragraph"]:
+            return np.concatenate([_top_shares(put_only(some), tops), first_half_share(some)[None]])
+
+        quantities = dict.fromkeys(names, ZERO_TO_ONE)
+        return saturation_rows(quantities, measure, lost, before, self.group, self.clusters, self.draws)
 
     def top(self, quantity: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
         """The share of the top positions alone."""
@@ -175,6 +198,16 @@ class Told:
         """The share of the first half of the prefix."""
         nothing = self.permuted(lost, lambda some: first_half_share(some)[None], False)
         return self.against(quantity, first_half_share(lost), nothing.means[:, 0])
+
+
+def tops_of(lost: Float[np.ndarray, "paragraph draw position"]) -> list[int]:
+    """The numbers of top positions that are fewer than all."""
+    return [top for top in TOPS if top < placed(lost)[1].sum()]
+
+
+def top_name(words: str, top: int = TOP_POSITIONS) -> str:
+    """What the share of an effect in so many top positions is called."""
+    return SHARE.format(words, top, "s" if top > 1 else "")
 
 
 def top_share(

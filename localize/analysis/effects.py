@@ -26,11 +26,6 @@ def one_kind(dataset: "xr.Dataset", kind: str | None) -> "xr.Dataset":
     return dataset.isel(kind=0 if kind is None else kinds.index(kind))
 
 
-def exact_match_drop(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph draw position"]:
-    """Tokens of exact match lost by each replacement, at least 0, nan where nothing was put; of several kinds the first's."""
-    return effect_of(dataset if "kind" not in dataset.dims else dataset.isel(kind=0), "exact_match")
-
-
 def effect_of(dataset: "xr.Dataset", effect: str) -> Float[np.ndarray, "paragraph draw position"]:
     """Exact match lost (tokens, at least 0) or NLL rise (nats per token, of either sign) of one kind's replacements."""
     change = dataset[f"perturbed_{effect}"] - dataset[f"unperturbed_{effect}"]

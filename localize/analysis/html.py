@@ -13,7 +13,9 @@ from localize.analysis.draws import Draws
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
 from localize.analysis.rows import is_rough, null_ends
+from localize.analysis.saturation import disagreements
 from localize.analysis.sentences import sentence
+from localize.analysis.summary import FIRST_HALF, TOP
 from localize.axes import QUERIES
 from localize.measurements import REGISTRY
 
@@ -51,7 +53,8 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rows = summary_rows(signature.summary())
+        summary = signature.summary()
+    rows = summary_rows(summary)
     variables = [
         {
             "name": name,
@@ -71,12 +74,16 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
         "notes": [
             *(str(w.message) for w in caught),
             *([ROUGH] if any(row["estimate"].count("~") for row in rows) else []),
-            *head_notes(signature),
-            *matching_notes(signature),
+            *summary_notes(signature, summary),
         ],
         "variables": variables,
         "count": len(signature),
     }
+
+
+def summary_notes(signature: "MemorizationSignature", summary: "pd.DataFrame") -> list[str]:
+    """What must be known of the summary, in sentences."""
+    return head_notes(signature) + disagreements(summary, (TOP, FIRST_HALF)) + matching_notes(signature)
 
 
 def head_notes(signature: "MemorizationSignature") -> list[str]:

@@ -11,8 +11,11 @@
   because text that is said with less confidence loses its exact match to almost any change. All but the score are of the memorized
   alone, which choose the head, where there are any.
 - *NLL rise with the rarest tokens replaced*; beside it as many common ones at like positions.
-- *Perturbation effect in the top 5 positions*, and *in the first half of the prefix*: the share of the lost exact match. The top positions
-  are chosen on some draws and scored on the others. Null: positions permuted, for the top positions in each draw apart.
+- *Share of the NLL rise in the top 5 positions*, and *in the first half of the prefix*; then the same of the lost exact match, which
+  saturates, because it ends at the first error. The top positions are chosen on some draws and scored on the others. Null: positions
+  permuted, for the top positions in each draw apart. Of the lost exact match the difference of the groups stands again *beside
+  saturation alone*: null of that is what one profile of hazards makes at each paragraph's own level. See
+  `localize.analysis.saturation`.
 - *NLL rise* by a replaced token, which does not saturate, and *lost exact match, first position left out*, which the paper never
   replaces and which counts nothing after the first error; and, of the two main groups, the *share of tokens made wrong, matched on
   each token's confidence* before the change: "harder to corrupt" may be "surer to begin with". See `localize.analysis.matching`.
@@ -30,14 +33,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from localize.analysis.beyond_loss import low_layer_rows
 from localize.analysis.causal import RANKS, TOGETHER, rank_rows, together_rows
 from localize.analysis.chosen_head import SCORE, UNTRAINED, ChosenHead, reference_groups, untrained_row
 from localize.analysis.compare import warn_of_few_clusters
-from localize.analysis.concentration import TOP_POSITIONS, Told
+from localize.analysis.concentration import EFFECTS, HALF, TOP_POSITIONS, Told
+from localize.analysis.concentration import SHARE as SHARE_IN_TOP
 from localize.analysis.draws import Draws
-from localize.analysis.effects import exact_match_drop
+from localize.analysis.effects import effect_of, one_kind
 from localize.analysis.layer_share import LOW_LAYERS
 from localize.analysis.matching import corruption_rows
 from localize.analysis.patching import SHARE, patch_table
@@ -49,13 +54,15 @@ from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
 
 RESTORED = "share of the gap restored by head activation {}"
 
-TOP = f"perturbation effect in the top {TOP_POSITIONS} positions"
-FIRST_HALF = "perturbation effect in the first half"
+TOP, FIRST_HALF = SHARE_IN_TOP.format("{}", TOP_POSITIONS, "s"), HALF
+"""Of the NLL rise, and of the lost exact match."""
+
 RARE_REPLACED = "NLL rise with the rarest tokens replaced"
 
 NULL_DRAWS = 200
@@ -162,12 +169,29 @@ def _replacement_rows(signature: "MemorizationSignature", draws: Draws) -> list[
     return rows_of(RARE_REPLACED, rarest, group, clusters, draws, of_group, UNBOUNDED)
 
 
-def _position_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
-    """Where in the prefix the exact match is lost."""
-    dataset = signature.dataset
+def _nll_position_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """Where in the prefix a replacement raises the NLL."""
+    dataset, told = _perturbed(signature, draws)
+    return _share_rows(told, "nll", effect_of(dataset, "nll").clip(min=0))
+
+
+def _exact_match_position_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """Where in the prefix the exact match is lost, and the groups' difference beside what saturation alone makes of it."""
+    dataset, told = _perturbed(signature, draws)
+    lost = effect_of(dataset, "exact_match")
+    rows = _share_rows(told, "exact_match", lost)
+    return rows + told.beside_saturation(lost, dataset["unperturbed_exact_match"].values, [TOP_POSITIONS])
+
+
+def _perturbed(signature: "MemorizationSignature", draws: Draws) -> tuple["xr.Dataset", Told]:
+    dataset = one_kind(signature.dataset, None)
     group, clusters = dataset["group"].values, dataset["cluster"].values
-    told, drop = Told(group, clusters, draws, Draws(draws.seed, NULL_DRAWS)), exact_match_drop(dataset)
-    return told.top(TOP, drop) + told.first_half(FIRST_HALF, drop)
+    return dataset, Told(group, clusters, draws, Draws(draws.seed, NULL_DRAWS))
+
+
+def _share_rows(told: Told, effect: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
+    words = EFFECTS[effect]
+    return told.top(TOP.format(words), lost) + told.first_half(FIRST_HALF.format(words), lost)
 
 
 def _lost_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
@@ -221,10 +245,16 @@ BUILT_IN = (
         {RARE_REPLACED: "as many common tokens, like positions"},
     ),
     SummaryRow(
-        "positions",
-        ("perturbed_exact_match",),
-        _position_rows,
-        {TOP: "positions permuted", FIRST_HALF: "positions permuted"},
+        "positions (NLL rise)",
+        ("perturbed_nll", "unperturbed_nll"),
+        _nll_position_rows,
+        {name.format(EFFECTS["nll"]): "positions permuted" for name in (TOP, FIRST_HALF)},
+    ),
+    SummaryRow(
+        "positions (lost exact match)",
+        ("perturbed_exact_match", "unperturbed_exact_match"),
+        _exact_match_position_rows,
+        {name.format(EFFECTS["exact_match"]): "positions permuted" for name in (TOP, FIRST_HALF)},
     ),
     SummaryRow("lost exact match", ("perturbed_exact_match",), _lost_rows),
     SummaryRow(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localize.analysis.distinguish import AUC, GAIN
-from localize.analysis.html import ROUGH, head_notes, matching_notes
+from localize.analysis.html import ROUGH, summary_notes
 from localize.analysis.rise import with_rise
 from localize.analysis.rows import is_rough, main_pair, null_ends, row_of
+from localize.analysis.saturation import SATURATION
 from localize.analysis.summary import null_words
 from localize.axes import RECALL_GROUPS, ordered_groups
 from localize.errors import SignatureError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 PERMUTED = "groups dealt out at random"
+SATURATED = "one profile of hazards, each paragraph's own level"
 NO_DIFFERENCE = "no difference (a landmark, no test)"
 SIZE = "paragraphs (effective clusters)"
 CENTRAL = "central 95% of the null"
@@ -57,7 +59,7 @@ def heard(make: Callable[[], Made]) -> tuple[Made, list[str]]:
 def summary_table(signature: "MemorizationSignature", key: str, seed: int) -> tuple[Table, list[str]]:
     """The fingerprint, and what must be known of it."""
     summary, notes = heard(lambda: signature.summary(seed=seed))
-    notes = notes + head_notes(signature) + matching_notes(signature)
+    notes = notes + summary_notes(signature, summary)
     rows = []
     for (quantity, group), row in zip(summary.index, summary.to_dict("records"), strict=True):
         rows.append(
@@ -97,6 +99,8 @@ def quantity_words(quantity: str) -> str:
 def held_against(quantity: str, group: str, low: float) -> str:
     """What a row of the summary is held against; without an interval, `low` is nan, a difference is held against none."""
     if " - " in group:
+        if quantity.endswith(SATURATION.format("")):
+            return SATURATED
         return NO_DIFFERENCE if math.isnan(low) else PERMUTED
     return null_words(quantity)
 

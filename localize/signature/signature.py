@@ -65,6 +65,8 @@ class MemorizationSignature:
         from localize.analysis.compare import compare as compare
         from localize.analysis.concentration import concentration as concentration
         from localize.analysis.contrast import contrast as contrast
+        from localize.analysis.controls import corruption_table as corruption_table
+        from localize.analysis.controls import noise_table as noise_table
         from localize.analysis.distinguish import distinguish as distinguish
         from localize.analysis.head_agreement import head_agreement as head_agreement
         from localize.analysis.html import signature_html as _repr_html_
@@ -80,11 +82,13 @@ class MemorizationSignature:
         compare = Delegate("localize.analysis.compare")
         concentration = Delegate("localize.analysis.concentration")
         contrast = Delegate("localize.analysis.contrast")
+        corruption_table = Delegate("localize.analysis.controls")
         distinguish = Delegate("localize.analysis.distinguish")
         head_agreement = Delegate("localize.analysis.head_agreement")
         _repr_html_ = Delegate("localize.analysis.html", "signature_html")
         matched_contrast = Delegate("localize.analysis.matched_contrast")
         matched_drop = Delegate("localize.analysis.matching")
+        noise_table = Delegate("localize.analysis.controls")
         patch_agreement = Delegate("localize.analysis.patch_agreement")
         patching = Delegate("localize.analysis.patch_grid")
         patch_table = Delegate("localize.analysis.patching")

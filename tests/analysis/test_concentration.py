@@ -19,8 +19,9 @@ from localize.analysis.concentration import (
     top_share,
 )
 from localize.analysis.draws import Draws
-from localize.analysis.effects import effect_of, exact_match_drop, one_kind, put_only
+from localize.analysis.effects import effect_of, one_kind, put_only
 from localize.analysis.rows import COLUMNS, NO_NULL
+from localize.analysis.saturation import SATURATION
 from localize.errors import LocalizeError, SignatureError
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
@@ -56,7 +57,8 @@ def clustered_noise(seed):
 
 def test_the_drop_is_in_tokens_and_never_negative(make):
     perturbed = {"unperturbed_exact_match": np.array([50, 7]), "perturbed_exact_match": np.full((2, 1, 6), 9)}
-    assert exact_match_drop(make(["a", "b"], perturbed).dataset).tolist() == [[[41.0] * 6], [[0.0] * 6]]
+    dataset = one_kind(make(["a", "b"], perturbed).dataset, None)
+    assert effect_of(dataset, "exact_match").tolist() == [[[41.0] * 6], [[0.0] * 6]]
 
 
 def test_a_rise_may_be_a_fall_and_what_was_not_put_stays_unknown(make):
@@ -267,7 +269,10 @@ def test_every_row_is_there_for_each_group_and_their_difference(make):
     ]
     assert TOP_ONE == "share of the lost exact match in the top 1 position"
     groups = ["memorized", "not_memorized", "memorized - not_memorized"]
-    assert table.index.tolist() == [(name, group) for name in names for group in groups]
+    index = [(name, group) for name in names for group in groups]
+    index[18:18] = [(SATURATION.format(name), groups[2]) for name in (*names[:3], names[5])]
+    assert table.index.tolist() == index
+    table = table.loc[names]
     assert table.columns.tolist() == list(COLUMNS)
     expected = dict(zip(names[:4], shares_and_gini(drop, tops=[1, 3, 5]), strict=True))
     expected |= {names[5]: first_half_share(drop), names[6]: rarity_link(drop, -counts[tokens[:, :6]], clusters)[0]}
@@ -289,7 +294,7 @@ def test_every_row_is_there_for_each_group_and_their_difference(make):
         )
         assert above.loc[group, "p_value"] == pytest.approx(noise_of_it.loc[group, "p_value"])
         assert above.loc[group, "null"] == pytest.approx(0, abs=1e-12)
-    assert signature.concentration(counts=counts, seed=2, resamples=100).equals(table)
+    assert signature.concentration(counts=counts, seed=2, resamples=100).loc[names].equals(table)
     assert RARITY.format(MATCH) not in signature.concentration(resamples=100).index
 
 

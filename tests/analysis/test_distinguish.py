@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from localize.analysis.distinguish import AUC, GAIN, loss_features, where_features
+from localize.analysis.distinguish import AUC, GAIN, OWN, loss_features, where_features
 from localize.analysis.rows import COLUMNS
 from localize.errors import LocalizeError, SignatureError
 
@@ -31,7 +31,7 @@ def told(make):
 def test_where_that_the_loss_does_not_have_is_a_gain_beyond_its_null(told):
     table = told(shift=0.3)
     joined = ["loss + rare-token heads", "loss + where"]
-    assert table.index.names == ["quantity", "features"] and table.columns.tolist() == [*COLUMNS, "features_count"]
+    assert table.index.names == ["quantity", "features"] and table.columns.tolist() == [*COLUMNS, *OWN]
     assert table.loc[AUC].index.tolist() == ["loss", "rare-token heads", "where (all parts)", *joined]
     assert table.loc[GAIN].index.tolist() == joined
     gain = table.loc[(GAIN, "loss + where")]
@@ -44,6 +44,15 @@ def test_where_that_the_loss_does_not_have_is_a_gain_beyond_its_null(told):
     assert gain["features_count"] == table.loc[(AUC, "loss + where"), "features_count"] == 2 + 4
     assert (gain["n"], gain["clusters"], gain["effective_clusters"], gain["matched_on"]) == (120, 120, 120, "")
     assert table[["null_mean_low", "null_mean_high", "q_value"]].isna().all(axis=None) and table["rough"].notna().all()
+
+
+def test_an_estimate_lies_between_those_of_its_repeats(told):
+    table = told(shift=0.05, repeats=3)
+    one = told(shift=0.05, repeats=1)
+    assert (table["repeat_low"] <= table["estimate"]).all() and (table["estimate"] <= table["repeat_high"]).all()
+    assert (table["repeat_low"] < table["repeat_high"]).any()
+    assert (one["repeat_low"] == one["repeat_high"]).all()
+    np.testing.assert_allclose(one["repeat_low"], one["estimate"], atol=1e-12)
 
 
 def test_where_that_follows_from_the_loss_is_no_gain(told):
@@ -74,7 +83,7 @@ def test_groups_that_hardly_overlap_in_loss_are_told(make):
 
 def test_the_choices_stand_beside_the_table(told):
     attrs = told().attrs
-    assert (attrs["folds"], attrs["repeats"], attrs["permutations"], attrs["seed"]) == (5, 2, 99, 0)
+    assert (attrs["folds"], attrs["repeats"], attrs["permutations"], attrs["seed"]) == (10, 2, 99, 0)
     assert attrs["variables"] == {"loss": ["nll", "log nll"], "rare-token heads": ["rare_token_score"]}
     assert attrs["continuation"] == {"loss": "true", "rare-token heads": "true"}
 

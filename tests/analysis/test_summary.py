@@ -14,6 +14,7 @@ from localize.analysis.draws import Draws
 from localize.analysis.layer_share import low_layer_share
 from localize.analysis.matching import BY_TOKEN, LATER, RISE, WRONG, token_rows
 from localize.analysis.rows import COLUMNS, Null, rows_of
+from localize.analysis.saturation import SATURATION
 from localize.analysis.summary import BUILT_IN, REGISTERED, SummaryRow, null_words
 from localize.cli.words import print_summary
 from localize.errors import LocalizeError
@@ -34,9 +35,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 SHARE, TOP, HALF = (
     "low-layer share of the gradient",
-    "perturbation effect in the top 5 positions",
-    "perturbation effect in the first half",
+    "share of the lost exact match in the top 5 positions",
+    "share of the lost exact match in the first half of the prefix",
 )
+BESIDE = [SATURATION.format(name) for name in (TOP, HALF)]
 TWO = ["memorized"] * 30 + ["not_memorized"] * 30
 
 
@@ -121,7 +123,9 @@ def test_what_was_not_measured_has_no_row(make, layered):
     assert len(empty) == 0
     assert empty.columns.tolist() == list(COLUMNS)
     assert set(make(TWO, layered([1.0, 2.0], 60)).summary().index.get_level_values(0)) == {SHARE}
-    assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {TOP, HALF, LATER}
+    assert set(of_perturbation(make, TWO, np.ones((60, 2, 6), int)).index.get_level_values(0)) == {
+        TOP, HALF, *BESIDE, LATER,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -417,13 +421,16 @@ def test_one_cluster_cannot_choose_and_score(make):
 def test_all_that_a_model_tells_is_in_one_table(measured):
     table = measured.summary()
     quantities = table.index.get_level_values(0).unique().tolist()
-    assert [quantities[0], *quantities[3:]] == [SHARE, TOP, HALF, RISE, LATER, BY_TOKEN.format(WRONG)]
+    by_nll = [name.replace("lost exact match", "NLL rise") for name in (TOP, HALF)]
+    assert [quantities[0], *quantities[3:]] == [SHARE, *by_nll, TOP, HALF, *BESIDE, RISE, LATER, BY_TOKEN.format(WRONG)]
     assert quantities[1].startswith("rare-token score of head L")
     assert quantities[2].startswith("rare-token score above mismatched rarity of head L")
-    three = ["memorized", "not_memorized", "memorized - not_memorized"]
-    assert table.index.get_level_values(1).tolist() == [*three, *three, "memorized", *three * 5]
+    groups = ["memorized", "not_memorized", "memorized - not_memorized"]
+    for quantity in quantities:
+        only = groups[2:] if quantity in BESIDE else groups[:1] if quantity == quantities[2] else groups
+        assert table.loc[quantity].index.tolist() == only
     assert table["estimate"].notna().all()
-    assert table.loc[quantities[:5], "null"].notna().all()
+    assert table.loc[quantities[:9], "null"].notna().all()
 
 
 # Rows of one's own.
@@ -474,7 +481,7 @@ def test_a_name_is_registered_once(spread):
             SummaryRow(name, (), lambda signature, draws: []).register()
         assert str(error.value) == (
             f"SummaryRow: {name!r} is registered already; choose another name than low layers, strongest head, removal, rarest tokens, "
-            "positions, lost exact match, strongest activation, spread."
+            "positions (NLL rise), positions (lost exact match), lost exact match, strongest activation, spread."
         )
     SummaryRow("spread", (), lambda signature, draws: []).unregister()
     assert REGISTERED["spread"] is spread, "another of the same name does not take it away"

@@ -26,7 +26,7 @@ from localize.statistics import (
     false_discovery,
     roughness,
 )
-from localize.statistics.classification import cluster_folds, held_out, pair_interval, pair_wins
+from localize.statistics.classification import cluster_folds, held_out, pair_interval
 
 DRAWS = 500
 LEVEL = 0.05
@@ -237,7 +237,7 @@ def classifiers(simulations):
             called = np.stack([in_a, *(rng.permutation(in_a) for _ in range(79))])
             fold = cluster_folds(in_a, of, seed=trial, folds=5, repeats=2)
             said = held_out([features], called, fold)
-            wins, pairs = pair_wins(said.scores, fold, in_a)
+            wins, pairs = said.wins, said.pairs
             for found, null in ((alone, None), (dealt, said.auc[1:] - 0.5)):
                 got = pair_interval(wins, pairs, in_a, of, seed=trial, resamples=DRAWS, null=null)
                 found.append((got.low, got.high, got.rough))

@@ -16,7 +16,7 @@ from localize.statistics import (
     false_discovery,
     roughness,
 )
-from localize.statistics.classification import cluster_folds, held_out, pair_interval, pair_wins, parts_of_groups
+from localize.statistics.classification import cluster_folds, held_out, pair_interval, parts_of_groups
 from localize.statistics.permutation import relabelled_among_alike, relabellings
 from localize.statistics.strata import strata_of_clusters
 
@@ -288,7 +288,7 @@ def test_the_auc_of_a_classifier_that_tells_nothing_is_held_with_labels_dealt_ou
         called = np.stack([in_a, *(rng.permutation(in_a) for _ in range(39))])
         fold = cluster_folds(in_a, labels, seed=trial, folds=4, repeats=1)
         said = held_out([features], called, fold)
-        wins, pairs = pair_wins(said.scores, fold, in_a)
+        wins, pairs = said.wins, said.pairs
         for held, null in ((alone, None), (dealt, said.auc[1:] - 0.5)):
             got = pair_interval(wins, pairs, in_a, labels, seed=trial, resamples=200, null=null)
             held.append(got.low <= 0.5 <= got.high)
@@ -304,8 +304,8 @@ def test_intervals_of_the_auc_of_given_scores_cover_it(largest):
         labels = np.repeat(np.arange(70), rng.integers(1, largest + 1, 70))
         in_a = labels < 30
         scores = rng.normal(size=70)[labels] + in_a
-        fold = np.zeros((1, len(labels)), dtype=np.int64)
-        wins, pairs = pair_wins(scores[None], fold, in_a)
+        one, other = scores[in_a][:, None], scores[~in_a]
+        wins, pairs = (one > other) + (one == other) / 2, np.ones((len(one), len(other)))
         assert wins.sum() / pairs.sum() == pytest.approx(float(auc(scores, in_a, ~in_a)))
         got = pair_interval(wins, pairs, in_a, labels, seed=trial, resamples=400)
         held.append(got.low <= true <= got.high)

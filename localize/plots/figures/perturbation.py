@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from localize.analysis.effects import exact_match_drop, one_kind, put_only
+from localize.analysis.effects import effect_of, one_kind, put_only
 from localize.errors import public
 from localize.plots.figures.perturbed_paragraph import CHANGES, draw_paragraph
 from localize.plots.groups import Group, change_range, continuation_words, groups_of, require
@@ -49,10 +49,11 @@ def perturbation(
 
     Lost exact match and raised NLL: draws averaged, then paragraphs, with 95 % bands by bootstrap over clusters.
     Dashed: the group's mean over positions, which is what permuting positions gives. Concentration: the share of
-    the lost exact match in the k positions with most of it, chosen on every second draw and scored on the others,
-    both ways averaged, so that noise gives the diagonal (dashed). With a single draw, choosing and scoring share
-    it, noise rises above the diagonal, and the panel says so. Exact match ends at the first wrong token: below
-    stands how often each token of the continuation is wrong. Of several kinds of replacement one is drawn, and
+    the NLL rise in the k positions with most of it, chosen on every second draw and scored on the others,
+    both ways averaged, so that noise gives the diagonal (dashed); not of the lost exact match, which ends at the first wrong token, so
+    that its shares follow from how easily a text is lost (`signature.concentration`). With a single draw, choosing and scoring share
+    it, noise rises above the diagonal, and the panel says so. Below stands how often each token of the continuation is wrong. Of
+    several kinds of replacement one is drawn, and
     beside the tokens what each of them costs on average, with their mean (dashed).
 
     Of one paragraph: lost exact match and raised NLL at each of its tokens, every draw a thin line, and their mean; behind it
@@ -207,12 +208,12 @@ def concentration(drop: Float[np.ndarray, "paragraph draw position"]) -> Float[n
 
 
 def _concentration(sheet: Sheet, box: Box, groups: list[Group], dataset: "xr.Dataset", own: str, seed: int) -> None:
-    drop = put_only(exact_match_drop(dataset))
+    drop = put_only(effect_of(dataset, "nll").clip(min=0))
     single = drop.shape[1] == 1
     shares, count = concentration(drop), np.arange(drop.shape[2] + 1)
     note = "one draw chooses and scores: biased up" if single else f"dashed: {PERMUTED}"
-    x = {"title": {"text": "positions, most lost first (tokens)"}, "nticks": 6}
-    y = {"title": {"text": "share of the loss (%)"}, "range": [0, 103]}
+    x = {"title": {"text": "positions, largest rise first (tokens)"}, "nticks": 6}
+    y = {"title": {"text": "share of the NLL rise (%)"}, "range": [0, 103]}
     panel = sheet.panel(box, f"Concentration, {own}", note, x=x, y=y)
     panel.null_line([0, count[-1]], [0, 100], PERMUTED)
     for group in groups:
@@ -256,8 +257,8 @@ KIND = FigureKind(
     "perturb_prefix",
     needs=tuple((name,) for name in VARIABLES),
     title="What one replaced prefix token does",
-    caption="Exact match lost and NLL raised by replacing the prefix token at each position, and the share of the loss in the positions "
-    "with most of it, chosen on other draws than those shown; below, how often each token of the continuation is wrong. Dashed: "
+    caption="Exact match lost and NLL raised by replacing the prefix token at each position, and the share of the NLL rise in the "
+    "positions with most of it, chosen on other draws than those shown; below, how often each token of the continuation is wrong. Dashed: "
     f"positions permuted. {BANDS}",
     function=perturbation,
     also=("perturbed_token_error",),
