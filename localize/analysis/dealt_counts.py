@@ -5,8 +5,10 @@ tokens fill a text: paragraphs are many, token types that matter few (a handful 
 the sample here. In each deal every type gets the count of another one, the same in all paragraphs.
 
 Common types have extreme counts and stand in every text, which no deal keeps. The mean score under deals is therefore too narrow a null:
-heads with a random liking per type got p <= .05 in 18 % of simulations. What is compared is the score over its standard error by token
-type, taken anew for each deal (4 to 7 % in the same simulations).
+of 400 simulated heads with a normal liking per type, reading the embedded paragraphs, 18 % got p <= .05. What is compared is the score over
+its standard error by token type, taken anew for each deal (6 % of 800 heads; 7 % where common types are liked and disliked more).
+
+A deal keeps where each type stands, so that a type's place in a text (first words, full stops) goes with its new count.
 
 Source:
     Types as the sample: Clark 1973, The language-as-fixed-effect fallacy. A permuted correlation over its standard error: DiCiccio and

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from localize.errors import LocalizeError, caller, public
-from localize.statistics.bootstrap import Interval, check_draws, parts_drawn_again, stretched
-from localize.statistics.clusters import effective_clusters
+from localize.statistics.bootstrap import Interval, check_draws, reaches
 from localize.statistics.groups import ClusterParts, parts_of_rows
+from localize.statistics.roughness import too_few, too_skewed
+from localize.statistics.studentized import ClusterEffects
 
 FOLDS = 5
 REPEATS = 5
@@ -214,12 +215,18 @@ def pair_interval(
     seed: int,
     resamples: int = 2000,
     level: float = 0.95,
+    null: Float[np.ndarray, " labelling"] | None = None,
 ) -> Interval:
     """Interval of an AUC, or of the difference of two on the same pairs, by a bootstrap over clusters.
 
-    Scores are taken as they are: it is an interval over the paragraphs judged, for classifiers trained on so many others. How
-    classifiers trained on others would differ is in it only as far as the repeats show it. Percentiles are stretched as in
-    `cluster_bootstrap`, with the effective clusters of the group that has fewer.
+    It is that of `cluster_bootstrap_difference` for what each row contributes: the change when its cluster's rows of its group
+    are left out. Scores are taken as they are: it is an interval over the paragraphs judged, for classifiers trained on so many
+    others. How classifiers trained on others would differ is in it only as far as the repeats show it, so that where there is
+    nothing to tell it is too short. `null` mends that: on neither side does the interval reach less far than the same number
+    reaches under dealt-out labels, for which the classifier was trained anew.
+
+    AUCs of given scores it held in 96 to 97 % of simulations (30 normal clusters against 40, 10 against 15, 12 against 100). Of a
+    classifier that tells nothing it held .5 in 84 to 91 % without a `null` and in 93 to 97 % with 79 labellings.
 
     Args:
         wins: From `pair_wins`, or the difference of two of them.
@@ -229,27 +236,59 @@ def pair_interval(
         seed: Of the draws.
         resamples: How often to draw, at least 100.
         level: Share of intervals that should hold the true value, between 0 and 1.
+        null: The same number for other labellings of the rows, less what it is where there is nothing to tell: .5, or 0 of a
+            difference of two. nan is a labelling that has none.
 
     Returns:
-        nan for the ends with fewer than two clusters in a group. Of an AUC of exactly 1 it has no width: no pair shows how
-        often one would go wrong.
+        nan for the ends with fewer than two clusters in a group. Of an AUC of exactly 1 it has no width without a `null`: no pair
+        shows how often one would go wrong. It is rough as that of a difference is, and where a `null` has too few labellings to reach
+        so far (39 for 95 %).
 
     Raises:
         LocalizeError: (a ValueError) If `resamples` or `level` is out of range.
+
+    Source:
+        What a row contributes: the placements of DeLong, DeLong and Clarke-Pearson 1988, here by cluster (Obuchowski 1997).
     """
     check_draws(resamples, level)
     parts, part = parts_of_groups(in_a, clusters)
-    estimate = np.array([wins.sum() / pairs.sum()])
-    told = np.asarray(estimate[0])
+    estimate = wins.sum() / pairs.sum()
+    told = np.asarray(estimate)
     if parts.fewest < 2:
-        return Interval(told, np.asarray(np.nan), np.asarray(np.nan))
-    weights = parts_drawn_again(np.random.default_rng([seed, 19]), parts, resamples)[:, part]
-    a, b = weights[:, in_a], weights[:, ~in_a]
-    won, there = (((a @ matrix) * b).sum(1) for matrix in (wins, pairs))
-    drawn = (won[there > 0] / there[there > 0])[:, None]
-    freedom = np.array([max(min(effective_clusters(clusters[m]) for m in (in_a, ~in_a)) - 1, 1.0)])
-    low, high = stretched(drawn, estimate, freedom, level)
-    return Interval(told, np.asarray(low[0]), np.asarray(high[0]))
+        return Interval(told, np.asarray(np.nan), np.asarray(np.nan), np.asarray(True))
+    groups = tuple(
+        ClusterEffects(
+            parts.counts[g], np.array([estimate]), sign * _contributions(wins, pairs, axis, part[rows], parts.counts)[g]
+        )
+        for g, rows, axis, sign in ((parts.in_a, in_a, 1, 1), (~parts.in_a, ~in_a, 0, -1))
+    )
+    rng = np.random.default_rng([seed, 19])
+    (down,), (up,) = reaches(groups, parts.both, parts.overlap, rng, resamples, level)
+    rough = bool(too_few(groups)[0] | too_skewed(groups, parts.overlap)[0])
+    if null is not None:
+        dealt = np.sort(null[~np.isnan(null)])
+        beyond = int(
+            (len(dealt) + 1) * (1 - level) / 2 + 1e-9
+        )  # on either side, so that the observed one is as likely there
+        rough = rough or beyond == 0
+        if len(dealt):
+            down, up = max(down, dealt[-max(beyond, 1)]), max(up, -dealt[max(beyond, 1) - 1])
+    return Interval(told, np.asarray(estimate - down), np.asarray(estimate + up), np.asarray(rough))
+
+
+def _contributions(
+    wins: Float[np.ndarray, "a b"],
+    pairs: Float[np.ndarray, "a b"],
+    axis: int,
+    part: Int[np.ndarray, " row"],
+    counts: Int[np.ndarray, "part"],
+) -> Float[np.ndarray, "part 1"]:
+    """Of each part, how far the share of pairs won would lie from it if all rows were like its own; 0 where none would be left."""
+    won, there = (np.bincount(part, weights=matrix.sum(axis), minlength=len(counts)) for matrix in (wins, pairs))
+    total, rest = pairs.sum(), pairs.sum() - there
+    without = np.divide(wins.sum() - won, rest, out=np.full(len(counts), wins.sum() / total), where=rest > 0)
+    size = np.bincount(part, minlength=len(counts)).sum()
+    return ((wins.sum() / total - without) * (size - counts) / counts)[:, None]
 
 
 def parts_of_groups(

@@ -231,7 +231,7 @@ def test_with_a_cluster_for_each_paragraph_it_is_scipys_paired_test(side):
     moved = Change(side(nll=before, group=["a"] * 40), side(nll=after, group=["a"] * 40, after=True))
     table, other = moved.table(resamples=5000), moved.table(seed=1, resamples=5000)
     assert table.equals(moved.table(resamples=5000))
-    assert table.loc[("nll", "a"), "low"] != other.loc[("nll", "a"), "low"]
+    assert table.loc[("nll", "a"), "null_range_low"] != other.loc[("nll", "a"), "null_range_low"]
     row = table.loc[("nll", "a")]
     test = scipy.stats.permutation_test(
         (after - before,), np.mean, permutation_type="samples", vectorized=True, n_resamples=5000, rng=0

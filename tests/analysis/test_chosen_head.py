@@ -66,7 +66,7 @@ def test_untrained_models_choose_their_strongest_head_as_the_model_does(look, si
     """By loops: on the same half, in its own direction; p counts the models that reach as far, this one among them."""
     rng = np.random.default_rng(1)
     own, others = scores(rng), scores(rng, MODELS)
-    own[:, 1, 2] += sign * 0.1
+    own[:, 1, 2] += sign * 0.35
     others[:, 1, 0, 0] += 0.3
     others[:, 3, 0, 1] -= 0.4
     row = untrained_row(look(own, others).dataset, "last_prefix", "memorized", Draws(0, 100))
@@ -78,7 +78,7 @@ def test_untrained_models_choose_their_strongest_head_as_the_model_does(look, si
         reached.append(np.sign(mean[at]) * others[~half & memorized, model][:, *at].mean())
     told = own[~half & memorized, 1, 2].mean()
     assert row["p_value"] == (1 + sum(other >= sign * told for other in reached)) / (1 + MODELS)
-    assert 2 / 5 <= row["p_value"] < 1
+    assert row["p_value"] == 2 / 5
     assert (row["estimate"], row["null"]) == (pytest.approx(told), pytest.approx(sign * np.mean(reached)))
     assert row["null_range_low"] < row["null_range_high"]
     assert (row["head"], row["sign"], row["models"], row["n"]) == ("L1.H2", sign, MODELS, (~half & memorized).sum())
@@ -171,7 +171,7 @@ def zipf():
 def test_of_models_with_random_weights_nothing_is_found(make_model, zipf):
     paragraphs, counts = zipf
     claimed, by_position = 0, 0
-    for seed in range(12):
+    for seed in range(8):
         model = untrained(make_model("gpt-neo", dtype=torch.float32), 100 + seed)
         signature = lz.rare_token_heads(model, paragraphs, counts=counts, null_draws=2, seed=seed)
         (note,) = head_notes(signature)
@@ -182,4 +182,4 @@ def test_of_models_with_random_weights_nothing_is_found(make_model, zipf):
         above = (chosen.score - chosen.mismatched)[chosen.told][:, *chosen.strongest.at]
         by_position += abs(above.mean()) > 2 * above.std() / np.sqrt(len(above))
     assert claimed <= 1
-    assert by_position >= 4, "beside position alone there would be much"
+    assert by_position >= 3, "beside position alone there would be much"

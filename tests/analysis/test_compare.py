@@ -145,6 +145,20 @@ def test_a_difference_that_was_there_before_the_change_is_none_of_the_rise(make)
 
 
 @pytest.mark.filterwarnings("ignore:rough intervals")
+def test_rises_lie_as_far_apart_as_two_levels_can_twice_over(make):
+    """One group loses all of its continuation, the other gains all of it."""
+    whole = int(make(["a", "b"]).dataset.attrs["paragraphs"]["continuation_length"])
+    before = np.where(np.arange(80) < 40, whole, 0)
+    arrays = {
+        "ablated_exact_match": (whole - before)[:, None, None] * np.ones((1, 1, 1)),
+        "unperturbed_exact_match": before,
+    }
+    compared = make(["a"] * 40 + ["b"] * 40, arrays).compare("a", "b", "ablated_exact_match", resamples=100)
+    cell = compared["ablated_exact_match"].isel(layer=0, head=0)
+    assert [float(cell[name]) for name in ("difference", "low", "high")] == [-2 * whole] * 3
+
+
+@pytest.mark.filterwarnings("ignore:rough intervals")
 def test_a_head_that_writes_nothing_has_a_rise_of_nothing_but_for_rounding(make):
     before = np.random.default_rng(0).uniform(1, 2, 95)
     after = np.stack([before * (1 + 1e-15), before + 0.1 * MEMORIZED], axis=1)[:, None]
@@ -163,6 +177,7 @@ def test_the_table_and_the_view_in_a_notebook_tell_rises_from_levels(signature):
     assert "<td>rise of <code>perturbed_exact_match</code></td>" in compared._repr_html_()
 
 
+@pytest.mark.filterwarnings("ignore:rough intervals")
 def test_a_rise_over_a_level_that_was_not_measured_is_refused_or_left_out(make, signature):
     arrays = {"perturbed_exact_match": signature["perturbed_exact_match"].values}
     lacking = make(list(GROUPS), arrays, cluster=CLUSTERS)
@@ -178,7 +193,7 @@ def test_a_rise_over_a_level_that_was_not_measured_is_refused_or_left_out(make, 
     )
     with pytest.warns(UserWarning, match="leaves out") as warned:
         assert "perturbed_exact_match" not in lacking.compare("memorized", "not_memorized", resamples=100)
-    assert [str(one.message) for one in warned] == [told]
+    assert [str(one.message) for one in warned if "leaves out" in str(one.message)] == [told]
     assert "perturbed_exact_match" in lacking.compare("memorized", "not_memorized", rises=False, resamples=100)
 
 
@@ -211,6 +226,7 @@ def test_what_was_not_put_has_no_difference_and_does_not_touch_the_others(make, 
             np.testing.assert_array_equal(one[name].values[..., 1:], all_put[name].values[..., 1:], err_msg=str(name))
 
 
+@pytest.mark.filterwarnings("ignore:rough intervals")
 def test_draws_of_several_tokens_replaced_together_are_averaged_too(make):
     values = np.random.default_rng(0).uniform(0, 4, (95, 2, 3, 5))
     signature = make(list(GROUPS), {"corrupted_exact_match": values}, cluster=CLUSTERS)
@@ -220,6 +236,7 @@ def test_draws_of_several_tokens_replaced_together_are_averaged_too(make):
     np.testing.assert_allclose(compared["mean_a"], values[MEMORIZED].mean((0, 2)), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:rough intervals")
 def test_without_a_name_all_that_is_measured_per_paragraph_is_compared(signature):
     compared = signature.compare("memorized", "not_memorized", resamples=100)
     assert isinstance(compared, Comparison)
@@ -282,6 +299,7 @@ def test_several_names_are_compared_in_the_order_asked_for_and_each_once(signatu
     assert compared.variables == ("rare_token_score", "nll")
 
 
+@pytest.mark.filterwarnings("ignore:rough intervals")
 def test_many_cells_are_compared_in_pieces_and_come_out_alike(signature, monkeypatch):
     whole = signature.compare("memorized", "not_memorized", resamples=100)
     monkeypatch.setattr(compare_module, "PIECE", 4)
@@ -302,7 +320,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(signature):
         signature.compare("memorized", "not_memorized", "nll", seed=s, resamples=200)["nll"] for s in (4, 4, 5)
     )
     assert one.identical(same)
-    assert float(one["low"]) != float(other["low"])
+    assert float(one["null_range_low"]) != float(other["null_range_low"])
     assert float(one["difference"]) == float(other["difference"])
 
 
@@ -341,13 +359,13 @@ def test_one_warning_tells_how_many_intervals_are_rough(make):
     rng = np.random.default_rng(0)
     arrays = {
         "gradient_share": rng.uniform(0, 1, (80, 2, 6)),
-        "gradient_norm": np.exp(1.5 * rng.normal(size=(80, 2, 6))),
+        "gradient_norm": np.where((np.arange(80) % 20 == 0)[:, None, None], rng.uniform(1, 2, (80, 2, 6)), 0.0),
     }
     signature = make(["a"] * 40 + ["b"] * 40, arrays)
     with pytest.warns(UserWarning, match="rough") as caught:
         compared = signature.compare("a", "b", list(arrays), resamples=100)
     assert [str(warning.message) for warning in caught] == [
-        "rough intervals in 12 of 24 cells: fewer than 10 effective clusters, or too skewed for their number; "
+        "rough intervals in 12 of 24 cells: fewer than 5 effective clusters, or too skewed for their number; "
         "`rough` marks them."
     ]
     assert compared["gradient_norm"]["rough"].all() and not compared["gradient_share"]["rough"].any()

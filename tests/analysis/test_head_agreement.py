@@ -20,7 +20,7 @@ from localize.analysis.rows import COLUMNS
 from localize.axes import ATTENTION_COMPONENTS, NULLS, QUERIES
 from localize.errors import SignatureError
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import cluster_bootstrap, cluster_sign_flip, effective_clusters
+from localize.statistics import cluster_bootstrap, cluster_bootstrap_statistic, cluster_sign_flip, effective_clusters
 from localize.statistics.clusters import choosing_half
 
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
@@ -83,17 +83,17 @@ def test_rho_is_scipys_over_the_mean_of_every_head(look):
         assert row["effective_clusters"] == effective_clusters(CLUSTERS[chosen])
 
 
-def test_its_interval_is_t_deviations_of_a_loop_over_drawn_clusters(look):
+def test_its_interval_is_that_of_scipys_rho_over_the_means_of_drawn_clusters(look):
     arrays = noise()
     row = look(arrays).head_agreement("memorized", seed=5, resamples=150).loc[(CORRELATION, "memorized")]
-    drawn = np.random.default_rng(5).integers(20, size=(150, 19))
-    rhos = []
-    for some in drawn:
-        rows = np.concatenate([np.flatnonzero(cluster == CLUSTERS) for cluster in some])
-        share, score = means(arrays, rows)
-        rhos.append(scipy.stats.spearmanr(share.ravel(), score.ravel()).statistic)
-    reach = scipy.stats.t.ppf(0.975, 19) * np.std(rhos, ddof=1)
-    np.testing.assert_allclose([row["low"], row["high"]], [row["estimate"] - reach, row["estimate"] + reach], rtol=1e-9)
+    share, score = arrays["head_gradient_share"][MEMORIZED][:, :, 2], arrays["rare_token_score"][MEMORIZED][:, 0]
+    pairs = np.stack([share.reshape(len(share), -1), score.reshape(len(score), -1)], axis=1)
+
+    def rho(means):
+        return np.array([scipy.stats.spearmanr(*both).statistic for both in means])
+
+    expected = cluster_bootstrap_statistic(pairs, CLUSTERS[MEMORIZED], rho, seed=5, resamples=150)
+    np.testing.assert_allclose([row["low"], row["high"]], [expected.low, expected.high], rtol=1e-9)
 
 
 def test_the_null_permutes_heads_within_their_layers_and_no_further():

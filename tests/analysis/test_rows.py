@@ -93,7 +93,8 @@ def test_rough_is_what_the_statistics_say_of_that_very_interval(spread):
 
 
 def test_beside_counts_only_paragraphs_with_both_and_is_rough_if_one_of_its_intervals_is():
-    own, other = np.random.default_rng(0).gamma([[0.1], [50.0]], size=(2, 48))
+    other = np.random.default_rng(0).gamma(50.0, size=48)
+    own = np.where(np.arange(48) % 16 == 3, other, 0.0)  # only three differ from the others
     own[0] = other[1] = np.nan  # both of one cluster
     row = beside(own, other, CLUSTERS, UNBOUNDED, DRAWS)
     assert (row["n"], row["clusters"]) == (46, 35)

@@ -67,7 +67,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "perturb_prefix",
         "patch",
     ]
-    assert [call.get("seed") for call in calls] == [None, 3, None, None, 3, 3, 3]
+    assert [call.get("seed") for call in calls] == [3, 3, None, None, 3, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
     for told in (

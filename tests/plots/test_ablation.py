@@ -7,12 +7,13 @@ import pytest
 
 import localize as lz
 from localize import plots
+from localize.analysis.dealt_counts import dealt_scores
 from localize.errors import LocalizeError, SignatureError
 from localize.plots.figures.ablation import LABELLED
 from localize.plots.names import free_places
 from localize.plots.theme import WIDTH
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import cluster_bootstrap, cluster_sign_flip
+from localize.statistics import cluster_bootstrap
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +55,22 @@ def test_every_head_is_a_point_at_its_score_above_null_and_its_cost(removed, que
         np.testing.assert_array_equal(points.marker.color, np.repeat(np.arange(4), 4))
 
 
-def test_the_nulls_are_flipped_signs_and_every_head_alike(removed, figure):
-    above, rise, clusters = by_hand(removed)
+def dealt_ends(removed, group="memorized"):
+    """Of the band: the ends of every head's null with counts dealt out, mean over heads."""
+    sets = [removed["group"].values == name for name in removed.groups]
+    ends = dealt_scores(removed.dataset, "last_prefix", sets, 0).ends(removed.groups.index(group))
+    return ends.mean((1, 2))
+
+
+def test_the_nulls_are_counts_dealt_out_and_every_head_alike(removed, figure):
+    _, rise, _ = by_hand(removed)
     band, line = traces(figure, "null", "memorized")
-    test = cluster_sign_flip(above, clusters, seed=0)
-    np.testing.assert_allclose(band.x[:2], [test.null_low.mean(), test.null_high.mean()], atol=1e-6)
+    low, high = dealt_ends(removed)
+    assert low < 0 < high
+    np.testing.assert_allclose(band.x[:2], [low, high], atol=1e-6)
     np.testing.assert_allclose(line.y, [rise.mean()] * 2, atol=1e-6)
     names = [t.name for t in figure.data if t.showlegend]
-    assert {"null: head not above its null (central 95%)", "null: every head costs alike"} < set(names)
+    assert {"null: counts dealt out over token types (central 95%)", "null: every head costs alike"} < set(names)
     assert "memorized (n = 8, 6 clusters, effectively 5)" in names
 
 
@@ -69,9 +78,9 @@ def test_heads_that_stand_out_are_named_with_their_intervals(removed, figure):
     above, rise, clusters = by_hand(removed)
     (names,) = traces(figure, "names", "memorized")
     score, cost = above.mean(0), rise.mean(0)
-    null = cluster_sign_flip(above, clusters, seed=0).null_high.mean()
-    expected = [h for h in np.argsort(-score)[:LABELLED] if score[h] > null]
-    expected += [h for h in np.argsort(-cost)[:LABELLED] if cost[h] > cost.mean()]
+    low, high = dealt_ends(removed)
+    outside = [h for h in np.argsort(-np.abs(score)) if score[h] > high or score[h] < low]
+    expected = outside[:LABELLED] + [h for h in np.argsort(-cost)[:LABELLED] if cost[h] > cost.mean()]
     heads = sorted(set(expected))
     assert list(names.text) == [f"L{h // 4}.H{h % 4}" for h in heads]
     (bars,) = traces(figure, "interval", "memorized")
@@ -91,7 +100,8 @@ def test_what_the_causal_check_says_stands_at_the_panel(removed, figure):
             "-", "−"
         )
         assert any(words.startswith(told) for words in on)
-        assert table.loc[(f"NLL rise without head {head}", group), "verdict"] in " ".join(on)
+        verdict = table.loc[(f"rank in its layer by NLL rise without head {head}", group), "verdict"]
+        assert verdict.startswith("no evidence from removal: ") and verdict in " ".join(on)
     assert f"<b>{head}</b>, chosen on other clusters:" in on
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from localize import plots
+from localize.analysis.dealt_counts import dealt_scores
 from localize.errors import LocalizeError
 from localize.measurements import AXES, REGISTRY
 from localize.plots.figures.perturbation import concentration
@@ -139,15 +140,22 @@ def test_heads_show_score_and_null_on_one_scale_around_zero(signature, figures):
     assert (axis.cmin, axis.cmid) == (-axis.cmax, 0)
 
 
-def test_the_list_is_sorted_by_score_less_null_with_the_null_beside(signature):
+def test_the_list_is_sorted_by_how_far_the_score_lies_from_its_null_with_both_nulls_beside(signature):
     figure, rows = plots.heads(signature, top=5), members(signature, "memorized")
     score, null = (looking(signature, n)[rows].astype(float).mean(0) for n in ("rare_token_score", "rare_token_null"))
-    order = sorted(((score - null)[layer, head], layer, head) for layer in range(4) for head in range(4))[::-1][:5]
+    order = sorted((abs(score - null)[layer, head], layer, head) for layer in range(4) for head in range(4))[::-1][:5]
+    assert {np.sign((score - null)[layer, head]) for _, layer, head in order} == {1, -1}
     (points,) = traces(figure, "mean", panel="Top 5 of 16", group="memorized")
     (beside,) = traces(figure, "null", panel="Top 5 of 16", group="memorized")
     np.testing.assert_allclose(points.x, [score[layer, head] for _, layer, head in order], atol=1e-6)
     np.testing.assert_allclose(beside.x, [null[layer, head] for _, layer, head in order], atol=1e-6)
     assert figure.layout["yaxis" + points.yaxis[1:]].ticktext == tuple(f"L{layer}.H{head}" for _, layer, head in order)
+    (bars,) = traces(figure, "dealt", panel="Top 5 of 16", group="memorized")
+    sets = [signature["group"].values == name for name in signature.groups]
+    ends = dealt_scores(signature.dataset, "last_prefix", sets, 0).ends(0)
+    expected = [[*(null[layer, head] + ends[:, layer, head]), np.nan] for _, layer, head in order]
+    np.testing.assert_allclose(bars.x, np.ravel(expected), atol=1e-6)
+    assert "null: counts dealt out over token types (central 95%)" in [trace.name for trace in figure.data]
     _, layer, head = order[0]
     values = looking(signature, "rare_token_score")[rows, layer, head].astype(float)
     interval = cluster_bootstrap(values, signature["cluster"].values[rows], seed=0)

@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from localize.errors import LocalizeError
-from localize.statistics import classification, effective_clusters
+from localize.statistics import classification
+from localize.statistics.bootstrap import reaches
 from localize.statistics.classification import (
     INTERCEPT,
     PENALTIES,
@@ -19,6 +20,7 @@ from localize.statistics.classification import (
     pair_wins,
     parts_of_groups,
 )
+from localize.statistics.studentized import ClusterEffects
 
 COUNT = 120
 
@@ -185,37 +187,66 @@ def test_noise_pooled_over_folds_would_tell_less_than_chance_and_inside_folds_te
     assert np.nanmean(inside) == pytest.approx(0.5, abs=0.06)
 
 
-def test_an_interval_is_that_of_a_loop_over_drawn_clusters():
+def uneven_scores():
     rng = np.random.default_rng(5)
-    clusters = np.repeat(np.arange(14), [3, 1, 2, 1, 4, 1, 1, 2, 2, 1, 3, 1, 1, 2])
-    in_a = clusters < 6
-    scores = rng.normal(size=len(clusters)) + in_a
+    clusters = np.repeat(np.arange(16), [3, 1, 2, 1, 4, 1, 2, 1, 2, 2, 1, 3, 1, 1, 2, 2])
+    in_a = clusters < 7
+    return rng.normal(size=len(clusters)) + in_a, in_a, clusters
+
+
+def test_an_interval_is_that_of_the_difference_of_each_rows_share_of_pairs_won():
+    scores, in_a, clusters = uneven_scores()
     wins, pairs = pair_wins(scores[None], np.zeros((1, len(clusters)), dtype=int), in_a)
     got = pair_interval(wins, pairs, in_a, clusters, seed=4, resamples=200)
-    draws = np.random.default_rng([4, 19])
-    times = [
-        [np.bincount(drawn, minlength=count) for drawn in draws.integers(count, size=(200, count - 1))]
-        for count in (6, 8)
-    ]
-    drawn = []
-    for of_a, of_b in zip(*times, strict=True):
-        rows = [np.repeat(np.flatnonzero(m), np.concatenate([of_a, of_b])[clusters[m]]) for m in (in_a, ~in_a)]
-        drawn.append(np.mean(scores[rows[0]][:, None] > scores[rows[1]]))
+    won_by = scores[in_a][:, None] > scores[~in_a]
+    placements = np.concatenate([won_by.mean(1), -won_by.mean(0)])  # clusters are in order, a first
+    groups = []
+    for rows in (in_a, ~in_a):
+        names, sizes = np.unique(clusters[rows], return_counts=True)
+        sums = [placements[rows & (clusters == name)].sum() for name in names]
+        groups.append(ClusterEffects.of(sizes, np.array(sums)[:, None]))
+    (down,), (up,) = reaches(tuple(groups), 0, 0.0, np.random.default_rng([4, 19]), 200, 0.95)
     estimate = roc_auc_score(in_a, scores)
-    assert got.estimate == pytest.approx(estimate)
-    import scipy.stats
+    np.testing.assert_allclose([got.estimate, got.low, got.high], [estimate, estimate - down, estimate + up], rtol=1e-9)
+    assert not got.rough
 
-    freedom = min(effective_clusters(clusters[m]) for m in (in_a, ~in_a)) - 1
-    ratio = scipy.stats.t.ppf(0.975, freedom) / scipy.stats.norm.ppf(0.975)
-    ends = estimate + (np.quantile(drawn, [0.025, 0.975]) - estimate) * ratio
-    np.testing.assert_allclose([got.low, got.high], ends, rtol=1e-9)
+
+def test_single_rows_have_the_error_of_delong():
+    rng = np.random.default_rng(6)
+    in_a = np.arange(400) < 180
+    scores = rng.normal(size=400) + in_a
+    wins, pairs = pair_wins(scores[None], np.zeros((1, 400), dtype=int), in_a)
+    got = pair_interval(wins, pairs, in_a, np.arange(400), seed=0)
+    won_by = scores[in_a][:, None] > scores[~in_a]
+    delong = np.sqrt(won_by.mean(1).var(ddof=1) / 180 + won_by.mean(0).var(ddof=1) / 220)
+    assert (got.high - got.low) / 2 == pytest.approx(1.97 * delong, rel=0.05)
+
+
+def test_an_interval_reaches_as_far_as_labels_dealt_out_do_and_too_few_of_them_are_rough():
+    scores, in_a, clusters = uneven_scores()
+    wins, pairs = pair_wins(scores[None], np.zeros((1, len(clusters)), dtype=int), in_a)
+    bare = pair_interval(wins, pairs, in_a, clusters, seed=4, resamples=200)
+    null = np.array([*np.linspace(-0.4, 0.3, 39), np.nan])
+    got = pair_interval(wins, pairs, in_a, clusters, seed=4, resamples=200, null=null)
+    assert got.low == pytest.approx(min(bare.low, got.estimate - 0.3)) and got.high == pytest.approx(got.estimate + 0.4)
+    assert not got.rough
+    small = pair_interval(wins, pairs, in_a, clusters, seed=4, resamples=200, null=0.01 * null)
+    assert (small.low, small.high) == (bare.low, bare.high)
+    assert pair_interval(wins, pairs, in_a, clusters, seed=4, resamples=200, null=null[1:]).rough
+
+
+def test_an_auc_of_1_has_no_width_and_is_rough():
+    in_a = np.arange(40) < 20
+    wins, pairs = pair_wins(in_a[None].astype(float), np.zeros((1, 40), dtype=int), in_a)
+    got = pair_interval(wins, pairs, in_a, np.arange(40), seed=0)
+    assert (got.low, got.estimate, got.high) == (1, 1, 1) and got.rough
 
 
 def test_one_cluster_in_a_group_has_no_interval():
     in_a = np.arange(6) < 2
     wins, pairs = pair_wins(np.arange(6.0)[None], np.zeros((1, 6), dtype=int), in_a)
     got = pair_interval(wins, pairs, in_a, np.array([0, 0, 1, 2, 3, 4]), seed=0)
-    assert got.estimate == 0 and np.isnan(got.low) and np.isnan(got.high)
+    assert got.estimate == 0 and np.isnan(got.low) and np.isnan(got.high) and got.rough
 
 
 def test_the_parts_of_clusters_are_numbered_as_they_are_relabelled():

@@ -8,7 +8,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from localize.errors import LocalizeError
-from localize.statistics import cluster_permutation_difference, cluster_sign_flip, pair_differences
+from localize.statistics import (
+    cluster_bootstrap,
+    cluster_bootstrap_difference,
+    cluster_permutation_difference,
+    cluster_sign_flip,
+    false_discovery,
+    pair_differences,
+    rough_difference,
+    rough_mean,
+    roughness,
+)
 from localize.statistics import clusters as clusters_module
 from localize.statistics.permutation import LEAST_VARIANCE
 
@@ -107,7 +117,9 @@ def test_random_relabellings_come_near_the_exact_test(name):
     total = len(every_relabelling(in_a, labels))
     rng = np.random.default_rng(0)
     drawn = [
-        cluster_permutation_difference(values, in_a, ~in_a, labels, seed=int(s), permutations=total - 1).p_value
+        cluster_permutation_difference(
+            values, in_a, ~in_a, labels, seed=int(s), permutations=total - 1, family=1
+        ).p_value
         for s in rng.integers(0, 10**6, 3000 // total)
     ]
     # (1 + hits) / (1 + draws), with hits binomial of the exact p.
@@ -275,14 +287,14 @@ def test_a_missing_measurement_counts_as_if_its_paragraph_were_not_there(seed):
     assume(in_a[there].any() and (~in_a)[there].any())
     pairs = [
         (
-            cluster_permutation_difference(values, in_a, ~in_a, labels, seed=1, permutations=99),
+            cluster_permutation_difference(values, in_a, ~in_a, labels, seed=1, permutations=99, family=1),
             cluster_permutation_difference(
-                values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, permutations=99
+                values[there, 1], in_a[there], ~in_a[there], labels[there], seed=1, permutations=99, family=1
             ),
         ),
         (
-            cluster_sign_flip(values, labels, seed=1, permutations=99),
-            cluster_sign_flip(values[there, 1], labels[there], seed=1, permutations=99),
+            cluster_sign_flip(values, labels, seed=1, permutations=99, family=1),
+            cluster_sign_flip(values[there, 1], labels[there], seed=1, permutations=99, family=1),
         ),
     ]
     for whole, dropped in pairs:
@@ -391,3 +403,54 @@ def test_a_test_without_permutations_is_told_in_one_line():
     with pytest.raises(LocalizeError) as told:
         cluster_sign_flip(values, np.arange(4), seed=0, permutations=-1)
     assert str(told.value) == "cluster_sign_flip: permutations=-1 must be at least 1."
+
+
+def test_a_p_value_that_the_interval_contradicts_is_rough_and_no_other_is_for_it(monkeypatch):
+    """12 clusters of skewed values: flips reject too often, and where the interval holds 0 they are marked."""
+    monkeypatch.setattr(roughness, "MOST", 1.0)
+    values = np.random.default_rng(11).exponential(size=(12, 400)) - 1
+    test = cluster_sign_flip(values, np.arange(12), seed=0, family=1)
+    interval = cluster_bootstrap(values, np.arange(12), seed=0)
+    holds = (interval.low <= 0) & (interval.high >= 0)
+    expected = rough_mean(values, np.arange(12)) | ((test.p_value <= 0.05) & holds)
+    np.testing.assert_array_equal(test.rough, expected)
+    assert (expected & ~interval.rough).sum() > 5
+    in_a = np.arange(24) < 12
+    pair = np.random.default_rng(12).exponential(size=(24, 400)) - 1
+    pair[in_a] *= 4
+    test = cluster_permutation_difference(pair, in_a, ~in_a, np.arange(24), seed=0, family=1)
+    interval = cluster_bootstrap_difference(pair, in_a, ~in_a, np.arange(24), seed=0)
+    holds = (interval.low <= 0) & (interval.high >= 0)
+    expected = rough_difference(pair, in_a, ~in_a, np.arange(24)) | ((test.p_value <= 0.05) & holds)
+    np.testing.assert_array_equal(test.rough, expected)
+    assert (expected & ~interval.rough).any()
+
+
+@pytest.mark.parametrize("cells", [128, 432])
+def test_one_true_cell_of_many_is_found(cells):
+    values, in_a = np.random.default_rng(cells).normal(size=(100, cells)), np.arange(100) < 45
+    values[in_a, 5] += 2
+    test = cluster_permutation_difference(values, in_a, ~in_a, np.arange(100), seed=1)
+    assert np.flatnonzero(false_discovery(test.p_value) <= 0.05).tolist() == [5]
+    alone = cluster_permutation_difference(values[:, 5], in_a, ~in_a, np.arange(100), seed=1)
+    assert alone.p_value == 1 / 2001, "one test needs no more"
+    told = cluster_permutation_difference(values[:, 5], in_a, ~in_a, np.arange(100), seed=1, family=cells)
+    assert told.p_value == test.p_value[5] == 1 / (1 + 50 * cells)
+    values[:, 5] = np.random.default_rng(0).normal(size=100) + 1
+    flips = cluster_sign_flip(values, np.arange(100), seed=1)
+    assert np.flatnonzero(false_discovery(flips.p_value) <= 0.05).tolist() == [5]
+    assert cluster_sign_flip(values[:, 5], np.arange(100), seed=1, family=cells).p_value == 1 / (1 + 50 * cells)
+
+
+def test_what_is_tested_further_leaves_other_cells_and_exact_tests_as_they_are():
+    values, in_a = np.random.default_rng(2).normal(size=(40, 60)), np.arange(40) < 20
+    values[in_a, 0] += 3
+    few = cluster_permutation_difference(values, in_a, ~in_a, np.arange(40), seed=1, permutations=200, family=1)
+    more = cluster_permutation_difference(values, in_a, ~in_a, np.arange(40), seed=1, permutations=200)
+    known = few.p_value > 10 / 201
+    np.testing.assert_array_equal(few.p_value[known], more.p_value[known])
+    assert more.p_value[0] < few.p_value[0] == 1 / 201
+    np.testing.assert_array_equal(few.null_high, more.null_high)
+    exact = [cluster_sign_flip(values[:8], np.arange(8), seed=0, family=family) for family in (1, 10**5)]
+    np.testing.assert_array_equal(exact[0].p_value, exact[1].p_value)
+    np.testing.assert_array_equal(exact[0].p_value * 256 % 1, 0)

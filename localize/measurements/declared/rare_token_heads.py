@@ -87,7 +87,7 @@ MEASUREMENT = Measurement(
         Variable(
             "rare_token_null_untrained", UNTRAINED, "float", RHO, "rare-token score of the null, random weights",
             "the same score of the same attention against the rarity of paragraphs from other clusters", "localize", low=-1, high=1,
-            role="null", of="rare_token_score_untrained",
+            role="null", of="rare_token_score",
         ),
         Variable(
             "attention_rank", ("paragraph", *LOOKING, "prefix_position"), "float", "rank", "rank by attention",

@@ -45,7 +45,7 @@ LABELLED = 3
 NUMBERS = (("estimate", "low", "high"), ("null", "null_range_low", "null_range_high"))
 """What is told of the correlation over heads: itself, and what it is held against."""
 
-DEALT = "counts dealt out over token types (95%)"
+DEALT = "counts dealt out over token types (central 95%)"
 ALIKE = "every head costs alike"
 TITLES = Wording(
     above="score and cost go together",
@@ -343,6 +343,6 @@ KIND = FigureKind(
     needs=tuple((name,) for name in (*SCORES, *VARIABLES)),
     title="Whether the heads that look at rare tokens are needed",
     caption="One point per head: its rare-token score above its null against the rise of the NLL when the head is removed. Grey band: "
-    f"token counts dealt out over the token types (95%); dashed: all heads cost alike. {BANDS}",
+    f"token counts dealt out over the token types (central 95%); dashed: all heads cost alike. {BANDS}",
     function=ablation,
 )

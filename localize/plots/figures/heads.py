@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 VARIABLES = ("rare_token_score", "rare_token_null")
 NULL_NAME = "rarity of other paragraphs"
-DEALT_NAME = "counts dealt out over token types (95%)"
+DEALT_NAME = "counts dealt out over token types (central 95%)"
 LEFT, MAP_WIDTH, LIST_LEFT, LIST_WIDTH = 80, 188, 528, 160
 ROW = 12.5
 
@@ -268,6 +268,6 @@ KIND = FigureKind(
     caption="Mean rank correlation of a head's attention, from the last prefix token, with the rarity of the tokens it looks at; beside it "
     "the null, the same attention against the rarity of other paragraphs on the same scale. The list, ordered on the paragraphs "
     "shown, gives the heads furthest from their null; grey bars: token counts dealt out over the token types, so that a head likes the "
-    f"same tokens whatever their rarity (95%). {BANDS}",
+    f"same tokens whatever their rarity (central 95%). {BANDS}",
     function=heads,
 )
