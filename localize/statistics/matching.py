@@ -91,8 +91,10 @@ def matched_difference(
     degrees of freedom from the groups' effective numbers of clusters, by the variances found or by those expected of equal rows,
     whichever are fewer; interval and p are of this one test.
 
-    Simulated without a difference, at 1 standard deviation between the groups and a nominal 5 %, for values that are straight
-    in `on`, its exponential, its square or a step: see `tests/benchmarks/calibration_matching.py`.
+    In 1,000 simulations each without a difference, groups 1 or 2 standard deviations apart in `on`, of values straight in it, its
+    exponential, its square or a step, 4 to 7 % of p-values were at most .05 and 93 to 96 % of intervals held 0 (3 and 97 % with
+    log-normal errors of 12 uneven clusters): 100 against 15 paragraphs, 109 against 136, 70 clusters of 16 effective, 12 uneven
+    clusters each, tokens in paragraphs. See `tests/benchmarks/calibration_matching.py`.
 
     Args:
         values: One number per row (a paragraph, a token) and cell; nan is a missing measurement, left out cell by cell.

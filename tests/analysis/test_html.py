@@ -145,12 +145,12 @@ def test_it_says_whether_a_group_is_harder_to_corrupt_or_only_surer(make):
     surety = rng.uniform(0.3, 0.7, 80)
     told = losing(make, group, surety, np.where(np.array(group) == "memorized", 5.0, 20.0) + rng.uniform(0, 1, 80))
     start = "Note: Tokens that a replaced prefix token makes wrong: "
-    words = start + "at like confidence too, memorized is harder to corrupt than not memorized; "
+    words = start + "at like confidence memorized is harder to corrupt than not memorized ("
     assert words in told
     assert "% of the tokens of memorized and" in told
     surety[:40] += 0.29
     surety[40:] -= 0.29
-    words = start + "not known: no common support, no paragraphs of the two groups are alike in confidence."
+    words = start + "not known: no common support, nothing of the two groups is alike in confidence."
     told = losing(make, group, np.sort(surety)[::-1], rng.uniform(5, 20, 80))
     assert words in told
     assert start not in losing(make, ["a", "b", "c"] * 10, surety[:30], rng.uniform(5, 20, 30))
