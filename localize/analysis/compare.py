@@ -184,8 +184,8 @@ def compare_groups(
         "paired": False,
     }
 
-    def numbers(values: Float[np.ndarray, "paragraph cell"], apart: Range) -> Cells:
-        interval, test = draws.difference(values, in_a, in_b, clusters)
+    def numbers(values: Float[np.ndarray, "paragraph cell"], apart: Range, family: int) -> Cells:
+        interval, test = draws.difference(values, in_a, in_b, clusters, family)
         interval, test = interval.within(apart), test.within(apart)
         return {
             "difference": test.difference,
@@ -208,7 +208,7 @@ def compare_groups(
 
 def compared(
     arrays: "Sequence[xr.DataArray]",
-    numbers: Callable[[Float[np.ndarray, "paragraph cell"], Range], Cells],
+    numbers: Callable[[Float[np.ndarray, "paragraph cell"], Range, int], Cells],
     possible: Mapping[str, Range],
     about: Mapping[str, Any],
 ) -> Comparison:
@@ -216,7 +216,8 @@ def compared(
 
     Args:
         arrays: What is compared, first axis `paragraph`.
-        numbers: From some cells, and where their difference can lie, to all that is told of each, but for `q_value`.
+        numbers: From some cells, where their difference can lie, and how many cells the variable has, to all that is told of each
+            but for `q_value`.
         possible: Where the difference can lie, by variable: no end of an interval leaves it.
         about: Attributes of every result: `a`, `b`, `paired` among them.
     """
@@ -227,7 +228,7 @@ def compared(
             flat = array.values.astype(float).reshape(len(array), -1)
             pieces = []
             for start in range(0, flat.shape[1], PIECE):
-                pieces.append(numbers(flat[:, start : start + PIECE], possible[str(array.name)]))
+                pieces.append(numbers(flat[:, start : start + PIECE], possible[str(array.name)], flat.shape[1]))
                 bar.update(pieces[-1]["difference"].size)
             cells = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
             cells["q_value"] = false_discovery(cells["p_value"])

@@ -48,10 +48,13 @@ class Draws:
         in_a: Bool[np.ndarray, " paragraph"],
         in_b: Bool[np.ndarray, " paragraph"],
         clusters: Int[np.ndarray, " paragraph"],
+        family: int | None = None,
     ) -> tuple[Interval, PermutationTest]:
-        """mean(a) - mean(b), with its interval, and the same with labels permuted over clusters."""
+        """mean(a) - mean(b), with its interval, and the same with labels permuted over clusters; `family` tests are corrected together."""
         interval = cluster_bootstrap_difference(values, in_a, in_b, clusters, seed=self.seed, resamples=self.resamples)
-        test = cluster_permutation_difference(values, in_a, in_b, clusters, seed=self.seed, permutations=self.resamples)
+        test = cluster_permutation_difference(
+            values, in_a, in_b, clusters, seed=self.seed, permutations=self.resamples, family=family
+        )
         return interval, test
 
     def log_ratio(
@@ -67,10 +70,13 @@ class Draws:
         )
 
     def sign_flip(
-        self, moved: Real[np.ndarray, "paragraph *cell"], clusters: Int[np.ndarray, " paragraph"]
+        self,
+        moved: Real[np.ndarray, "paragraph *cell"],
+        clusters: Int[np.ndarray, " paragraph"],
+        family: int | None = None,
     ) -> PermutationTest:
-        """The mean of paired differences, and the same with the signs of whole clusters flipped."""
-        return cluster_sign_flip(moved, clusters, seed=self.seed, permutations=self.resamples)
+        """The mean of paired differences, and the same with the signs of whole clusters flipped; `family` tests are corrected together."""
+        return cluster_sign_flip(moved, clusters, seed=self.seed, permutations=self.resamples, family=family)
 
     def statistic(
         self,

@@ -95,10 +95,12 @@ def compare_paired(
         "paired": True,
     }
 
-    def numbers(sides: Float[np.ndarray, "row cell"], apart: Range) -> Cells:
+    arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
+
+    def numbers(sides: Float[np.ndarray, "row cell"], apart: Range, family: int) -> Cells:
         one, other = _both(sides)
         values = pair_differences(one, other)
-        interval, test = draws.mean(values, clusters).within(apart), draws.sign_flip(values, clusters)
+        interval, test = draws.mean(values, clusters).within(apart), draws.sign_flip(values, clusters, family)
         return {
             "difference": test.difference,
             "low": interval.low,
@@ -116,7 +118,6 @@ def compare_paired(
 
     if unlike := unlike_units((after.dataset, before.dataset), names):
         warnings.warn(f"{caller()}: {unlike}.", stacklevel=3)
-    arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
     comparison = compared(arrays, numbers, apart, about)
     warn_of_rough_intervals(comparison)
