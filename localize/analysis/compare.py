@@ -283,5 +283,5 @@ def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:
     if few := {group: n for group, n in effective.items() if n < FEW_CLUSTERS}:
         told = ", ".join(f"{group} {n:.1f} of {len(clusters[group])} paragraphs" for group, n in few.items())
         warnings.warn(
-            f"few effective clusters ({told}); below {FEW_CLUSTERS}, intervals and p-values are rough.", stacklevel=4
+            f"few effective clusters ({told}); below {FEW_CLUSTERS}, only large differences are found.", stacklevel=4
         )

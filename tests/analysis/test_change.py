@@ -309,7 +309,7 @@ def test_a_single_cluster_has_no_interval_and_no_test(side):
         table = Change(*sides).table(resamples=100)
     assert [str(warning.message) for warning in caught] == [
         "few effective clusters (forget 1.0 of 4 paragraphs, memorized 1.0 of 4 paragraphs); "
-        "below 30, intervals and p-values are rough."
+        "below 30, only large differences are found."
     ]
     assert (
         table[["low", "high", "null_range_low", "null_range_high", "p_value", "q_value", "rough"]].isna().all(axis=None)

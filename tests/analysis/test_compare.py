@@ -326,14 +326,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(signature):
 
 @pytest.mark.filterwarnings("ignore:rough intervals")
 def test_few_effective_clusters_warn(signature, make):
-    told = r"^few effective clusters \(partial 10\.0 of 10 paragraphs\); below 30, intervals and p-values are rough\.$"
+    told = r"^few effective clusters \(partial 10\.0 of 10 paragraphs\); below 30, only large differences are found\.$"
     with pytest.warns(UserWarning, match=told):
         signature.compare("memorized", "partial", "nll", resamples=100)
     clusters = [0] * 25 + list(range(1, 26)) + [100] * 50
     with pytest.warns(UserWarning, match="^few effective clusters") as caught:
         make(["a"] * 50 + ["b"] * 50, cluster=clusters).compare("a", "b", "nll", resamples=100)
     assert str(caught[0].message) == (
-        "few effective clusters (a 3.8 of 50 paragraphs, b 1.0 of 50 paragraphs); below 30, intervals and p-values are rough."
+        "few effective clusters (a 3.8 of 50 paragraphs, b 1.0 of 50 paragraphs); below 30, only large differences are found."
     )
 
 

@@ -199,7 +199,7 @@ def test_rounding_below_zero_counts_as_zero(make, share):
 
 
 def test_few_effective_clusters_warn(signature):
-    told = r"^few effective clusters \(partial 10\.0 of 10 paragraphs\); below 30, intervals and p-values are rough\.$"
+    told = r"^few effective clusters \(partial 10\.0 of 10 paragraphs\); below 30, only large differences are found\.$"
     with pytest.warns(UserWarning, match=told):
         signature.contrast("memorized", "partial", resamples=100)
 

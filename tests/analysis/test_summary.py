@@ -153,7 +153,7 @@ def test_one_paragraph_has_an_estimate_and_no_interval(make, layered):
 
 
 def test_few_clusters_are_told(make):
-    told = r"^few effective clusters \(a 1\.0 of 40 paragraphs\); below 30, intervals and p-values are rough\.$"
+    told = r"^few effective clusters \(a 1\.0 of 40 paragraphs\); below 30, only large differences are found\.$"
     with pytest.warns(UserWarning, match=told):
         make(["a"] * 40 + ["b"] * 40, cluster=[0] * 40 + list(range(1, 41))).summary()
 
