@@ -1,12 +1,12 @@
 """How often the matched difference is wrong where there is none, and how often its interval holds the truth; prints markdown.
 
-    python tests/benchmarks/calibration_matching.py [trials]
+    python tests/benchmarks/calibration_matching.py [--simulations 2000]
 
 Values follow from what is matched on by one curve in both groups, whose means of it are 1 or 2 standard deviations apart, and an
-error with a part of its own in each cluster; nominal are 5 % and 95 %. 2,000 trials err by half a percent.
+error with a part of its own in each cluster; nominal are 5 % and 95 %. 2,000 simulations err by half a percent.
 """
 
-import sys
+import argparse
 from collections.abc import Iterator
 
 import numpy as np
@@ -86,4 +86,6 @@ def table(trials: int = TRIALS) -> str:
 
 
 if __name__ == "__main__":
-    print(table(int(sys.argv[1]) if len(sys.argv) > 1 else TRIALS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=TRIALS)
+    print(table(parser.parse_args().simulations))
