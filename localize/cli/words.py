@@ -5,10 +5,15 @@ import io
 import shlex
 import sys
 import unicodedata
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from localize.signature.signature import MemorizationSignature
 
 
@@ -73,8 +78,24 @@ def next_command(*arguments: str | Path) -> str:
     return shlex.join(["localize", *map(str, arguments)])
 
 
+WIDTHS = (14, 25, 24, 8, 9)
+"""Of the columns of the fingerprint: a terminal of 80 has room for each number in one line."""
+
+
+def _columns(cells: Sequence[str]) -> "Table":
+    """One line of the fingerprint, its quantity in a line of its own above."""
+    from rich.table import Table
+    from rich.text import Text
+
+    line = Table.grid()
+    for width in WIDTHS:
+        line.add_column(width=width)
+    line.add_row(*(Text(cell.replace("< ", "<")) for cell in cells))
+    return line
+
+
 def print_summary(signature: "MemorizationSignature") -> None:
-    """Groups and fingerprint, as two tables."""
+    """Groups as a table, and the fingerprint, a quantity after the other."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -88,25 +109,15 @@ def print_summary(signature: "MemorizationSignature") -> None:
     )
     for g in content["groups"]:
         groups.add_row(*(Text(str(g[key])) for key in ("name", "paragraphs", "clusters", "exact_match", "nll")))
-    found = Table(
-        "quantity",
-        "group",
-        "estimate [95%]",
-        "null [95%]",
-        "p",
-        "n / clusters",
-        title="What stands out, beside what nothing looks like",
-    )
-    last = ""
-    for row in content["summary"]:
-        quantity = "" if row["quantity"] == last else row["quantity"]
-        last = row["quantity"]
-        found.add_row(
-            *(Text(cell) for cell in (quantity, row["group"], row["estimate"], row["null"], row["p"], row["size"]))
-        )
     console = Console(highlight=False)
     console.print(groups)
     if content["summary"]:
-        console.print(found)
+        console.print("\nWhat stands out, beside what nothing looks like", style="italic")
+        console.print(_columns(("group", "estimate [95%]", "null [95%]", "p", "n / clusters")))
+    for quantity, rows in groupby(content["summary"], key=itemgetter("quantity")):
+        console.print()
+        console.print(Text(quantity, "bold"))
+        for row in rows:
+            console.print(_columns([row[key] for key in ("group", "estimate", "null", "p", "size")]))
     for note in content["notes"]:
         console.print(f"Note: {note}", markup=False)
