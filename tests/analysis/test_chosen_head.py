@@ -68,7 +68,7 @@ def test_untrained_models_choose_their_strongest_head_as_the_model_does(look, si
     own, others = scores(rng), scores(rng, MODELS)
     own[:, 1, 2] += sign * 0.35
     others[:, 1, 0, 0] += 0.3
-    others[:, 3, 0, 1] -= 0.4
+    others[:, 3, 0, 1] -= 0.5
     row = untrained_row(look(own, others).dataset, "last_prefix", "memorized", Draws(0, 100))
     memorized, half = GROUPS == "memorized", choosing_half(np.arange(60), 0)
     reached = []

@@ -60,6 +60,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
     calls = signature.dataset.attrs["calls"]
     assert [call["measurement"] for call in calls] == [
         "gradients",
+        "gradient_controls",
         "rare_token_heads",
         "prefix_attention",
         "ablate",
@@ -67,7 +68,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "perturb_prefix",
         "patch",
     ]
-    assert [call.get("seed") for call in calls] == [3, 3, None, None, 3, 3, 3]
+    assert [call.get("seed") for call in calls] == [3, None, 3, None, None, 3, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
     for told in (

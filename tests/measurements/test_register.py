@@ -134,6 +134,7 @@ def test_it_is_compared_cell_by_cell_and_its_null_is_not(signature):
     np.testing.assert_allclose(comparison["stream_norm"]["difference"], expected, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:distinguish. memorized has 8 clusters")
 def test_distinguish_takes_it_as_the_part_that_it_names(signature):
     table = signature.distinguish("memorized", "other", permutations=3, repeats=1, resamples=100)
     assert "lengths" in table.index.get_level_values("features")

@@ -16,7 +16,7 @@ from localize.plots.roughness import ROUGH
 from localize.plots.spots import edges
 from localize.plots.theme import GRID, INK, NULL, ROLE_COLOURS, ROLE_SYMBOLS, WIDTH, group_style
 from localize.signature.signature import MemorizationSignature
-from localize.statistics import cluster_bootstrap
+from localize.statistics import Range, cluster_bootstrap
 
 FEW = "ignore:few effective clusters"
 LENGTH = 6
@@ -96,7 +96,7 @@ def test_an_edit_stands_at_what_it_left_and_what_else_it_changed(changes, figure
     for point, given in zip(points, changes.values(), strict=True):
         _, left, clusters = pooled(given, "exact_match", "forget")
         assert point.x[0] == pytest.approx(left.mean())
-        interval = cluster_bootstrap(left, clusters, seed=0)
+        interval = cluster_bootstrap(left, clusters, seed=0).within(Range(0, LENGTH))
         assert point.x[0] + point.error_x.array[0] == pytest.approx(float(interval.high))
         assert point.x[0] - point.error_x.arrayminus[0] == pytest.approx(float(interval.low))
         before, after, clusters = pooled(given, "exact_match", "memorized")
@@ -348,7 +348,7 @@ def test_the_same_seed_draws_the_same_figure(changes, figure):
     other = editing(changes, controls=["random"], seed=1)
     assert list(traces(other, "values")[0].x) != list(traces(figure, "values")[0].x)
     ends = [[t.error_x.array.tolist() for t in traces(drawn, "mean")] for drawn in (figure, other)]
-    assert ends[0] != ends[1]
+    assert ends[0] == ends[1], "of so few clusters the ends are those of Student's t, whatever the seed"
 
 
 def test_hostile_names_stay_text():
