@@ -189,7 +189,9 @@ def test_without_being_moved_there_the_ends_of_every_table_would_leave_it(edited
     for module in (bootstrap, permutation):
         monkeypatch.setattr(module, "within", lambda end, possible: np.asarray(end))
     tables = outside(intervals(*edited))
-    assert all(tables.values())
+    # An AUC's interval is worked out on the logit scale, and that of a gain beside it is narrow: neither has ends beyond its range.
+    inside = {name for name, found in tables.items() if not found}
+    assert inside <= {"distinguish", "distinguish, gain"}, inside
 
 
 def test_rows_of_a_share_and_of_its_null_stay_between_0_and_1_and_their_difference_between_minus_1_and_1():
