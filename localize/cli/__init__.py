@@ -24,6 +24,8 @@ def main() -> None:
             from localize.cli.words import spell_for_terminal
 
             spell_for_terminal()
+            if pressed:  # and a library that was being imported went on as if nothing had been
+                raise KeyboardInterrupt
             app()
         except LocalizeError as error:
             sys.stderr.write(f"localize: {' '.join(str(error).splitlines())}\n")

@@ -69,6 +69,29 @@ localize.cli.main()
     assert (process.returncode, stderr) == (130, "localize: interrupted; nothing was finished yet\n")
 
 
+def test_an_interruption_that_an_import_swallows_ends_the_command_before_it_begins(command):
+    code = """
+import time, localize.cli.words
+spelled = localize.cli.words.spell_for_terminal
+def swallowed():
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except BaseException:
+        spelled()
+localize.cli.words.spell_for_terminal = swallowed
+from localize.cli import main
+import sys
+sys.argv = ["localize", "--help"]
+main()
+"""
+    process = command(code)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "", "localize: interrupted; nothing was finished yet\n")
+
+
 @pytest.mark.parametrize("name", ["run", "edit", "scan", "sweep", "train", "report", "figures"])
 def test_every_command_tells_of_its_interruption(localize, checkpoint, good, tmp_path, name, monkeypatch):
     def stopped(*_, **__):
