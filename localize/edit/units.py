@@ -7,8 +7,8 @@ from localize.edit.masks import check_fraction
 from localize.edit.sets import check_apart
 from localize.edit.unit_masks import mask_of_units
 from localize.edit.weight_edit import WeightEdit
-from localize.localizers.gradient_activation import unit_effects
 from localize.measure.inputs import reads_inputs
+from localize.measure.unit_effects import unit_effects
 from localize.models.hooks import HookedModel
 from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
@@ -44,7 +44,8 @@ def zero_units(
     """
     check_fraction(fraction)
     check_apart(model, forget, keep)
-    rise = unit_effects(model, forget, batch_size).mean(0) - unit_effects(model, keep, batch_size).mean(0)
+    helps, holds = (unit_effects(model, part, batch_size=batch_size).mlp.mean(0) for part in (forget, keep))
+    rise = helps - holds
     count = max(1, min(rise.numel(), int(fraction * block_weight_count(model) / model.d_model)))
     order = rise.flatten().argsort(descending=True, stable=True)[: min(count, max(1, int((rise > 0).sum())))]
     units = [(int(place) // model.d_mlp, int(place) % model.d_mlp) for place in order]

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 import localize as lz
 from localize.axes import COMPONENTS
 from localize.edit.evaluation import one_changed
-from localize.localizers.gradient_activation import unit_effects
+from localize.measure.unit_effects import unit_effects
 
 pytestmark = pytest.mark.gpt2_is_slow("family")
 
@@ -224,7 +224,7 @@ def test_relearning_own_continuations_watches_those(neo, rows):
 def test_zeroed_units_are_those_with_the_largest_rise_for_forget_less_keep(model, sets):
     forget, keep = sets
     edit = lz.zero_units(model, forget, keep, 0.01)
-    rise = unit_effects(model, forget).mean(0) - unit_effects(model, keep).mean(0)
+    rise = unit_effects(model, forget).mlp.mean(0) - unit_effects(model, keep).mlp.mean(0)
     budget = int(0.01 * lz.choose_weights(model).total / model.d_model)
     order = sorted((-float(rise[la, un]), la, un) for la in range(model.n_layers) for un in range(model.d_mlp))[:budget]
     assert edit.call["units"] == [[layer, unit] for _, layer, unit in order]

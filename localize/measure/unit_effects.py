@@ -1,0 +1,84 @@
+"""What one backward pass says of every MLP unit and head: its activations times the NLL's gradients by them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from localize.measure.backward import backward_pass, continuation_mask
+from localize.measure.batches import in_batches
+from localize.models.activations import Hook
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+
+
+class UnitScores(NamedTuple):
+    """A number for every paragraph and unit, on the CPU.
+
+    Attributes:
+        mlp: Of hidden MLP units.
+        heads: Of attention heads.
+    """
+
+    mlp: Float[Tensor, "paragraph layer d_mlp"]
+    heads: Float[Tensor, "paragraph layer head"]
+
+
+Reduction = Callable[
+    [Float[Tensor, "row position unit part"], Float[Tensor, "row position unit part"]], Float[Tensor, "row unit"]
+]
+"""From activations and the NLL's gradients by them to a number a unit; an MLP unit has one part, a head d_head of them."""
+
+
+def rise_without(
+    a: Float[Tensor, "row position unit part"], g: Float[Tensor, "row position unit part"]
+) -> Float[Tensor, "row unit"]:
+    """To first order the NLL changes by sum_t (0 - a_t) g_t if a unit's activations a are taken away."""
+    return -(a * g).sum(3).sum(1)
+
+
+def unit_effects(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    *,
+    reduction: Reduction = rise_without,
+    batch_size: int = 16,
+    what: str = "units",
+) -> UnitScores:
+    """The estimated rise of each paragraph's NLL (nats per token) without each MLP unit and each head.
+
+    Args:
+        model: A hooked model; its parameters get no gradient.
+        paragraphs: The paragraphs; of the continuation that they hold.
+        reduction: What else is made of activations and gradients.
+        batch_size: Paragraphs a backward pass; the numbers are the same for any, up to rounding.
+        what: Words for the progress bar.
+    """
+    precise = torch.promote_types(model.dtype, torch.float32)
+    mlp = torch.zeros(len(paragraphs), model.n_layers, model.d_mlp, dtype=precise)
+    heads = torch.zeros(len(paragraphs), model.n_layers, model.n_heads, dtype=precise)
+
+    def work(rows: slice) -> None:
+        def keep(into: Float[Tensor, "row unit"]) -> Hook:
+            def on_activation(value: Tensor, _: str) -> None:
+                # (row, position, unit, part): an MLP unit is a number, a head d_head of them
+                a = value.detach().to(precise).reshape(*value.shape[:2], into.shape[1], -1)
+
+                def on_gradient(g: Tensor) -> None:
+                    into.copy_(reduction(a, g.to(precise).reshape(a.shape)))
+
+                value.register_hook(on_gradient)
+
+            return on_activation
+
+        hooks: dict[str, Hook] = {}
+        for layer in range(model.n_layers):
+            hooks[f"blocks.{layer}.mlp.hook_post"] = keep(mlp[rows, layer])
+            hooks[f"blocks.{layer}.attn.hook_z"] = keep(heads[rows, layer])
+        tokens = paragraphs.tokens[rows].to(model.device)
+        backward_pass(model, tokens, continuation_mask(tokens, paragraphs.prefix_length), hooks=hooks)
+
+    in_batches(work, len(paragraphs), batch_size, what=what)
+    return UnitScores(mlp, heads)
