@@ -17,6 +17,7 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
 from localize.measure.reference_text import reference_text
 from localize.measure.scoring import score
+from localize.measure.unit_means import unit_means
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.models.parameters import split_heads
@@ -37,7 +38,6 @@ def output_name(layer: int) -> str:
 
 
 @public
-@torch.no_grad()
 def head_means(
     model: HookedModel,
     tokens: Int[Tensor, "paragraph position"],
@@ -60,25 +60,7 @@ def head_means(
         LocalizeError: If there are no tokens.
         ModelError: If the tokens do not fit the context or the vocabulary.
     """
-    if tokens.numel() == 0:
-        raise LocalizeError(f"{caller()}: tokens of shape {tuple(tokens.shape)} have no mean; at least one is needed.")
-    weights = torch.ones(len(tokens)) if weights is None else weights
-    share = (weights.double() / (weights.double().sum() * tokens.shape[1])).to(model.device)
-    layers = {output_name(layer): layer for layer in range(model.n_layers)}
-    shape = (model.n_layers, model.n_heads, model.d_head)
-    total = torch.zeros(shape, dtype=torch.float64, device=model.device)
-
-    def work(rows: slice) -> None:
-        part = torch.zeros_like(total)
-
-        def add(z: Tensor, name: str) -> None:
-            part[layers[name]] = torch.einsum("p,phd->hd", share[rows], z.sum(1, dtype=torch.float64))
-
-        model.final_states(tokens[rows].to(model.device), hooks=dict.fromkeys(layers, add), read=slice(0, 0))
-        total.add_(part)  # only now: a batch that ran out of memory half-way is done again
-
-    in_batches(work, len(tokens), batch_size, what="head means")
-    return total.to(model.dtype)
+    return unit_means(model, tokens, weights=weights, batch_size=batch_size, what="head means").heads
 
 
 @public

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from localize.measure.backward import backward_pass, continuation_mask
 from localize.measure.batches import in_batches
+from localize.measure.unit_means import UnitMeans
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -44,6 +45,8 @@ def unit_effects(
     paragraphs: Paragraphs,
     *,
     reduction: Reduction = rise_without,
+    instead: UnitMeans | None = None,
+    gate: float = 1.0,
     batch_size: int = 16,
     what: str = "units",
 ) -> UnitScores:
@@ -53,6 +56,9 @@ def unit_effects(
         model: A hooked model; its parameters get no gradient.
         paragraphs: The paragraphs; of the continuation that they hold.
         reduction: What else is made of activations and gradients.
+        instead: What would take each activation's place, at every position: the reduction is given what this takes away. None for 0.
+        gate: What all units' activations are multiplied by, as those below it leave them, before anything reads them. The
+            gradients are by the gated activation: their product with the activation is the one by the unit's own gate.
         batch_size: Paragraphs a backward pass; the numbers are the same for any, up to rounding.
         what: Words for the progress bar.
     """
@@ -61,22 +67,26 @@ def unit_effects(
     heads = torch.zeros(len(paragraphs), model.n_layers, model.n_heads, dtype=precise)
 
     def work(rows: slice) -> None:
-        def keep(into: Float[Tensor, "row unit"]) -> Hook:
-            def on_activation(value: Tensor, _: str) -> None:
+        def keep(into: Float[Tensor, "row unit"], mean: Tensor | None) -> Hook:
+            def on_activation(value: Tensor, _: str) -> Tensor:
                 # (row, position, unit, part): an MLP unit is a number, a head d_head of them
-                a = value.detach().to(precise).reshape(*value.shape[:2], into.shape[1], -1)
+                taken = value.detach() if mean is None else value.detach() - mean
+                a = taken.to(precise).reshape(*value.shape[:2], into.shape[1], -1)
 
                 def on_gradient(g: Tensor) -> None:
                     into.copy_(reduction(a, g.to(precise).reshape(a.shape)))
 
-                value.register_hook(on_gradient)
+                gated = value if gate == 1 else value * gate
+                gated.register_hook(on_gradient)
+                return gated
 
             return on_activation
 
         hooks: dict[str, Hook] = {}
         for layer in range(model.n_layers):
-            hooks[f"blocks.{layer}.mlp.hook_post"] = keep(mlp[rows, layer])
-            hooks[f"blocks.{layer}.attn.hook_z"] = keep(heads[rows, layer])
+            of_mlp, of_heads = (None, None) if instead is None else (instead.mlp[layer], instead.heads[layer])
+            hooks[f"blocks.{layer}.mlp.hook_post"] = keep(mlp[rows, layer], of_mlp)
+            hooks[f"blocks.{layer}.attn.hook_z"] = keep(heads[rows, layer], of_heads)
         tokens = paragraphs.tokens[rows].to(model.device)
         backward_pass(model, tokens, continuation_mask(tokens, paragraphs.prefix_length), hooks=hooks)
 

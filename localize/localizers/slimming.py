@@ -1,0 +1,35 @@
+"""Network Slimming: which units keep their gates where every open gate costs something."""
+
+from localize.localizers.localizer import localizer
+from localize.localizers.scores import Scores
+from localize.measure.unit_gates import fit_gates
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+
+STEPS = 300
+"""Of Adam, a forward and a backward pass each."""
+
+LEARNING_RATE = 0.02
+
+PENALTY = 1e-3
+"""What the size of each gate adds to the NLL, in nats per token."""
+
+
+@localizer(
+    f"value of a gate on each MLP unit and each head, 1 at first, after {STEPS} steps that lower the paragraph's NLL plus {PENALTY:g} times "
+    "the sum of the gates' sizes",
+    "Network Slimming: Liu et al. 2017 (arXiv 1708.06519), as a localizer Chang et al. 2024 (arXiv 2311.09060)",
+)
+def slimming(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:
+    """Scores of MLP units and heads."""
+    found = fit_gates(
+        model,
+        paragraphs,
+        start=1.0,
+        gates=lambda learned, _: learned,
+        penalty=lambda learned: PENALTY * learned.abs(),
+        steps=STEPS,
+        learning_rate=LEARNING_RATE,
+        what="slimming",
+    )
+    return Scores.of(model, paragraphs, mlp=found.mlp, heads=found.heads, cost=3.0 * STEPS)
