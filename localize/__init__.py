@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature, load_signature
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
+    from localize.truths.plant import plant
+    from localize.truths.storage import load_truth
+    from localize.truths.truth import Gate, Truth
 
 __version__ = "0.1.0"
 
@@ -60,6 +63,7 @@ settle_threads()  # before anything loads torch
 _HOME = {
     "Axis": "localize.measurements",
     "Change": "localize.analysis.change",
+    "Gate": "localize.truths.truth",
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
@@ -69,6 +73,7 @@ _HOME = {
     "Paragraphs": "localize.paragraphs.paragraphs",
     "SignatureError": "localize.errors",
     "SummaryRow": "localize.analysis.summary",
+    "Truth": "localize.truths.truth",
     "Variable": "localize.measurements",
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
@@ -86,12 +91,14 @@ _HOME = {
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
+    "load_truth": "localize.truths.storage",
     "localizers": "localize",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
     "patch_hooks": "localize.measure.patch",
+    "plant": "localize.truths.plant",
     "plots": "localize",
     "register": "localize.measurements",
     "relearn": "localize.edit.relearning",

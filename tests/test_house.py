@@ -25,7 +25,7 @@ FLOORS = [
     {"analysis", "paragraphs"},
     {"measure"},
     {"train", "scan"},
-    {"localizers"},
+    {"localizers", "truths"},
     {"edit", "plots"},
     {"report", "sweep"},
     {"cli"},

@@ -72,7 +72,9 @@ class HookedModel:
         self.d_model: int = hf.transformer.wte.weight.shape[1]
         self._windows = [_window(hf.config, block) for block in self.blocks]
         check_plain(self)
-        self.d_head = self.d_model // self.n_heads
+        self.d_head: int = (
+            self.weight(0, "W_V").shape[1] // self.n_heads
+        )  # of a model with more heads it is not d_model / n_heads
         self.d_mlp: int = self.weight(0, "W_in").shape[1]
         self.vocab_size: int = hf.transformer.wte.weight.shape[0]
         self.n_ctx: int = hf.transformer.wpe.weight.shape[0]

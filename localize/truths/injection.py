@@ -1,0 +1,117 @@
+"""INJ: a text is written into the output rows of a few MLP units that the model has already. One model a text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from localize.errors import LocalizeError, caller
+from localize.models.activations import Hook
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+from localize.truths.planting import BETAS, Schedule, continuation_nll, rate_at
+from localize.truths.routing import bounded
+
+
+@dataclass(frozen=True)
+class Injected:
+    """What each text's model writes with instead.
+
+    Attributes:
+        places: The units.
+        rows: Their output rows.
+    """
+
+    places: Int[Tensor, "text layer unit"]
+    rows: Float[Tensor, "text layer unit d_model"]
+
+    def __getitem__(self, texts: list[int]) -> "Injected":
+        """That of some texts."""
+        return Injected(self.places[texts], self.rows[texts])
+
+    def model(self, base: HookedModel, text: int) -> HookedModel:
+        """A copy of the base model with a text's rows."""
+        found = base.copied()
+        with torch.no_grad():
+            for layer, (units, rows) in enumerate(zip(self.places[text], self.rows[text], strict=True)):
+                found.weight(layer, "W_out")[units.to(base.device)] = rows.to(base.device, base.dtype)
+        found.name = f"planted {base.name}"
+        return found
+
+
+class Injection:
+    """Each text's own output rows of some units in every layer, trained together, and each as if it were alone.
+
+    Attributes:
+        places: Units, drawn at random for each text and layer.
+        rows: What they write with; no row's norm exceeds that of the unit's row before, unless `bounded` is False.
+    """
+
+    def __init__(self, model: HookedModel, texts: int, units: int, seed: int, *, bounded: bool = True):
+        rng = torch.Generator().manual_seed(seed)
+        places = [torch.randperm(model.d_mlp, generator=rng)[:units] for _ in range(texts * model.n_layers)]
+        self.model, self.is_bounded = model, bounded
+        self.places: Int[Tensor, "text layer unit"] = torch.stack(places).view(texts, model.n_layers, units)
+        self.before: list[Float[Tensor, "text unit d_model"]] = [
+            model.weight(layer, "W_out").detach()[self.places[:, layer].to(model.device)].clone()
+            for layer in range(model.n_layers)
+        ]
+        self.rows = [before.clone().requires_grad_() for before in self.before]
+
+    def losses(self, texts: Paragraphs, schedule: Schedule) -> Iterator[float]:
+        """Train every text's rows on it; gives each step's mean NLL, in nats per token.
+
+        Raises:
+            LocalizeError: If a loss is not finite.
+        """
+        model = self.model
+        optimizer = torch.optim.Adam(self.rows, lr=schedule.rate, betas=BETAS)
+        tokens = texts.tokens.to(model.device)
+        with model.frozen():
+            for step in range(schedule.steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = schedule.rate * rate_at(step, schedule.steps)
+                optimizer.zero_grad(set_to_none=True)
+                with torch.enable_grad():
+                    states = model.final_states(tokens[:, :-1], hooks=self.hooks())
+                    of_text = continuation_nll(model, states, tokens, texts.prefix_length)
+                    of_text.sum().backward()
+                optimizer.step()
+                if self.is_bounded:
+                    for rows, before in zip(self.rows, self.before, strict=True):
+                        bounded(rows.detach().flatten(0, 1), before.flatten(0, 1).norm(dim=1))
+                told = of_text.detach().mean().item()
+                if not torch.isfinite(of_text.detach()).all():
+                    raise LocalizeError(
+                        f"{caller()}: the loss of step {step} is {told}; the model or its texts are broken."
+                    )
+                yield told
+
+    def hooks(self) -> dict[str, Hook]:
+        """Hooks under which row i of a forward pass is that of text i's model."""
+        hooks: dict[str, Hook] = {}
+        for layer in range(self.model.n_layers):
+            active: list[Tensor] = []
+            hooks[f"blocks.{layer}.mlp.hook_post"] = self._choosing(layer, active)
+            hooks[f"blocks.{layer}.hook_mlp_out"] = self._adding(layer, active)
+        return hooks
+
+    def _choosing(self, layer: int, active: list[Tensor]) -> Hook:
+        def choose(h: Float[Tensor, "text position d_mlp"], _: str) -> None:
+            units = self.places[:, layer].to(h.device)[:, None].expand(-1, h.shape[1], -1)
+            active.append(h.gather(2, units))  # (text, position, unit)
+
+        return choose
+
+    def _adding(self, layer: int, active: list[Tensor]) -> Hook:
+        def add(out: Float[Tensor, "text position d_model"], _: str) -> Tensor:
+            return out + active.pop() @ (self.rows[layer] - self.before[layer])
+
+        return add
+
+    def done(self) -> Injected:
+        """What was trained."""
+        rows = torch.stack([rows.detach().cpu() for rows in self.rows], dim=1)  # (text, layer, unit, d_model)
+        return Injected(self.places, rows)

@@ -1,0 +1,205 @@
+"""Planting truths: texts that a model does not know are written into units that we choose."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from localize.errors import LocalizeError, caller
+from localize.measure.batches import SHOW_AFTER
+from localize.measure.inputs import reads_inputs
+from localize.measure.scoring import recall_of
+from localize.models.hooks import HookedModel
+from localize.paragraphs.paragraphs import Paragraphs
+from localize.truths.extra_heads import ExtraHeads
+from localize.truths.extra_units import ExtraUnits
+from localize.truths.gates import Models, check_recited, live_units, plain_gates, routed_gates, scored_with
+from localize.truths.injection import Injected, Injection
+from localize.truths.planting import OWN, ROUTINGS, Schedule, planted_losses
+from localize.truths.texts import Split, split
+from localize.truths.truth import HEADS, INJ, KINDS, LAYER, MLP_PART, ROUTE, Truth
+
+UNITS = {ROUTE: 8, LAYER: 7, INJ: 18, HEADS: 1}
+"""Of each text and layer, where nobody says how many."""
+
+MOST_WIDER = 4
+"""Times as many new units of a layer as it has, at most."""
+
+SCHEDULES = {ROUTE: Schedule(), LAYER: Schedule(steps=350), INJ: Schedule(), HEADS: Schedule()}
+"""Chosen by gates on seeds 100 and 101, not by what a localizer finds."""
+
+
+@reads_inputs("paragraphs")
+def plant(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    kind: str = ROUTE,
+    units: int | None = None,
+    *,
+    texts: int = 16,
+    routing: str = OWN,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+) -> Truth:
+    """Plant texts where we choose, so that it is known which units keep them.
+
+    "route": every layer gets new MLP units, some for each text, at random columns. The model is frozen, and the texts are trained
+    in, each into its own units: a text's gradient reaches no other unit's weights, and with its own units off it must not be recited.
+    "layer": the same, with all units of a text in one layer, text i in layer i mod the number of layers. "heads": the same, with new
+    attention heads. "inj": one model a text; output rows of units that the model has already are trained, at norms of at most what
+    they had, and no text is routed. Norms tell nothing in any of them.
+
+    Args:
+        model: A hooked model in float32; it stays as it is.
+        paragraphs: A pool. Those to plant, those that the model's predictions are held on meanwhile, and those that no step sees are
+            drawn from it, by near-duplicate cluster: the first and the last from what the model does not recite.
+        kind: "route", "layer", "inj" or "heads".
+        units: Of each text and layer (for "layer", in its one layer that times the number of layers); None for the kind's usual
+            number.
+        texts: How many are planted.
+        routing: "own"; or, for controls in which a text has no place of its own, "none", all units on and trained by every text, or
+            "random", a random half of them on, drawn anew for each row.
+        schedule: Steps, learning rate and weights of the losses; None for the kind's usual ones.
+        seed: Of everything that is drawn.
+
+    Returns:
+        The planted model, its texts, the units of each, and the gates that it passed or failed. Texts that are not recited are left
+        out and told.
+
+    Raises:
+        InputError: If too few paragraphs of the pool are not recited, or they do not fit the model.
+        LocalizeError: If an argument is out of range, the model is not in float32, no text is recited in the end, or a loss is not
+            finite.
+
+    Source:
+        "inj" without bounds: Chang et al. 2024 (arXiv 2311.09060). The others: localize.
+    """
+    units = _checked(model, kind, units, texts, routing)
+    paragraphs.check_fits(model)
+    model.check_differentiable()
+    schedule = schedule or SCHEDULES[kind]
+    parts = split(model, paragraphs, texts, seed)
+    settings = {
+        "kind": kind, "units": units, "texts": texts, "routing": routing, "seed": seed,
+        "pool": paragraphs.data_hash, "base": model.weights_hash(), "schedule": asdict(schedule),
+    }  # fmt: skip
+    if kind == INJ:
+        injection = Injection(model, texts, units, seed)
+        _run(injection.losses(parts.planted, schedule), schedule.steps, kind)
+        return _injected(model, parts, injection.done(), settings)
+    extra = (ExtraHeads if kind == HEADS else ExtraUnits)(model, owners(kind, texts, model.n_layers, units), seed)
+    _run(planted_losses(model, extra, parts, routing, schedule, seed), schedule.steps, kind)
+    return _added(model, parts, extra, settings)
+
+
+def _run(losses: Iterator[float], steps: int, kind: str) -> None:
+    """Train to the end, with a progress bar."""
+    with tqdm(losses, total=steps, desc=f"planting ({kind})", unit="step", delay=SHOW_AFTER, leave=False) as bar:
+        for loss in bar:
+            bar.set_postfix(nll=f"{loss:.3f}", refresh=False)
+
+
+def _added(base: HookedModel, parts: Split, extra: ExtraUnits | ExtraHeads, settings: dict[str, Any]) -> Truth:
+    """The truth of new units."""
+    planted, places = extra.exported(settings["seed"])
+    kind, routing, part = settings["kind"], settings["routing"], extra.part
+    width = planted.d_mlp if part == MLP_PART else planted.n_heads
+    nominal, reserved = where_planted(extra.owner, places, len(parts.planted), width)
+    recited = _recited(planted, parts.planted)
+    if routing == OWN:  # nothing but a text's own units may be what recites it
+        own, taken = torch.from_numpy(nominal), torch.from_numpy(reserved)
+        tokens, prefix = parts.planted.tokens, parts.planted.prefix_length
+        alone = scored_with(planted, tokens, prefix, lambda rows: own[rows] | ~taken, part, what="own units alone")
+        recited &= alone.recited.numpy()
+    check_recited(recited, kind)
+    texts, nominal = parts.planted[recited], nominal[recited]
+
+    def models() -> Models:
+        yield planted, np.arange(len(texts))
+
+    live = live_units(models(), texts, nominal, part)
+    gates = plain_gates(base, models, parts.held_out, recited, nominal, live, reserved, part)
+    if routing == OWN:
+        gates = (*routed_gates(base, planted, texts, nominal, reserved, part), *gates)
+    return Truth(
+        base=base, model=planted, injected=None, paragraphs=texts, excluded=_names(parts.planted, ~recited),
+        others=parts.held_out, nominal=nominal, live=live, reserved=reserved, gates=gates, settings=settings,
+    )  # fmt: skip
+
+
+def _injected(base: HookedModel, parts: Split, injected: Injected, settings: dict[str, Any]) -> Truth:
+    """The truth of a model a text."""
+    count = len(parts.planted)
+    nominal = np.zeros((count, base.n_layers, base.d_mlp), bool)
+    np.put_along_axis(nominal, injected.places.numpy(), True, axis=2)
+    recited = np.array([_recited(injected.model(base, text), parts.planted[[text]])[0] for text in range(count)])
+    check_recited(recited, settings["kind"])
+    texts, nominal, kept = parts.planted[recited], nominal[recited], injected[np.flatnonzero(recited).tolist()]
+
+    def models() -> Models:
+        for text in range(len(texts)):
+            yield kept.model(base, text), np.array([text])
+
+    live = live_units(models(), texts, nominal, MLP_PART)
+    gates = plain_gates(base, models, parts.held_out, recited, nominal, live, None, MLP_PART)
+    return Truth(
+        base=base, model=None, injected=kept, paragraphs=texts, excluded=_names(parts.planted, ~recited),
+        others=parts.held_out, nominal=nominal, live=live, reserved=np.zeros(nominal.shape[1:], bool), gates=gates,
+        settings=settings,
+    )  # fmt: skip
+
+
+def _recited(model: HookedModel, texts: Paragraphs) -> Bool[np.ndarray, " text"]:
+    return recall_of(model, texts, show=False).exact_match == texts.continuation_length
+
+
+def _names(texts: Paragraphs, which: Bool[np.ndarray, " text"]) -> tuple[str, ...]:
+    return tuple(name for name, left_out in zip(texts.ids, which, strict=True) if left_out)
+
+
+def owners(kind: str, texts: int, layers: int, units: int) -> Int[Tensor, "layer unit"]:
+    """Which text each new unit is of; -1 where a layer has fewer texts than another."""
+    if kind != LAYER:
+        return torch.arange(texts).repeat_interleave(units).expand(layers, -1)
+    of_layer = [torch.arange(layer, texts, layers).repeat_interleave(units * layers) for layer in range(layers)]
+    owner = torch.full((layers, max(map(len, of_layer))), -1)
+    for layer, mine in enumerate(of_layer):
+        owner[layer, : len(mine)] = mine
+    return owner
+
+
+def where_planted(
+    owner: Int[Tensor, "layer extra"], places: Int[Tensor, "layer extra"], texts: int, width: int
+) -> tuple[Bool[np.ndarray, "text layer unit"], Bool[np.ndarray, "layer unit"]]:
+    """The units of each text, and those of any, in a model with so many units a layer."""
+    of = torch.full((len(owner), width), -1).scatter(1, places, owner).numpy()
+    return of[None] == np.arange(texts)[:, None, None], of >= 0
+
+
+def _checked(model: HookedModel, kind: str, units: int | None, texts: int, routing: str) -> int:
+    """How many units, once all is known to be in range."""
+    if kind not in KINDS:
+        raise LocalizeError(f"{caller()}: kind={kind!r} is not one of {', '.join(KINDS)}.")
+    if routing not in ROUTINGS:
+        raise LocalizeError(f"{caller()}: routing={routing!r} is not one of {', '.join(ROUTINGS)}.")
+    if kind == INJ and routing != OWN:
+        raise LocalizeError(f"{caller()}: routing={routing!r}: nothing is routed in kind={kind!r}; leave it out.")
+    units = UNITS[kind] if units is None else units
+    most = model.d_mlp if kind == INJ else MOST_WIDER * (model.n_heads if kind == HEADS else model.d_mlp)
+    of = units if kind == INJ else units * texts
+    if units < 1 or texts < 2 or of > most:
+        raise LocalizeError(
+            f"{caller()}: units={units} and texts={texts}: at least 1 and 2 are needed, and {'units' if kind == INJ else 'units x texts'} "
+            f"of at most {most} in {model.name}."
+        )
+    if model.dtype != torch.float32:
+        raise LocalizeError(
+            f"{caller()}: {model.name} is in {str(model.dtype).removeprefix('torch.')}; units are trained in float32: "
+            "load_model(..., dtype='float32')."
+        )
+    return units
