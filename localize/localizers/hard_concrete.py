@@ -7,7 +7,7 @@ from torch import Tensor
 
 from localize.localizers.localizer import localizer
 from localize.localizers.scores import Scores
-from localize.measure.unit_gates import fit_gates
+from localize.measure.unit_gates import Gating, fit_gates
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -34,16 +34,14 @@ START = 2.0
 def hard_concrete(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:
     """Scores of MLP units and heads."""
     found = fit_gates(
-        model,
-        paragraphs,
-        start=START,
-        gates=drawn_gates,
-        penalty=lambda learned: PENALTY * chance_open(learned),
-        steps=STEPS,
-        learning_rate=LEARNING_RATE,
-        what="hard concrete",
+        model, paragraphs, **gating(PENALTY), steps=STEPS, learning_rate=LEARNING_RATE, what="hard concrete"
     )
     return Scores.of(model, paragraphs, mlp=found.mlp, heads=found.heads, cost=3.0 * STEPS)
+
+
+def gating(penalty: float) -> Gating:
+    """Gates that are drawn, each that may be open at a price."""
+    return {"start": START, "gates": drawn_gates, "penalty": lambda log_odds: penalty * chance_open(log_odds)}
 
 
 def drawn_gates(log_odds: Tensor, drawn: Tensor) -> Tensor:

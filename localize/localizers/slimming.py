@@ -2,7 +2,7 @@
 
 from localize.localizers.localizer import localizer
 from localize.localizers.scores import Scores
-from localize.measure.unit_gates import fit_gates
+from localize.measure.unit_gates import Gating, fit_gates
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -22,14 +22,10 @@ PENALTY = 1e-3
 )
 def slimming(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:
     """Scores of MLP units and heads."""
-    found = fit_gates(
-        model,
-        paragraphs,
-        start=1.0,
-        gates=lambda learned, _: learned,
-        penalty=lambda learned: PENALTY * learned.abs(),
-        steps=STEPS,
-        learning_rate=LEARNING_RATE,
-        what="slimming",
-    )
+    found = fit_gates(model, paragraphs, **gating(PENALTY), steps=STEPS, learning_rate=LEARNING_RATE, what="slimming")
     return Scores.of(model, paragraphs, mlp=found.mlp, heads=found.heads, cost=3.0 * STEPS)
+
+
+def gating(penalty: float) -> Gating:
+    """Gates that are learned as they are, each at a price."""
+    return {"start": 1.0, "gates": lambda learned, _: learned, "penalty": lambda learned: penalty * learned.abs()}

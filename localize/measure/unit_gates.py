@@ -1,6 +1,8 @@
 """Gates of MLP units and heads: factors of what they give, learned for each paragraph by itself, many paragraphs at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -20,6 +22,14 @@ Gates = Callable[[Float[Tensor, "row layer gate"], Float[Tensor, "row layer gate
 
 Penalty = Callable[[Float[Tensor, "row layer gate"]], Float[Tensor, "row layer gate"]]
 """From what is learned to what each gate adds to the loss, in nats per token."""
+
+
+class Gating(TypedDict):
+    """A kind of gates: arguments of `fit_gates`."""
+
+    start: float
+    gates: Gates
+    penalty: Penalty
 
 
 def gate_hooks(model: HookedModel, gates: Float[Tensor, "row layer gate"]) -> dict[str, Hook]:
@@ -75,25 +85,44 @@ def fit_gates(
         batch_size: Paragraphs a step.
         what: Words for the progress bar.
     """
-    precise = torch.promote_types(model.dtype, torch.float32)
-    width = model.d_mlp + model.n_heads
-    found = torch.zeros(len(paragraphs), model.n_layers, width, dtype=precise)
+    found: list[UnitScores] = []
 
     def work(rows: slice) -> None:
-        tokens = paragraphs.tokens[rows].to(model.device)
-        scored = continuation_mask(tokens, paragraphs.prefix_length)
-        draws = [np.random.default_rng(keyed_integer(2**63, "gates", seed, key)) for key in paragraphs.hashes[rows]]
-        learned = torch.full((len(tokens), model.n_layers, width), start, dtype=precise, device=model.device)
-        optimizer = torch.optim.Adam([learned.requires_grad_()], lr=learning_rate)
-        for _ in range(steps):
-            drawn = np.stack([draw.random((model.n_layers, width), np.float32) for draw in draws])
-            with torch.enable_grad():
-                made, price = gates(learned, torch.from_numpy(drawn).to(learned)), penalty(learned).sum()
-            _, pull = gate_gradients(model, tokens, scored, made.to(model.dtype))
-            optimizer.zero_grad()
-            torch.autograd.backward([made, price], [pull.to(made), torch.ones_like(price)])
-            optimizer.step()
-        found[rows] = learned.detach().cpu()
+        part = paragraphs[rows]
+        stages = gate_stages(
+            model, part, start=start, gates=gates, penalty=penalty, learning_rate=learning_rate, seed=seed
+        )
+        found.append(next(islice(stages, steps - 1, None)))
 
     in_batches(work, len(paragraphs), batch_size, what=what)
-    return UnitScores(found[..., : model.d_mlp], found[..., model.d_mlp :])
+    return UnitScores(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def gate_stages(
+    model: HookedModel,
+    paragraphs: Paragraphs,
+    *,
+    start: float,
+    gates: Gates,
+    penalty: Penalty,
+    learning_rate: float,
+    seed: int = 0,
+) -> Iterator[UnitScores]:
+    """What is learned after each step, of all paragraphs together and without an end; arguments as in `fit_gates`."""
+    precise = torch.promote_types(model.dtype, torch.float32)
+    shape = (len(paragraphs), model.n_layers, model.d_mlp + model.n_heads)
+    tokens = paragraphs.tokens.to(model.device)
+    scored = continuation_mask(tokens, paragraphs.prefix_length)
+    draws = [np.random.default_rng(keyed_integer(2**63, "gates", seed, key)) for key in paragraphs.hashes]
+    learned = torch.full(shape, start, dtype=precise, device=model.device).requires_grad_()
+    optimizer = torch.optim.Adam([learned], lr=learning_rate)
+    while True:
+        drawn = np.stack([draw.random(shape[1:], np.float32) for draw in draws])
+        with torch.enable_grad():
+            made, price = gates(learned, torch.from_numpy(drawn).to(learned)), penalty(learned).sum()
+        _, pull = gate_gradients(model, tokens, scored, made.to(model.dtype))
+        optimizer.zero_grad()
+        torch.autograd.backward([made, price], [pull.to(made), torch.ones_like(price)])
+        optimizer.step()
+        found = learned.detach().cpu().clone()
+        yield UnitScores(found[..., : model.d_mlp], found[..., model.d_mlp :])

@@ -50,14 +50,14 @@ def one_unit(make_model):
 
     The unit is at work after that token only, and writes what the unembedding reads as the token; all else writes next to nothing.
     """
-    model, token, place = make_model("gpt2"), 5, (1, 7)
+    model, token, place = make_model("gpt2", tie_word_embeddings=False), 5, (1, 7)
     body = model.hf.transformer
     mlp, norm = body.h[1].mlp, body.h[1].ln_2
     with torch.no_grad():
         body.wpe.weight.zero_()
         for block in model.blocks:
             for module in (block.attn.c_proj, block.mlp.c_proj):
-                module.weight.mul_(0.02)
+                module.weight.mul_(1e-4)
                 module.bias.zero_()
         read = norm(body.wte.weight)
         way = read[token] - read.mean(0)
@@ -66,7 +66,7 @@ def one_unit(make_model):
         scale = 7 / (along[token] - next_best)
         mlp.c_fc.weight[:, place[1]] = scale * way
         mlp.c_fc.bias[place[1]] = 4 - scale * along[token]  # 4 after the token, -3 at most after any other
-        mlp.c_proj.weight[place[1]] = 4 * body.wte.weight[token]
+        mlp.c_proj.weight[place[1]] = model.hf.lm_head.weight[token]
     tokens = torch.randint(6, 97, (12, LENGTH), generator=torch.Generator().manual_seed(2))
     own = tokens[:4].clone()
     own[:, PREFIX - 1 :] = token
