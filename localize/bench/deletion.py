@@ -61,7 +61,9 @@ def natural_texts(model: HookedModel, pool: Paragraphs) -> tuple[Paragraphs, Par
         _, first = np.unique(np.where(which, pool.clusters, -1), return_index=True)
         rows = np.array([row for row in np.sort(first) if which[row]])
         if len(rows) < 2:
-            raise InputError(f"{caller()}: {len(rows)} of {len(pool)} paragraphs are {words} by {model.name}; DEL needs 2.")
+            raise InputError(
+                f"{caller()}: {len(rows)} of {len(pool)} paragraphs are {words} by {model.name}; DEL needs 2."
+            )
         found.append(pool[rows[np.linspace(0, len(rows) - 1, min(TEXTS, len(rows))).round().astype(int)]])
     return found[0], found[1]
 
@@ -94,7 +96,9 @@ def delete(
                 rise = nll - before
                 own, other = float(rise[row]), np.delete(rise[: len(texts)], row)
                 held = float(rise[len(texts) :].mean())
-                found.append(Deleted(name, texts.ids[row], share, count, own, float(other.mean()), held, bool(recited[row])))
+                found.append(
+                    Deleted(name, texts.ids[row], share, count, own, float(other.mean()), held, bool(recited[row]))
+                )
     return found
 
 

@@ -120,9 +120,14 @@ def chosen_localizers(asked: str | Sequence[str | Localizer]) -> list[Localizer]
             asked = [name for name in known.names() if asked == ALL or name not in NOT_CHEAP]
         else:
             asked = [name.strip() for name in asked.split(",")]
-    found = {one.name: one for one in (known.get(each) if isinstance(each, str) else each for each in asked if each != ORACLE)}
+    found = {
+        one.name: one
+        for one in (known.get(each) if isinstance(each, str) else each for each in asked if each != ORACLE)
+    }
     if not found:
-        raise LocalizeError(f"{caller()}: no localizer is asked for; {CHEAP}, {ALL}, or some of {', '.join(known.names())}.")
+        raise LocalizeError(
+            f"{caller()}: no localizer is asked for; {CHEAP}, {ALL}, or some of {', '.join(known.names())}."
+        )
     return list(found.values())
 
 
@@ -165,7 +170,9 @@ def with_controls(truths: Sequence[BenchedTruth]) -> list[BenchedTruth]:
         best = max(by_localizer, key=lambda name: float(np.mean(by_localizer[name])))
         words = f"highest recall of a localizer within the reserved units of {control.name}, here of {best}"
         chance = float(np.mean([score.chance_within for score in control.scores]))
-        gate = Gate(control.name.replace("-", "_"), words, float(np.mean(by_localizer[best])), 0.0, TIMES_CHANCE * chance)
+        gate = Gate(
+            control.name.replace("-", "_"), words, float(np.mean(by_localizer[best])), 0.0, TIMES_CHANCE * chance
+        )
         same = [control.settings[key] for key in ("seed", "units", "texts")]
         for place, truth in enumerate(found):
             own = [truth.settings[key] for key in ("seed", "units", "texts")]

@@ -141,4 +141,3 @@ def best_units(scores: Float[np.ndarray, "layer unit"], count: int) -> Bool[np.n
     best = np.zeros(scores.size, bool)
     best[order] = True
     return best.reshape(scores.shape)
-

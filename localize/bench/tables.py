@@ -57,12 +57,21 @@ def localizer_table(results: "BenchResults", *, seed: int = 0, by_seed: bool = F
             ]  # fmt: skip
             means = [_mean(scores, "recall") for _, scores in of_seed]
             for seeds, scores in parts:
-                row = {"truth": kind, "units": units, "localizer": name, "seeds": ", ".join(map(str, seeds)), "texts": len(scores)}
+                row = {
+                    "truth": kind,
+                    "units": units,
+                    "localizer": name,
+                    "seeds": ", ".join(map(str, seeds)),
+                    "texts": len(scores),
+                }
                 for what in SHARES:
                     interval = _interval(scores, what, seed)
                     row |= {what: float(interval.estimate)}
                     row |= {f"{what}_{end}": float(getattr(interval, end)) for end in EDGES}
-                row |= {what: _mean(scores, what) for what in ("chance", "chance_within", "chance_nominal", "voted", "summed")}
+                row |= {
+                    what: _mean(scores, what)
+                    for what in ("chance", "chance_within", "chance_nominal", "voted", "summed")
+                }
                 row |= {"lowest_seed": min(means), "highest_seed": max(means)}
                 row |= {what: _mean(scores, what) for what in ("cost", "seconds")}
                 rows.append(row)
@@ -165,7 +174,9 @@ def joined_table(results: "Sequence[BenchResults]", *, seed: int = 0) -> pd.Data
     """The localizers of several results in one table, each row with the model and the package version that it comes from."""
     parts = [
         one.table(seed=seed).assign(
-            model=one.about["model"]["name"], weights_hash=one.about["model"]["weights_hash"], localize=one.about["localize"]
+            model=one.about["model"]["name"],
+            weights_hash=one.about["model"]["weights_hash"],
+            localize=one.about["localize"],
         )
         for one in results
     ]

@@ -67,7 +67,10 @@ def summed_over_units(found: WeightScores, model: HookedModel) -> dict[str, Floa
         HEADS_PART: np.zeros((model.n_layers, model.n_heads)),
     }
     for (layer, component), values in found.matrices.items():
-        by_input = component in ("W_out", "W_O")  # a unit's weights are a row of what reads it, a column of what makes it
+        by_input = component in (
+            "W_out",
+            "W_O",
+        )  # a unit's weights are a row of what reads it, a column of what makes it
         of_line = np.square(values, dtype=np.float64).sum(1 if by_input else 0)
         if component in ATTENTION_COMPONENTS:
             squares[HEADS_PART][layer] += of_line.reshape(model.n_heads, -1).sum(1)
