@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BenchResults": "results",
     "joined_table": "tables",
-    "oracle": "oracle",
+    "oracle": "upper_bound",
     "read_results": "results",
     "score_localizer": "scoring",
 }

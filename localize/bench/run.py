@@ -14,7 +14,7 @@ import torch
 from localize import localizers as known
 from localize.bench.deletion import Deleted, delete, natural_texts
 from localize.bench.layer_maps import layer_maps
-from localize.bench.oracle import ORACLE, oracle
+from localize.bench.upper_bound import ORACLE, oracle
 from localize.bench.planted import ASKED, CONTROLS, DEFAULT, Asked, check_base, name_of, planted
 from localize.bench.results import BenchedTruth, BenchResults
 from localize.bench.scoring import TextScore, score_localizer
@@ -34,8 +34,9 @@ NOT_CHEAP = (
 )  # fmt: skip
 """Localizers that take over 60 forward passes a text beside its share of the others' (`weight_gradient` is `row_gradient` once summed)."""
 
-LIVE_GATE = "live"
-"""Which a control need not pass: none of its units has to be needed."""
+OF_PLACES = ("live", "norm", "norm_within")
+"""Gates that a control need not pass: they are of units that a text needs, and of a control none may be needed."""
+
 TIMES_CHANCE = 1.92
 """How much of chance a localizer may find within the reserved units of a control: .12 with 16 texts."""
 
@@ -138,8 +139,8 @@ def _checked(kinds: Sequence[str]) -> list[str]:
 
 
 def _unscored(truth: Truth) -> BenchedTruth:
-    """A truth with its gates; a control need not have live units."""
-    gates = tuple(gate for gate in truth.gates if truth.routing == OWN or gate.name != LIVE_GATE)
+    """A truth with the gates that are its own."""
+    gates = tuple(gate for gate in truth.gates if truth.routing == OWN or gate.name not in OF_PLACES)
     live = float(truth.live.sum() / len(truth.paragraphs))
     return BenchedTruth(name_of(truth), dict(truth.settings), truth.paragraphs.ids, truth.excluded, live, gates)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from localize.bench.oracle import true_units
+from localize.bench.upper_bound import true_units
 from localize.bench.ranking import chance_of, chosen, named_right, recall_at_truth
 from localize.bench.unit_scores import Found, unit_scores
 from localize.errors import public

@@ -10,7 +10,7 @@ from localize.bench import tables as numbers
 from localize.errors import LocalizeError
 from localize.plots.catalogue import Drawn
 from localize.plots.figures.bench import CAPTION, TITLE_WORDS, bench
-from localize.report.page import static_page
+from localize.report.page import BENCH_SCRIPTS, static_page
 from localize.report.run import Figure
 from localize.report.tables import Column, Table, TableCell, between, count, csv_of, number, rows_of, text
 from localize.storage import replacing
@@ -55,7 +55,7 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
                   ("Settings", [(key, str(value)) for key, value in about["settings"].items()])],
         "tables": bench_tables(results, seed=seed),
     }  # fmt: skip
-    page = static_page("bench.html", "Localizers on planted truths", command, drawn, content)
+    page = static_page("bench.html", BENCH_SCRIPTS, "Localizers on planted truths", command, drawn, content)
     with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8", newline="\n")
     return path

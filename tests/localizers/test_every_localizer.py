@@ -1,5 +1,14 @@
 """What every localizer of the package keeps to: shapes, what it costs, that a paragraph's scores are its own; and a model with a known answer."""
 
+import numpy as np
+import pytest
+import torch
+
+import localize as lz
+from localize.localizers import Scores
+from localize.localizers import hard_concrete as _
+from localize.localizers.localizer import Localizer
+
 ONE_GRADIENT = ("gradient_activation", "absolute_gradient_activation", "row_gradient")
 WITH_OTHERS = (
     "activation_mad",

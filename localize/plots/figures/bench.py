@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from localize.bench.oracle import ORACLE
+from localize.bench.upper_bound import ORACLE
 from localize.bench.planted import CONTROLS
 from localize.errors import LocalizeError, caller, public
 from localize.plots.series import whiskers
@@ -85,7 +85,8 @@ def _panel(
         "range": [-0.02, 1.04],
         "dtick": 0.25,
     }
-    note = f"{int(rows['texts'].max())} texts, seeds {rows['seeds'].iloc[0]}"
+    seeds = str(rows["seeds"].iloc[0])
+    note = f"{int(rows['texts'].max())} texts, seed{'s' * (',' in seeds)} {seeds}"
     panel = sheet.panel(box, TITLES[kind].format(units=units), note, x=x, y=y, grid=False)
     chance = float(rows["chance_within" if what == "within" else "chance"].mean())
     panel.null_line([chance, chance], [-0.5, len(order) - 0.5], "random scores")
