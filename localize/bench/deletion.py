@@ -81,7 +81,10 @@ def delete(
         held_out: That it does not recite; what localizers tell the texts apart from.
         seed: Of the random units.
     """
-    scores = {one.name: unit_scores(one, model, texts, held_out, MLP_PART).units for one in localizers}
+    scores = {}
+    for one in localizers:
+        if (units := unit_scores(one, model, texts, held_out, MLP_PART).units) is not None:
+            scores[one.name] = units
     drawn = [np.random.default_rng(keyed_integer(2**63, seed, "DEL", key)) for key in texts.hashes]
     scores[RANDOM] = np.stack([draw.random((model.n_layers, model.d_mlp)) for draw in drawn])
     everything = np.ones((model.n_layers, model.d_mlp), bool)
@@ -89,7 +92,7 @@ def delete(
     before, _ = _scored(model, rows, texts.prefix_length, everything)
     found: list[Deleted] = []
     for name, of_texts in scores.items():
-        for share in SHARES if of_texts is not None else ():
+        for share in SHARES:
             count = max(1, round(share * everything.size))
             for row in range(len(texts)):
                 nll, recited = _scored(model, rows, texts.prefix_length, ~best_units(of_texts[row], count))

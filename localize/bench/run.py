@@ -14,10 +14,10 @@ import torch
 from localize import localizers as known
 from localize.bench.deletion import Deleted, delete, natural_texts
 from localize.bench.layer_maps import layer_maps
-from localize.bench.upper_bound import ORACLE, oracle
 from localize.bench.planted import ASKED, CONTROLS, DEFAULT, Asked, check_base, name_of, planted
 from localize.bench.results import BenchedTruth, BenchResults
 from localize.bench.scoring import TextScore, score_localizer
+from localize.bench.upper_bound import ORACLE, oracle
 from localize.errors import LocalizeError, caller
 from localize.localizers import Localizer
 from localize.measure.inputs import reads_inputs

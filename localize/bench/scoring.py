@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from localize.bench.upper_bound import true_units
 from localize.bench.ranking import chance_of, chosen, named_right, recall_at_truth
-from localize.bench.unit_scores import Found, unit_scores
+from localize.bench.unit_scores import LocatedUnits, unit_scores
+from localize.bench.upper_bound import true_units
 from localize.errors import public
 from localize.localizers import Localizer
 from localize.truths.gates import area, scored_with
@@ -86,7 +86,7 @@ def score_localizer(localizer: Localizer, truth: Truth) -> list[TextScore]:
     return rows
 
 
-def _of_text(name: str, truth: Truth, row: int, place: int, found: Found, taken: float) -> TextScore:
+def _of_text(name: str, truth: Truth, row: int, place: int, found: LocatedUnits, taken: float) -> TextScore:
     """One text's numbers, from the scores in its place."""
     assert found.units is not None
     scores, real, nominal = found.units[place], true_units(truth)[row], truth.nominal[row]

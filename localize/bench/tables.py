@@ -68,6 +68,7 @@ def localizer_table(results: "BenchResults", *, seed: int = 0, by_seed: bool = F
                     interval = _interval(scores, what, seed)
                     row |= {what: float(interval.estimate)}
                     row |= {f"{what}_{end}": float(getattr(interval, end)) for end in EDGES}
+                    row |= {f"{what}_rough": bool(interval.rough)}
                 row |= {
                     what: _mean(scores, what)
                     for what in ("chance", "chance_within", "chance_nominal", "voted", "summed")
@@ -181,6 +182,11 @@ def joined_table(results: "Sequence[BenchResults]", *, seed: int = 0) -> pd.Data
         for one in results
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def each_row(frame: pd.DataFrame) -> list[Any]:
+    """The rows of a table, with an attribute for each column."""
+    return list(frame.itertuples())
 
 
 def _families(results: "BenchResults") -> "Iterable[tuple[tuple[str, int], list[BenchedTruth]]]":

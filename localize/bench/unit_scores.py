@@ -13,7 +13,7 @@ from localize.paragraphs.paragraphs import Paragraphs
 from localize.truths.truth import HEADS_PART, MLP_PART
 
 
-class Found(NamedTuple):
+class LocatedUnits(NamedTuple):
     """What a localizer made of some texts.
 
     Attributes:
@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 def unit_scores(
     localizer: Localizer, model: HookedModel, texts: Paragraphs, others: Paragraphs | None, part: str
-) -> Found:
+) -> LocatedUnits:
     """Run a localizer.
 
     One that scores single weights scores several texts together, so that it is run on each text alone; a unit's score is the L2 norm
@@ -57,7 +57,7 @@ def unit_scores(
         layers = np.sum([values.sum(2) for values in kinds.values()], axis=0)
     else:
         kinds, layers = found.kinds, found.layers()
-    return Found(kinds.get(part), layers, found.cost, (perf_counter() - began) / len(texts))
+    return LocatedUnits(kinds.get(part), layers, found.cost, (perf_counter() - began) / len(texts))
 
 
 def summed_over_units(found: WeightScores, model: HookedModel) -> dict[str, Float[np.ndarray, "layer unit"]]:

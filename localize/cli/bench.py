@@ -1,7 +1,7 @@
 """`localize bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,8 +25,6 @@ from localize.errors import InputError
 from localize.report.folder import REPORT_FILE
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from localize.bench.results import BenchResults
 
 DEFAULT = "route,control-none,control-random,layer,inj"
@@ -136,39 +134,42 @@ def _numbers(given: str) -> list[int]:
 
 def print_gates(results: "BenchResults") -> None:
     """The gates table, and which truths are not ranked on."""
+    from localize.bench.tables import each_row
+
     frame = results.gates()
     _print("Gates", ["truth", "gate", "value", "must lie in", "passed"], [
         [row.truth, row.gate, f"{row.value:.3f}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.passed else "NO"]
-        for row in frame.itertuples()
+        for row in each_row(frame)
     ])  # fmt: skip
 
 
 def print_results(results: "BenchResults") -> None:
     """What localizers find, which layer is named, and DEL, where these were made."""
-    from localize.bench.tables import deletion_table, layer_table, power_table
+    from localize.bench.tables import deletion_table, each_row, layer_table, power_table
 
     for truth in results.truths:
         if truth.failed:
             say(f"{truth.words}: fails {', '.join(truth.failed)}; nothing is ranked on it.")
-    _print("Localizers: recall at |truth| [95%] (chance)", ["truth", "k", "localizer", "global", "within reserved", "AUROC", "cost", "ms"], [
+    heads = ["truth", "k", "localizer", "global", "within reserved", "AUROC", "cost", "ms"]
+    _print("Localizers: recall at |truth| [95%] (chance)", heads, [
         [row.truth, str(row.units), row.localizer, _share(row, "recall", row.chance), _share(row, "within", row.chance_within),
          f"{row.auroc:.3f}", f"{row.cost:,.0f}", f"{1000 * row.seconds:,.1f}"]
-        for row in results.table().itertuples()
+        for row in each_row(results.table())
     ])  # fmt: skip
     _print("Which layer is named", ["by", "right [95%] (chance)", "layers named"], [
-        [row.by, _interval(row.right, row.low, row.high, row.chance), row.layers_named] for row in layer_table(results).itertuples()
+        [row.by, _interval(row.right, row.low, row.high, row.chance), row.layers_named] for row in each_row(layer_table(results))
     ])  # fmt: skip
     _print("Places found, as zeroing tells", ["truth", "k", "localizer", "found [95%]"], [
-        [row.truth, str(row.units), row.localizer, _interval(row.found, row.low, row.high)] for row in power_table(results).itertuples()
+        [row.truth, str(row.units), row.localizer, _interval(row.found, row.low, row.high)] for row in each_row(power_table(results))
     ])  # fmt: skip
     _print("DEL: rise of the NLL (nats per token)", ["units", "localizer", "own", "other recited", "held out", "still recited"], [
         [str(row.units), row.localizer, *(_interval(getattr(row, e), getattr(row, f"{e}_low"), getattr(row, f"{e}_high"))
                                           for e in ("own", "others", "held_out")), f"{row.still_recited:.2f}"]
-        for row in deletion_table(results).itertuples()
+        for row in each_row(deletion_table(results))
     ])  # fmt: skip
 
 
-def _share(row: "pd.Series", what: str, chance: float) -> str:
+def _share(row: Any, what: str, chance: float) -> str:
     return _interval(getattr(row, what), getattr(row, f"{what}_low"), getattr(row, f"{what}_high"), chance)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONTROL_NOTE = (
     "Recall at |truth| with 95% intervals by bootstrap over texts, chance behind it in brackets; texts of several seeds count one by one. "
-    "Truths that fail a gate are not here, and kinds of truth are never pooled."
+    "Truths that fail a gate are not here, and kinds of truth are never pooled. ~ marks rough intervals: too few texts, or too skewed."
 )
 
 
@@ -39,8 +39,8 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
         drawn = []
     about = results.about
     lead = (
-        f"{len(results.localizers)} localizers on {len(results.truths)} truths planted in {about['model']['name']}: which units keep a text "
-        "is known, because it was put there."
+        f"{len(results.localizers)} localizers on {len(results.truths)} truths planted in {about['model']['name']}: which units keep a "
+        "text is known, because it was put there."
     )
     failed = [
         f"{truth.words}: not ranked, because it fails {', '.join(truth.failed)}."
@@ -81,8 +81,9 @@ def _facts(of: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]
 
 def _gates(frame: pd.DataFrame) -> Table:
     rows = [
-        [text(r.truth), text(r.gate), number(r.value), text(f"{r.low:.3g} to {r.high:.3g}"), text("yes" if r.passed else "NO"), text(r.words)]
-        for r in frame.itertuples()
+        [text(r.truth), text(r.gate), number(r.value), text(f"{r.low:.3g} to {r.high:.3g}"), text("yes" if r.passed else "NO"),
+         text(r.words)]
+        for r in numbers.each_row(frame)
     ]  # fmt: skip
     columns = (
         Column("truth"),
@@ -99,7 +100,8 @@ def _gates(frame: pd.DataFrame) -> Table:
 
 def _localizers(frame: pd.DataFrame) -> Table:
     def share(row: Any, what: str, chance: str = "") -> TableCell:
-        cell = between(getattr(row, what), getattr(row, f"{what}_low"), getattr(row, f"{what}_high"))
+        ends = (getattr(row, f"{what}{end}") for end in ("", "_low", "_high"))
+        cell = between(*ends, rough=getattr(row, f"{what}_rough"))
         beside = getattr(row, chance) if chance else float("nan")
         return cell if beside != beside else TableCell(f"{cell.text} ({beside:.3f})", cell.value)
 
@@ -107,7 +109,7 @@ def _localizers(frame: pd.DataFrame) -> Table:
         [text(r.truth), count(r.units), text(r.localizer), share(r, "recall", "chance"), share(r, "within", "chance_within"),
          share(r, "nominal", "chance_nominal"), share(r, "auroc"), share(r, "taken"), number(r.cost, 0), number(1000 * r.seconds, 1),
          count(r.texts), text(r.seeds)]
-        for r in frame.itertuples()
+        for r in numbers.each_row(frame)
     ]  # fmt: skip
     heads = ("recall, global (chance)", "within reserved units (chance)", "nominal units (chance)", "AUROC", "NLL taken, of the truth's",
              "cost (forward passes a text)", "time (ms a text)", "texts")  # fmt: skip
@@ -124,7 +126,7 @@ def _localizers(frame: pd.DataFrame) -> Table:
 def _layers(frame: pd.DataFrame) -> Table:
     rows = [
         [text(r.by), between(r.right, r.low, r.high), number(r.chance, 2), count(r.texts), text(r.layers_named)]
-        for r in frame.itertuples()
+        for r in numbers.each_row(frame)
     ]
     columns = (
         Column("by"),
@@ -147,7 +149,7 @@ def _maps(frame: pd.DataFrame) -> Table:
             number(r.held_out_share),
             count(r.texts),
         ]
-        for r in frame.itertuples()
+        for r in numbers.each_row(frame)
     ]
     heads = ("stored in layer", "layer", "share ratio", "share", "share, held-out text", "texts")
     note = "Each layer's share of the squared gradient (W_in and W_out), over that of held-out text in the same model."
@@ -159,8 +161,9 @@ def _maps(frame: pd.DataFrame) -> Table:
 
 def _power(frame: pd.DataFrame) -> Table:
     rows = [
-        [text(r.truth), count(r.units), number(r.live_units, 1), text(r.localizer), between(r.found, r.low, r.high), number(r.taken), count(r.texts)]
-        for r in frame.itertuples()
+        [text(r.truth), count(r.units), number(r.live_units, 1), text(r.localizer), between(r.found, r.low, r.high),
+         number(r.taken), count(r.texts)]
+        for r in numbers.each_row(frame)
     ]  # fmt: skip
     columns = (Column("truth"), Column("k", True), Column("live units a text", True), Column("localizer"), Column("places found", True),
                Column("mean NLL taken", True), Column("texts", True))  # fmt: skip
@@ -176,7 +179,8 @@ def _power(frame: pd.DataFrame) -> Table:
 def _deletion(frame: pd.DataFrame) -> Table:
     ends = ("own", "others", "held_out", "over_random")
     rows = [
-        [text(r["localizer"]), number(100 * r["share"], 1), count(r["units"]), *(between(r[e], r[f"{e}_low"], r[f"{e}_high"]) for e in ends),
+        [text(r["localizer"]), number(100 * r["share"], 1), count(r["units"]),
+         *(between(r[e], r[f"{e}_low"], r[f"{e}_high"]) for e in ends),
          number(r["still_recited"], 2), count(r["texts"])]
         for r in frame.to_dict("records")
     ]  # fmt: skip

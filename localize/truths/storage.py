@@ -126,7 +126,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _gate(told: dict[str, Any]) -> Gate:
     """A gate whose value is null was of nothing, such as the norms of no live units."""
-    return Gate(**told | {"value": nan if told["value"] is None else told["value"]})
+    return Gate(**told) if told["value"] is not None else Gate(**{**told, "value": nan})
 
 
 def _units_at(places: list[list[list[int]]], shape: list[int]) -> Bool[np.ndarray, "paragraph layer unit"]:

@@ -1,11 +1,11 @@
 """What localizers find of planted truths: recall with intervals, a panel for each kind of truth, chance beside it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from localize.bench.upper_bound import ORACLE
 from localize.bench.planted import CONTROLS
+from localize.bench.upper_bound import ORACLE
 from localize.errors import LocalizeError, caller, public
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
@@ -13,7 +13,6 @@ from localize.plots.theme import OTHER_COLOURS, WIDTH, plain
 from localize.statistics import Interval
 
 if TYPE_CHECKING:
-    import pandas as pd
     import plotly.graph_objects as go
 
     from localize.bench.results import BenchResults
@@ -49,13 +48,13 @@ def bench(results: "BenchResults", *, seed: int = 0) -> "go.Figure":
     Raises:
         LocalizeError: If no truth passed its gates.
     """
-    table = results.table(seed=seed)
+    table: Any = results.table(seed=seed)
     if table.empty:
         raise LocalizeError(
             f"{caller()}: no truth passed its gates, so that nothing is ranked; results.gates() tells which failed."
         )
     table = table[table["localizer"] != ORACLE]
-    families = list(table.groupby(["truth", "units"], sort=False))
+    families: Any = list(table.groupby(["truth", "units"], sort=False))
     order = list(dict.fromkeys(families[0][1]["localizer"]))
     order += [name for name in dict.fromkeys(table["localizer"]) if name not in order]
     sheet, top = Sheet(), 0.0
@@ -69,9 +68,7 @@ def bench(results: "BenchResults", *, seed: int = 0) -> "go.Figure":
     return sheet.finish(top + height + UNDER)
 
 
-def _panel(
-    sheet: Sheet, box: Box, kind: str, units: int, rows: "pd.DataFrame", order: list[str], labelled: bool
-) -> None:
+def _panel(sheet: Sheet, box: Box, kind: str, units: int, rows: Any, order: list[str], labelled: bool) -> None:
     """One kind of truth."""
     import plotly.graph_objects as go
 
@@ -102,6 +99,6 @@ def _panel(
 TITLE_WORDS = "What localizers find of planted truths"
 CAPTION = (
     "Recall at |truth|: the share of a text's live units among as many of a localizer's highest scores. Points are means over texts, bars "
-    "95% intervals by bootstrap over texts, dashed lines what random scores find. In the two controls no text has a place of its own: there "
+    "95% intervals by bootstrap over texts, dashed lines what random scores find. In controls no text has a place of its own: there "
     "every localizer must be at chance."
 )
