@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from localize.threads import settle_threads
 
 if TYPE_CHECKING:
-    from localize import localizers, plots
+    from localize import bench, localizers, plots
     from localize.analysis.change import Change, edit_table
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.paired import compare_paired
@@ -78,6 +78,7 @@ _HOME = {
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
     "ablation_hooks": "localize.measure.ablate",
+    "bench": "localize",
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
     "copies_of": "localize.paragraphs.copies",

@@ -26,6 +26,7 @@ FLOORS = [
     {"measure"},
     {"train", "scan"},
     {"localizers", "truths"},
+    {"bench"},
     {"edit", "plots"},
     {"report", "sweep"},
     {"cli"},

@@ -1,5 +1,5 @@
 """The command line: `localize run`, `localize show`, `localize report`, `localize figures`, `localize edit`, `localize train`,
-`localize sweep`, `localize scan`."""
+`localize sweep`, `localize scan`, `localize bench`."""
 
 import _thread
 import signal
@@ -19,7 +19,7 @@ def main() -> None:
             from localize.measurements.plugins import load_plugins
 
             load_plugins()  # first: commands list what there is to measure
-            from localize.cli import edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
+            from localize.cli import bench, edit, figures, report, run, scan, sweep, train  # noqa: F401  (each adds its commands)
             from localize.cli.app import app
             from localize.cli.words import spell_for_terminal
 

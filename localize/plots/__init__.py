@@ -13,6 +13,7 @@ from localize.plots.export import save
 if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.ablation import ablation
     from localize.plots.figures.attention import attention
+    from localize.plots.figures.bench import bench
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.contrast import contrast
     from localize.plots.figures.corruption import corruption
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
 
 def _others() -> dict[str, Any]:
     """What draws something else than all that was measured, or is no figure."""
+    from localize.plots.figures.bench import bench
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
@@ -42,7 +44,7 @@ def _others() -> dict[str, Any]:
     from localize.plots.figures.tokens import TokenView, tokens
     from localize.plots.kinds import FigureKind
 
-    others = (FigureKind, TokenView, column, comparison, default, distinguish, save, sweep, tokens)
+    others = (FigureKind, TokenView, bench, column, comparison, default, distinguish, save, sweep, tokens)
     return {other.__name__: other for other in others}
 
 

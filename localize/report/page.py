@@ -6,6 +6,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,12 +19,13 @@ from localize.report.folder import CommandResults, read_results, report_file
 from localize.report.literal import cut, readable, script_json
 from localize.report.paragraphs import Sampling, palettes
 from localize.report.policy import content_policy
-from localize.report.run import Run, run_of
+from localize.report.run import Figure, Run, run_of
 from localize.report.together import run_numbers, side_by_side
 from localize.signature.signature import MemorizationSignature
 from localize.storage import replacing
 
 SCRIPTS = ("page.js", "tables.js", "figures.js", "list.js", "tokens.js", "start.js")
+BENCH_SCRIPTS = ("page.js", "tables.js", "figures.js", "bench.js")
 MOST = 500
 """Paragraphs shown one by one if not told otherwise."""
 
@@ -117,23 +119,44 @@ def check_report(place: Path, paths: Sequence[Path]) -> None:
 def page_of(runs: Sequence[Run], title: str, command: str, sources: str, unlike: str = "") -> str:
     """The page itself; `unlike` tells what of several runs does not compare."""
     together = side_by_side([(run.name, run_numbers((run.groups, *run.evidence))) for run in runs], unlike)
-    script, plotly = _script(), bundle_for(figure.drawn for run in runs for figure in run.figures)
+    figures = [figure for run in runs for figure in run.figures]
     tables = [table for run in runs for table in run.tables] + ([together] if together else [])
     content = {
-        "title": cut(readable(title), LONGEST_TITLE),
-        "made": f"Made on {datetime.now(UTC):%Y-%m-%d} by localize {__version__}.",
-        "command": command,
         "sources": sources,
         "runs": runs,
         "together": together,
+        "tables": tables,
+        "palettes": script_json(palettes()),
+    }
+    return static_page("report.html", SCRIPTS, title, command, figures, content)
+
+
+def static_page(
+    template: str, scripts: Sequence[str], title: str, command: str, figures: Sequence[Figure], content: dict[str, Any]
+) -> str:
+    """A page of a template, with what every page holds: policy, style, scripts, and its tables as files to save.
+
+    Args:
+        template: Its name.
+        scripts: Names of the scripts that it runs.
+        title: Of the page.
+        command: Which command made it.
+        figures: All that it draws.
+        content: What the template shows beside; its "tables" can be saved.
+    """
+    script, plotly = _script(scripts), bundle_for(figure.drawn for figure in figures)
+    shared = {
+        "title": cut(readable(title), LONGEST_TITLE),
+        "made": f"Made on {datetime.now(UTC):%Y-%m-%d} by localize {__version__}.",
+        "command": command,
+        "figures": figures,
         "policy": Markup(content_policy([script, plotly])),
         "style": Markup(_template_text("style.css")),
         "script": Markup(script),
         "plotly": Markup(plotly),
-        "palettes": script_json(palettes()),
-        "csv": script_json({table.name: table.csv for table in tables if table.csv}),
+        "csv": script_json({table.name: table.csv for table in content["tables"] if table.csv}),
     }
-    return _environment().get_template("report.html").render(content)
+    return _environment().get_template(template).render(shared | content)
 
 
 def _read(given: Given, number: int) -> CommandResults:
@@ -181,8 +204,8 @@ def _environment() -> Environment:
     )
 
 
-def _script() -> str:
-    return '"use strict";\n' + "\n".join(_template_text(name) for name in SCRIPTS)
+def _script(names: Sequence[str]) -> str:
+    return '"use strict";\n' + "\n".join(_template_text(name) for name in names)
 
 
 @cache

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ OWN, NONE, RANDOM = ROUTINGS = ("own", "none", "random")
 """Routed to each text's own units; the controls: not at all, and half of all units drawn anew for each row."""
 
 
+@runtime_checkable
 class Extra(Protocol):
     """New units, by text, and what they add to a forward pass."""
 

@@ -1,6 +1,7 @@
 """A truth as a folder: a checkpoint, the paragraphs, and `truth.json`."""
 
 from dataclasses import asdict
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ TEXTS, OTHERS = "planted.jsonl", "others.jsonl"
 ORDINARY = (ROUTE, LAYER)
 """Kinds whose folders are checkpoints of the planted model; those of the others are of the base."""
 VERSION = 1
+CONTINUATION = 50
+"""Tokens, where a record does not say how many."""
 
 
 def save_truth(truth: Truth, folder: Path) -> None:
@@ -47,10 +50,11 @@ def save_truth(truth: Truth, folder: Path) -> None:
         "version": VERSION,
         "settings": dict(truth.settings),
         "prefix_length": truth.paragraphs.prefix_length,
+        "continuation_length": truth.paragraphs.continuation_length,
         "planted_hash": None if truth.model is None else truth.model.weights_hash(),
         "paragraphs": truth.paragraphs.data_hash,
         "excluded": list(truth.excluded),
-        "gates": [asdict(gate) for gate in truth.gates],
+        "gates": [asdict(gate) | {"value": None if isnan(gate.value) else gate.value} for gate in truth.gates],
         "units": list(truth.nominal.shape[1:]),
         "nominal": places_of(truth.nominal),
         "live": places_of(truth.live),
@@ -84,8 +88,12 @@ def load_truth(folder: str | Path, *, device: str | None = None) -> Truth:
     settings, shape = record["settings"], record["units"]
     kind, loaded = settings["kind"], load_model(folder, device=device)
     texts, others = (
-        load_paragraphs(folder / name, loaded, prefix_length=record["prefix_length"]) for name in (TEXTS, OTHERS)
-    )
+        load_paragraphs(
+            folder / name, loaded, prefix_length=record["prefix_length"],
+            continuation_length=record.get("continuation_length", CONTINUATION),
+        )
+        for name in (TEXTS, OTHERS)
+    )  # fmt: skip
     nominal, live = (_units_at(record[name], shape) for name in ("nominal", "live"))
     reserved = _units_at([record["reserved"]], shape)[0]
     base, model, injected = (None, loaded, None) if kind in ORDINARY else (loaded, None, None)
@@ -101,7 +109,7 @@ def load_truth(folder: str | Path, *, device: str | None = None) -> Truth:
             raise InputError(f"{caller()}: {folder}: its {what} are others than {RECORD} tells of; plant it again.")
     return Truth(
         base=base, model=model, injected=injected, paragraphs=texts, excluded=tuple(record["excluded"]), others=others,
-        nominal=nominal, live=live, reserved=reserved, gates=tuple(Gate(**gate) for gate in record["gates"]), settings=settings,
+        nominal=nominal, live=live, reserved=reserved, gates=tuple(_gate(gate) for gate in record["gates"]), settings=settings,
     )  # fmt: skip
 
 
@@ -114,6 +122,11 @@ def _record(folder: Path) -> dict[str, Any]:
             f"{caller()}: {folder / RECORD}: version {record.get('version')!r}; this localize reads version {VERSION}."
         )
     return record
+
+
+def _gate(told: dict[str, Any]) -> Gate:
+    """A gate whose value is null was of nothing, such as the norms of no live units."""
+    return Gate(**told) if told["value"] is not None else Gate(**{**told, "value": nan})
 
 
 def _units_at(places: list[list[list[int]]], shape: list[int]) -> Bool[np.ndarray, "paragraph layer unit"]:

@@ -1,0 +1,143 @@
+"""How much of planted truths a localizer finds, text by text."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from localize.bench.ranking import chance_of, chosen, named_right, recall_at_truth
+from localize.bench.unit_scores import LocatedUnits, unit_scores
+from localize.bench.upper_bound import true_units
+from localize.errors import public
+from localize.localizers import Localizer
+from localize.truths.gates import area, scored_with
+from localize.truths.planting import OWN
+from localize.truths.truth import LAYER, Truth
+
+if TYPE_CHECKING:
+    from localize.models.hooks import HookedModel
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """What a localizer found of one text. Shares from 0 to 1; nan where there is nothing to find.
+
+    Attributes:
+        localizer: Its name.
+        text: The text's.
+        recall: At |truth|: the share of its live units among as many of its highest scores; its own dead units are not ranked.
+        within: The same, ranking only units that were planted for any text; nan where none are ("inj").
+        nominal: The same for all units planted for it, live or dead, ranking all units.
+        auroc: How often a live unit scores above one that is not planted for the text.
+        chance: Of `recall`, for random scores.
+        chance_within: Of `within`.
+        chance_nominal: Of `nominal`.
+        taken: What zeroing as many of the highest scores raises the text's NLL by, over what zeroing its live units does.
+        layer: The text's layer, where it has one.
+        voted: Whether most of as many of the highest scores as there are live units lie in it; a share of 1 where layers tie.
+        summed: Whether the sum of all scores of a layer is highest in it.
+        cost: Forward passes a text, a backward pass counted as two; nan if nobody counted.
+        seconds: Wall time a text.
+    """
+
+    localizer: str
+    text: str
+    recall: float
+    within: float
+    nominal: float
+    auroc: float
+    chance: float
+    chance_within: float
+    chance_nominal: float
+    taken: float
+    layer: int | None
+    voted: float
+    summed: float
+    cost: float
+    seconds: float
+
+
+@public
+def score_localizer(localizer: Localizer, truth: Truth) -> list[TextScore]:
+    """How much of a truth a localizer finds, for each of its texts; nothing if it scores no such units.
+
+    In a control (`routing` other than "own") no text has a place of its own, and what is looked for are the units that carry its name.
+
+    Args:
+        localizer: Such as `localize.localizers.get("ratio")`; run once in each planted model.
+        truth: Of `localize.plant` or `localize.load_truth`.
+
+    Raises:
+        LocalizeError: If what the localizer gives are no scores of the model.
+    """
+    rows: list[TextScore] = []
+    for model, held in truth.models():
+        found = unit_scores(localizer, model, truth.paragraphs[held], truth.others, truth.part)
+        if found.units is None:
+            return []
+        taken = _taken(truth, model, held, found.units)
+        rows += [
+            _of_text(localizer.name, truth, int(row), place, found, float(taken[place]))
+            for place, row in enumerate(held)
+        ]
+    return rows
+
+
+def _of_text(name: str, truth: Truth, row: int, place: int, found: LocatedUnits, taken: float) -> TextScore:
+    """One text's numbers, from the scores in its place."""
+    assert found.units is not None
+    scores, real, nominal = found.units[place], true_units(truth)[row], truth.nominal[row]
+    candidates = (truth.candidates if truth.routing == OWN else np.ones_like(truth.nominal))[row]
+    within, everything = candidates & truth.reserved, np.ones_like(nominal)
+    has_within = bool(truth.reserved.any())
+    layer = int(nominal.any(1).argmax()) if truth.kind == LAYER else None
+    votes = chosen(scores, candidates, int(real.sum())).sum(1) if layer is not None and real.any() else None
+    return TextScore(
+        localizer=name,
+        text=truth.paragraphs.ids[row],
+        recall=recall_at_truth(scores, real, candidates),
+        within=recall_at_truth(scores, real, within) if has_within else NAN,
+        nominal=recall_at_truth(scores, nominal, everything),
+        auroc=area(scores, real, candidates & ~nominal),
+        chance=chance_of(real, candidates),
+        chance_within=chance_of(real, within) if has_within else NAN,
+        chance_nominal=chance_of(nominal, everything),
+        taken=taken,
+        layer=layer,
+        voted=NAN if votes is None or layer is None else named_right(votes, layer),
+        summed=NAN if layer is None else named_right(found.layers[place], layer),
+        cost=NAN if found.cost is None else found.cost,
+        seconds=found.seconds,
+    )
+
+
+def _taken(
+    truth: Truth, model: "HookedModel", held: np.ndarray, scores: Float[np.ndarray, "text layer unit"]
+) -> Float[np.ndarray, " text"]:
+    """The rise of each text's NLL without its best units, over that without its live ones; nan of controls."""
+    import torch
+
+    real = true_units(truth)[held]
+    if truth.routing != OWN or not real.any():
+        return np.full(len(held), NAN)
+    best = np.stack([best_units(of, int(live.sum())) for of, live in zip(scores, real, strict=True)])
+    texts, found = truth.paragraphs[held], []
+    for off in (np.zeros_like(real), best, real):
+        keep = torch.from_numpy(~off)
+        found.append(
+            scored_with(model, texts.tokens, texts.prefix_length, lambda rows, keep=keep: keep[rows], truth.part,
+                        what="found units off").nll.numpy()
+        )  # fmt: skip
+    before, without_best, without_real = found
+    return (without_best - before) / np.where(real.any((1, 2)), without_real - before, NAN)
+
+
+def best_units(scores: Float[np.ndarray, "layer unit"], count: int) -> Bool[np.ndarray, "layer unit"]:
+    """The `count` highest scores; of those that tie the first."""
+    order = np.argsort(-scores.ravel(), kind="stable")[:count]
+    best = np.zeros(scores.size, bool)
+    best[order] = True
+    return best.reshape(scores.shape)

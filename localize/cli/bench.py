@@ -1,0 +1,192 @@
+"""`localize bench`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from localize.cli.app import app
+from localize.cli.inputs import (
+    CONTINUATION,
+    PREFIX,
+    Continuation,
+    Device,
+    Overwrite,
+    Prefix,
+    Revision,
+    Tokenizer,
+    check_numbers,
+    read_inputs,
+    say_inputs,
+)
+from localize.cli.origin import command, digest_of, hashes, typed
+from localize.cli.words import say
+from localize.errors import InputError
+from localize.report.folder import REPORT_FILE
+
+if TYPE_CHECKING:
+    from localize.bench.results import BenchResults
+
+DEFAULT = "route,control-none,control-random,layer,inj"
+RESULTS_FILE, FIGURE_FILE, TRUTHS = "results.json", "bench.json", "truths"
+EVERY = 10**9
+"""Of the paragraphs: all of them are the pool."""
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str | None, typer.Option(help="Hub name or checkpoint folder; the embedded model if left out.")
+    ] = None,
+    texts: Annotated[
+        str | None, typer.Option(help="Pool of paragraphs to plant from; the embedded ones if left out.")
+    ] = None,
+    truth: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a truth planted in the model, instead of planting; may be repeated."),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(help=f"Of {DEFAULT},heads: what to plant. If left out all but heads, or nothing beside --truth."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="A truth of each kind for each: 0,1,2.")] = "0",
+    localizers: Annotated[str, typer.Option(help="cheap, all, or names: ratio,norm.")] = "cheap",
+    units: Annotated[
+        int | None, typer.Option(help="Of each text and layer, for route and its controls; 8 if left out.")
+    ] = None,
+    planted: Annotated[
+        int | None, typer.Option(help="Texts that each truth plants at most; 16 if left out, of inj 8.")
+    ] = None,
+    deletion: Annotated[
+        bool,
+        typer.Option("--del", help="Also zero each localizer's best units of texts that the model recites by itself."),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("bench"),
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder in which planted truths are kept and found again; truths in --out if left out."),
+    ] = None,
+    prefix: Prefix = PREFIX,
+    continuation: Continuation = CONTINUATION,
+    tokenizer: Tokenizer = None,
+    revision: Revision = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score localizers on planted truths; write results.json, which others can add to, a figure and a report page."""
+    check_numbers(prefix=prefix, continuation=continuation, units=units, planted=planted)
+    named = [] if truth and kinds is None else _split(kinds or DEFAULT)
+    numbers = _numbers(seeds)
+    mine = command("bench", out, (RESULTS_FILE, FIGURE_FILE, REPORT_FILE), overwrite=overwrite)
+    options = {
+        "kinds": named, "seeds": numbers, "localizers": localizers, "units": units, "planted": planted, "deletion": deletion,
+        "truths": [str(folder.resolve()) for folder in truth or ()],
+    }  # fmt: skip
+    mine.check(options)
+    hooked, pool, whole = read_inputs(
+        model, texts, prefix=prefix, continuation=continuation, limit=None, sample=EVERY, tokenizer=tokenizer, device=device,
+        dtype="float32", revision=revision,
+    )  # fmt: skip
+    from localize.bench.planted import check_base
+    from localize.bench.run import bench as run_bench
+    from localize.bench.run import chosen_localizers
+    from localize.code import code_of
+    from localize.truths.storage import load_truth
+
+    chosen = chosen_localizers(localizers)
+    say_inputs(hooked, pool, whole)
+    given = [load_truth(folder, device=device) for folder in truth or ()]
+    for folder, one in zip(truth or (), given, strict=True):
+        check_base(one, hooked, f"--truth {folder}")
+    code = digest_of(code_of(function) for function in (run_bench, *(one.function for one in chosen)))
+    with mine.claimed(options | hashes(hooked, pool) | {"code": code}):
+        results = run_bench(
+            hooked, pool, named, seeds=numbers, units=units, texts=planted, truths=given, localizers=chosen, deletion=deletion,
+            cache=cache or out / TRUTHS, on_line=say, on_truths=print_gates,
+        )  # fmt: skip
+        results.save(out / RESULTS_FILE)
+        print_results(results)
+        _write_figure(results, out)
+        from localize.report.bench import write_bench_report
+
+        write_bench_report(results, out / REPORT_FILE, command=typed())
+    say(f"Wrote {out / RESULTS_FILE}, {FIGURE_FILE} and {REPORT_FILE} in {results.about['seconds']:.0f} s")
+
+
+def _write_figure(results: "BenchResults", out: Path) -> None:
+    """The figure as plotly's JSON, where anything is ranked."""
+    from localize import plots
+
+    if not results.table().empty:
+        plots.save({Path(FIGURE_FILE).stem: plots.bench(results)}, out, formats=(), widths=("page",))
+
+
+def _split(given: str) -> list[str]:
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _numbers(given: str) -> list[int]:
+    try:
+        return [int(number) for number in _split(given)]
+    except ValueError:
+        raise InputError(f"--seeds {given}: whole numbers are needed, such as 0,1.") from None
+
+
+def print_gates(results: "BenchResults") -> None:
+    """The gates table, and which truths are not ranked on."""
+    from localize.bench.tables import each_row
+
+    frame = results.gates()
+    _print("Gates", ["truth", "gate", "value", "must lie in", "passed"], [
+        [row.truth, row.gate, f"{row.value:.3f}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.passed else "NO"]
+        for row in each_row(frame)
+    ])  # fmt: skip
+
+
+def print_results(results: "BenchResults") -> None:
+    """What localizers find, which layer is named, and DEL, where these were made."""
+    from localize.bench.tables import deletion_table, each_row, layer_table, power_table
+
+    for truth in results.truths:
+        if truth.failed:
+            say(f"{truth.words}: fails {', '.join(truth.failed)}; nothing is ranked on it.")
+    heads = ["truth", "k", "localizer", "global", "within reserved", "AUROC", "cost", "ms"]
+    _print("Localizers: recall at |truth| [95%] (chance)", heads, [
+        [row.truth, str(row.units), row.localizer, _share(row, "recall", row.chance), _share(row, "within", row.chance_within),
+         f"{row.auroc:.3f}", f"{row.cost:,.0f}", f"{1000 * row.seconds:,.1f}"]
+        for row in each_row(results.table())
+    ])  # fmt: skip
+    _print("Which layer is named", ["by", "right [95%] (chance)", "layers named"], [
+        [row.by, _interval(row.right, row.low, row.high, row.chance), row.layers_named] for row in each_row(layer_table(results))
+    ])  # fmt: skip
+    _print("Places found, as zeroing tells", ["truth", "k", "localizer", "found [95%]"], [
+        [row.truth, str(row.units), row.localizer, _interval(row.found, row.low, row.high)] for row in each_row(power_table(results))
+    ])  # fmt: skip
+    _print("DEL: rise of the NLL (nats per token)", ["units", "localizer", "own", "other recited", "held out", "still recited"], [
+        [str(row.units), row.localizer, *(_interval(getattr(row, e), getattr(row, f"{e}_low"), getattr(row, f"{e}_high"))
+                                          for e in ("own", "others", "held_out")), f"{row.still_recited:.2f}"]
+        for row in each_row(deletion_table(results))
+    ])  # fmt: skip
+
+
+def _share(row: Any, what: str, chance: float) -> str:
+    return _interval(getattr(row, what), getattr(row, f"{what}_low"), getattr(row, f"{what}_high"), chance)
+
+
+def _interval(middle: float, low: float, high: float, chance: float | None = None) -> str:
+    if middle != middle:
+        return "."
+    return f"{middle:.3f} [{low:.3f}, {high:.3f}]" + (f" ({chance:.3f})" if chance is not None else "")
+
+
+def _print(title: str, heads: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    table = Table(*heads, title=title)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)

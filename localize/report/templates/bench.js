@@ -1,0 +1,2 @@
+startTables(document);
+document.addEventListener("DOMContentLoaded", startFigures); // plotly stands below

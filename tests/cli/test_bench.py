@@ -1,0 +1,81 @@
+"""`localize bench`: what it prints, writes and refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import localize as lz
+from localize.models.saving import save_checkpoint
+from localize.truths.planting import Schedule
+
+PARTS = ("--prefix", 16, "--continuation", 8)
+
+
+@pytest.fixture(scope="module")
+def places(make_model, tmp_path_factory):
+    """A base model, a pool and a truth planted in it, as folders and a file."""
+    place = tmp_path_factory.mktemp("bench")
+    save_checkpoint(make_model("gpt2", dtype=torch.float32), place / "base")
+    tokens = torch.randint(97, (40, 24), generator=torch.Generator().manual_seed(5))
+    np.save(place / "pool.npy", tokens.numpy())
+    base = lz.load_model(place / "base", device="cpu")
+    pool = lz.load_paragraphs(place / "pool.npy", base, prefix_length=16, continuation_length=8)
+    lz.plant(base, pool, "route", 8, texts=4, schedule=Schedule(steps=200)).save(place / "truth")
+    return place
+
+
+@pytest.fixture
+def bench(localize, places):
+    """`bench(*arguments)`: of that model and pool."""
+    return lambda *arguments: localize(
+        "bench", "--model", places / "base", "--texts", places / "pool.npy", *PARTS, *arguments
+    )
+
+
+def test_a_truth_is_benched_and_written_as_a_file_a_figure_and_a_page(bench, places, tmp_path):
+    out = tmp_path / "out"
+    code, stdout, stderr = bench("--truth", places / "truth", "--localizers", "ratio,norm", "--out", out)
+    assert (code, stderr) == (0, "")
+    assert stdout.index("Gates") < stdout.index("Localizers")
+    assert "route, k = 8, seed 0" in stdout
+    results = lz.bench.read_results(out)
+    assert set(results.localizers) == {"oracle", "ratio", "norm"}
+    assert list(results.table()["localizer"][:2]) == ["oracle", "ratio"]
+    assert json.loads((out / "bench.json").read_text())["data"]
+    page = (out / "report.html").read_text()
+    assert "How often a place of this size is found" in page
+    assert 'http-equiv="Content-Security-Policy"' in page
+    code, _, stderr = bench("--truth", places / "truth", "--localizers", "ratio,norm", "--out", out)
+    assert code == 0
+    code, _, stderr = bench("--truth", places / "truth", "--localizers", "norm", "--out", out)
+    assert code == 2
+    assert 'with localizers = "ratio,norm", and "norm" is asked for' in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--kinds", "rout"), "localize: bench: kind 'rout' is not one of route"),
+        (("--localizers", "ratoi"), "localize: localizer 'ratoi': not one of "),
+        (("--seeds", "0,x"), "localize: --seeds 0,x: whole numbers are needed, such as 0,1."),
+        (("--kinds", "route", "--planted", 40), "localize: bench: 40 of 40 paragraphs are in clusters of their own and not recited"),
+        (("--kinds", "route", "--units", 500), "localize: bench: units=500 and texts=16: at least 1 and 2 are needed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_benched_is_told_in_one_line_and_nothing_is_left(bench, tmp_path, arguments, told):
+    code, _, stderr = bench(*arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert stderr.startswith(told)
+    assert len(stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truth_of_another_model_is_told(localize, places, tmp_path):
+    told = localize.refused("bench", "--truth", places / "truth", "--localizers", "norm", "--out", tmp_path / "out")
+    assert (
+        told.startswith(f"--truth {places / 'truth'} was planted in a model with weights ")
+        or "was planted in a model" in told
+    )
+    assert not (tmp_path / "out").exists()
