@@ -42,7 +42,12 @@ COSTS = {
 @pytest.fixture
 def few_steps(monkeypatch):
     """Localizers that take many steps take some."""
-    for name, steps in (("integrated_gradients", 4), ("integrated_gradients_ratio", 4), ("slimming", 5), ("hard_concrete", 6)):
+    for name, steps in (
+        ("integrated_gradients", 4),
+        ("integrated_gradients_ratio", 4),
+        ("slimming", 5),
+        ("hard_concrete", 6),
+    ):
         monkeypatch.setattr(import_module(f"localize.localizers.{name}"), "STEPS", steps)
 
 
