@@ -1,5 +1,7 @@
 """What the NLL gains along the way from the model as it is to one without MLP units and heads, unit by unit."""
 
+import torch
+
 from localize.localizers.localizer import localizer
 from localize.localizers.scores import Scores
 from localize.measure.unit_effects import UnitScores, unit_effects
@@ -24,4 +26,4 @@ def integrated_gradients(model: HookedModel, paragraphs: Paragraphs, others: Par
 def path_effects(model: HookedModel, paragraphs: Paragraphs) -> UnitScores:
     """The mean of `unit_effects` over the way."""
     each = [unit_effects(model, paragraphs, gate=(step + 0.5) / STEPS, what="path") for step in range(STEPS)]
-    return UnitScores(*(sum(parts[1:], parts[0]) / STEPS for parts in zip(*each, strict=True)))
+    return UnitScores(*(torch.stack(parts).mean(0) for parts in zip(*each, strict=True)))

@@ -70,7 +70,7 @@ def unit_rises(
 
     def work(rows: slice) -> None:
         part = _Ablation(model, paragraphs.tokens[rows].to(model.device), paragraphs.prefix_length, means)
-        wanted, into = (type(whole)(*(kind[rows] for kind in whole)) for whole in (chosen, rises))
+        wanted, into = ChosenUnits(*(kind[rows] for kind in chosen)), UnitScores(*(kind[rows] for kind in rises))
         hooks = part.hooks(wanted, into)
         states = model.final_states(part.tokens[:, :-1], hooks=hooks, read=slice(part.first, None))
         clean = token_scores(model, states, part.targets)[1].mean(1).cpu()
