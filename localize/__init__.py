@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature, load_signature
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
+    from localize.truths.loading import load_truth
     from localize.truths.plant import plant
-    from localize.truths.storage import load_truth
     from localize.truths.truth import Gate, Truth
 
 __version__ = "0.1.0"
@@ -92,7 +92,7 @@ _HOME = {
     "load_model": "localize.models.load",
     "load_paragraphs": "localize.paragraphs.readers",
     "load_signature": "localize.signature.signature",
-    "load_truth": "localize.truths.storage",
+    "load_truth": "localize.truths.loading",
     "localizers": "localize",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",

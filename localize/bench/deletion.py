@@ -15,7 +15,7 @@ from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.truths.gates import scored_with
-from localize.truths.truth import MLP_PART
+from localize.truths.kinds import MLP_PART
 
 SHARES = (0.005, 0.02)
 """Of all MLP units, zeroed for each text."""

@@ -10,10 +10,12 @@ from localize.errors import InputError, caller
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.storage import is_free, new_folder
+from localize.truths.kinds import HEADS, INJ, LAYER, ROUTE
+from localize.truths.loading import load_truth
 from localize.truths.plant import UNITS, plant
 from localize.truths.planting import NONE, OWN, RANDOM
-from localize.truths.storage import RECORD, load_truth
-from localize.truths.truth import HEADS, INJ, LAYER, ROUTE, Truth
+from localize.truths.storage import RECORD
+from localize.truths.truth import Truth
 
 CONTROL_NONE, CONTROL_RANDOM = "control-none", "control-random"
 ASKED = {

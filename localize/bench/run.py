@@ -24,8 +24,9 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import model_facts, paragraph_facts
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.truths.kinds import LAYER, ROUTE
 from localize.truths.planting import OWN
-from localize.truths.truth import LAYER, ROUTE, Gate, Truth
+from localize.truths.truth import Gate, Truth
 
 CHEAP, ALL = "cheap", "all"
 NOT_CHEAP = (

@@ -12,8 +12,9 @@ from localize.bench.upper_bound import true_units
 from localize.errors import public
 from localize.localizers import Localizer
 from localize.truths.gates import area, scored_with
+from localize.truths.kinds import LAYER
 from localize.truths.planting import OWN
-from localize.truths.truth import LAYER, Truth
+from localize.truths.truth import Truth
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel

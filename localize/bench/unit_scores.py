@@ -10,7 +10,7 @@ from localize.axes import ATTENTION_COMPONENTS
 from localize.localizers import Localizer, WeightScores
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.truth import HEADS_PART, MLP_PART
+from localize.truths.kinds import HEADS_PART, MLP_PART
 
 
 class LocatedUnits(NamedTuple):

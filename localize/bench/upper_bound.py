@@ -5,7 +5,8 @@ import numpy as np
 from localize.localizers import Localizer, Scores
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.truth import HEADS_PART, Truth
+from localize.truths.kinds import HEADS_PART
+from localize.truths.truth import Truth
 
 ORACLE = "oracle"
 

@@ -91,7 +91,7 @@ def bench(
     from localize.bench.run import bench as run_bench
     from localize.bench.run import chosen_localizers
     from localize.code import code_of
-    from localize.truths.storage import load_truth
+    from localize.truths.loading import load_truth
 
     chosen = chosen_localizers(localizers)
     say_inputs(hooked, pool, whole)

@@ -12,8 +12,8 @@ from localize.models.blocks import wiring
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys
 from localize.truths.extra_units import FAINT, keeping
+from localize.truths.kinds import HEADS_PART
 from localize.truths.routing import Routes, bounded, routed
-from localize.truths.truth import HEADS_PART
 
 
 class ExtraHeads:

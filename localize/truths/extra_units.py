@@ -9,8 +9,8 @@ from torch import Tensor
 
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
+from localize.truths.kinds import MLP_PART
 from localize.truths.routing import Routes, bounded, routed
-from localize.truths.truth import MLP_PART
 
 QUIET = 0.5
 """How far below a general unit's bias a new unit's begins, so that it is mostly off."""

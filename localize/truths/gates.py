@@ -14,7 +14,8 @@ from localize.measure.scoring import recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.truth import MLP_PART, Gate
+from localize.truths.kinds import MLP_PART
+from localize.truths.truth import Gate
 
 LIVE = 0.01
 """Nats by which a text's NLL must rise without a unit alone, for the unit to be live."""
@@ -29,7 +30,7 @@ Models = Iterator[tuple[HookedModel, Int[np.ndarray, " row"]]]
 """Planted models, each with the rows of the texts that it holds."""
 
 
-class Scored(NamedTuple):
+class ScoredRows(NamedTuple):
     """Of rows.
 
     Attributes:
@@ -50,7 +51,7 @@ def scored_with(
     *,
     what: str,
     batch_size: int = 64,
-) -> Scored:
+) -> ScoredRows:
     """What a model makes of rows with some of its units zeroed.
 
     Args:
@@ -84,7 +85,7 @@ def scored_with(
         said[rows] = (logits.argmax(-1) == asked).all(1).cpu()
 
     in_batches(work, len(tokens), batch_size, what=what, unit="row")
-    return Scored(nll, said)
+    return ScoredRows(nll, said)
 
 
 def live_units(

@@ -20,9 +20,10 @@ from localize.truths.extra_heads import ExtraHeads
 from localize.truths.extra_units import ExtraUnits
 from localize.truths.gates import Models, check_recited, live_units, plain_gates, routed_gates, scored_with
 from localize.truths.injection import Injected, Injection
+from localize.truths.kinds import HEADS, INJ, KINDS, LAYER, MLP_PART, ROUTE
 from localize.truths.planting import OWN, ROUTINGS, Schedule, planted_losses
 from localize.truths.texts import Split, split
-from localize.truths.truth import HEADS, INJ, KINDS, LAYER, MLP_PART, ROUTE, Truth
+from localize.truths.truth import Truth
 
 UNITS = {ROUTE: 8, LAYER: 7, INJ: 18, HEADS: 1}
 """Of each text and layer, where nobody says how many."""

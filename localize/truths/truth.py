@@ -9,14 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from localize.errors import public
+from localize.truths.kinds import HEADS, HEADS_PART, MLP_PART
+from localize.truths.storage import save_truth
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.truths.injection import Injected
-
-ROUTE, LAYER, INJ, HEADS = KINDS = ("route", "layer", "inj", "heads")
-MLP_PART, HEADS_PART = "mlp", "heads"
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,4 @@ class Truth:
         Raises:
             LocalizeError: If the folder exists and is not empty, or is that of the model itself.
         """
-        from localize.truths.storage import save_truth
-
         save_truth(self, Path(folder))
