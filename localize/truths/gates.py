@@ -20,6 +20,8 @@ from localize.truths.truth import Gate
 LIVE = 0.01
 """Nats by which a text's NLL must rise without a unit alone, for the unit to be live."""
 MOST_DRIFT = 0.05
+MOST_DRIFT_INJECTED = 0.25
+"""Of "inj", where nothing but the text is trained, as published, and no row holds the rest of the model in place."""
 OFF = (0.9, 1.15)
 CHANCE = (0.4, 0.6)
 FEWEST_RECITED = 0.75
@@ -187,7 +189,8 @@ def plain_gates(
         words = "the same against other texts' planted units"
         gates.append(Gate("norm_within", words, mean(told_within), *CHANCE))
     words = "rise of the mean NLL of held-out text (nats per token)"
-    return (*gates, Gate("held_out", words, mean(drift), -MOST_DRIFT, MOST_DRIFT))
+    most = MOST_DRIFT_INJECTED if reserved is None else MOST_DRIFT
+    return (*gates, Gate("held_out", words, mean(drift), -most, most))
 
 
 def unit_norms(model: HookedModel, part: str) -> Float[np.ndarray, "layer unit"]:
