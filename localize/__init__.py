@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from localize.measure.corrupt_prefix import corrupt_prefix
     from localize.measure.gradients import gradients
     from localize.measure.labels import measured_signature
+    from localize.measure.locality import locality
     from localize.measure.patch import patch, patch_hooks
     from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from localize.measure.recall import recall
     from localize.measure.replace_rarest import replace_rarest
     from localize.measure.set_similarity import set_similarity
+    from localize.measure.stored_units import stored_units
     from localize.measurements import Axis, Measurement, Variable, register
     from localize.models.hooks import HookedModel
     from localize.models.load import load_model

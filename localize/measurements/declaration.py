@@ -57,7 +57,7 @@ class Variable:
         high: Largest possible value, None if there is none; one of `LENGTHS` where it follows from the paragraphs' length.
         pieces: Whether nan means that a cell was not asked for, so that two signatures fill each other's cells.
         role: "measured"; "null", what `of` is when there is nothing; "before", what others were before a change; "set-up", what was
-            done, in places and ids: a mean of it means nothing.
+            done, in places and ids, or what each paragraph has in places of its own: a mean of it means nothing.
         of: The variable that a null is of.
         before: The variable that tells what this one was before the change of model or prefix; their difference is the rise.
         part: As a part of which `MemorizationSignature.distinguish` takes it; "" if it does not. Where there is a `before`, its rise.
@@ -97,7 +97,7 @@ LENGTHS: Mapping[str, Callable[[int | float, int | float], int | float]] = Mappi
 
 Options = Mapping[str, Any]
 
-OBJECTS = ("counts", "copies", "perturbation", "at", "reference", "tokens")
+OBJECTS = ("counts", "copies", "perturbation", "at", "reference", "scores", "tokens")
 """Arguments that are arrays or results of another measurement, which a file cannot hold; each measurement has its own default."""
 
 
