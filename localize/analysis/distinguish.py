@@ -1,4 +1,4 @@
-"""Whether two groups are told apart by how well a paragraph is recited, by where it is kept, and by where beyond how well."""
+"""Whether two groups are told apart by how well a paragraph is recited, by the rest of its signature, and by that beyond how well."""
 
 import warnings
 from dataclasses import replace

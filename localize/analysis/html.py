@@ -10,12 +10,14 @@ from localize.analysis.beyond_loss import loss_note
 from localize.analysis.causal import CORRELATED, together_rows
 from localize.analysis.chosen_head import ChosenHead, head_sentence, reference_groups, untrained_row
 from localize.analysis.draws import Draws
+from localize.analysis.locality import locality_notes
 from localize.analysis.matching import matching_note
 from localize.analysis.rendering import template
 from localize.analysis.rows import is_rough, null_ends
 from localize.analysis.saturation import disagreements
 from localize.analysis.sentences import sentence
-from localize.analysis.summary import FIRST_HALF, TOP
+from localize.analysis.stored_units import stored_notes
+from localize.analysis.summary import FIRST_HALF, TOP_SHARE
 from localize.axes import QUERIES
 from localize.measurements import REGISTRY
 
@@ -83,7 +85,8 @@ def signature_content(signature: "MemorizationSignature") -> dict[str, Any]:
 
 def summary_notes(signature: "MemorizationSignature", summary: "pd.DataFrame") -> list[str]:
     """What must be known of the summary, in sentences."""
-    return head_notes(signature) + disagreements(summary, (TOP, FIRST_HALF)) + matching_notes(signature)
+    stored = locality_notes(signature) + stored_notes(signature)
+    return stored + head_notes(signature) + disagreements(summary, (TOP_SHARE, FIRST_HALF)) + matching_notes(signature)
 
 
 def head_notes(signature: "MemorizationSignature") -> list[str]:

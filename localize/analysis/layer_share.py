@@ -10,7 +10,7 @@ from localize.axes import MLP_COMPONENTS
 if TYPE_CHECKING:
     import xarray as xr
 
-LOW_LAYERS = "low-layer share of the gradient"
+LOW_LAYERS = "sensitivity: low-layer share of the gradient"
 
 
 def low_layer_share(dataset: "xr.Dataset", of: str = "") -> Float[np.ndarray, "paragraph *set"]:

@@ -1,9 +1,13 @@
 """The fingerprint of memorization in a few numbers, each with its interval and its null.
 
-- *Low-layer share*: how much of a paragraph's gradient, summed over cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|,
-  lies in the lower half of the layers. *In total*: null of the difference between groups: labels permuted over clusters; beside a
-  single group stands what a profile even over layers has, which is a landmark, not a test. *Beyond loss*: between the main groups'
-  tokens alike in NLL; it comes first where at least half of the tokens have a counterpart. See `localize.analysis.beyond_loss`.
+- *Stored units*: what share of a paragraph's scores above 0 its best MLP units hold, how many of these lie in the lower half of the
+  layers, and the best head's share; null: a model with random weights, chosen alike. See `localize.analysis.stored_units`.
+- *Locality*: the NLL rise with a paragraph's best units ablated, beside other texts' and random units', as a share of the gap to
+  held-out loss, too. See `localize.analysis.locality`.
+- *Low-layer share* of the gradient, which is sensitivity and not where a text is stored: how much of a paragraph's gradient, summed over
+  cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|, lies in the lower half of the layers. *Beyond loss*: between the main
+  groups' tokens alike in NLL; it comes first. *In total*: null of the difference between groups: labels permuted over clusters; beside
+  a single group stands what a profile even over layers has, which is a landmark, not a test. See `localize.analysis.beyond_loss`.
 - *Strongest rare-token head*, on either side of its null: chosen on one half of the clusters, scored on the other. Null: token counts dealt
   out over the token types, with the choice among heads in it. Then its *score above mismatched rarity*, beside the strongest heads of
   models with random weights. And, where heads were removed, because a score is a correlation: the *rank correlation of score and NLL
@@ -44,9 +48,11 @@ from localize.analysis.concentration import SHARE as SHARE_IN_TOP
 from localize.analysis.draws import Draws
 from localize.analysis.effects import effect_of, one_kind
 from localize.analysis.layer_share import LOW_LAYERS
+from localize.analysis.locality import BESIDE_OTHERS, OF_GAP, locality_rows, told_numbers
 from localize.analysis.matching import corruption_rows
 from localize.analysis.patching import SHARE, patch_table
 from localize.analysis.rows import COLUMNS, Row, null_beside, rows_of
+from localize.analysis.stored_units import HEAD, HELD, LOW_HALF, head_rows, held_rows, low_half_rows, told_units
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
 from localize.code import origin
 from localize.errors import LocalizeError, public
@@ -60,7 +66,7 @@ if TYPE_CHECKING:
 
 RESTORED = "share of the gap restored by head activation {}"
 
-TOP, FIRST_HALF = SHARE_IN_TOP.format("{}", TOP_POSITIONS, "s"), HALF
+TOP_SHARE, FIRST_HALF = SHARE_IN_TOP.format("{}", TOP_POSITIONS, "s"), HALF
 """Of the NLL rise, and of the lost exact match."""
 
 RARE_REPLACED = "NLL rise with the rarest tokens replaced"
@@ -127,6 +133,19 @@ def null_words(quantity: str) -> str:
     return next((said for start, said in words if quantity.startswith(start)), "")
 
 
+def _stored_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """How much of the scores the best units hold, how low they lie, and how much of the heads' the best head has."""
+    dataset, units = signature.dataset, told_units(signature.dataset)
+    return held_rows(dataset, draws, units) + low_half_rows(dataset, draws, units) + head_rows(dataset, draws)
+
+
+def _locality_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """What texts lose without their best units."""
+    numbers = told_numbers(signature.dataset)
+    told = {quantity.format(number) for quantity in (BESIDE_OTHERS, OF_GAP) for number in numbers}
+    return [row for row in locality_rows(signature.dataset, draws, numbers) if row["quantity"] in told]
+
+
 def _low_layer_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
     """The share of the gradient in the lower half of the layers, beyond loss and in total; beside the latter that of an even profile."""
     return low_layer_rows(signature.dataset, draws)
@@ -191,7 +210,7 @@ def _perturbed(signature: "MemorizationSignature", draws: Draws) -> tuple["xr.Da
 
 def _share_rows(told: Told, effect: str, lost: Float[np.ndarray, "paragraph draw position"]) -> list[Row]:
     words = EFFECTS[effect]
-    return told.top(TOP.format(words), lost) + told.first_half(FIRST_HALF.format(words), lost)
+    return told.top(TOP_SHARE.format(words), lost) + told.first_half(FIRST_HALF.format(words), lost)
 
 
 def _lost_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
@@ -216,7 +235,27 @@ def _patch_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
     ]
 
 
+def _beginning(quantity: str) -> str:
+    """How the name of a quantity begins, whatever stands in its braces."""
+    return quantity.partition("{}")[0]
+
+
 BUILT_IN = (
+    SummaryRow(
+        "stored units",
+        ("unit_score", "head_score"),
+        _stored_rows,
+        {_beginning(name): "best of a model with random weights, chosen alike" for name in (HELD, LOW_HALF, HEAD)},
+    ),
+    SummaryRow(
+        "locality",
+        ("located_rise",),
+        _locality_rows,
+        {
+            _beginning(BESIDE_OTHERS): "other texts, the same units ablated",
+            _beginning(OF_GAP): "random units of the same layers",
+        },
+    ),
     SummaryRow(
         "low layers",
         ("head_gradient_max", "gradient_max"),
@@ -248,13 +287,13 @@ BUILT_IN = (
         "positions (NLL rise)",
         ("perturbed_nll", "unperturbed_nll"),
         _nll_position_rows,
-        {name.format(EFFECTS["nll"]): "positions permuted" for name in (TOP, FIRST_HALF)},
+        {name.format(EFFECTS["nll"]): "positions permuted" for name in (TOP_SHARE, FIRST_HALF)},
     ),
     SummaryRow(
         "positions (lost exact match)",
         ("perturbed_exact_match", "unperturbed_exact_match"),
         _exact_match_position_rows,
-        {name.format(EFFECTS["exact_match"]): "positions permuted" for name in (TOP, FIRST_HALF)},
+        {name.format(EFFECTS["exact_match"]): "positions permuted" for name in (TOP_SHARE, FIRST_HALF)},
     ),
     SummaryRow("lost exact match", ("perturbed_exact_match",), _lost_rows),
     SummaryRow(

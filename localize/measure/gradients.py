@@ -1,4 +1,4 @@
-"""Where a paragraph's continuation pulls on the weights: gradients of its NLL, per layer, component and head."""
+"""Which weights the loss of a paragraph's continuation is sensitive to: gradients of its NLL, per layer, component and head."""
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
@@ -43,7 +43,7 @@ def gradients(
     seed: int = 0,
     batch_size: int = 16,
 ) -> "MemorizationSignature":
-    """Where a paragraph's continuation pulls on the weights.
+    """Which weights the loss of a paragraph's continuation is sensitive to; where it is stored `stored_units` tells.
 
     For every paragraph the gradient of its mean continuation NLL, per layer and component (W_Q W_K W_V W_O W_in W_out) and,
     for the first four, per head. Absolute sizes follow the loss, several times larger for text that is not memorized; what

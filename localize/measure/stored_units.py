@@ -42,7 +42,9 @@ def stored_units(
     A unit's effect is the rise of the paragraph's NLL that is to be expected without it, to first order: minus its activation times
     the gradient there, summed over positions. The score is that over the unit's usual size of effect: the mean of its absolute value
     over the paragraphs outside of the paragraph's own cluster of near-duplicates, plus `floor` times the mean of that over units.
-    A unit that every text needs scores near 0 or 1 whatever it does; one that this text alone needs scores high.
+    A unit that every text needs scores near 0 or 1 whatever it does; one that this text alone needs scores high. Scores rank the
+    units of one text: their level falls with the text's own loss, as all of its gradients do, so that between texts, groups or
+    models only shares compare.
 
     Args:
         model: A hooked model.
@@ -55,8 +57,9 @@ def stored_units(
 
     Returns:
         `unit_score` and `head_score`, dimensionless, with the sign of the effect, rounded to 10 bits of mantissa; of the twin
-        `head_score_untrained` and, of its 64 best units a paragraph, `unit_score_untrained` and `unit_layer_untrained`. All nan
-        where fewer than two clusters have any effect: then there is nothing to compare with. Recall is attached.
+        `head_score_untrained`, of its 64 best units a paragraph `unit_score_untrained` and `unit_layer_untrained`, and
+        `unit_score_sum_untrained`, the sum of its scores above 0. All nan where fewer than two clusters have any effect: then
+        there is nothing to compare with. Recall is attached.
 
     Raises:
         LocalizeError: If `floor` is not above 0.
@@ -70,16 +73,22 @@ def stored_units(
     if untrained:
         twin = ratio_scores(untrained_twin(model, seed), paragraphs, floor, batch_size)
         score, layer = best_units(twin.mlp.numpy(), BEST)
-        arrays |= {"unit_score_untrained": score, "head_score_untrained": twin.heads, "unit_layer_untrained": layer}
-    call = {"measurement": "stored_units", "floor": floor, "untrained": untrained, "seed": seed, "batch_size": batch_size}
+        total = twin.mlp.clamp(min=0).sum((1, 2))
+        arrays |= {"unit_score_untrained": score, "unit_score_sum_untrained": total, "unit_layer_untrained": layer}
+        arrays["head_score_untrained"] = twin.heads
+    call = {
+        "measurement": "stored_units",
+        "floor": floor,
+        "untrained": untrained,
+        "seed": seed,
+        "batch_size": batch_size,
+    }
     ranks = range(1, 1 + min(BEST, model.n_layers * model.d_mlp))
     axes = {"unit": range(model.d_mlp)} | ({"unit_rank": ranks} if untrained else {})
     return labelled(model, paragraphs, recall, arrays, call=call, axes=axes)
 
 
-def ratio_scores(
-    model: HookedModel, paragraphs: Paragraphs, floor: float = FLOOR, batch_size: int = 16
-) -> UnitScores:
+def ratio_scores(model: HookedModel, paragraphs: Paragraphs, floor: float = FLOOR, batch_size: int = 16) -> UnitScores:
     """Effects over their usual size on the other clusters, float32, rounded; nan where there is no other that has an effect."""
     effects = unit_effects(model, paragraphs, batch_size=batch_size, what="stored units")
     return UnitScores(*(_scored(part, paragraphs.clusters, floor) for part in effects))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.editing import editing
     from localize.plots.figures.gradients import gradients
     from localize.plots.figures.heads import heads
+    from localize.plots.figures.locality import locality
     from localize.plots.figures.noise import noise
     from localize.plots.figures.patch_map import patch_map
     from localize.plots.figures.patching import patching
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.recall import recall
     from localize.plots.figures.relearning import relearning
     from localize.plots.figures.signature import signature
+    from localize.plots.figures.stored_units import stored_units
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens
     from localize.plots.kinds import FigureKind

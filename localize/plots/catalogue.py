@@ -16,6 +16,7 @@ from localize.plots.figures import (
     editing,
     gradients,
     heads,
+    locality,
     noise,
     patch_map,
     patching,
@@ -23,6 +24,7 @@ from localize.plots.figures import (
     recall,
     relearning,
     signature,
+    stored_units,
 )
 from localize.plots.figures.default import default, default_words
 from localize.plots.kinds import REGISTERED, EditsAsked, FigureAsked, FigureKind
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 
 KINDS = (
     recall.KIND,
-    gradients.KIND,
+    stored_units.KIND,
+    locality.KIND,
     contrast.KIND,
+    gradients.KIND,
     heads.KIND,
     ablation.KIND,
     perturbation.KIND,

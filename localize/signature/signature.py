@@ -70,11 +70,13 @@ class MemorizationSignature:
         from localize.analysis.distinguish import distinguish as distinguish
         from localize.analysis.head_agreement import head_agreement as head_agreement
         from localize.analysis.html import signature_html as _repr_html_
+        from localize.analysis.locality import locality_table as locality_table
         from localize.analysis.matched_contrast import matched_contrast as matched_contrast
         from localize.analysis.matching import matched_drop as matched_drop
         from localize.analysis.patch_agreement import patch_agreement as patch_agreement
         from localize.analysis.patch_grid import patching as patching
         from localize.analysis.patching import patch_table as patch_table
+        from localize.analysis.stored_units import stored_units_table as stored_units_table
         from localize.analysis.summary import summary as summary
     else:
         beyond_loss = Delegate("localize.analysis.beyond_loss")
@@ -86,12 +88,14 @@ class MemorizationSignature:
         distinguish = Delegate("localize.analysis.distinguish")
         head_agreement = Delegate("localize.analysis.head_agreement")
         _repr_html_ = Delegate("localize.analysis.html", "signature_html")
+        locality_table = Delegate("localize.analysis.locality")
         matched_contrast = Delegate("localize.analysis.matched_contrast")
         matched_drop = Delegate("localize.analysis.matching")
         noise_table = Delegate("localize.analysis.controls")
         patch_agreement = Delegate("localize.analysis.patch_agreement")
         patching = Delegate("localize.analysis.patch_grid")
         patch_table = Delegate("localize.analysis.patching")
+        stored_units_table = Delegate("localize.analysis.stored_units")
         summary = Delegate("localize.analysis.summary")
 
     def __init__(self, dataset: "xr.Dataset"):

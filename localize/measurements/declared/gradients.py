@@ -22,7 +22,7 @@ def passes(work: Workload) -> float:
 
 
 MEASUREMENT = Measurement(
-    "gradients", words="parameter gradients", place=10, by_default=True, alone=alone, alone_if="sets = false",
+    "gradients", words="parameter gradients (sensitivity)", place=10, by_default=True, alone=alone, alone_if="sets = false",
     passes=passes,
     axes=(
         Axis("embedding", "embedding", labels=EMBEDDINGS),

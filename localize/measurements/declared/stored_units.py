@@ -30,6 +30,10 @@ MEASUREMENT = Measurement(
             role="null", of="unit_score",
         ),
         Variable(
+            "unit_score_sum_untrained", ("paragraph",), "float", RATIO, "sum of the scores above 0, random weights",
+            "sum of all scores above 0 of the units of that model", OURS, low=0, role="set-up",
+        ),
+        Variable(
             "unit_layer_untrained", ("paragraph", "unit_rank"), "integer", "layer", "layer of a unit, random weights",
             "in which layer, counted from 0, these units lie; -1 where nothing has a score", OURS, low=-1, role="set-up",
         ),

@@ -1,4 +1,4 @@
-"""How well two groups are told apart by how well a paragraph is said, and by where it is kept."""
+"""How well two groups are told apart by how well a paragraph is said, and by the rest of its signature."""
 
 from typing import TYPE_CHECKING, Any
 

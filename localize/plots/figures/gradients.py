@@ -1,4 +1,4 @@
-"""Where paragraphs pull on the weights: layers against cells, and each layer's share."""
+"""Which weights the loss is sensitive to, which is not where a text is stored: layers against cells, and each layer's share."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,7 @@ def _title(signature: "MemorizationSignature", value: str) -> str:
     if value == "set" and "set_size" in signature:
         sizes = np.unique(signature["set_size"].values)
         size = f" of {sizes[0]} paragraphs" if len(sizes) == 1 else " of sets that differ in size"
-    return f"{words}{size}, {continuation_words(signature, name)}"
+    return f"sensitivity, {words}{size}, {continuation_words(signature, name)}"
 
 
 def _cells(dataset: "xr.Dataset", group: Group, value: str) -> Float[np.ndarray, "member layer cell"]:
@@ -270,7 +270,7 @@ def _profile(
     banded = value != "set" and len(groups) > 1
     note = "dashed: even; grey: labels permuted" if banded else f"dashed: {EVEN}"
     panel = sheet.panel(
-        box, "Share of each layer", note,
+        box, "Sensitivity: share of each layer", note,
         x={"title": {"text": axis_words("layer")}, "tickvals": layers[:: max(1, len(layers) // 6)]},
         y={"title": {"text": "share of the gradient (%)"}, "rangemode": "tozero"},
     )  # fmt: skip
@@ -313,10 +313,11 @@ def _permuted_band(
 KIND = FigureKind(
     "gradients",
     needs=tuple((name,) for name in VARIABLES["max"]),
-    title="Where paragraphs pull on the weights",
-    caption="Mean over each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the "
-    "attention components and for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers "
-    f"alike; grey band: the first group's profile with labels permuted over clusters (central 95% of the null). {BANDS}",
+    title="Sensitivity: which weights the loss of a paragraph depends on at the margin",
+    caption="What the loss is sensitive to, not where the text is stored: text planted in a known layer gives the same map. Mean over "
+    "each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the attention components and "
+    "for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers alike; grey band: the first "
+    f"group's profile with labels permuted over clusters (central 95% of the null). {BANDS}",
     function=gradients,
     also=("set_size", "set_count"),
 )
