@@ -52,6 +52,9 @@ NEVER = "never seen"
 MANY, FEW = "many copies", "few copies"
 SAID = "{}, own continuation"
 
+HALF = 0.5
+"""Share of the tokens of either group that must have a counterpart for the estimand beyond loss to lead."""
+
 WORDS = Wording(
     "{a} is higher than {b}{among}",
     "{a} is lower than {b}{among}",
@@ -274,7 +277,7 @@ def token_support(dataset: "xr.Dataset", pair: tuple[str, str]) -> tuple[float, 
 
 
 def low_layer_rows(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
-    """The low-layer share in the summary: beyond loss, where that was measured, and in total; beyond loss comes first."""
+    """The low-layer share in the summary: beyond loss, where that was measured, and in total; what leads comes first."""
     null = Null(dataset.sizes["layer"] // 2 / dataset.sizes["layer"])
     about = low_layer_share(dataset), dataset["group"].values, dataset["cluster"].values
     total = rows_of(LOW_LAYERS, *about, draws, lambda _: null, ZERO_TO_ONE)
@@ -284,7 +287,7 @@ def low_layer_rows(dataset: "xr.Dataset", draws: Draws) -> list[Row]:
     beyond = beyond_rows(low_layer_share(dataset, "token_"), dataset, pair, ZERO_TO_ONE)
     for row in beyond:
         row["quantity"] = f"{LOW_LAYERS}, {row['estimand']}"
-    return beyond + total
+    return beyond + total if beyond[-1]["support"] >= HALF else total + beyond
 
 
 def loss_note(dataset: "xr.Dataset") -> str | None:

@@ -6,8 +6,9 @@
   held-out loss, too. See `localize.analysis.locality`.
 - *Low-layer share* of the gradient, which is sensitivity and not where a text is stored: how much of a paragraph's gradient, summed over
   cells (heads of W_Q W_K W_V W_O, and W_in, W_out) as max |g|, lies in the lower half of the layers. *Beyond loss*: between the main
-  groups' tokens alike in NLL; it comes first. *In total*: null of the difference between groups: labels permuted over clusters; beside
-  a single group stands what a profile even over layers has, which is a landmark, not a test. See `localize.analysis.beyond_loss`.
+  groups' tokens alike in NLL; it comes first where at least half of the tokens have a counterpart. *In total*: null of the difference
+  between groups: labels permuted over clusters; beside a single group stands what a profile even over layers has, which is a landmark,
+  not a test. See `localize.analysis.beyond_loss`.
 - *Strongest rare-token head*, on either side of its null: chosen on one half of the clusters, scored on the other. Null: token counts dealt
   out over the token types, with the choice among heads in it. Then its *score above mismatched rarity*, beside the strongest heads of
   models with random weights. And, where heads were removed, because a score is a correlation: the *rank correlation of score and NLL

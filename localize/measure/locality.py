@@ -228,12 +228,11 @@ def _scores(
 
 
 def _check_same(model: HookedModel, paragraphs: Paragraphs, weights_hash: str, data_hash: str) -> None:
-    for what, theirs, ours in (
-        ("weights_hash", weights_hash, model.weights_hash()), ("data_hash", data_hash, paragraphs.data_hash),
-    ):  # fmt: skip
+    for what, kind, theirs, ours in (
+        ("another model", "weights_hash", weights_hash, model.weights_hash()),
+        ("other paragraphs", "data_hash", data_hash, paragraphs.data_hash),
+    ):
         if theirs != ours:
-            of = "model" if what == "weights_hash" else "paragraphs"
             raise InputError(
-                f"{caller()}: scores are of another {of} ({what} {theirs[:12]}) than the {of} given ({ours[:12]}); they must be the "
-                "same."
+                f"{caller()}: scores are of {what} ({kind} {theirs[:12]}) than those given ({kind} {ours[:12]}); they must be the same."
             )

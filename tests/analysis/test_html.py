@@ -121,7 +121,7 @@ def test_it_says_what_is_held_and_what_made_it(make):
 
 def test_the_summary_stands_in_it_with_its_notes(make, layered):
     text = cells(Reader(signature_html(make(["memorized", "not_memorized"] * 3, layered([3.0, 1.0], 6)))))
-    assert "low-layer share of the gradient memorized 0.750 ~[0.750, 0.750] 0.500 · 3 / 3" in text
+    assert "sensitivity: low-layer share of the gradient memorized 0.750 ~[0.750, 0.750] 0.500 · 3 / 3" in text
     assert "memorized − not memorized 0.000" in text
     assert f"Note: {ROUGH}" in text
     assert "Note: few effective clusters (memorized 3.0 of 3 paragraphs, not_memorized 3.0 of 3 paragraphs)" in text

@@ -34,7 +34,7 @@ from localize.statistics.clusters import choosing_half
 pytestmark = pytest.mark.filterwarnings("ignore:few effective clusters")
 
 SHARE, TOP, HALF = (
-    "low-layer share of the gradient",
+    "sensitivity: low-layer share of the gradient",
     "share of the lost exact match in the top 5 positions",
     "share of the lost exact match in the first half of the prefix",
 )
@@ -480,8 +480,9 @@ def test_a_name_is_registered_once(spread):
         with pytest.raises(LocalizeError) as error:
             SummaryRow(name, (), lambda signature, draws: []).register()
         assert str(error.value) == (
-            f"SummaryRow: {name!r} is registered already; choose another name than low layers, strongest head, removal, rarest tokens, "
-            "positions (NLL rise), positions (lost exact match), lost exact match, strongest activation, spread."
+            f"SummaryRow: {name!r} is registered already; choose another name than stored units, locality, low layers, strongest "
+            "head, removal, rarest tokens, positions (NLL rise), positions (lost exact match), lost exact match, strongest activation, "
+            "spread."
         )
     SummaryRow("spread", (), lambda signature, draws: []).unregister()
     assert REGISTERED["spread"] is spread, "another of the same name does not take it away"

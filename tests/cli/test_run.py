@@ -59,6 +59,8 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
     assert signature["perturbed_nll"].sizes["draw"] == 3
     calls = signature.dataset.attrs["calls"]
     assert [call["measurement"] for call in calls] == [
+        "stored_units",
+        "locality",
         "gradients",
         "gradient_controls",
         "rare_token_heads",
@@ -68,7 +70,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "perturb_prefix",
         "patch",
     ]
-    assert [call.get("seed") for call in calls] == [3, None, 3, None, None, 3, 3, 3]
+    assert [call.get("seed") for call in calls] == [3, 3, 3, None, 3, None, None, 3, 3, 3]
     assert signature.dataset.attrs["model"]["name"] == str(checkpoint)
     assert signature.dataset.attrs["paragraphs"]["source"] == good
     for told in (

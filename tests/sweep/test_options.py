@@ -18,6 +18,8 @@ SETS = {"set_sizes": ["equal", "all"], "set_draws": [1, 2]}
 OWN = {"continuation": ["own", "true"], "batch_size": [1, 64], "seed": [0, 1]}
 VALUES = {
     "recall": {},
+    "stored_units": {"floor": [0.1, 1.0], "untrained": [True, False]} | OWN,
+    "locality": {"numbers": [4, [8, 16]], "texts": [1, None], "others": [1, 2]} | OWN,
     "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],
                   "biases": [True, False], "attention_scale": ["apart", "in_W_Q"]} | SETS | OWN,
     "set_similarity": SETS | OWN,

@@ -27,7 +27,7 @@ MEASUREMENT = Measurement(
         Variable(
             "unit_score_untrained", ("paragraph", "unit_rank"), "float", RATIO, "score of an MLP unit, random weights",
             "the highest scores of units in a model of the same shape with random weights, from the best one down", OURS,
-            role="null", of="unit_score",
+            role="set-up",  # the null of the best units, however they are told: by rank, not by place
         ),
         Variable(
             "unit_score_sum_untrained", ("paragraph",), "float", RATIO, "sum of the scores above 0, random weights",

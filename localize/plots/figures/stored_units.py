@@ -141,8 +141,8 @@ KIND = FigureKind(
     needs=(("unit_score",),),
     title="Stored units: layers of the units that score best for each text",
     caption="Each paragraph's MLP units are scored by the estimated rise of its NLL without them, over the usual size of that on other "
-    "texts; localize bench tells how well that score finds text planted in known units. Share of the best units in each layer, and how "
-    "scores fall by rank. Grey dashed: a model of the same shape with random weights; dotted: all layers alike. Groups that differ in "
-    f"loss are not matched in it. {BANDS}",
+    "texts. Share of the best units in each layer, and how "
+    "scores fall by rank, in groups that are not matched in loss. Grey dashed: a model of the same shape with random weights; dotted: "
+    f"all layers alike. {BANDS}",
     function=stored_units,
 )
