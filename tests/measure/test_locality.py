@@ -199,3 +199,14 @@ def test_what_cannot_be_tried_is_refused_in_one_line(neo, gpt2, rows):
         with pytest.raises(InputError) as error:
             lz.locality(neo, rows, scores=scores)
         assert str(error.value).startswith(start)
+
+
+def test_of_own_continuations_all_is_matched_before_and_what_is_lost_is_above_0(neo, rows, reference):
+    own = rows.with_own_continuation(neo)
+    scores = np.random.default_rng(2).normal(size=(6, neo.n_layers, neo.d_mlp))
+    found = lz.locality(neo, own, scores=scores, numbers=200, texts=None, reference=reference)
+    means, best = unit_means(neo, reference.tokens[:, :-1]).mlp, ablated_units(scores[1], [200], own.hashes[1], 0)[0, 0]
+    said = ablated_scores(neo, own.tokens[[1]], PREFIX, torch.from_numpy(best)[None], means)[0]
+    assert int(said[0]) < LENGTH - PREFIX
+    assert found["located_lost_match"].values[1, 0] == LENGTH - PREFIX - int(said[0])
+    assert found["located_rise"].attrs["continuation"] == "own" and found["nll"].attrs["continuation"] == "true"
