@@ -122,7 +122,9 @@ def everything(model, paragraphs):
     copies = lz.perturb_prefix(model, paragraphs, draws=2)
     patches = lz.patch(model, paragraphs, copies, sites=["v"], streams=["resid"])
     heads = lz.rare_token_heads(model, paragraphs, null_draws=2, untrained=False)
-    return lz.gradients(model, paragraphs) | heads | lz.ablate(model, paragraphs) | copies | patches
+    stored = lz.stored_units(model, paragraphs)
+    stored |= lz.locality(model, paragraphs, scores=stored, reference=paragraphs)
+    return stored | lz.gradients(model, paragraphs) | heads | lz.ablate(model, paragraphs) | copies | patches
 
 
 @pytest.fixture(scope="module")

@@ -314,7 +314,7 @@ KIND = FigureKind(
     "gradients",
     needs=tuple((name,) for name in VARIABLES["max"]),
     title="Sensitivity: gradients of the loss by layer and component",
-    caption="What the loss is sensitive to, not where the text is stored: text planted in a known layer gives the same map. Mean over "
+    caption="What the loss is sensitive to, not where the text is stored: mean over "
     "each group's paragraphs of the largest absolute gradient of the continuation's NLL, for every head of the attention components and "
     "for the MLP's two matrices; beside it each layer's share of a paragraph's sum. Dashed: all layers alike; grey band: the first "
     f"group's profile with labels permuted over clusters (central 95% of the null). {BANDS}",
