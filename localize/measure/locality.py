@@ -187,7 +187,7 @@ def _numbers(given: int | Sequence[int] | None, units: int) -> list[int]:
     """The numbers asked for, each once and ascending."""
     if given is None:
         return [number for number in NUMBERS if number <= units] or [units]
-    asked = [given] if isinstance(given, Integral) else list(given)
+    asked: list[int] = [given] if isinstance(given, int | np.integer) else list(given)
     for number in asked:
         if not isinstance(number, Integral) or not 1 <= number <= units:
             raise LocalizeError(

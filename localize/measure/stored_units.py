@@ -104,7 +104,7 @@ def _scored(
 
 
 def shortened(values: Float[Tensor, "*cell"]) -> Float[Tensor, "*cell"]:
-    """The nearest numbers of 10 bits of mantissa, ties away from 0: a file of them is less than half as large."""
+    """The nearest numbers of 10 bits of mantissa, ties away from 0: a file of them is two thirds as large."""
     half, mask = 1 << (DROPPED_BITS - 1), -(1 << DROPPED_BITS)
     return ((values.view(torch.int32) + half) & mask).view(torch.float32)
 

@@ -91,7 +91,7 @@ def test_set_level_gradients_are_drawn_as_they_are_and_have_no_interval(signatur
     assert all(len(band.x) == 0 for band in traces(figure, "interval"))
     assert profile.y.sum() == pytest.approx(100)
     assert (
-        "(a)</b> memorized: max |gradient| of the mean NLL of 6 paragraphs, true continuation"
+        "(a)</b> memorized: sensitivity, max |gradient| of the mean NLL of 6 paragraphs, true continuation"
         in figure.layout.annotations[0].text
     )
 
@@ -265,7 +265,7 @@ def test_the_concentration_panel_has_the_diagonal_and_tells_of_a_single_draw(fig
 def test_the_continuation_is_told(figures, one_draw):
     assert "<b>(a)</b> Lost exact match, own continuation" in words_on(figures["perturbation"])
     assert "<b>(a)</b> Lost exact match, true continuation" in words_on(plots.perturbation(one_draw))
-    assert "<b>(a)</b> memorized: mean of max |gradient|, true continuation" in words_on(figures["gradients"])
+    assert "<b>(a)</b> memorized: sensitivity, mean of max |gradient|, true continuation" in words_on(figures["gradients"])
 
 
 def test_the_whole_figure_holds_what_the_signature_holds(signature, one_draw, figures):
