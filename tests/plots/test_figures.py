@@ -110,8 +110,8 @@ def profile_by_hand(signature):
 
 def test_the_profile_is_the_mean_share_with_a_cluster_interval(signature, figures):
     shares, rows = profile_by_hand(signature), members(signature, "memorized")
-    (line,) = traces(figures["gradients"], "mean", panel="Share", group="memorized")
-    bands = traces(figures["gradients"], "interval", panel="Share", group="memorized")
+    (line,) = traces(figures["gradients"], "mean", panel="Sensitivity: share", group="memorized")
+    bands = traces(figures["gradients"], "interval", panel="Sensitivity: share", group="memorized")
     np.testing.assert_allclose(line.y, shares[rows].mean(0), rtol=1e-6)
     interval = cluster_bootstrap(shares[rows], signature["cluster"].values[rows], seed=0)
     drawn = {(x, y) for band in bands for x, y in zip(band.x, np.round(band.y, 4), strict=True) if not np.isnan(x)}
@@ -119,7 +119,7 @@ def test_the_profile_is_the_mean_share_with_a_cluster_interval(signature, figure
 
 
 def test_the_nulls_of_the_profile_are_evenness_and_permuted_labels(signature, figures):
-    band, even = traces(figures["gradients"], "null", panel="Share")
+    band, even = traces(figures["gradients"], "null", panel="Sensitivity: share")
     assert even.y == (25.0, 25.0)
     shares, first = profile_by_hand(signature), signature["group"].values == "memorized"
     test = cluster_permutation_difference(shares, first, ~first, signature["cluster"].values, seed=0)
@@ -349,7 +349,7 @@ def test_one_group_is_enough(signature):
     for draw in FIGURES:
         figure = draw(alone)
         assert {trace.meta["group"] for trace in figure.data} <= {"partial", None}
-    assert len(traces(plots.gradients(alone), "null", panel="Share")) == 1
+    assert len(traces(plots.gradients(alone), "null", panel="Sensitivity: share")) == 1
 
 
 def test_one_cluster_has_means_but_no_bands(signature):
