@@ -265,7 +265,9 @@ def test_the_concentration_panel_has_the_diagonal_and_tells_of_a_single_draw(fig
 def test_the_continuation_is_told(figures, one_draw):
     assert "<b>(a)</b> Lost exact match, own continuation" in words_on(figures["perturbation"])
     assert "<b>(a)</b> Lost exact match, true continuation" in words_on(plots.perturbation(one_draw))
-    assert "<b>(a)</b> memorized: sensitivity, mean of max |gradient|, true continuation" in words_on(figures["gradients"])
+    assert "<b>(a)</b> memorized: sensitivity, mean of max |gradient|, true continuation" in words_on(
+        figures["gradients"]
+    )
 
 
 def test_the_whole_figure_holds_what_the_signature_holds(signature, one_draw, figures):
