@@ -139,7 +139,7 @@ def test_what_was_planted_is_read_again_until_something_that_it_depends_on_chang
 def test_usual_numbers_are_those_of_the_kind():
     assert Asked.of("inj", 0) == ("inj", 18, 8, 0)
     assert Asked.of("route", 3, 4) == ("route", 4, 16, 3)
-    assert Asked.of("layer", 0, 4, 12) == ("layer", 7, 12, 0)
+    assert Asked.of("layer", 0, 4, 12) == ("layer", 9, 12, 0)
 
 
 def test_a_truth_of_another_model_is_refused(make_model, pool, truth):
