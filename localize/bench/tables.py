@@ -33,7 +33,7 @@ def gates_table(results: "BenchResults") -> pd.DataFrame:
 
 
 def localizer_table(results: "BenchResults", *, seed: int = 0, by_seed: bool = False) -> pd.DataFrame:
-    """A row for each kind and size of truth and each localizer, the best first; truths that fail a gate are left out.
+    """A row for each kind and size of truth and each localizer, the best first; truths that fail a gate, but for controls, are left out.
 
     Means over texts with 95 % intervals by bootstrap over texts. Texts of several seeds count one by one, a text of one seed as
     another than the same text of another seed, because it is planted in other units: the intervals are for other texts, not for
@@ -190,10 +190,13 @@ def each_row(frame: pd.DataFrame) -> list[Any]:
 
 
 def _families(results: "BenchResults") -> "Iterable[tuple[tuple[str, int], list[BenchedTruth]]]":
-    """Truths that are ranked on, by kind and size, in the order in which they were asked for; no two kinds together."""
+    """Truths that are ranked on, and controls, by kind and size, in the order in which they were asked for; no two kinds together.
+
+    A control ranks nothing, so that its failed gates keep it from no table: the truths beside it carry what it shows.
+    """
     found: dict[tuple[str, int], list[BenchedTruth]] = {}
     for truth in results.truths:
-        if not truth.failed:
+        if not truth.failed or truth.name in CONTROLS:
             found.setdefault((truth.name, int(truth.settings["units"])), []).append(truth)
     return found.items()
 

@@ -145,11 +145,13 @@ def print_gates(results: "BenchResults") -> None:
 
 def print_results(results: "BenchResults") -> None:
     """What localizers find, which layer is named, and DEL, where these were made."""
+    from localize.bench.planted import CONTROLS
     from localize.bench.tables import deletion_table, each_row, layer_table, power_table
 
     for truth in results.truths:
         if truth.failed:
-            say(f"{truth.words}: fails {', '.join(truth.failed)}; nothing is ranked on it.")
+            ranked = "" if truth.name in CONTROLS else "; nothing is ranked on it"
+            say(f"{truth.words}: fails {', '.join(truth.failed)}{ranked}.")
     heads = ["truth", "k", "localizer", "global", "within reserved", "AUROC", "cost", "ms"]
     _print("Localizers: recall at |truth| [95%] (chance)", heads, [
         [row.truth, str(row.units), row.localizer, _share(row, "recall", row.chance), _share(row, "within", row.chance_within),

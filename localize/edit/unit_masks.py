@@ -24,8 +24,10 @@ def unit_mask(
     count: int | None = None,
     rows: Sequence[int] | Int[np.ndarray, " row"] | None = None,
 ) -> WeightMask:
-    """The weights of the MLP units and heads with the largest mean scores, in one ranking over all that were scored.
+    """The weights of the MLP units and heads with the largest mean scores per weight, in one ranking over all that were scored.
 
+    A head has many times the weights of an MLP unit, and by its score alone would come before all of them: what is chosen is what
+    stores most in as many weights.
     An MLP unit's weights are its column of W_in and its row of W_out, a head's its parts of W_Q, W_K, W_V and W_O. Biases are in no
     mask: they stay.
 
@@ -37,7 +39,7 @@ def unit_mask(
         rows: The paragraphs whose mean score counts; None for all.
 
     Returns:
-        Chosen from all of the blocks' weights; of equal scores those of lower layers come first, and in a layer MLP units before
+        Chosen from all of the blocks' weights; of those equal per weight those of lower layers come first, and in a layer MLP units before
         heads.
 
     Raises:
@@ -53,7 +55,7 @@ def unit_mask(
         raise LocalizeError(f"{caller()}: fraction={fraction} and count={count}: one of them is needed, and not both.")
     mean = scores.mean(rows)
     units = {"mlp": 2 * model.d_model, "heads": 4 * model.d_model * model.d_head}  # weights of one of each kind
-    ranked = np.concatenate([*mean.values()], axis=1)  # (layer, unit of any kind)
+    ranked = np.concatenate([values / units[kind] for kind, values in mean.items()], axis=1)  # (layer, unit)
     sizes = np.concatenate([np.full(values.shape, units[kind]) for kind, values in mean.items()], axis=1).flatten()
     order = np.argsort(-ranked.flatten(), kind="stable")
     if fraction is not None:

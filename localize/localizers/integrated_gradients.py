@@ -9,7 +9,8 @@ from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
 STEPS = 20
-"""Passes on the way, at the middle of equal parts of it. Of the embedded model's texts the scores then sum to the whole rise."""
+"""Passes on the way, at the middle of equal parts of it. The scores of eight of the embedded model's texts then sum to the whole
+rise within .6 %."""
 
 
 @localizer(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from localize.bench import tables as numbers
+from localize.bench.planted import CONTROLS
 from localize.errors import LocalizeError
 from localize.plots.catalogue import Drawn
 from localize.plots.figures.bench import CAPTION, TITLE_WORDS, bench
@@ -43,7 +44,8 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
         "text is known, because it was put there."
     )
     failed = [
-        f"{truth.words}: not ranked, because it fails {', '.join(truth.failed)}."
+        f"{truth.words}: fails {', '.join(truth.failed)}"
+        + ("." if truth.name in CONTROLS else ", so that nothing is ranked on it.")
         for truth in results.truths
         if truth.failed
     ]

@@ -14,6 +14,7 @@ from localize.bench.planted import Asked, planted
 from localize.bench.run import NOT_CHEAP, TIMES_CHANCE, chosen_localizers, with_controls
 from localize.bench.tables import joined_table, layer_table, map_table, power_table
 from localize.localizers import get
+from localize.truths.plant import UNITS
 from localize.truths.truth import Gate
 
 
@@ -32,7 +33,12 @@ def test_kinds_are_never_pooled_and_what_fails_a_gate_is_not_ranked(results):
     table = replace(results, truths=(failing, *results.truths[1:])).table()
     assert "route" not in set(table["truth"])
     assert failing.failed == ("made",)
-    assert set(results.table()["truth"]) == {truth.name for truth in results.truths if not truth.failed}
+    assert set(table["truth"]) == {"control-none"}
+
+
+def test_a_control_is_told_of_even_if_it_fails_a_gate_because_nothing_is_ranked_on_it(results):
+    failing = replace(results.truths[1], gates=(Gate("made", "up", 2.0, 0.0, 1.0),))
+    assert "control-none" in set(replace(results, truths=(results.truths[0], failing)).table()["truth"])
 
 
 def test_texts_of_several_seeds_count_one_by_one_and_each_seed_is_told(results):
@@ -137,9 +143,9 @@ def test_what_was_planted_is_read_again_until_something_that_it_depends_on_chang
 
 
 def test_usual_numbers_are_those_of_the_kind():
-    assert Asked.of("inj", 0) == ("inj", 18, 8, 0)
+    assert Asked.of("inj", 0) == ("inj", UNITS["inj"], 8, 0)
     assert Asked.of("route", 3, 4) == ("route", 4, 16, 3)
-    assert Asked.of("layer", 0, 4, 12) == ("layer", 7, 12, 0)
+    assert Asked.of("layer", 0, 4, 12) == ("layer", UNITS["layer"], 12, 0)
 
 
 def test_a_truth_of_another_model_is_refused(make_model, pool, truth):
@@ -186,3 +192,24 @@ def test_deleting_found_units_harms_the_text_itself_and_random_ones_nothing(trut
     assert np.mean([by["ratio", t].own for t in truth.paragraphs.ids]) > 5 * np.mean(
         [by["ratio", t].others for t in truth.paragraphs.ids]
     )
+
+
+def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_maps(results):
+    from localize.bench.layer_maps import LayerMap
+
+    def map_of(text, layer, shares):
+        right = float("nan") if layer is None else float(layer == 0)
+        statistics = ("gradient_share", "gradient_norm", "gradient_max")
+        return LayerMap(text, layer, shares, dict.fromkeys(statistics, 0), dict.fromkeys(statistics, right))
+
+    maps = [map_of(f"a{i}", 1, (0.6, 0.1)) for i in range(3)] + [map_of(f"b{i}", 0, (0.3, 0.3)) for i in range(3)]
+    maps += [map_of(f"h{i}", None, (0.3, 0.2)) for i in range(4)]
+    scores = tuple(replace(score, voted=1.0, summed=0.0) for score in results.truths[0].scores)
+    layered = replace(results.truths[0], name="layer", maps=tuple(maps), scores=scores)
+    made = replace(results, truths=(layered,))
+    table = layer_table(made).set_index("by")
+    assert table.loc["gradient map: gradient_max", ["right", "chance", "layers_named"]].tolist() == [0.5, 0.5, "0 (6)"]
+    assert table.loc["ratio: vote of the best units", "right"] == 1
+    assert table.loc["ratio: sum of scores", "right"] == 0
+    shares = map_table(made).set_index(["stored_in", "layer"])["ratio"]
+    assert shares.to_dict() == pytest.approx({(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 0.5})

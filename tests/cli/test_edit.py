@@ -231,7 +231,7 @@ def test_a_file_is_all_that_a_localizer_takes(edit_by, checkpoint, tmp_path, mon
         (("--action", "burn"), "--action burn: not one of unlearn, rewrite, zero."),
         (("--method", "burn"), "--method burn: not one of contrastive, npo, gradient_difference."),
         (("--action", "rewrite", "--first", "3"), "--first: means nothing to --action rewrite; leave it out."),
-        (("--localizer", "nosuch"), "--localizer nosuch: not one of gradient_activation, weight_gradient."),
+        (("--localizer", "nosuch"), f"--localizer nosuch: not one of {', '.join(lz.localizers.names())}."),
         (
             ("--action", "zero", "--localizer", "weight_gradient"),
             "--localizer: means nothing to --action zero; leave it out.",

@@ -51,7 +51,7 @@ def test_whenever_it_comes_an_interruption_is_one_line_and_exit_code_130(command
 def test_an_interruption_that_python_drops_in_a_finalizer_ends_the_command_all_the_same(command):
     code = """
 import time, localize.cli.app
-from localize.cli import edit, figures, report, run, scan, sweep, train
+from localize.cli import bench, edit, figures, report, run, scan, sweep, train
 class Held:
     def __del__(self):
         print("begun", flush=True)

@@ -54,10 +54,10 @@ def marked(model, units, heads):
 
 
 def ranking(scores, rows):
-    """(layer, kind, unit) of the largest mean score first; of equal ones a lower layer's, then an MLP unit."""
+    """(layer, kind, unit) of the largest mean score per weight first; of equal ones a lower layer's, then an MLP unit."""
     means = [
-        (-np.mean([values[row, layer, unit] for row in rows]), layer, kind, unit)
-        for kind, values in (("0 mlp", scores.mlp), ("1 heads", scores.heads))
+        (-np.mean([values[row, layer, unit] for row in rows]) / size, layer, kind, unit)
+        for kind, values, size in (("0 mlp", scores.mlp, OF_UNIT), ("1 heads", scores.heads, OF_HEAD))
         if values is not None
         for layer in range(values.shape[1])
         for unit in range(values.shape[2])
@@ -99,6 +99,14 @@ def test_or_so_many(model, scored, count):
     assert_chosen(lz.unit_mask(model, scores, count=count), model, ranking(scores, range(3))[:count])
 
 
+def test_a_head_comes_before_a_unit_if_it_scores_more_than_its_times_as_many_weights(neo, rows):
+    mlp, heads = np.zeros((12, 4, D_MLP)), np.zeros((12, 4, HEADS))
+    mlp[:, 2, 9] = 1.0
+    for score, first in ((15.9, (2, "mlp", 9)), (16.1, (0, "heads", 1))):  # a head has 16 times the weights
+        heads[:, 0, 1] = score
+        assert_chosen(lz.unit_mask(neo, Scores.of(neo, rows, mlp=mlp, heads=heads), count=1), neo, [first])
+
+
 def test_the_paragraphs_named_decide(neo, scored):
     scores = scored(neo)
     assert_chosen(lz.unit_mask(neo, scores, count=9, rows=[2, 0]), neo, ranking(scores, [2, 0])[:9])
@@ -125,7 +133,7 @@ def test_an_edit_moves_the_weights_of_the_units_that_a_localizer_names_and_no_ot
     def chosen(model, paragraphs, others):
         assert [part.ids for part in (paragraphs, others)] == [forget.ids, keep.ids]
         mlp, heads = (torch.zeros(len(paragraphs), model.n_layers, size) for size in (D_MLP, HEADS))
-        mlp[:, 1, 17], mlp[:, 2, 60], heads[:, 0, 3] = 1.0, 2.0, 3.0
+        mlp[:, 1, 17], mlp[:, 2, 60], heads[:, 0, 3] = 1.0, 2.0, 30.0
         return Scores.of(model, paragraphs, mlp=mlp, heads=heads)
 
     toy = Localizer("toy", chosen, "three units", "this test")
