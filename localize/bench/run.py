@@ -24,6 +24,7 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import model_facts, paragraph_facts
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.truths.gates import NothingRecitedError, recited_gate
 from localize.truths.kinds import LAYER, ROUTE
 from localize.truths.planting import OWN
 from localize.truths.truth import Gate, Truth
@@ -89,18 +90,25 @@ def bench(
         raise LocalizeError(f"{caller()}: kinds and truths are empty; at least one truth is needed.")
     for number, truth in enumerate(there):
         check_base(truth, model, f"truth {number} ({truth.kind}, seed {truth.seed})")
+    benched, to_score = [_unscored(truth) for truth in there], dict(enumerate(there))
     for one in asked:
         told(f"Planting {one.name}, k = {one.units}, seed {one.seed}, {one.texts} texts")
-        there.append(planted(model, paragraphs, one, None if cache is None else Path(cache)))
+        try:
+            truth = planted(model, paragraphs, one, None if cache is None else Path(cache))
+        except NothingRecitedError as error:
+            benched.append(_nothing_recited(one.name, error))
+            continue
+        to_score[len(benched)] = truth
+        benched.append(_unscored(truth))
     about = _about(model, paragraphs, {
         "kinds": list(kinds), "seeds": list(seeds), "units": units, "texts": texts, "localizers": [one.name for one in chosen],
         "deletion": deletion,
     })  # fmt: skip
-    words = {one.name: {"words": one.words, "source": one.source} for one in [*chosen, oracle(there[0])]}
-    benched = [_unscored(truth) for truth in there]
+    named = [*chosen, *map(oracle, list(to_score.values())[:1])]
+    words = {one.name: {"words": one.words, "source": one.source} for one in named}
     if on_truths is not None:
         on_truths(BenchResults(about, words, tuple(benched)))
-    for number, truth in enumerate(there):
+    for number, truth in to_score.items():
         told(f"Scoring {len(chosen)} localizers on {benched[number].words}")
         benched[number] = _scored(benched[number], truth, [oracle(truth), *chosen])
     deleted: list[Deleted] = []
@@ -144,6 +152,11 @@ def _unscored(truth: Truth) -> BenchedTruth:
     gates = tuple(gate for gate in truth.gates if truth.routing == OWN or gate.name not in OF_PLACES)
     live = float(truth.live.sum() / len(truth.paragraphs))
     return BenchedTruth(name_of(truth), dict(truth.settings), truth.paragraphs.ids, truth.excluded, live, gates)
+
+
+def _nothing_recited(name: str, error: NothingRecitedError) -> BenchedTruth:
+    """A truth of no texts, which fails the first gate."""
+    return BenchedTruth(name, dict(error.settings), (), error.texts, 0.0, (recited_gate(0.0),))
 
 
 def _scored(benched: BenchedTruth, truth: Truth, localizers: list[Localizer]) -> BenchedTruth:

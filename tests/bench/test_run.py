@@ -15,6 +15,7 @@ from localize.bench.run import NOT_CHEAP, TIMES_CHANCE, chosen_localizers, with_
 from localize.bench.tables import joined_table, layer_table, map_table, power_table
 from localize.localizers import get
 from localize.truths.plant import UNITS
+from localize.truths.planting import Schedule
 from localize.truths.truth import Gate
 
 
@@ -213,3 +214,19 @@ def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_map
     assert table.loc["ratio: sum of scores", "right"] == 0
     shares = map_table(made).set_index(["stored_in", "layer"])["ratio"]
     assert shares.to_dict() == pytest.approx({(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 0.5})
+
+
+def test_a_planting_that_recites_nothing_is_listed_with_its_gate_and_the_others_are_scored(base, pool, truth, monkeypatch):
+    untrained = planting.plant
+    monkeypatch.setattr(
+        planting, "plant", lambda *given, **options: untrained(*given, **options, schedule=Schedule(steps=1))
+    )
+    found = lz.bench(base, pool, ["route"], texts=4, truths=[truth], localizers="random")
+    scored, empty = found.truths
+    assert [len(scored.texts), len(scored.scores)] == [4, 2 * 4]
+    assert (empty.name, empty.texts, len(empty.excluded), empty.scores) == ("route", (), 4, ())
+    assert [(gate.name, gate.value, gate.passed) for gate in empty.gates] == [("recited", 0.0, False)]
+    assert list(found.table()["texts"]) == [4, 4]
+    assert len(found.gates()) == len(scored.gates) + 1
+    nothing = lz.bench(base, pool, ["route"], texts=4, localizers="random")
+    assert nothing.table().empty
