@@ -139,7 +139,7 @@ def _checked(truth: Truth, recited: Bool[np.ndarray, " text"], alone: Bool[np.nd
         raise NothingRecitedError(truth.settings, truth.paragraphs.ids)
     kept = np.flatnonzero(recited)
     truth = replace(
-        truth, paragraphs=truth.paragraphs[kept], nominal=truth.nominal[kept],
+        truth, paragraphs=truth.paragraphs[kept], nominal=truth.nominal[kept], live=truth.live[kept],
         injected=None if truth.injected is None else truth.injected[kept.tolist()],
         excluded=tuple(name for name, stays in zip(truth.paragraphs.ids, recited, strict=True) if not stays),
     )  # fmt: skip

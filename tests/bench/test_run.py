@@ -216,7 +216,9 @@ def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_map
     assert shares.to_dict() == pytest.approx({(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 0.5})
 
 
-def test_a_planting_that_recites_nothing_is_listed_with_its_gate_and_the_others_are_scored(base, pool, truth, monkeypatch):
+def test_a_planting_that_recites_nothing_is_listed_with_its_gate_and_the_others_are_scored(
+    base, pool, truth, monkeypatch
+):
     untrained = planting.plant
     monkeypatch.setattr(
         planting, "plant", lambda *given, **options: untrained(*given, **options, schedule=Schedule(steps=1))
