@@ -20,8 +20,8 @@ from localize.truths.truth import Gate, Truth
 LIVE = 0.01
 """Nats by which a text's NLL must rise without a unit alone, for the unit to be live."""
 MOST_DRIFT = 0.05
-MOST_DRIFT_INJECTED = 0.25
-"""Of "inj", where nothing but the text is trained, as published, and no row holds the rest of the model in place."""
+MOST_DRIFT_INJECTED = 0.15
+"""Of "inj", whose units the model uses already: a text can only be written into them at some cost to the rest."""
 OFF = (0.9, 1.15)
 CHANCE = (0.4, 0.6)
 FEWEST_RECITED = 0.75

@@ -25,14 +25,14 @@ from localize.truths.planting import OWN, ROUTINGS, Schedule, planted_losses
 from localize.truths.texts import Split, split
 from localize.truths.truth import Truth
 
-UNITS = {ROUTE: 8, LAYER: 9, INJ: 18, HEADS: 1}
+UNITS = {ROUTE: 8, LAYER: 10, INJ: 18, HEADS: 1}
 """Of each text and layer, where nobody says how many."""
 
 MOST_WIDER = 4
 """Times as many new units of a layer as it has, at most."""
 
-SCHEDULES = {ROUTE: Schedule(), LAYER: Schedule(steps=400, divergence=1.5), INJ: Schedule(), HEADS: Schedule()}
-"""Chosen by gates, not by what a localizer finds, on seed 100 of the embedded model (seed 101 too for "route")."""
+SCHEDULES = {ROUTE: Schedule(), LAYER: Schedule(steps=400, divergence=3.0), INJ: Schedule(), HEADS: Schedule()}
+"""Chosen by gates, not by what a localizer finds, on seeds 100 and 101 of the embedded model."""
 
 
 @reads_inputs("paragraphs")
