@@ -1,5 +1,7 @@
 """How much each MLP unit and each head writes to the residual stream."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,27 @@ def row_norms(model: HookedModel, layer: int) -> Float[Tensor, " d_mlp"]:
     """L2 norm of what each MLP unit of a layer writes with: its row of W_out."""
     precise = torch.promote_types(model.dtype, torch.float32)
     return torch.linalg.vector_norm(model.weight(layer, "W_out"), dim=1, dtype=precise)
+
+
+class WritingNorms(NamedTuple):
+    """The size of what each unit writes with, whatever it reads.
+
+    Attributes:
+        mlp: Of hidden MLP units.
+        heads: Of attention heads.
+    """
+
+    mlp: Float[Tensor, "layer d_mlp"]
+    heads: Float[Tensor, "layer head"]
+
+
+@torch.no_grad()
+def writing_norms(model: HookedModel) -> WritingNorms:
+    """L2 norm of each MLP unit's row of W_out and of each head's part of W_O."""
+    layers = range(model.n_layers)
+    mlp = torch.stack([row_norms(model, layer) for layer in layers])
+    w_o = torch.stack([split_heads(model.weight(layer, "W_O"), "W_O", model.n_heads) for layer in layers])
+    return WritingNorms(mlp, torch.linalg.vector_norm(w_o, dim=(2, 3), dtype=mlp.dtype))
 
 
 @torch.no_grad()

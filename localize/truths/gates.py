@@ -11,6 +11,7 @@ from torch import Tensor
 from localize.errors import LocalizeError, caller
 from localize.measure.batches import in_batches
 from localize.measure.scoring import recall_of
+from localize.measure.written_sizes import writing_norms
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
@@ -170,7 +171,7 @@ def plain_gates(
     drift, told, told_within = [], [], []
     for model, rows in models():
         drift += [float(recall_of(model, held_out, show=False).token_nll.mean() - before)]
-        norms = unit_norms(model, part)
+        norms = getattr(writing_norms(model), part).cpu().numpy()
         for row in rows:
             mine = live[row]
             others = ~nominal[row]
@@ -191,19 +192,6 @@ def plain_gates(
     words = "rise of the mean NLL of held-out text (nats per token)"
     most = MOST_DRIFT_INJECTED if reserved is None else MOST_DRIFT
     return (*gates, Gate("held_out", words, mean(drift), -most, most))
-
-
-def unit_norms(model: HookedModel, part: str) -> Float[np.ndarray, "layer unit"]:
-    """The norm of what each unit writes with: a row of W_out, or a head's W_O."""
-    with torch.no_grad():
-        if part == MLP_PART:
-            norms = [model.weight(layer, "W_out").float().norm(dim=1) for layer in range(model.n_layers)]
-        else:
-            norms = [
-                torch.stack([model.weight(layer, "W_O", head).float().norm() for head in range(model.n_heads)])
-                for layer in range(model.n_layers)
-            ]
-    return torch.stack(norms).cpu().numpy()
 
 
 def area(scores: Float[np.ndarray, "*unit"], a: Bool[np.ndarray, "*unit"], b: Bool[np.ndarray, "*unit"]) -> float:
