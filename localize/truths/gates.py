@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from localize.errors import LocalizeError, caller
+from localize.measure.ablated_rows import ablated_rows
 from localize.measure.batches import in_batches
 from localize.measure.scoring import recall_of
 from localize.measure.written_sizes import writing_norms
-from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.truths.kinds import MLP_PART
@@ -67,25 +67,13 @@ def scored_with(
         batch_size: Rows a forward pass.
     """
     nll, said = torch.zeros(len(tokens)), torch.zeros(len(tokens), dtype=torch.bool)
-    site = "mlp.hook_post" if part == MLP_PART else "attn.hook_z"
+    length = tokens.shape[1] - prefix
 
-    @torch.no_grad()
     def work(rows: slice) -> None:
-        kept = keep(rows).to(model.device)
-
-        def zeroing(layer: int) -> Hook:
-            def zero(value: Tensor, _: str) -> Tensor:
-                mask = kept[:, layer, None]  # (row, 1, unit)
-                return value * (mask if part == MLP_PART else mask[..., None])
-
-            return zero
-
-        read = tokens[rows].to(model.device)
-        hooks = {f"blocks.{layer}.{site}": zeroing(layer) for layer in range(model.n_layers)}
-        logits = model.forward(read[:, :-1], hooks=hooks, read=slice(prefix - 1, None)).float()
-        asked = read[:, prefix:]
-        nll[rows] = -logits.log_softmax(-1).gather(2, asked[..., None])[..., 0].mean(1).cpu()
-        said[rows] = (logits.argmax(-1) == asked).all(1).cpu()
+        off = ~keep(rows)
+        mlp, heads = (off, None) if part == MLP_PART else (None, off)
+        exact, of_token = ablated_rows(model, tokens[rows], prefix, mlp=mlp, heads=heads)
+        nll[rows], said[rows] = of_token.mean(1).cpu().to(nll), (exact == length).cpu()
 
     in_batches(work, len(tokens), batch_size, what=what, unit="row")
     return ScoredRows(nll, said)
