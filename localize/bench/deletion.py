@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from localize.bench.scoring import best_units
 from localize.bench.unit_scores import unit_scores
 from localize.errors import InputError, caller, public
 from localize.keyed import keyed_integer
@@ -14,6 +13,7 @@ from localize.localizers import Localizer
 from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.statistics.ranking import ranks
 from localize.truths.gates import scored_with
 from localize.truths.kinds import MLP_PART
 
@@ -92,10 +92,11 @@ def delete(
     before, _ = _scored(model, rows, texts.prefix_length, everything)
     found: list[Deleted] = []
     for name, of_texts in scores.items():
+        place = ranks(of_texts)
         for share in SHARES:
             count = max(1, round(share * everything.size))
             for row in range(len(texts)):
-                nll, recited = _scored(model, rows, texts.prefix_length, ~best_units(of_texts[row], count))
+                nll, recited = _scored(model, rows, texts.prefix_length, place[row] >= count)
                 rise = nll - before
                 own, other = float(rise[row]), np.delete(rise[: len(texts)], row)
                 held = float(rise[len(texts) :].mean())

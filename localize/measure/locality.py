@@ -17,10 +17,11 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.reference_text import reference_text
 from localize.measure.scoring import finite_recall, recall_of
-from localize.measure.stored_units import ranked, ratio_scores
+from localize.measure.stored_units import ratio_scores
 from localize.measure.unit_means import unit_means
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.statistics.ranking import ranks
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
@@ -128,7 +129,7 @@ def ablated_units(
 ) -> Bool[np.ndarray, "what number layer unit"]:
     """The best units of a paragraph, and as many random ones of the same layers, for each number; of more units, fewer are a part."""
     layers, width = scores.shape
-    rank = np.argsort(ranked(scores.reshape(1, -1))[0]).reshape(layers, width)
+    rank = ranks(scores)
     best = np.stack([rank < number for number in numbers])  # (number, layer, unit)
     rng = np.random.default_rng(keyed_integer(2**32, "random units", seed, key))
     turn = rng.permuted(np.tile(np.arange(width), (layers, 1)), axis=1)
