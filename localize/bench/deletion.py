@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from localize.axes import MLP_PART
 from localize.bench.unit_scores import unit_scores
 from localize.errors import InputError, caller, public
 from localize.keyed import keyed_integer
@@ -15,7 +16,6 @@ from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.statistics.ranking import ranks
 from localize.truths.gates import scored_with
-from localize.truths.kinds import MLP_PART
 
 SHARES = (0.005, 0.02)
 """Of all MLP units, zeroed for each text."""

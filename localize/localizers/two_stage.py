@@ -18,9 +18,8 @@ BEST = 128
 
 
 @localizer(
-    f"as ratio, for the {BEST} MLP units and {BEST} heads of the highest ratios with the rise of the NLL when each is set to "
-    f"its mean over the "
-    "others in place of the estimate",
+    f"as ratio, for the {BEST} MLP units and {BEST} heads of the highest ratios "
+    "with the rise of the NLL when each is set to its mean over the others in place of the estimate",
     "ours",
     needs_others=True,
 )

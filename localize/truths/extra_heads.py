@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from localize.axes import ATTENTION_COMPONENTS
+from localize.axes import ATTENTION_COMPONENTS, HEADS_PART
 from localize.models.activations import Hook
 from localize.models.blocks import wiring
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys
 from localize.truths.extra_units import FAINT, keeping
-from localize.truths.kinds import HEADS_PART
 from localize.truths.places import random_places
 from localize.truths.routing import Routes, bounded, routed
 

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from localize.axes import MLP_PART
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
-from localize.truths.kinds import MLP_PART
 from localize.truths.places import random_places
 from localize.truths.routing import Routes, bounded, routed
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from localize.axes import MLP_PART
 from localize.errors import LocalizeError, caller
 from localize.measure.ablated_rows import ablated_rows
 from localize.measure.batches import in_batches
@@ -15,7 +16,6 @@ from localize.measure.scoring import recall_of
 from localize.measure.written_sizes import writing_norms
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.kinds import MLP_PART
 from localize.truths.truth import Gate
 
 LIVE = 0.01
