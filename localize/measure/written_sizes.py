@@ -57,9 +57,8 @@ def written_sizes(
         batch_size: Rows a forward pass.
         what: Words for the progress bar.
     """
-    precise = torch.promote_types(model.dtype, torch.float32)
-    mlp = torch.zeros(len(tokens), model.n_layers, model.d_mlp, dtype=precise)
-    heads = torch.zeros(len(tokens), model.n_layers, model.n_heads, dtype=precise)
+    mlp, heads = found = UnitScores.zeros(model, len(tokens))
+    precise = mlp.dtype
 
     def work(rows: slice) -> None:
         hooks = {}
@@ -79,4 +78,4 @@ def written_sizes(
         model.final_states(tokens[rows, :-1].to(model.device), hooks=hooks, read=slice(0, 0))
 
     in_batches(work, len(tokens), batch_size, what=what)
-    return UnitScores(mlp, heads)
+    return found
