@@ -10,21 +10,19 @@ from localize.errors import InputError, LocalizeError
 from localize.measure.ablated_rows import ablated_rows
 from localize.measure.locality import ablated_units, partners, texts_tried
 from localize.measure.unit_means import unit_means
+from tests.conftest import LENGTH, PREFIX
 
-PREFIX, LENGTH = 24, 40
 NAMES = ("located_rise", "located_others_rise", "located_random_rise", "located_lost_match")
 
 
 @pytest.fixture
-def rows():
-    tokens = torch.randint(0, 97, (6, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+def rows(make_rows):
+    return make_rows(6)
 
 
 @pytest.fixture
-def reference():
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(6))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+def reference(make_rows):
+    return make_rows(5, seed=6)
 
 
 def without(model, units, means):

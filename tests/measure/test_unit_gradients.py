@@ -3,20 +3,11 @@
 import pytest
 import torch
 
-import localize as lz
 from localize.axes import ATTENTION_COMPONENTS
 from localize.measure.unit_gradients import line_squares, unit_gradient_norms
 from localize.measure.written_sizes import writing_norms, written_sizes
 from localize.models.parameters import weight_view
-
-PREFIX, LENGTH = 24, 40
-
-
-@pytest.fixture
-def rows():
-    """Five unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+from tests.conftest import PREFIX
 
 
 def test_a_units_norm_is_that_of_its_weights_gradient_a_paragraph_at_a_time(model, rows):

@@ -13,15 +13,13 @@ from localize.truths.gates import area, scored_with
 from localize.truths.plant import owners, where_planted
 from localize.truths.planting import OWN, RANDOM, Schedule, routes_of
 from localize.truths.routing import Routes, bounded, routed
-
-PREFIX, LENGTH = 24, 40
+from tests.conftest import PREFIX
 
 
 @pytest.fixture
-def pool():
+def pool(make_rows):
     """Forty unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (40, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+    return make_rows(40)
 
 
 @pytest.fixture
