@@ -16,6 +16,7 @@ from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.statistics.ranking import ranks
 from localize.truths.gates import scored_with
+from localize.truths.texts import not_recited
 
 SHARES = (0.005, 0.02)
 """Of all MLP units, zeroed for each text."""
@@ -55,7 +56,7 @@ def natural_texts(model: HookedModel, pool: Paragraphs) -> tuple[Paragraphs, Par
         InputError: If there are fewer than two of either.
     """
     match = recall_of(model, pool).exact_match
-    full, low = match >= pool.continuation_length, match < max(1, pool.continuation_length // 5)
+    full, low = match >= pool.continuation_length, not_recited(match, pool.continuation_length)
     found = []
     for which, words in ((full, "recited"), (low, "not recited")):
         _, first = np.unique(np.where(which, pool.clusters, -1), return_index=True)
