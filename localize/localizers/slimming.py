@@ -17,9 +17,8 @@ PENALTY = 1e-3
 
 
 @localizer(
-    f"value of a gate on each MLP unit and each head, 1 at first, after {STEPS} steps that lower the paragraph's NLL plus "
-    f"{PENALTY:g} times "
-    "the sum of the gates' sizes",
+    f"value of a gate on each MLP unit and each head, 1 at first, after {STEPS} steps "
+    f"that lower the paragraph's NLL plus {PENALTY:g} times the sum of the gates' sizes",
     "Network Slimming: Liu et al. 2017 (arXiv 1708.06519), as a localizer Chang et al. 2024 (arXiv 2311.09060)",
 )
 def slimming(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

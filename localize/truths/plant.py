@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from localize.axes import MLP_PART
 from localize.errors import LocalizeError, caller
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.inputs import reads_inputs
@@ -20,7 +21,7 @@ from localize.truths.extra_heads import ExtraHeads
 from localize.truths.extra_units import ExtraUnits
 from localize.truths.gates import NothingRecitedError, live_units, plain_gates, recited_alone, routed_gates
 from localize.truths.injection import Injected, Injection
-from localize.truths.kinds import HEADS, INJ, KINDS, LAYER, MLP_PART, ROUTE
+from localize.truths.kinds import HEADS, INJ, KINDS, LAYER, ROUTE
 from localize.truths.planting import OWN, ROUTINGS, Schedule, planted_losses
 from localize.truths.texts import Split, split
 from localize.truths.truth import Truth

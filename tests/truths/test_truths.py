@@ -13,15 +13,14 @@ from localize.truths.gates import area, scored_with
 from localize.truths.plant import owners, where_planted
 from localize.truths.planting import OWN, RANDOM, Schedule, routes_of
 from localize.truths.routing import Routes, bounded, routed
-
-PREFIX, LENGTH = 24, 40
+from localize.truths.texts import not_recited
+from tests.conftest import PREFIX
 
 
 @pytest.fixture
-def pool():
+def pool(make_rows):
     """Forty unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (40, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+    return make_rows(40)
 
 
 @pytest.fixture
@@ -115,6 +114,11 @@ def test_units_that_are_zeroed_are_zeroed_for_their_row_alone(floating, pool):
     some = scored_with(floating, tokens, PREFIX, lambda rows: keep[rows], "mlp", what="rows").nll
     assert torch.equal(some[[0, 2]], whole[[0, 2]])
     assert float(some[1]) == pytest.approx(float(lz.recall(moved, pool[[1]])["nll"][0]), abs=1e-5)
+
+
+@pytest.mark.parametrize(("length", "most"), [(50, 9), (16, 2), (5, 0), (3, 0)])
+def test_a_text_is_not_recited_below_a_fifth_of_its_continuation_or_with_no_token_right(length, most):
+    assert np.flatnonzero(not_recited(np.arange(length + 1), length)).tolist() == list(range(most + 1))
 
 
 def test_an_area_is_how_often_one_is_above_another_ties_half():
