@@ -65,7 +65,7 @@ def plant(
             number.
         texts: How many are planted.
         routing: "own"; or, for controls in which a text has no place of its own, "none", all units on and trained by every text, or
-            "random", a random half of them on, drawn anew for each row.
+            "random", in half of the rows a random half of them on, drawn anew for each row.
         schedule: Steps, learning rate and weights of the losses; None for the kind's usual ones.
         seed: Of everything that is drawn.
 

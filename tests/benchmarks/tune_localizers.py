@@ -24,9 +24,9 @@ from localize.measure.unit_gates import gate_stages
 from localize.measure.unit_ratio import effect_ratio
 
 FLOORS = (0.03, 0.1, 0.3, 1.0, 3.0)
-RATES = {"slimming": (0.01, 0.03, 0.1), "hard_concrete": (0.03, 0.1, 0.3)}
-PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-STAGES = (100, 200, 300, 500)
+RATES = {"slimming": (0.001, 0.003, 0.01, 0.03, 0.1), "hard_concrete": (0.01, 0.03, 0.1, 0.3)}
+PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2)
+STAGES = (10, 30, 100, 200, 300, 500, 1000)
 """Steps after which what is learned is looked at."""
 
 
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--localizers", nargs="+", default=["ratio", "slimming", "hard_concrete"])
     parser.add_argument("--rates", type=float, nargs="+", help="in place of those of the grid")
     parser.add_argument("--penalties", type=float, nargs="+", default=PENALTIES)
-    parser.add_argument("--steps", type=int, default=max(STAGES))
+    parser.add_argument("--steps", type=int, default=500)
     asked = parser.parse_args()
     model, pool = lz.load_model(), lz.load_paragraphs()
     truths = {
