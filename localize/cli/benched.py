@@ -106,7 +106,8 @@ def _print(title: str, heads: list[str], rows: list[list[str]]) -> None:
 
     if not rows:
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    say(title)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for head in heads:
         of_numbers = head in ("value", "cost", "ms", "units", "still recited")
         table.add_column(head, justify="right" if of_numbers else "left", no_wrap=True)
