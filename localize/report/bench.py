@@ -146,15 +146,25 @@ def _maps(frame: pd.DataFrame) -> Table:
         [
             count(r.stored_in),
             count(r.layer),
-            between(r.ratio, r.low, r.high),
+            between(r.ratio, r.low, r.high, rough=r.rough),
             number(r.share),
             number(r.held_out_share),
             count(r.texts),
         ]
         for r in numbers.each_row(frame)
     ]
-    heads = ("stored in layer", "layer", "share ratio", "share", "share, held-out text", "texts")
-    note = "Each layer's share of the squared gradient (W_in and W_out), over that of held-out text in the same model."
+    heads = (
+        "texts kept in layer",
+        "gradient of layer",
+        "share over held-out text's",
+        "share",
+        "share, held-out text",
+        "texts",
+    )
+    note = (
+        "Each layer's share of the squared gradient of the MLPs (W_in and W_out), over that of held-out text in the same model, with 95% "
+        "intervals by bootstrap over texts. ~ marks rough intervals: too few texts, or too skewed."
+    )
     columns = tuple(Column(head, True) for head in heads)
     return Table(
         "maps", "Gradient maps of texts kept in one layer", columns, rows_of(rows), csv_of(frame, index=False), note
