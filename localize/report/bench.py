@@ -8,9 +8,9 @@ import pandas as pd
 
 from localize.bench import tables as numbers
 from localize.bench.planted import CONTROLS
-from localize.errors import LocalizeError
 from localize.plots.catalogue import Drawn
-from localize.plots.figures.bench import CAPTION, TITLE_WORDS, bench
+from localize.plots.figures import bench as recall_figure
+from localize.plots.figures import named_layers as layer_figure
 from localize.report.page import BENCH_SCRIPTS, static_page
 from localize.report.run import Figure
 from localize.report.tables import Column, Table, TableCell, between, count, csv_of, number, rows_of, text
@@ -34,10 +34,7 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
         command: Which command made it.
         seed: Of bootstraps.
     """
-    try:
-        drawn = [Figure.of(Drawn("bench", TITLE_WORDS, CAPTION, bench(results, seed=seed)))]
-    except LocalizeError:  # nothing is ranked: the gates tell why
-        drawn = []
+    drawn = [Figure.of(one) for one in bench_figures(results, seed=seed).values()]
     about = results.about
     lead = (
         f"{len(results.localizers)} localizers on {len(results.truths)} truths planted in {about['model']['name']}: which units keep a "
@@ -61,6 +58,18 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
     with replacing(path) as beside:
         beside.write_text(page, encoding="utf-8", newline="\n")
     return path
+
+
+def bench_figures(results: "BenchResults", *, seed: int = 0) -> dict[str, Drawn]:
+    """All figures that there is something for, by the name of their files: without a truth that passed its gates there is none."""
+    found = {}
+    if not results.table().empty:
+        figure = recall_figure.bench(results, seed=seed)
+        found["bench"] = Drawn("bench", recall_figure.TITLE_WORDS, recall_figure.CAPTION, figure)
+    if (name := layer_figure.drawn_localizer(results)) is not None:
+        figure = layer_figure.named_layers(results, name, seed=seed)
+        found["layers"] = Drawn("layers", layer_figure.TITLE_WORDS, layer_figure.CAPTION, figure)
+    return found
 
 
 def bench_tables(results: "BenchResults", *, seed: int = 0) -> list[Table]:
