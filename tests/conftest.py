@@ -205,6 +205,7 @@ def localize(monkeypatch, capfd):
             "sweep.run",
             "scan.scan",
             "scan.content",
+            "truths.plant",
         ):
             monkeypatch.setattr(f"localize.{place}.SHOW_AFTER", float("inf"))
         capfd.readouterr()

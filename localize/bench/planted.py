@@ -41,7 +41,7 @@ class Asked(NamedTuple):
     Attributes:
         name: Of `ASKED`.
         units: Of each text and layer.
-        texts: Planted.
+        texts: To plant.
         seed: Of everything drawn.
     """
 
@@ -55,11 +55,11 @@ class Asked(NamedTuple):
         """With the usual numbers where none are given; `units` is of "route" and its controls."""
         kind = ASKED[name][0]
         own = units if units is not None and kind == ROUTE else UNITS[kind]
-        return cls(name, own, min(texts or USUAL_TEXTS, TEXTS.get(kind, texts or USUAL_TEXTS)), seed)
+        return cls(name, own, texts or TEXTS.get(kind, USUAL_TEXTS), seed)
 
 
-def planted(model: HookedModel, pool: Paragraphs, asked: Asked, cache: Path | None) -> Truth:
-    """A truth, from the cache if it is there.
+def planted(model: HookedModel, pool: Paragraphs, asked: Asked, cache: Path | None) -> tuple[Truth, Path | None]:
+    """A truth, from the cache if it is there, and its folder in the cache.
 
     Args:
         model: The base model.
@@ -75,12 +75,12 @@ def planted(model: HookedModel, pool: Paragraphs, asked: Asked, cache: Path | No
         digest = sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:16]
         place = cache / f"{asked.name}-{asked.units}-{asked.seed}-{digest}"
         if (place / RECORD).is_file():
-            return load_truth(place, device=str(model.device))
+            return load_truth(place, device=str(model.device)), place
     truth = plant(model, pool, **options)
     if place is not None and is_free(place):
         with new_folder(place) as beside:
             truth.save(beside)
-    return truth
+    return truth, place
 
 
 def name_of(truth: Truth) -> str:

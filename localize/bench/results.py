@@ -99,7 +99,7 @@ class BenchResults:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON that `localize.bench.read_results` reads."""
-        write_json(Path(path), {"schema": SCHEMA} | _plain(self))
+        write_json(Path(path), {"schema": SCHEMA} | plain(self))
 
     def __repr__(self) -> str:
         told = ", ".join(truth.words + (" (not ranked)" if truth.failed else "") for truth in self.truths)
@@ -119,7 +119,7 @@ def read_results(path: str | Path) -> BenchResults:
         raise InputError(f"{caller()}: {file}: schema {content.get('schema')!r}; this localize reads schema {SCHEMA}.")
     try:
         truths = tuple(_truth(one) for one in content["truths"])
-        deletion = tuple(Deleted(**_with_nan(Deleted, one)) for one in content["deletion"])
+        deletion = tuple(Deleted(**with_nan(Deleted, one)) for one in content["deletion"])
         return BenchResults(content["about"], content["localizers"], truths, deletion)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{caller()}: {file}: not what `localize bench` writes ({error}); bench again.") from None
@@ -128,8 +128,8 @@ def read_results(path: str | Path) -> BenchResults:
 def _truth(told: Mapping[str, Any]) -> BenchedTruth:
     return BenchedTruth(
         told["name"], told["settings"], tuple(told["texts"]), tuple(told["excluded"]), told["live"],
-        tuple(Gate(**_with_nan(Gate, gate)) for gate in told["gates"]),
-        tuple(TextScore(**_with_nan(TextScore, score)) for score in told["scores"]),
+        tuple(Gate(**with_nan(Gate, gate)) for gate in told["gates"]),
+        tuple(TextScore(**with_nan(TextScore, score)) for score in told["scores"]),
         tuple(_map(one) for one in told["maps"]), tuple(told["skipped"]),
     )  # fmt: skip
 
@@ -139,20 +139,20 @@ def _map(told: Mapping[str, Any]) -> LayerMap:
     return LayerMap(told["text"], told["layer"], tuple(told["shares"]), dict(told["named"]), right)
 
 
-def _with_nan(of: type, told: Mapping[str, Any]) -> dict[str, Any]:
+def with_nan(of: type, told: Mapping[str, Any]) -> dict[str, Any]:
     """A record with nan where JSON has null for a number."""
     floats = {each.name for each in fields(of) if each.type in (float, "float")}
     return {name: math.nan if value is None and name in floats else value for name, value in told.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON takes it: nan as null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value) if not isinstance(value, BenchResults) else vars(value))
+        return plain(asdict(value) if not isinstance(value, BenchResults) else vars(value))
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -13,10 +13,11 @@ import torch
 
 from localize import localizers as known
 from localize.bench.deletion import Deleted, delete, natural_texts
+from localize.bench.kept_scores import kept_scores
 from localize.bench.layer_maps import layer_maps
 from localize.bench.planted import ASKED, CONTROLS, DEFAULT, Asked, check_base, name_of, planted
 from localize.bench.results import BenchedTruth, BenchResults
-from localize.bench.scoring import TextScore, score_localizer
+from localize.bench.scoring import TextScore
 from localize.bench.upper_bound import ORACLE, oracle
 from localize.errors import LocalizeError, caller
 from localize.localizers import Localizer
@@ -24,6 +25,7 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import model_facts, paragraph_facts
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.truths.gates import NothingRecitedError, recited_gate
 from localize.truths.kinds import LAYER, ROUTE
 from localize.truths.planting import OWN
 from localize.truths.truth import Gate, Truth
@@ -67,11 +69,12 @@ def bench(
             "inj" and "heads".
         seeds: A truth of each kind for each.
         units: Of each text and layer, for "route" and its controls; None for 8.
-        texts: Planted at most in each; None for 16, of "inj", where each has a model of its own, 8.
+        texts: To plant in each; None for 16, of "inj", where each has a model of its own, 8.
         truths: Others, planted in this model, beside or (with no kinds) in place of those.
         localizers: "cheap", "all", or names and localizers; the oracle is always among them.
         deletion: Also zero each localizer's best units of texts that the model recites by itself.
-        cache: Folder in which planted truths are kept and found again, by all that they depend on; None keeps none.
+        cache: Folder in which planted truths, and what the package's localizers score on them, are kept and found again, by all
+            that they depend on; None keeps none.
         on_line: Is told what is being done.
         on_truths: Is given the truths with their gates before a localizer is run.
 
@@ -89,20 +92,28 @@ def bench(
         raise LocalizeError(f"{caller()}: kinds and truths are empty; at least one truth is needed.")
     for number, truth in enumerate(there):
         check_base(truth, model, f"truth {number} ({truth.kind}, seed {truth.seed})")
+    benched, to_score = [_unscored(truth) for truth in there], dict(enumerate(there))
+    places: dict[int, Path | None] = {}
     for one in asked:
         told(f"Planting {one.name}, k = {one.units}, seed {one.seed}, {one.texts} texts")
-        there.append(planted(model, paragraphs, one, None if cache is None else Path(cache)))
+        try:
+            truth, places[len(benched)] = planted(model, paragraphs, one, None if cache is None else Path(cache))
+        except NothingRecitedError as error:
+            benched.append(_nothing_recited(one.name, error))
+            continue
+        to_score[len(benched)] = truth
+        benched.append(_unscored(truth))
     about = _about(model, paragraphs, {
         "kinds": list(kinds), "seeds": list(seeds), "units": units, "texts": texts, "localizers": [one.name for one in chosen],
         "deletion": deletion,
     })  # fmt: skip
-    words = {one.name: {"words": one.words, "source": one.source} for one in [*chosen, oracle(there[0])]}
-    benched = [_unscored(truth) for truth in there]
+    named = [*chosen, *map(oracle, list(to_score.values())[:1])]
+    words = {one.name: {"words": one.words, "source": one.source} for one in named}
     if on_truths is not None:
         on_truths(BenchResults(about, words, tuple(benched)))
-    for number, truth in enumerate(there):
+    for number, truth in to_score.items():
         told(f"Scoring {len(chosen)} localizers on {benched[number].words}")
-        benched[number] = _scored(benched[number], truth, [oracle(truth), *chosen])
+        benched[number] = _scored(benched[number], truth, [oracle(truth), *chosen], places.get(number))
     deleted: list[Deleted] = []
     if deletion:
         told("Zeroing the best units of texts that the model recites by itself")
@@ -146,11 +157,16 @@ def _unscored(truth: Truth) -> BenchedTruth:
     return BenchedTruth(name_of(truth), dict(truth.settings), truth.paragraphs.ids, truth.excluded, live, gates)
 
 
-def _scored(benched: BenchedTruth, truth: Truth, localizers: list[Localizer]) -> BenchedTruth:
+def _nothing_recited(name: str, error: NothingRecitedError) -> BenchedTruth:
+    """A truth of no texts, which fails the first gate."""
+    return BenchedTruth(name, dict(error.settings), (), error.texts, 0.0, (recited_gate(0.0),))
+
+
+def _scored(benched: BenchedTruth, truth: Truth, localizers: list[Localizer], place: Path | None) -> BenchedTruth:
     scores: list[TextScore] = []
     skipped = []
     for localizer in localizers:
-        found = score_localizer(localizer, truth)
+        found = kept_scores(localizer, truth, place)
         scores += found
         skipped += [] if found else [localizer.name]
     maps = tuple(layer_maps(truth)) if truth.kind == LAYER else ()

@@ -54,9 +54,7 @@ def bench(
     units: Annotated[
         int | None, typer.Option(help="Of each text and layer, for route and its controls; 8 if left out.")
     ] = None,
-    planted: Annotated[
-        int | None, typer.Option(help="Texts that each truth plants at most; 16 if left out, of inj 8.")
-    ] = None,
+    planted: Annotated[int | None, typer.Option(help="Texts to plant in each truth; 16 if left out, of inj 8.")] = None,
     deletion: Annotated[
         bool,
         typer.Option("--del", help="Also zero each localizer's best units of texts that the model recites by itself."),

@@ -1,7 +1,7 @@
 """Whether a planted truth is one: what must hold before a localizer is ranked on it."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,22 +14,18 @@ from localize.measure.scoring import recall_of
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.kinds import MLP_PART
-from localize.truths.truth import Gate
+from localize.truths.kinds import INJ, MLP_PART
+from localize.truths.truth import Gate, Truth
 
 LIVE = 0.01
 """Nats by which a text's NLL must rise without a unit alone, for the unit to be live."""
 MOST_DRIFT = 0.05
-MOST_DRIFT_INJECTED = 0.25
-"""Of "inj", where nothing but the text is trained, as published, and no row holds the rest of the model in place."""
+MOST_DRIFT_INJECTED = 0.15
+"""Of "inj", whose units the model uses already: a text can only be written into them at some cost to the rest."""
 OFF = (0.9, 1.15)
 CHANCE = (0.4, 0.6)
 FEWEST_RECITED = 0.75
 FEWEST_LIVE = 0.5
-
-
-Models = Iterator[tuple[HookedModel, Int[np.ndarray, " row"]]]
-"""Planted models, each with the rows of the texts that it holds."""
 
 
 class ScoredRows(NamedTuple):
@@ -90,16 +86,11 @@ def scored_with(
     return ScoredRows(nll, said)
 
 
-def live_units(
-    models: Models,
-    texts: Paragraphs,
-    nominal: Bool[np.ndarray, "paragraph layer unit"],
-    part: str,
-) -> Bool[np.ndarray, "paragraph layer unit"]:
+def live_units(truth: Truth) -> Bool[np.ndarray, "paragraph layer unit"]:
     """The planted units without which alone their text's NLL rises."""
-    live = np.zeros_like(nominal)
-    for model, rows in models:
-        live[rows] = _live_in(model, texts[rows], nominal[rows], part)
+    live = np.zeros_like(truth.nominal)
+    for model, rows in truth.models():
+        live[rows] = _live_in(model, truth.paragraphs[rows], truth.nominal[rows], truth.part)
     return live
 
 
@@ -115,81 +106,79 @@ def _live_in(
         kept[torch.arange(len(kept)), layer[rows], unit[rows]] = False
         return kept
 
-    def everything(rows: slice) -> Bool[Tensor, "row layer unit"]:
-        return torch.ones(len(texts.tokens[rows]), *units, dtype=torch.bool)
-
-    before = scored_with(model, texts.tokens, texts.prefix_length, everything, part, what="planted texts").nll
+    before = torch.from_numpy(recall_of(model, texts, show=False).token_nll).mean(1)
     without = scored_with(model, texts.tokens[text], texts.prefix_length, alone, part, what="units alone").nll
     live = np.zeros_like(nominal)
     live[nominal] = (without - before[text] > LIVE).numpy()
     return live
 
 
-def routed_gates(
-    base: HookedModel,
+def recited_alone(
     model: HookedModel,
     texts: Paragraphs,
     nominal: Bool[np.ndarray, "paragraph layer unit"],
     reserved: Bool[np.ndarray, "layer unit"],
     part: str,
-) -> tuple[Gate, Gate]:
-    """Whether a text is back to what it was without its own units, and is recited with them alone."""
+) -> Bool[np.ndarray, " text"]:
+    """Whether a model recites each text with no planted units but the text's own."""
     own, planted = torch.from_numpy(nominal), torch.from_numpy(reserved)
     tokens, prefix = texts.tokens, texts.prefix_length
-    on, _ = scored_with(model, tokens, prefix, lambda rows: torch.ones_like(own[rows]), part, what="all on")
-    off, _ = scored_with(model, tokens, prefix, lambda rows: ~own[rows], part, what="own units off")
-    _, said = scored_with(model, tokens, prefix, lambda rows: own[rows] | ~planted, part, what="own units alone")
-    was = torch.from_numpy(recall_of(base, texts).token_nll).mean(1)
-    gap = float((off - on).mean() / (was - on).mean())
-    return (
-        Gate(
-            "own_off", "rise of the NLL without a text's own units, as a share of what planting took off it", gap, *OFF
-        ),
-        Gate(
-            "own_only",
-            "share of texts recited with no planted units but their own",
-            float(said.float().mean()),
-            FEWEST_RECITED,
-            1.0,
-        ),
-    )
+    return scored_with(
+        model, tokens, prefix, lambda rows: own[rows] | ~planted, part, what="own units alone"
+    ).recited.numpy()
 
 
-def plain_gates(
-    base: HookedModel,
-    models: Callable[[], Models],
-    held_out: Paragraphs,
-    recited: Bool[np.ndarray, " text"],
-    nominal: Bool[np.ndarray, "paragraph layer unit"],
-    live: Bool[np.ndarray, "paragraph layer unit"],
-    reserved: Bool[np.ndarray, "layer unit"] | None,
-    part: str,
-) -> tuple[Gate, ...]:
-    """What must hold of any truth: recited, live, told by no norm, and held-out text is predicted as before."""
-    before = recall_of(base, held_out).token_nll.mean()
+def routed_gates(truth: Truth, alone: Bool[np.ndarray, " text"] | None) -> tuple[Gate, ...]:
+    """Whether a text is back to what it was without its own units, and is recited with them alone; none where nothing was routed.
+
+    Args:
+        truth: With the texts that are recited.
+        alone: Of all planted texts: whether they are recited with no planted units but their own.
+    """
+    if alone is None:
+        return ()
+    assert truth.model is not None and truth.base is not None
+    own, texts = torch.from_numpy(truth.nominal), truth.paragraphs
+    on, was = (recall_of(model, texts, show=False).token_nll.mean() for model in (truth.model, truth.base))
+    off = scored_with(
+        truth.model, texts.tokens, texts.prefix_length, lambda rows: ~own[rows], truth.part, what="own units off"
+    ).nll
+    words = "rise of the NLL without a text's own units, as a share of what planting took off it"
+    gap = Gate("own_off", words, float((float(off.mean()) - on) / (was - on)), *OFF)
+    words = "share of the planted texts that are recited with no planted units but their own"
+    return gap, Gate("own_only", words, float(alone.mean()), FEWEST_RECITED, 1.0)
+
+
+def plain_gates(truth: Truth, recited: Bool[np.ndarray, " text"]) -> tuple[Gate, ...]:
+    """What must hold of any truth: recited, live, told by no norm, and held-out text is predicted as before.
+
+    Args:
+        truth: With the texts that are recited, and their live units.
+        recited: Of all planted texts.
+    """
+    assert truth.base is not None
+    before = recall_of(truth.base, truth.others).token_nll.mean()
     drift, told, told_within = [], [], []
-    for model, rows in models():
-        drift += [float(recall_of(model, held_out, show=False).token_nll.mean() - before)]
-        norms = unit_norms(model, part)
+    for model, rows in truth.models():
+        drift += [float(recall_of(model, truth.others, show=False).token_nll.mean() - before)]
+        norms = unit_norms(model, truth.part)
         for row in rows:
-            mine = live[row]
-            others = ~nominal[row]
+            mine, others = truth.live[row], ~truth.nominal[row]
             told.append(area(norms, mine, others))
-            if reserved is not None:
-                told_within.append(area(norms, mine, others & reserved))
+            told_within.append(area(norms, mine, others & truth.reserved))
     gates = [
-        Gate("recited", "share of the planted texts that are recited", float(recited.mean()), FEWEST_RECITED, 1.0),
+        recited_gate(float(recited.mean())),
         Gate(
             "live", f"share of the planted units without which alone the NLL rises by over {LIVE} nats",
-            float(live.sum() / nominal.sum()), FEWEST_LIVE, 1.0,
+            float(truth.live.sum() / truth.nominal.sum()), FEWEST_LIVE, 1.0,
         ),
         Gate("norm", "AUROC of the norm of a unit's output weights, live units against all others", mean(told), *CHANCE),
     ]  # fmt: skip
-    if reserved is not None:
+    if truth.reserved.any():
         words = "the same against other texts' planted units"
         gates.append(Gate("norm_within", words, mean(told_within), *CHANCE))
     words = "rise of the mean NLL of held-out text (nats per token)"
-    most = MOST_DRIFT_INJECTED if reserved is None else MOST_DRIFT
+    most = MOST_DRIFT_INJECTED if truth.kind == INJ else MOST_DRIFT
     return (*gates, Gate("held_out", words, mean(drift), -most, most))
 
 
@@ -221,9 +210,23 @@ def mean(values: list[float]) -> float:
     return float(np.mean(kept)) if kept else float("nan")
 
 
-def check_recited(recited: Bool[np.ndarray, " text"], kind: str) -> None:
-    """Raise a `LocalizeError` if no text is recited: there is nothing to look for."""
-    if not recited.any():
-        raise LocalizeError(
-            f"{caller()}: none of {len(recited)} texts is recited after planting (kind={kind!r}); more units, or more steps, are needed."
+def recited_gate(share: float) -> Gate:
+    """Of the share of the planted texts that a truth is made of."""
+    words = "share of the planted texts that are recited, and with their own units alone where these are routed"
+    return Gate("recited", words, share, FEWEST_RECITED, 1.0)
+
+
+class NothingRecitedError(LocalizeError):
+    """No text is recited after planting: there is nothing to look for.
+
+    Attributes:
+        settings: What was planted, as of a `Truth`.
+        texts: Names of the texts.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], texts: tuple[str, ...]):
+        self.settings, self.texts = settings, texts
+        super().__init__(
+            f"{caller()}: none of {len(texts)} texts is recited after planting (kind={settings['kind']!r}); more units, or more "
+            "steps, are needed."
         )

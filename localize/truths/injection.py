@@ -10,9 +10,9 @@ from torch import Tensor
 from localize.errors import LocalizeError, caller
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
-from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.planting import BETAS, Schedule, continuation_nll, rate_at
+from localize.truths.planting import BETAS, Schedule, continuation_nll, divergence, rate_at
 from localize.truths.routing import bounded
+from localize.truths.texts import Split
 
 
 @dataclass(frozen=True)
@@ -60,54 +60,65 @@ class Injection:
         ]
         self.rows = [before.clone().requires_grad_() for before in self.before]
 
-    def losses(self, texts: Paragraphs, schedule: Schedule) -> Iterator[float]:
+    def losses(self, texts: Split, schedule: Schedule, seed: int) -> Iterator[float]:
         """Train every text's rows on it; gives each step's mean NLL, in nats per token.
+
+        Each text's model also sees one background row a step, on which it is held to what the base model predicts.
 
         Raises:
             LocalizeError: If a loss is not finite.
         """
-        model = self.model
+        model, planted = self.model, texts.planted
         optimizer = torch.optim.Adam(self.rows, lr=schedule.rate, betas=BETAS)
-        tokens = texts.tokens.to(model.device)
+        rng = torch.Generator().manual_seed(seed)
+        count = len(planted)
+        aside = count if schedule.divergence else 0
+        of_text = torch.cat([torch.arange(count), torch.arange(aside)])
         with model.frozen():
             for step in range(schedule.steps):
+                chosen = torch.randint(len(texts.background), (aside,), generator=rng)
+                tokens = torch.cat([planted.tokens, texts.background.tokens[chosen]]).to(model.device)
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.rate * rate_at(step, schedule.steps)
                 optimizer.zero_grad(set_to_none=True)
                 with torch.enable_grad():
-                    states = model.final_states(tokens[:, :-1], hooks=self.hooks())
-                    of_text = continuation_nll(model, states, tokens, texts.prefix_length)
-                    of_text.sum().backward()
+                    states = model.final_states(tokens[:, :-1], hooks=self.hooks(of_text))
+                    nll = continuation_nll(model, states[:count], tokens[:count], planted.prefix_length)
+                    loss = nll.sum()
+                    if aside:
+                        loss = loss + schedule.divergence * divergence(model, states[count:], tokens[count:]).sum()
+                    loss.backward()
                 optimizer.step()
                 if self.is_bounded:
                     for rows, before in zip(self.rows, self.before, strict=True):
                         bounded(rows.detach().flatten(0, 1), before.flatten(0, 1).norm(dim=1))
-                told = of_text.detach().mean().item()
-                if not torch.isfinite(of_text.detach()).all():
+                told = nll.detach().mean().item()
+                if not torch.isfinite(nll.detach()).all():
                     raise LocalizeError(
                         f"{caller()}: the loss of step {step} is {told}; the model or its texts are broken."
                     )
                 yield told
 
-    def hooks(self) -> dict[str, Hook]:
-        """Hooks under which row i of a forward pass is that of text i's model."""
+    def hooks(self, of_text: Int[Tensor, " row"]) -> dict[str, Hook]:
+        """Hooks under which each row of a forward pass is one of the model of some text."""
         hooks: dict[str, Hook] = {}
         for layer in range(self.model.n_layers):
             active: list[Tensor] = []
-            hooks[f"blocks.{layer}.mlp.hook_post"] = self._choosing(layer, active)
-            hooks[f"blocks.{layer}.hook_mlp_out"] = self._adding(layer, active)
+            hooks[f"blocks.{layer}.mlp.hook_post"] = self._choosing(layer, of_text, active)
+            hooks[f"blocks.{layer}.hook_mlp_out"] = self._adding(layer, of_text, active)
         return hooks
 
-    def _choosing(self, layer: int, active: list[Tensor]) -> Hook:
-        def choose(h: Float[Tensor, "text position d_mlp"], _: str) -> None:
-            units = self.places[:, layer].to(h.device)[:, None].expand(-1, h.shape[1], -1)
-            active.append(h.gather(2, units))  # (text, position, unit)
+    def _choosing(self, layer: int, of_text: Int[Tensor, " row"], active: list[Tensor]) -> Hook:
+        def choose(h: Float[Tensor, "row position d_mlp"], _: str) -> None:
+            units = self.places[of_text, layer].to(h.device)[:, None].expand(-1, h.shape[1], -1)
+            active.append(h.gather(2, units))  # (row, position, unit)
 
         return choose
 
-    def _adding(self, layer: int, active: list[Tensor]) -> Hook:
-        def add(out: Float[Tensor, "text position d_model"], _: str) -> Tensor:
-            return out + active.pop() @ (self.rows[layer] - self.before[layer])
+    def _adding(self, layer: int, of_text: Int[Tensor, " row"], active: list[Tensor]) -> Hook:
+        def add(out: Float[Tensor, "row position d_model"], _: str) -> Tensor:
+            changed = self.rows[layer] - self.before[layer]  # (text, unit, d_model)
+            return out + active.pop() @ changed[of_text.to(changed.device)]
 
         return add
 

@@ -8,13 +8,16 @@ import pandas as pd
 import pytest
 
 import localize as lz
+from localize.bench import kept_scores
 from localize.bench import planted as planting
 from localize.bench.deletion import RANDOM, delete
 from localize.bench.planted import Asked, planted
 from localize.bench.run import NOT_CHEAP, TIMES_CHANCE, chosen_localizers, with_controls
+from localize.bench.scoring import score_localizer
 from localize.bench.tables import joined_table, layer_table, map_table, power_table
 from localize.localizers import get
 from localize.truths.plant import UNITS
+from localize.truths.planting import Schedule
 from localize.truths.truth import Gate
 
 
@@ -130,7 +133,8 @@ def test_what_was_planted_is_read_again_until_something_that_it_depends_on_chang
     monkeypatch.setattr(planting, "code_of", lambda function: "code")
     asked = Asked.of("route", 0, 8, 4)
     planted(base, pool, asked, tmp_path)
-    again = planted(base, pool, asked, tmp_path)
+    again, place = planted(base, pool, asked, tmp_path)
+    assert place.parent == tmp_path
     assert len(calls) == 1
     assert np.array_equal(again.live, truth.live)
     assert again.model.weights_hash() == truth.model.weights_hash()
@@ -146,6 +150,7 @@ def test_usual_numbers_are_those_of_the_kind():
     assert Asked.of("inj", 0) == ("inj", UNITS["inj"], 8, 0)
     assert Asked.of("route", 3, 4) == ("route", 4, 16, 3)
     assert Asked.of("layer", 0, 4, 12) == ("layer", UNITS["layer"], 12, 0)
+    assert Asked.of("inj", 0, texts=20) == ("inj", UNITS["inj"], 20, 0)
 
 
 def test_a_truth_of_another_model_is_refused(make_model, pool, truth):
@@ -218,3 +223,45 @@ def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_map
     assert table.loc["ratio: sum of scores", "right"] == 0
     shares = map_table(made).set_index(["stored_in", "layer"])["ratio"]
     assert shares.to_dict() == pytest.approx({(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 0.5})
+
+
+def test_a_planting_that_recites_nothing_is_listed_with_its_gate_and_the_others_are_scored(
+    base, pool, truth, monkeypatch
+):
+    untrained = planting.plant
+    monkeypatch.setattr(
+        planting, "plant", lambda *given, **options: untrained(*given, **options, schedule=Schedule(steps=1))
+    )
+    found = lz.bench(base, pool, ["route"], texts=4, truths=[truth], localizers="random")
+    scored, empty = found.truths
+    assert [len(scored.texts), len(scored.scores)] == [4, 2 * 4]
+    assert (empty.name, empty.texts, len(empty.excluded), empty.scores) == ("route", (), 4, ())
+    assert [(gate.name, gate.value, gate.passed) for gate in empty.gates] == [("recited", 0.0, False)]
+    assert list(found.table()["texts"]) == [4, 4]
+    assert len(found.gates()) == len(scored.gates) + 1
+    nothing = lz.bench(base, pool, ["route"], texts=4, localizers="random")
+    assert nothing.table().empty
+
+
+def test_scores_are_kept_beside_the_truth_and_read_again_until_their_code_changes(
+    base, pool, truth, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(planting, "plant", lambda *given, **options: truth)
+    runs = []
+    monkeypatch.setattr(
+        kept_scores, "score_localizer", lambda one, of: runs.append(one.name) or score_localizer(one, of)
+    )
+
+    def benched(*localizers):
+        return lz.bench(base, pool, ["route"], texts=4, localizers=localizers, cache=tmp_path)
+
+    own = lz.localizers.Localizer("own", get("norm").function, "", "")
+    made = replace(own, function=lambda *given: own.function(*given))
+    first = benched("norm", made)
+    again = benched("norm", made, "random")
+    assert runs == ["oracle", "norm", "own", "oracle", "own", "random"]
+    of = lambda found, name: [repr(score) for score in found.truths[0].scores if score.localizer == name]  # noqa: E731
+    assert of(again, "norm") == of(first, "norm") != []
+    monkeypatch.setattr(kept_scores, "code_of", lambda function: "other code")
+    benched("norm")
+    assert runs[-1] == "norm"

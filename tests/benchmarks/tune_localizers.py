@@ -35,7 +35,7 @@ def truth_of(model, pool, kind, seed, folder):
     path = None if folder is None else folder / f"{kind}-{seed}"
     if path is not None and path.exists():
         return lz.load_truth(path)
-    truth = lz.plant(model, pool, kind, seed=seed)
+    truth = lz.plant(model, pool, kind, seed=seed, texts=8 if kind == "inj" else 16)
     if path is not None:
         truth.save(path)
     return truth
