@@ -40,7 +40,7 @@ def test_votes_by_layer_stand_beside_the_twins_and_even_ones(stored):
     (even,) = drawn(figure, panel, "even")
     assert list(even.y) == [25.0] * 4
     names = {trace.name for trace in figure.data if trace.showlegend}
-    assert {"null: all layers alike", "null: best units of random weights"} <= names
+    assert {"all layers alike", "null: best units of random weights"} <= names
     assert [figure.layout[axis].title.text for axis in ("xaxis", "xaxis2")] == ["layer", "rank of the unit"]
 
 
@@ -66,7 +66,7 @@ def test_beside_a_control_both_rises_are_shares_of_their_own_gap(stored):
     figure, dataset = plots.locality(stored, control=stored), stored.dataset
     curves = [trace for trace in drawn(figure, "Share of the memory that the units take", "mean")]
     assert [curve.name for curve in curves] == [
-        "own loss, its best units",
+        "measured texts, their best units",
         "positive control: planted texts, their best units",
     ]
     group, nll = dataset["group"].values, dataset["nll"].values.astype(float)

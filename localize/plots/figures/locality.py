@@ -106,7 +106,7 @@ def _beside_control(signature: "MemorizationSignature", control: "MemorizationSi
         x=x,
         y={"title": {"text": "share of the gap to held-out loss (%)"}},
     )
-    _landmark(share, np.array(numbers), 100, WHOLE_GAP)
+    _landmark(share, np.array(numbers), 100.0, WHOLE_GAP)
     lost = sheet.panel(
         boxes[1], "Exact match lost", note, x=x,
         y={"title": {"text": variable_words("located_lost_match", "exact match lost")}, "rangemode": "tozero"},
