@@ -85,11 +85,11 @@ class BenchResults:
 
         return localizer_table(self, seed=seed)
 
-    def layers(self, *, seed: int = 0) -> "pd.DataFrame":
+    def layers(self) -> "pd.DataFrame":
         """Which layer localizers and gradient maps name; see `localize.bench.tables.layer_table`."""
         from localize.bench.tables import layer_table
 
-        return layer_table(self, seed=seed)
+        return layer_table(self)
 
     def gradient_maps(self, *, seed: int = 0) -> "pd.DataFrame":
         """Gradient shares of texts kept in one layer, over held-out text's; see `localize.bench.tables.map_table`."""

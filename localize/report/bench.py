@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CONTROL_NOTE = (
     "Recall at |truth| with 95% intervals by bootstrap over texts, chance behind it in brackets; texts of several seeds count one by one. "
+    "k: units planted for a text in each layer (layer: times the number of layers, all in its one layer; inj: units whose weights are "
+    "written to). "
     "Truths that fail a gate are not here, and kinds of truth are never pooled. ~ marks rough intervals: too few texts, or too skewed."
 )
 
@@ -37,8 +39,8 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
     drawn = [Figure.of(one) for one in bench_figures(results, seed=seed).values()]
     about = results.about
     lead = (
-        f"{len(results.localizers)} localizers on {len(results.truths)} truths planted in {about['model']['name']}: which units keep a "
-        "text is known, because it was put there."
+        f"{counted(len(results.localizers), 'localizer')} on {counted(len(results.truths), 'truth')} planted in {about['model']['name']}: "
+        "which units keep a text is known, because it was put there."
     )
     failed = [
         f"{truth.words}: fails {', '.join(truth.failed)}"
@@ -51,7 +53,7 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
         "facts_of": [("Made", _facts(about, ("localize", "torch", "made", "device", "threads", "cores", "seconds"))),
                   ("Model", _facts(about["model"], ("name", "family", "layers", "heads", "d_model", "d_mlp", "weights_hash"))),
                   ("Paragraphs", _facts(about["paragraphs"], ("source", "count", "prefix_length", "continuation_length", "data_hash"))),
-                  ("Settings", [(key, str(value)) for key, value in about["settings"].items()])],
+                  ("Settings", [(key, setting_words(value)) for key, value in about["settings"].items()])],
         "tables": bench_tables(results, seed=seed),
     }  # fmt: skip
     page = static_page("bench.html", BENCH_SCRIPTS, "Localizers on planted truths", command, drawn, content)
@@ -77,13 +79,27 @@ def bench_tables(results: "BenchResults", *, seed: int = 0) -> list[Table]:
     made = [
         _gates(results.gates()),
         _localizers(results.table(seed=seed)),
-        _layers(numbers.layer_table(results, seed=seed)),
+        _layers(numbers.layer_table(results)),
         _maps(numbers.map_table(results, seed=seed)),
         _power(numbers.power_table(results)),
         _deletion(numbers.deletion_table(results, seed=seed)),
         _words(results.localizers),
     ]
     return [table for table in made if table.rows]
+
+
+def counted(number: int, word: str) -> str:
+    """ "1 truth", "5 truths"."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def setting_words(value: Any) -> str:
+    """A setting as it is said: a list by commas; what was left out is the usual."""
+    if value is None:
+        return "usual"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
 def _facts(of: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
@@ -141,12 +157,15 @@ def _layers(frame: pd.DataFrame) -> Table:
     ]
     columns = (
         Column("by"),
-        Column("layer named rightly", True),
+        Column("share of texts whose layer is named [95%]", True),
         Column("chance", True),
         Column("texts", True),
         Column("layers named (texts)"),
     )
-    note = "Each text is kept in one layer, which is known. A map of weight gradients tells sensitivity, not where a text is kept."
+    note = (
+        "Each text is kept in one layer, which is known. A map of weight gradients tells sensitivity, not where a text is kept. Intervals "
+        "are Clopper and Pearson's."
+    )
     return Table("layers", "Which layer is named", columns, rows_of(rows), csv_of(frame, index=False), note)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 import localize as lz
 from localize.bench import kept_scores
@@ -219,7 +220,13 @@ def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_map
         "0 (6)",
     ]
     assert [by for by in table.index if by.startswith("gradient map")][-1].endswith("share over that of held-out text")
-    assert table.loc["ratio: vote of the best units", "right"] == 1
+    half = binomtest(3, 6).proportion_ci(method="exact")
+    assert table.loc["gradient map: largest single gradient", ["low", "high"]].tolist() == pytest.approx(
+        [half.low, half.high]
+    )
+    assert table.loc["ratio: vote of the best units", ["right", "low", "high"]].tolist() == pytest.approx(
+        [1, 0.025 ** (1 / 4), 1]
+    )
     assert table.loc["ratio: sum of scores", "right"] == 0
     shares = map_table(made).set_index(["stored_in", "layer"])["ratio"]
     assert shares.to_dict() == pytest.approx({(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 0.5})
