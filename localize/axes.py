@@ -92,6 +92,10 @@ PROMPTS: Final = ("as_is", "one_changed", "second_half", "fifth_given", "half_gi
 """What is asked for a continuation: its prefix; the prefix with one random token changed, mean over draws; its second half alone;
 the prefix and the first fifth, or half, of the continuation itself."""
 
+MLP_PART: Final = "mlp"
+HEADS_PART: Final = "heads"
+"""The kinds of units, hidden MLP units and attention heads, as what holds a number of each names them."""
+
 RANDOM: Final = "random"
 """Weights chosen by no gradient."""
 

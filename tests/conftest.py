@@ -145,6 +145,29 @@ def tokens():
     return torch.randint(VOCAB, (6, 60), generator=torch.Generator().manual_seed(0))
 
 
+PREFIX, LENGTH = 24, 40
+"""Of `rows`."""
+
+
+@pytest.fixture(scope="session")
+def make_rows():
+    """`make_rows(count, seed=5)`: unlike paragraphs of 24 + 16 random tokens."""
+
+    def make(count, seed=5):
+        import localize as lz
+
+        tokens = torch.randint(0, VOCAB, (count, LENGTH), generator=torch.Generator().manual_seed(seed))
+        return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+
+    return make
+
+
+@pytest.fixture
+def rows(make_rows):
+    """Seven unlike paragraphs of 24 + 16 random tokens."""
+    return make_rows(7)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE of 276 tokens at most, without special tokens."""

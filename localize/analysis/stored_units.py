@@ -27,6 +27,7 @@ from localize.analysis.sentences import Wording, sentence
 from localize.errors import SignatureError, caller, public
 from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Range
 from localize.statistics.correction import false_discovery
+from localize.statistics.ranking import ranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +175,7 @@ def best(
     """The highest scores of each paragraph from the best one down, and where they stand among all units; nan where there is none."""
     scores = dataset["unit_score"].transpose("paragraph", "layer", "unit").values.astype(float)
     flat = scores.reshape(len(scores), -1)
-    order = np.argsort(-flat, axis=1, kind="stable")[:, :units]
+    order = ranked(flat)[:, :units]
     return np.take_along_axis(flat, order, axis=1), order
 
 

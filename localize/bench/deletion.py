@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from localize.bench.scoring import best_units
+from localize.axes import MLP_PART
 from localize.bench.unit_scores import unit_scores
 from localize.errors import InputError, caller, public
 from localize.keyed import keyed_integer
@@ -14,8 +14,9 @@ from localize.localizers import Localizer
 from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.statistics.ranking import ranks
 from localize.truths.gates import scored_with
-from localize.truths.kinds import MLP_PART
+from localize.truths.texts import not_recited
 
 SHARES = (0.005, 0.02)
 """Of all MLP units, zeroed for each text."""
@@ -55,7 +56,7 @@ def natural_texts(model: HookedModel, pool: Paragraphs) -> tuple[Paragraphs, Par
         InputError: If there are fewer than two of either.
     """
     match = recall_of(model, pool).exact_match
-    full, low = match >= pool.continuation_length, match < max(1, pool.continuation_length // 5)
+    full, low = match >= pool.continuation_length, not_recited(match, pool.continuation_length)
     found = []
     for which, words in ((full, "recited"), (low, "not recited")):
         _, first = np.unique(np.where(which, pool.clusters, -1), return_index=True)
@@ -92,10 +93,11 @@ def delete(
     before, _ = _scored(model, rows, texts.prefix_length, everything)
     found: list[Deleted] = []
     for name, of_texts in scores.items():
+        place = ranks(of_texts)
         for share in SHARES:
             count = max(1, round(share * everything.size))
             for row in range(len(texts)):
-                nll, recited = _scored(model, rows, texts.prefix_length, ~best_units(of_texts[row], count))
+                nll, recited = _scored(model, rows, texts.prefix_length, place[row] >= count)
                 rise = nll - before
                 own, other = float(rise[row]), np.delete(rise[: len(texts)], row)
                 held = float(rise[len(texts) :].mean())

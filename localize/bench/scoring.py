@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from localize.bench.ranking import chance_of, chosen, named_right, recall_at_truth
 from localize.bench.unit_scores import LocatedUnits, unit_scores
 from localize.bench.upper_bound import true_units
 from localize.errors import public
 from localize.localizers import Localizer
+from localize.statistics.ranking import ranks
 from localize.truths.gates import area, scored_with
 from localize.truths.kinds import LAYER
 from localize.truths.planting import OWN
@@ -127,7 +128,7 @@ def _taken(
     real = true_units(truth)[held]
     if truth.routing != OWN or not real.any():
         return np.full(len(held), NAN)
-    best = np.stack([best_units(of, int(live.sum())) for of, live in zip(scores, real, strict=True)])
+    best = ranks(scores) < real.sum((1, 2), keepdims=True)
     texts, found = truth.paragraphs[held], []
     for off in (np.zeros_like(real), best, real):
         keep = torch.from_numpy(~off)
@@ -137,11 +138,3 @@ def _taken(
         )  # fmt: skip
     before, without_best, without_real = found
     return (without_best - before) / np.where(real.any((1, 2)), without_real - before, NAN)
-
-
-def best_units(scores: Float[np.ndarray, "layer unit"], count: int) -> Bool[np.ndarray, "layer unit"]:
-    """The `count` highest scores; of those that tie the first."""
-    order = np.argsort(-scores.ravel(), kind="stable")[:count]
-    best = np.zeros(scores.size, bool)
-    best[order] = True
-    return best.reshape(scores.shape)

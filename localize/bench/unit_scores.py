@@ -6,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from localize.axes import ATTENTION_COMPONENTS
+from localize.axes import ATTENTION_COMPONENTS, HEADS_PART, MLP_PART
 from localize.localizers import Localizer, WeightScores
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.kinds import HEADS_PART, MLP_PART
 
 
 class LocatedUnits(NamedTuple):

@@ -5,7 +5,7 @@ import numpy as np
 from localize.localizers import Localizer, Scores
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.kinds import HEADS_PART
+from localize.truths.planting import OWN
 from localize.truths.truth import Truth
 
 ORACLE = "oracle"
@@ -20,12 +20,11 @@ def oracle(truth: Truth) -> Localizer:
 
     def scores(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:
         rows = [truth.paragraphs.ids.index(name) for name in paragraphs.ids]
-        part = "heads" if truth.part == HEADS_PART else "mlp"
-        return Scores.of(model, paragraphs, **{part: known[rows].astype(np.float32)}, cost=0.0)
+        return Scores.of(model, paragraphs, **{truth.part: known[rows].astype(np.float32)}, cost=0.0)
 
     return Localizer(ORACLE, scores, "1 for the units that the text is known to be kept in, 0 for others", "a control")
 
 
 def true_units(truth: Truth) -> np.ndarray:
     """What is to be found: the live units; of a control, in which none needs to be, those that were planted."""
-    return truth.live if truth.routing == "own" else truth.nominal
+    return truth.live if truth.routing == OWN else truth.nominal

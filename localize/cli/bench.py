@@ -1,11 +1,12 @@
 """`localize bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from localize.cli.app import app
+from localize.cli.benched import print_gates, print_results
 from localize.cli.inputs import (
     CONTINUATION,
     PREFIX,
@@ -122,65 +123,3 @@ def _numbers(given: str) -> list[int]:
         return [int(number) for number in _split(given)]
     except ValueError:
         raise InputError(f"--seeds {given}: whole numbers are needed, such as 0,1.") from None
-
-
-def print_gates(results: "BenchResults") -> None:
-    """The gates table, and which truths are not ranked on."""
-    from localize.bench.tables import each_row
-
-    frame = results.gates()
-    _print("Gates", ["truth", "gate", "value", "must lie in", "passed"], [
-        [row.truth, row.gate, f"{row.value:.3f}", f"{row.low:.3g} to {row.high:.3g}", "yes" if row.passed else "NO"]
-        for row in each_row(frame)
-    ])  # fmt: skip
-
-
-def print_results(results: "BenchResults") -> None:
-    """What localizers find, which layer is named, and DEL, where these were made."""
-    from localize.bench.planted import CONTROLS
-    from localize.bench.tables import deletion_table, each_row, layer_table, power_table
-
-    for truth in results.truths:
-        if truth.failed:
-            ranked = "" if truth.name in CONTROLS else "; nothing is ranked on it"
-            say(f"{truth.words}: fails {', '.join(truth.failed)}{ranked}.")
-    heads = ["truth", "k", "localizer", "global", "within reserved", "AUROC", "cost", "ms"]
-    _print("Localizers: recall at |truth| [95%] (chance)", heads, [
-        [row.truth, str(row.units), row.localizer, _share(row, "recall", row.chance), _share(row, "within", row.chance_within),
-         f"{row.auroc:.3f}", f"{row.cost:,.0f}", f"{1000 * row.seconds:,.1f}"]
-        for row in each_row(results.table())
-    ])  # fmt: skip
-    _print("Which layer is named", ["by", "right [95%] (chance)", "layers named"], [
-        [row.by, _interval(row.right, row.low, row.high, row.chance), row.layers_named] for row in each_row(layer_table(results))
-    ])  # fmt: skip
-    _print("Places found, as zeroing tells", ["truth", "k", "localizer", "found [95%]"], [
-        [row.truth, str(row.units), row.localizer, _interval(row.found, row.low, row.high)] for row in each_row(power_table(results))
-    ])  # fmt: skip
-    _print("DEL: rise of the NLL (nats per token)", ["units", "localizer", "own", "other recited", "held out", "still recited"], [
-        [str(row.units), row.localizer, *(_interval(getattr(row, e), getattr(row, f"{e}_low"), getattr(row, f"{e}_high"))
-                                          for e in ("own", "others", "held_out")), f"{row.still_recited:.2f}"]
-        for row in each_row(deletion_table(results))
-    ])  # fmt: skip
-
-
-def _share(row: Any, what: str, chance: float) -> str:
-    return _interval(getattr(row, what), getattr(row, f"{what}_low"), getattr(row, f"{what}_high"), chance)
-
-
-def _interval(middle: float, low: float, high: float, chance: float | None = None) -> str:
-    if middle != middle:
-        return "."
-    return f"{middle:.3f} [{low:.3f}, {high:.3f}]" + (f" ({chance:.3f})" if chance is not None else "")
-
-
-def _print(title: str, heads: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        return
-    table = Table(*heads, title=title)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)

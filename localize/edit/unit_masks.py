@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from localize.axes import MLP_COMPONENTS
+from localize.axes import HEADS_PART, MLP_COMPONENTS, MLP_PART
 from localize.edit.masks import WeightMask, check_fraction, choose_weights, largest_weights
 from localize.errors import LocalizeError, caller
 from localize.localizers.scores import Scores, WeightScores
@@ -54,7 +54,7 @@ def unit_mask(
     if (fraction is None) == (count is None):
         raise LocalizeError(f"{caller()}: fraction={fraction} and count={count}: one of them is needed, and not both.")
     mean = scores.mean(rows)
-    units = {"mlp": 2 * model.d_model, "heads": 4 * model.d_model * model.d_head}  # weights of one of each kind
+    units = {MLP_PART: 2 * model.d_model, HEADS_PART: 4 * model.d_model * model.d_head}  # weights of one of each kind
     ranked = np.concatenate([values / units[kind] for kind, values in mean.items()], axis=1)  # (layer, unit)
     sizes = np.concatenate([np.full(values.shape, units[kind]) for kind, values in mean.items()], axis=1).flatten()
     order = np.argsort(-ranked.flatten(), kind="stable")
@@ -64,7 +64,7 @@ def unit_mask(
     elif count not in range(1, len(order) + 1):
         raise LocalizeError(f"{caller()}: count={count} must be a whole number in 1..{len(order)}, the units scored.")
     chosen = [divmod(place, ranked.shape[1]) for place in order[:count].tolist()]
-    of_mlp = mean["mlp"].shape[1] if "mlp" in mean else 0
+    of_mlp = mean[MLP_PART].shape[1] if MLP_PART in mean else 0
     return mask_of_units(
         model,
         [(layer, unit) for layer, unit in chosen if unit < of_mlp],

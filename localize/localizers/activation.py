@@ -8,9 +8,8 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "mean over all positions of the norm of what each unit writes to the stream: the size of an MLP unit's activation times "
-    "the norm of its "
-    "row of W_out, or the norm of a head's output times its part of W_O",
+    "mean over all positions of the norm of what each unit writes to the stream: "
+    "the size of an MLP unit's activation times the norm of its row of W_out, or the norm of a head's output times its part of W_O",
     "activations: Chang et al. 2024 (arXiv 2311.09060), after Geva et al. 2022",
 )
 def activation(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

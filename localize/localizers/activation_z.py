@@ -1,8 +1,7 @@
 """How much more a unit writes where the continuation is predicted than it does in other texts, in units of their spread (z score)."""
 
-from localize.localizers.continuation_activation import predicting_sizes
+from localize.localizers.continuation_activation import predicting_sizes_apart
 from localize.localizers.localizer import localizer
-from localize.localizers.ratio import texts_each
 from localize.localizers.scores import Scores
 from localize.measure.unit_deviation import deviation
 from localize.models.hooks import HookedModel
@@ -17,6 +16,4 @@ from localize.paragraphs.paragraphs import Paragraphs
 def activation_z(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:
     """Scores of MLP units and heads."""
     assert others is not None
-    pairs = zip(predicting_sizes(model, paragraphs), predicting_sizes(model, others), strict=True)
-    mlp, heads = (deviation(own, of_others) for own, of_others in pairs)
-    return Scores.of(model, paragraphs, mlp=mlp, heads=heads, cost=texts_each(paragraphs, others))
+    return predicting_sizes_apart(model, paragraphs, others, deviation)

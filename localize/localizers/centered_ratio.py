@@ -10,8 +10,8 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "as ratio, with each activation less its mean over the others: the estimate of a mean ablation, where ratio has one of a zero "
-    "ablation",
+    "as ratio, with each activation less its mean over the others: "
+    "the estimate of a mean ablation, where ratio has one of a zero ablation",
     "ours",
     needs_others=True,
 )

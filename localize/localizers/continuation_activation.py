@@ -1,7 +1,9 @@
 """How much a unit writes where the continuation is predicted."""
 
 from localize.localizers.localizer import localizer
+from localize.localizers.ratio import texts_each
 from localize.localizers.scores import Scores
+from localize.measure.unit_deviation import Deviation
 from localize.measure.unit_effects import UnitScores
 from localize.measure.written_sizes import written_sizes
 from localize.models.hooks import HookedModel
@@ -21,3 +23,12 @@ def continuation_activation(model: HookedModel, paragraphs: Paragraphs, others: 
 def predicting_sizes(model: HookedModel, paragraphs: Paragraphs) -> UnitScores:
     """What units write at the positions from the prefix's last token on."""
     return written_sizes(model, paragraphs.tokens, first=paragraphs.prefix_length - 1)
+
+
+def predicting_sizes_apart(
+    model: HookedModel, paragraphs: Paragraphs, others: Paragraphs, deviation: Deviation
+) -> Scores:
+    """How far what units write there lies from what they write in others: scores of MLP units and heads."""
+    pairs = zip(predicting_sizes(model, paragraphs), predicting_sizes(model, others), strict=True)
+    mlp, heads = (deviation(own, of_others) for own, of_others in pairs)
+    return Scores.of(model, paragraphs, mlp=mlp, heads=heads, cost=texts_each(paragraphs, others))

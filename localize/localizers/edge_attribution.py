@@ -16,10 +16,9 @@ STEPS = 5
 
 
 @localizer(
-    "the largest edge that leaves each MLP unit and each head: the estimated rise of the NLL, in nats per token, if one "
-    "head, one MLP or the "
-    "unembedding above reads of it what it gives on another text. The other text is one of the others, drawn for each paragraph; "
-    f"{STEPS} steps between the two",
+    "the largest edge that leaves each MLP unit and each head: the estimated rise of the NLL, in nats per token, "
+    "if one head, one MLP or the unembedding above reads of it what it gives on another text. "
+    f"The other text is one of the others, drawn for each paragraph; {STEPS} steps between the two",
     "EAP-IG: Hanna et al. 2024 (arXiv 2403.17806)",
     needs_others=True,
 )

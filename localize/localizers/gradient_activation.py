@@ -8,8 +8,8 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "estimated rise of the NLL without each MLP unit and each head, in nats per token: minus the sum over positions of its activation "
-    "times the gradient there; the others play no part",
+    "estimated rise of the NLL without each MLP unit and each head, in nats per token: "
+    "minus the sum over positions of its activation times the gradient there; the others play no part",
     "gradient x activation: Shrikumar et al. 2016 (arXiv 1605.01713); signed so that a unit that the recital needs is above 0",
 )
 def gradient_activation(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

@@ -28,9 +28,8 @@ START = 2.0
 
 
 @localizer(
-    f"log-odds of a random gate on each MLP unit and each head after {STEPS} steps that lower the paragraph's NLL plus "
-    f"{PENALTY:g} times the "
-    "expected number of gates that are not shut",
+    f"log-odds of a random gate on each MLP unit and each head after {STEPS} steps "
+    f"that lower the paragraph's NLL plus {PENALTY:g} times the expected number of gates that are not shut",
     "Louizos et al. 2018 (arXiv 1712.01312), as a localizer Chang et al. 2024 (arXiv 2311.09060)",
 )
 def hard_concrete(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

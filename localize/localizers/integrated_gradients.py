@@ -14,8 +14,8 @@ rise within .6 %."""
 
 
 @localizer(
-    "integrated gradients of the NLL by gates on all MLP units and heads together, from 1 to 0, in nats per token: summed over units they "
-    f"are what the NLL rises by without any. {STEPS} steps",
+    "integrated gradients of the NLL by gates on all MLP units and heads together, from 1 to 0, in nats per token: "
+    f"summed over units they are what the NLL rises by without any. {STEPS} steps",
     "Sundararajan et al. 2017 (arXiv 1703.01365); on activations Dai et al. 2022 (arXiv 2104.08696), there a layer at a time",
 )
 def integrated_gradients(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

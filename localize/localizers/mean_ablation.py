@@ -11,8 +11,8 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "rise of the NLL with each MLP unit and each head set to its mean over the others at every position, one at a time, in nats per token: "
-    "a pass for each, from its layer on",
+    "rise of the NLL with each MLP unit and each head set to its mean over the others at every position, "
+    "one at a time, in nats per token: a pass for each, from its layer on",
     "mean ablation: Wang et al. 2022 (arXiv 2211.00593)",
     needs_others=True,
 )

@@ -11,9 +11,10 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "estimated rise of the NLL without each MLP unit and each head (minus its activation times the gradient there, summed over positions), "
-    f"over its mean size on other texts plus {FLOOR:g} times the mean of that over all units: dimensionless. The other texts are those "
-    "given; without, the other paragraphs that are no near-duplicates",
+    "estimated rise of the NLL without each MLP unit and each head "
+    "(minus its activation times the gradient there, summed over positions), "
+    f"over its mean size on other texts plus {FLOOR:g} times the mean of that over all units: dimensionless. "
+    "The other texts are those given; without, the other paragraphs that are no near-duplicates",
     "ours",
 )
 def ratio(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

@@ -8,8 +8,8 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "L2 norm of the gradient of the paragraph's NLL by the weights of each MLP unit (its column of W_in and row of W_out) and each head "
-    "(its parts of W_Q, W_K, W_V, W_O), in nats per weight unit",
+    "L2 norm of the gradient of the paragraph's NLL by the weights of each MLP unit (its column of W_in and row of W_out) "
+    "and each head (its parts of W_Q, W_K, W_V, W_O), in nats per weight unit",
     "gradients by weight: Stoehr et al. 2024, section 4.2",
 )
 def row_gradient(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

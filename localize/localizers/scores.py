@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from localize.axes import HEADS_PART, MLP_PART
 from localize.errors import LocalizeError, caller
 
 if TYPE_CHECKING:
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
 
-AXES = {"mlp": "d_mlp", "heads": "head"}
+AXES = {MLP_PART: "d_mlp", HEADS_PART: "head"}
 """The kinds of units, each with the axis that its scores have after paragraph and layer."""
 
 
@@ -61,7 +62,7 @@ class Scores:
         Raises:
             LocalizeError: If there is neither, a shape is not the model's, or a score is no finite floating-point number.
         """
-        given = {"mlp": mlp, "heads": heads}
+        given = {MLP_PART: mlp, HEADS_PART: heads}
         if mlp is None and heads is None:
             raise LocalizeError(
                 f"{caller()}: there are scores of neither MLP units nor heads; mlp or heads are needed."
@@ -70,7 +71,9 @@ class Scores:
             if values is not None:
                 given[kind] = as_array(values)
                 check_values(kind, given[kind], paragraphs.ids)
-        found = cls(given["mlp"], given["heads"], paragraphs.ids, paragraphs.data_hash, model.weights_hash(), cost)
+        found = cls(
+            given[MLP_PART], given[HEADS_PART], paragraphs.ids, paragraphs.data_hash, model.weights_hash(), cost
+        )
         found._check_shapes(model)
         return found
 
@@ -108,7 +111,7 @@ class Scores:
         check_weights(self.weights_hash, model)
 
     def _check_shapes(self, model: "HookedModel") -> None:
-        units = {"mlp": model.d_mlp, "heads": model.n_heads}
+        units = {MLP_PART: model.d_mlp, HEADS_PART: model.n_heads}
         for kind, values in self.kinds.items():
             if values.shape[1:] != (model.n_layers, units[kind]):
                 raise LocalizeError(

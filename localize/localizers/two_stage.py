@@ -1,8 +1,6 @@
 """The ratio, with what the best units do measured in place of estimated."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from localize.localizers.localizer import localizer
 from localize.localizers.mean_ablation import means_of
@@ -13,15 +11,15 @@ from localize.measure.unit_effects import UnitScores, unit_effects
 from localize.measure.unit_ratio import effect_ratio
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.statistics.ranking import ranks
 
 BEST = 128
 """MLP units of each paragraph, and heads, that are ablated: those of the highest ratios."""
 
 
 @localizer(
-    f"as ratio, for the {BEST} MLP units and {BEST} heads of the highest ratios with the rise of the NLL when each is set to "
-    f"its mean over the "
-    "others in place of the estimate",
+    f"as ratio, for the {BEST} MLP units and {BEST} heads of the highest ratios "
+    "with the rise of the NLL when each is set to its mean over the others in place of the estimate",
     "ours",
     needs_others=True,
 )
@@ -29,8 +27,8 @@ def two_stage(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | N
     """Scores of MLP units and heads."""
     assert others is not None
     own, of_others = (unit_effects(model, texts) for texts in (paragraphs, others))
-    ratios = (effect_ratio(*pair) for pair in zip(own, of_others, strict=True))
-    chosen = ChosenUnits(*(highest(part, BEST) for part in ratios))
+    places = (ranks(effect_ratio(*pair).numpy()) for pair in zip(own, of_others, strict=True))
+    chosen = ChosenUnits(*(torch.from_numpy(place < BEST) for place in places))
     rises = unit_rises(model, paragraphs, means=means_of(model, others), chosen=chosen)
     kinds = zip(chosen, rises, own, of_others, strict=True)
     found = UnitScores(*(effect_ratio(torch.where(best, rise, part), usual) for best, rise, part, usual in kinds))
@@ -38,10 +36,3 @@ def two_stage(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | N
         3.0 * texts_each(paragraphs, others) + len(others) / len(paragraphs) + ablation_cost(model, paragraphs, chosen)
     )
     return Scores.of(model, paragraphs, mlp=found.mlp, heads=found.heads, cost=cost)
-
-
-def highest(scores: Float[Tensor, "paragraph layer unit"], count: int) -> Bool[Tensor, "paragraph layer unit"]:
-    """Of each paragraph so many units of the highest scores, or all if there are fewer."""
-    flat = scores.flatten(1)
-    best = flat.topk(min(count, flat.shape[1]), dim=1).indices
-    return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, best, True).view(scores.shape)

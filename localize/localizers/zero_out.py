@@ -8,9 +8,8 @@ from localize.paragraphs.paragraphs import Paragraphs
 
 
 @localizer(
-    "rise of the NLL with each MLP unit and each head set to 0 at every position, one at a time, in nats per token: a pass "
-    "for each, from its "
-    "layer on",
+    "rise of the NLL with each MLP unit and each head set to 0 at every position, one at a time, in nats per token: "
+    "a pass for each, from its layer on",
     "zero-out: Chang et al. 2024 (arXiv 2311.09060)",
 )
 def zero_out(model: HookedModel, paragraphs: Paragraphs, others: Paragraphs | None) -> Scores:

@@ -75,9 +75,8 @@ def edge_effects(
     Source:
         EAP-IG: Hanna et al. 2024 (arXiv 2403.17806), which interpolates the embeddings too; there a path has its right ends.
     """
-    precise = torch.promote_types(model.dtype, torch.float32)
-    mlp = torch.zeros(len(paragraphs), model.n_layers, model.d_mlp, dtype=precise)
-    heads = torch.zeros(len(paragraphs), model.n_layers, model.n_heads, dtype=precise)
+    mlp, heads = found = UnitScores.zeros(model, len(paragraphs))
+    precise = mlp.dtype
 
     def work(rows: slice) -> None:
         tokens, other = (part[rows].to(model.device) for part in (paragraphs.tokens, corrupt))
@@ -101,7 +100,7 @@ def edge_effects(
             mlp[rows, layer] = _combined(pulls, 2 * layer + 1, of_units, combine).cpu()
 
     in_batches(work, len(paragraphs), batch_size, what=what)
-    return UnitScores(mlp, heads)
+    return found
 
 
 def _combined(pulls: NodePulls, half: int, edges: Callable[[Tensor], Tensor], combine: Combine) -> Tensor:

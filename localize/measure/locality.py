@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from localize.axes import MEMORIZED
 from localize.errors import InputError, LocalizeError, caller
 from localize.keyed import keyed_integer
+from localize.measure.ablated_rows import ablated_rows
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import groups_of, labelled
 from localize.measure.reference_text import reference_text
-from localize.measure.scoring import finite_recall, recall_of, score
-from localize.measure.stored_units import ranked, ratio_scores
+from localize.measure.scoring import finite_recall, recall_of
+from localize.measure.stored_units import ratio_scores
 from localize.measure.unit_means import unit_means
-from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.statistics.ranking import ranks
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
@@ -80,7 +80,7 @@ def locality(
     eligible = eligible if eligible.any() else np.ones(len(eligible), dtype=bool)
     tried = texts_tried(paragraphs, eligible & np.isfinite(by_unit).all((1, 2)), texts, seed)
     text = reference_text(model, paragraphs, paragraphs.tokens, reference)
-    means = unit_means(model, text.tokens, weights=text.weights, batch_size=batch_size).mlp
+    means = unit_means(model, text.tokens, weights=text.weights, batch_size=batch_size)
     beside = [partners(paragraphs, eligible, row, others, seed) for row in tried.tolist()]
     units = [ablated_units(by_unit[row], numbers, paragraphs.hashes[row], seed) for row in tried.tolist()]
     jobs = [
@@ -95,8 +95,10 @@ def locality(
     def work(some: slice) -> None:
         masks = torch.from_numpy(np.stack([units[at][what, number] for at, number, what, _ in jobs[some]]))
         rows = [row for *_, row in jobs[some]]
-        found = ablated_scores(model, paragraphs.tokens[rows], paragraphs.prefix_length, masks, means)
-        match[some], nll[some] = (part.cpu().numpy() for part in found)
+        found = ablated_rows(model, paragraphs.tokens[rows], paragraphs.prefix_length, mlp=masks, means=means)
+        loss = found[1].mean(1).cpu().numpy()
+        finite = np.isfinite(loss)
+        match[some], nll[some] = np.where(finite, found[0].cpu().numpy(), np.nan), np.where(finite, loss, np.nan)
 
     in_batches(work, len(jobs), batch_size, what="locality", unit="ablation")
     before = whole.token_nll.mean(1)
@@ -122,35 +124,12 @@ def locality(
     return labelled(model, paragraphs, recall, arrays, call=call, axes={"units_ablated": numbers})
 
 
-def ablated_scores(
-    model: HookedModel,
-    tokens: Int[Tensor, "row position"],
-    prefix_length: int,
-    units: Bool[Tensor, "row layer d_mlp"],
-    means: Float[Tensor, "layer d_mlp"],
-) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """Exact match (tokens) and NLL (nats per token) of rows, each with units of its own set to their means; nan if not finite."""
-    units, tokens = units.to(model.device), tokens.to(model.device)
-
-    def replacing(layer: int) -> Hook:
-        def replace(post: Float[Tensor, "row position d_mlp"], _: str) -> Tensor:
-            return torch.where(units[:, layer, None], means[layer], post)
-
-        return replace
-
-    hooks = {f"blocks.{layer}.mlp.hook_post": replacing(layer) for layer in range(model.n_layers)}
-    states = model.final_states(tokens[:, :-1], hooks=hooks, read=slice(prefix_length - 1, None))
-    exact, nll = score(model, states, tokens[:, prefix_length:])
-    loss = nll.mean(1)
-    return torch.where(loss.isfinite(), exact.to(loss), torch.nan), torch.where(loss.isfinite(), loss, torch.nan)
-
-
 def ablated_units(
     scores: Float[np.ndarray, "layer unit"], numbers: Sequence[int], key: bytes, seed: int
 ) -> Bool[np.ndarray, "what number layer unit"]:
     """The best units of a paragraph, and as many random ones of the same layers, for each number; of more units, fewer are a part."""
     layers, width = scores.shape
-    rank = np.argsort(ranked(scores.reshape(1, -1))[0]).reshape(layers, width)
+    rank = ranks(scores)
     best = np.stack([rank < number for number in numbers])  # (number, layer, unit)
     rng = np.random.default_rng(keyed_integer(2**32, "random units", seed, key))
     turn = rng.permuted(np.tile(np.arange(width), (layers, 1)), axis=1)

@@ -16,6 +16,7 @@ from localize.measure.unit_ratio import FLOOR, effect_ratio_among
 from localize.models.hooks import HookedModel
 from localize.models.untrained import untrained as untrained_twin
 from localize.paragraphs.paragraphs import Paragraphs
+from localize.statistics.ranking import ranked
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
@@ -117,8 +118,3 @@ def best_units(
     order = ranked(flat)[:, :count]
     best = np.take_along_axis(flat, order, axis=1)
     return best, np.where(np.isnan(best), -1, order // scores.shape[2])
-
-
-def ranked(flat: Float[np.ndarray, "paragraph unit"]) -> Int[np.ndarray, "paragraph unit"]:
-    """Units from the highest score down; of equals the first one first."""
-    return np.argsort(-flat, axis=1, kind="stable")

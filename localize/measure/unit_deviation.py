@@ -1,5 +1,7 @@
 """How far a unit's number on a text lies from its numbers on other texts, in units of their spread."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -10,6 +12,11 @@ FEWEST = 3
 
 FLOOR = 0.01
 """What is added to a unit's spread, in mean spreads over all units: one that does the same on all other texts has none."""
+
+Deviation = Callable[
+    [Float[Tensor, "paragraph layer unit"], Float[Tensor, "other layer unit"]], Float[Tensor, "paragraph layer unit"]
+]
+"""From a unit's numbers on some texts and on others to how far the former lie from the latter."""
 
 
 def deviation(
@@ -35,9 +42,7 @@ def robust_deviation(
     """
     _check(others)
     texts = others.double()
-    median = texts.quantile(
-        0.5, dim=0
-    )  # of an even number the mean of the middle two, which torch.median does not take
+    median = texts.quantile(0.5, dim=0)  # of an even number the mean of the middle two; torch.median takes the lower
     return _over_spread(own.double() - median, (texts - median).abs().quantile(0.5, dim=0))
 
 

@@ -26,6 +26,13 @@ class UnitScores(NamedTuple):
     mlp: Float[Tensor, "paragraph layer d_mlp"]
     heads: Float[Tensor, "paragraph layer head"]
 
+    @classmethod
+    def zeros(cls, model: HookedModel, count: int) -> "UnitScores":
+        """Of so many paragraphs; in the model's dtype, at least float32."""
+        precise = torch.promote_types(model.dtype, torch.float32)
+        mlp, heads = ((count, model.n_layers, size) for size in (model.d_mlp, model.n_heads))
+        return cls(torch.zeros(mlp, dtype=precise), torch.zeros(heads, dtype=precise))
+
 
 Reduction = Callable[
     [Float[Tensor, "row position unit part"], Float[Tensor, "row position unit part"]], Float[Tensor, "row unit"]
@@ -62,9 +69,8 @@ def unit_effects(
         batch_size: Paragraphs a backward pass; the numbers are the same for any, up to rounding.
         what: Words for the progress bar.
     """
-    precise = torch.promote_types(model.dtype, torch.float32)
-    mlp = torch.zeros(len(paragraphs), model.n_layers, model.d_mlp, dtype=precise)
-    heads = torch.zeros(len(paragraphs), model.n_layers, model.n_heads, dtype=precise)
+    mlp, heads = found = UnitScores.zeros(model, len(paragraphs))
+    precise = mlp.dtype
 
     def work(rows: slice) -> None:
         def keep(into: Float[Tensor, "row unit"], mean: Tensor | None) -> Hook:
@@ -91,4 +97,4 @@ def unit_effects(
         backward_pass(model, tokens, continuation_mask(tokens, paragraphs.prefix_length), hooks=hooks)
 
     in_batches(work, len(paragraphs), batch_size, what=what)
-    return UnitScores(mlp, heads)
+    return found

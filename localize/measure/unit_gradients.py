@@ -26,9 +26,8 @@ def unit_gradient_norms(
         batch_size: Paragraphs a backward pass; the numbers are the same for any, up to rounding.
         what: Words for the progress bar.
     """
-    precise = torch.promote_types(model.dtype, torch.float32)
-    mlp = torch.zeros(len(paragraphs), model.n_layers, model.d_mlp, dtype=precise)
-    heads = torch.zeros(len(paragraphs), model.n_layers, model.n_heads, dtype=precise)
+    mlp, heads = UnitScores.zeros(model, len(paragraphs))
+    precise = mlp.dtype
 
     def work(rows: slice) -> None:
         mlp[rows], heads[rows] = 0.0, 0.0  # squares are added below, and a batch may be done again

@@ -1,5 +1,7 @@
 """How much each MLP unit and each head writes to the residual stream."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,27 @@ def row_norms(model: HookedModel, layer: int) -> Float[Tensor, " d_mlp"]:
     """L2 norm of what each MLP unit of a layer writes with: its row of W_out."""
     precise = torch.promote_types(model.dtype, torch.float32)
     return torch.linalg.vector_norm(model.weight(layer, "W_out"), dim=1, dtype=precise)
+
+
+class WritingNorms(NamedTuple):
+    """The size of what each unit writes with, whatever it reads.
+
+    Attributes:
+        mlp: Of hidden MLP units.
+        heads: Of attention heads.
+    """
+
+    mlp: Float[Tensor, "layer d_mlp"]
+    heads: Float[Tensor, "layer head"]
+
+
+@torch.no_grad()
+def writing_norms(model: HookedModel) -> WritingNorms:
+    """L2 norm of each MLP unit's row of W_out and of each head's part of W_O."""
+    layers = range(model.n_layers)
+    mlp = torch.stack([row_norms(model, layer) for layer in layers])
+    w_o = torch.stack([split_heads(model.weight(layer, "W_O"), "W_O", model.n_heads) for layer in layers])
+    return WritingNorms(mlp, torch.linalg.vector_norm(w_o, dim=(2, 3), dtype=mlp.dtype))
 
 
 @torch.no_grad()
@@ -34,9 +57,8 @@ def written_sizes(
         batch_size: Rows a forward pass.
         what: Words for the progress bar.
     """
-    precise = torch.promote_types(model.dtype, torch.float32)
-    mlp = torch.zeros(len(tokens), model.n_layers, model.d_mlp, dtype=precise)
-    heads = torch.zeros(len(tokens), model.n_layers, model.n_heads, dtype=precise)
+    mlp, heads = found = UnitScores.zeros(model, len(tokens))
+    precise = mlp.dtype
 
     def work(rows: slice) -> None:
         hooks = {}
@@ -56,4 +78,4 @@ def written_sizes(
         model.final_states(tokens[rows, :-1].to(model.device), hooks=hooks, read=slice(0, 0))
 
     in_batches(work, len(tokens), batch_size, what=what)
-    return UnitScores(mlp, heads)
+    return found

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from localize.axes import ATTENTION_COMPONENTS
+from localize.axes import ATTENTION_COMPONENTS, HEADS_PART
 from localize.models.activations import Hook
 from localize.models.blocks import wiring
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys
 from localize.truths.extra_units import FAINT, keeping
-from localize.truths.kinds import HEADS_PART
+from localize.truths.places import random_places
 from localize.truths.routing import Routes, bounded, routed
 
 
@@ -96,9 +96,7 @@ class ExtraHeads:
             The model, and the place of each new head.
         """
         model, extra = self.model, self.owner.shape[1]
-        rng = torch.Generator().manual_seed(seed)
-        wide = model.n_heads + extra
-        places = torch.stack([torch.randperm(wide, generator=rng)[:extra] for _ in range(model.n_layers)])
+        places = random_places(model.n_layers, model.n_heads + extra, extra, seed)
         return widened(model, [dict(weights) for weights in self.weights], places), places
 
 

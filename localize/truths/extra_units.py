@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from localize.axes import MLP_PART
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
-from localize.truths.kinds import MLP_PART
+from localize.truths.places import random_places
 from localize.truths.routing import Routes, bounded, routed
 
 QUIET = 0.5
@@ -106,8 +107,7 @@ class ExtraUnits:
         """
         model, extra = self.model, self.owner.shape[1]
         wide = model.d_mlp + extra
-        rng = torch.Generator().manual_seed(seed)
-        columns = torch.stack([torch.randperm(wide, generator=rng)[:extra] for _ in range(model.n_layers)])
+        columns = random_places(model.n_layers, wide, extra, seed)
         config: Any = copy.deepcopy(model.hf.config)
         setattr(config, "intermediate_size" if model.family == "gpt-neo" else "n_inner", wide)
         hf = type(model.hf)(config).to(model.device, model.dtype)

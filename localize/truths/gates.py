@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from localize.axes import MLP_PART
 from localize.errors import LocalizeError, caller
+from localize.measure.ablated_rows import ablated_rows
 from localize.measure.batches import in_batches
 from localize.measure.scoring import recall_of
-from localize.models.activations import Hook
+from localize.measure.written_sizes import writing_norms
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.kinds import INJ, MLP_PART
+from localize.truths.kinds import INJ
 from localize.truths.truth import Gate, Truth
 
 LIVE = 0.01
@@ -62,25 +64,13 @@ def scored_with(
         batch_size: Rows a forward pass.
     """
     nll, said = torch.zeros(len(tokens)), torch.zeros(len(tokens), dtype=torch.bool)
-    site = "mlp.hook_post" if part == MLP_PART else "attn.hook_z"
+    length = tokens.shape[1] - prefix
 
-    @torch.no_grad()
     def work(rows: slice) -> None:
-        kept = keep(rows).to(model.device)
-
-        def zeroing(layer: int) -> Hook:
-            def zero(value: Tensor, _: str) -> Tensor:
-                mask = kept[:, layer, None]  # (row, 1, unit)
-                return value * (mask if part == MLP_PART else mask[..., None])
-
-            return zero
-
-        read = tokens[rows].to(model.device)
-        hooks = {f"blocks.{layer}.{site}": zeroing(layer) for layer in range(model.n_layers)}
-        logits = model.forward(read[:, :-1], hooks=hooks, read=slice(prefix - 1, None)).float()
-        asked = read[:, prefix:]
-        nll[rows] = -logits.log_softmax(-1).gather(2, asked[..., None])[..., 0].mean(1).cpu()
-        said[rows] = (logits.argmax(-1) == asked).all(1).cpu()
+        off = ~keep(rows)
+        mlp, heads = (off, None) if part == MLP_PART else (None, off)
+        exact, of_token = ablated_rows(model, tokens[rows], prefix, mlp=mlp, heads=heads)
+        nll[rows], said[rows] = of_token.mean(1).cpu().to(nll), (exact == length).cpu()
 
     in_batches(work, len(tokens), batch_size, what=what, unit="row")
     return ScoredRows(nll, said)
@@ -161,7 +151,7 @@ def plain_gates(truth: Truth, recited: Bool[np.ndarray, " text"]) -> tuple[Gate,
     drift, told, told_within = [], [], []
     for model, rows in truth.models():
         drift += [float(recall_of(model, truth.others, show=False).token_nll.mean() - before)]
-        norms = unit_norms(model, truth.part)
+        norms = getattr(writing_norms(model), truth.part).cpu().numpy()
         for row in rows:
             mine, others = truth.live[row], ~truth.nominal[row]
             told.append(area(norms, mine, others))
@@ -180,19 +170,6 @@ def plain_gates(truth: Truth, recited: Bool[np.ndarray, " text"]) -> tuple[Gate,
     words = "rise of the mean NLL of held-out text (nats per token)"
     most = MOST_DRIFT_INJECTED if truth.kind == INJ else MOST_DRIFT
     return (*gates, Gate("held_out", words, mean(drift), -most, most))
-
-
-def unit_norms(model: HookedModel, part: str) -> Float[np.ndarray, "layer unit"]:
-    """The norm of what each unit writes with: a row of W_out, or a head's W_O."""
-    with torch.no_grad():
-        if part == MLP_PART:
-            norms = [model.weight(layer, "W_out").float().norm(dim=1) for layer in range(model.n_layers)]
-        else:
-            norms = [
-                torch.stack([model.weight(layer, "W_O", head).float().norm() for head in range(model.n_heads)])
-                for layer in range(model.n_layers)
-            ]
-    return torch.stack(norms).cpu().numpy()
 
 
 def area(scores: Float[np.ndarray, "*unit"], a: Bool[np.ndarray, "*unit"], b: Bool[np.ndarray, "*unit"]) -> float:

@@ -1,4 +1,3 @@
-"""The kinds of planted truths, and of the units that hold them."""
+"""The kinds of planted truths."""
 
 ROUTE, LAYER, INJ, HEADS = KINDS = ("route", "layer", "inj", "heads")
-MLP_PART, HEADS_PART = "mlp", "heads"

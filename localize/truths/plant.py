@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from localize.axes import MLP_PART
 from localize.errors import LocalizeError, caller
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.inputs import reads_inputs
@@ -20,7 +21,7 @@ from localize.truths.extra_heads import ExtraHeads
 from localize.truths.extra_units import ExtraUnits
 from localize.truths.gates import NothingRecitedError, live_units, plain_gates, recited_alone, routed_gates
 from localize.truths.injection import Injected, Injection
-from localize.truths.kinds import HEADS, INJ, KINDS, LAYER, MLP_PART, ROUTE
+from localize.truths.kinds import HEADS, INJ, KINDS, LAYER, ROUTE
 from localize.truths.planting import OWN, ROUTINGS, Schedule, planted_losses
 from localize.truths.texts import Split, split
 from localize.truths.truth import Truth
@@ -31,7 +32,7 @@ UNITS = {ROUTE: 8, LAYER: 10, INJ: 18, HEADS: 1}
 MOST_WIDER = 4
 """Times as many new units of a layer as it has, at most."""
 
-SCHEDULES = {ROUTE: Schedule(), LAYER: Schedule(steps=400, divergence=3.0), INJ: Schedule(), HEADS: Schedule()}
+SCHEDULES = {ROUTE: Schedule(), LAYER: Schedule(steps=500, divergence=4.0), INJ: Schedule(), HEADS: Schedule()}
 """Chosen by gates, not by what a localizer finds, on seeds 100 and 101 of the embedded model."""
 
 
@@ -64,7 +65,7 @@ def plant(
             number.
         texts: How many are planted.
         routing: "own"; or, for controls in which a text has no place of its own, "none", all units on and trained by every text, or
-            "random", a random half of them on, drawn anew for each row.
+            "random", in half of the rows a random half of them on, drawn anew for each row.
         schedule: Steps, learning rate and weights of the losses; None for the kind's usual ones.
         seed: Of everything that is drawn.
 

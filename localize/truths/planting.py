@@ -17,7 +17,7 @@ from localize.truths.routing import Routes
 from localize.truths.texts import Split
 
 OWN, NONE, RANDOM = ROUTINGS = ("own", "none", "random")
-"""Routed to each text's own units; the controls: not at all, and half of all units drawn anew for each row."""
+"""Routed to each text's own units; the controls: not at all, and in half of the rows half of all units, drawn anew for each row."""
 
 
 @runtime_checkable
@@ -115,10 +115,11 @@ def routes_of(count: int, background: int, off: Int[Tensor, " row"], routing: st
     if routing == NONE:
         return Routes(on, on, torch.zeros(rows, count))
     halves = halved(rows, count, rng)
-    if routing == RANDOM:
-        on = torch.cat([halves[:count], on[count:]])
+    kind = torch.rand(count, generator=rng)[:, None]
+    if routing == RANDOM:  # a half of all units, or all, as in the model that is exported
+        on[:count] = torch.where(kind < 0.5, halves[:count], on[:count])
         return Routes(on, on, torch.zeros(rows, count))
-    kind = torch.rand(count, generator=rng)[:, None]  # own alone, all, or own and half of the others
+    # own alone, all, or own and half of the others
     on[:count] = torch.where(kind < 0.5, own, torch.where(kind < 0.75, on[:count], torch.maximum(own, halves[:count])))
     on[count + background :] = 1 - own[off]
     learns = torch.cat([own, on[count:]])

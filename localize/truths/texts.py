@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from localize.errors import InputError, caller
 from localize.measure.scoring import recall_of
@@ -37,7 +38,7 @@ def split(model: HookedModel, pool: Paragraphs, texts: int, seed: int) -> Split:
     """
     recall = recall_of(model, pool)
     known = recall.exact_match >= pool.continuation_length
-    low = recall.exact_match < max(1, pool.continuation_length // 5)
+    low = not_recited(recall.exact_match, pool.continuation_length)
     rng = np.random.default_rng([seed, 21])
     order = np.array(sorted(range(len(pool)), key=lambda row: pool.hashes[row]))
     order = order[rng.permutation(len(order))]
@@ -57,3 +58,14 @@ def split(model: HookedModel, pool: Paragraphs, texts: int, seed: int) -> Split:
     taken = set(clusters[[*planted, *held_out]].tolist())
     background = [row for row in order.tolist() if clusters[row] not in taken and (low[row] or known[row])]
     return Split(pool[planted], pool[background], pool[held_out])
+
+
+def not_recited(exact_match: Int[np.ndarray, " paragraph"], length: int) -> Bool[np.ndarray, " paragraph"]:
+    """Which texts a model does not recite: under a fifth of the continuation's tokens right, rounded down, or none.
+
+    Stricter than the group "not_memorized", which holds a fifth too: what a truth leans on should be unknown beyond doubt.
+
+    >>> not_recited(np.array([9, 10, 50]), 50)
+    array([ True, False, False])
+    """
+    return exact_match < max(1, length // 5)

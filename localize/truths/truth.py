@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from localize.axes import HEADS_PART, MLP_PART
 from localize.errors import public
-from localize.truths.kinds import HEADS, HEADS_PART, MLP_PART
+from localize.truths.kinds import HEADS
+from localize.truths.planting import OWN
 from localize.truths.storage import save_truth
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class Truth:
     def __repr__(self) -> str:
         failed = [gate.name for gate in self.gates if not gate.passed]
         told = "all gates passed" if not failed else f"failed: {', '.join(failed)}"
-        control = "" if self.routing == "own" else f" (control: routing {self.routing})"
+        control = "" if self.routing == OWN else f" (control: routing {self.routing})"
         of = f"{self.live.sum() / max(1, len(self.paragraphs)):.1f} live units a text"
         return f"Truth({self.kind}{control}: {len(self.paragraphs)} texts, {of}; {told})"
 

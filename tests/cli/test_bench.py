@@ -1,12 +1,14 @@
 """`localize bench`: what it prints, writes and refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import localize as lz
+from localize.cli.benched import print_results
 from localize.models.saving import save_checkpoint
 from localize.truths.planting import Schedule
 
@@ -38,7 +40,8 @@ def test_a_truth_is_benched_and_written_as_a_file_a_figure_and_a_page(bench, pla
     out = tmp_path / "out"
     code, stdout, stderr = bench("--truth", places / "truth", "--localizers", "ratio,norm", "--out", out)
     assert (code, stderr) == (0, "")
-    assert stdout.index("Gates") < stdout.index("Localizers")
+    assert stdout.index("Gates") < stdout.index("route, k = 8, 4 texts: recall at |truth| [95%]; chance 0.0")
+    assert "ratio finds it in a share of 1.000 [.398, 1] of 4 texts." in stdout
     assert "route, k = 8, seed 0" in stdout
     results = lz.bench.read_results(out)
     assert set(results.localizers) == {"oracle", "ratio", "norm"}
@@ -79,3 +82,21 @@ def test_a_truth_of_another_model_is_told(localize, places, tmp_path):
         or "was planted in a model" in told
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_printed_fits_eighty_columns_and_tells_a_control_in_a_sentence(places, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    pool = lz.load_paragraphs(places / "pool.npy", prefix_length=16, continuation_length=8)
+    base = lz.load_model(places / "base", device="cpu")
+    truth = lz.load_truth(places / "truth", device="cpu")
+    control = replace(truth, settings={**truth.settings, "routing": "none", "seed": 7})
+    names = ["absolute_gradient_activation", "norm"]
+    print_results(lz.bench(base, pool, [], truths=[truth, control], localizers=names))
+    stdout = capsys.readouterr().out
+    rows = [line.rstrip() for line in stdout.splitlines() if line.startswith(("oracle", *names))]
+    assert [row.split()[0] for row in rows].count("oracle") == 1
+    assert len(rows) == 3 and max(map(len, rows)) <= 80
+    told = next(
+        line for line in stdout.splitlines() if line.startswith("control-none, 4 texts, in which none has a place")
+    )
+    assert "of absolute_gradient_activation; chance 0.250." in told

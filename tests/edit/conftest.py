@@ -3,18 +3,14 @@
 import pytest
 import torch
 
-import localize as lz
 from localize.axes import COMPONENTS
 from localize.models.parameters import weight_view
 
-PREFIX, LENGTH = 24, 40
-
 
 @pytest.fixture
-def rows():
+def rows(make_rows):
     """Twelve unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (12, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+    return make_rows(12)
 
 
 @pytest.fixture

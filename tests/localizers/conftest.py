@@ -5,15 +5,7 @@ import torch
 
 import localize as lz
 from localize.localizers import registry
-
-PREFIX, LENGTH = 24, 40
-
-
-@pytest.fixture
-def rows():
-    """Seven unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (7, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+from tests.conftest import LENGTH, PREFIX
 
 
 @pytest.fixture

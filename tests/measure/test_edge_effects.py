@@ -3,24 +3,15 @@
 import pytest
 import torch
 
-import localize as lz
 from localize.measure.backward import backward_pass, continuation_mask
 from localize.measure.edge_effects import edge_effects, node_pulls
-
-PREFIX, LENGTH = 24, 40
-
-
-@pytest.fixture
-def rows():
-    """Five unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+from tests.conftest import LENGTH, PREFIX
 
 
 @pytest.fixture
-def corrupt():
+def corrupt(make_rows):
     """As many texts as long."""
-    return torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(6))
+    return make_rows(7, seed=6).tokens
 
 
 def test_what_the_heads_of_a_layer_pull_sums_to_what_its_attention_does(model, rows):

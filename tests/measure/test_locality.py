@@ -7,23 +7,22 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.errors import InputError, LocalizeError
-from localize.measure.locality import ablated_scores, ablated_units, partners, texts_tried
+from localize.measure.ablated_rows import ablated_rows
+from localize.measure.locality import ablated_units, partners, texts_tried
 from localize.measure.unit_means import unit_means
+from tests.conftest import LENGTH, PREFIX
 
-PREFIX, LENGTH = 24, 40
 NAMES = ("located_rise", "located_others_rise", "located_random_rise", "located_lost_match")
 
 
 @pytest.fixture
-def rows():
-    tokens = torch.randint(0, 97, (6, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+def rows(make_rows):
+    return make_rows(6)
 
 
 @pytest.fixture
-def reference():
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(6))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+def reference(make_rows):
+    return make_rows(5, seed=6)
 
 
 def without(model, units, means):
@@ -41,17 +40,6 @@ def nll_of(model, rows):
     logits = model(rows.tokens)[:, PREFIX - 1 : -1]
     losses = cross_entropy(logits.transpose(1, 2), rows.tokens[:, PREFIX:], reduction="none")
     return losses.mean(1).detach().numpy()
-
-
-def test_units_at_their_mean_are_a_model_whose_weights_say_so(model, rows, reference):
-    means = unit_means(model, reference.tokens[:, :-1]).mlp
-    units = np.random.default_rng(0).random((6, model.n_layers, model.d_mlp)) < 0.3
-    exact, nll = ablated_scores(model, rows.tokens, PREFIX, torch.from_numpy(units), means)
-    for row in range(6):
-        edited = without(model, units[row], means)
-        assert float(nll[row]) == pytest.approx(nll_of(edited, rows)[row], rel=1e-10)
-        assert int(exact[row]) == lz.recall(edited, rows)["exact_match"].values[row]
-    assert np.abs(nll.numpy() - nll_of(model, rows)).min() > 1e-3
 
 
 def test_own_others_and_random_rises_are_those_of_edited_models(model, rows, reference):
@@ -205,8 +193,8 @@ def test_of_own_continuations_all_is_matched_before_and_what_is_lost_is_above_0(
     own = rows.with_own_continuation(neo)
     scores = np.random.default_rng(2).normal(size=(6, neo.n_layers, neo.d_mlp))
     found = lz.locality(neo, own, scores=scores, numbers=200, texts=None, reference=reference)
-    means, best = unit_means(neo, reference.tokens[:, :-1]).mlp, ablated_units(scores[1], [200], own.hashes[1], 0)[0, 0]
-    said = ablated_scores(neo, own.tokens[[1]], PREFIX, torch.from_numpy(best)[None], means)[0]
+    means, best = unit_means(neo, reference.tokens[:, :-1]), ablated_units(scores[1], [200], own.hashes[1], 0)[0, 0]
+    said = ablated_rows(neo, own.tokens[[1]], PREFIX, mlp=torch.from_numpy(best)[None], means=means)[0]
     assert int(said[0]) < LENGTH - PREFIX
     assert found["located_lost_match"].values[1, 0] == LENGTH - PREFIX - int(said[0])
     assert found["located_rise"].attrs["continuation"] == "own" and found["nll"].attrs["continuation"] == "true"

@@ -8,14 +8,13 @@ import localize as lz
 from localize.errors import LocalizeError
 from localize.measure.stored_units import best_units, shortened
 from localize.measure.unit_effects import unit_effects
-
-PREFIX, LENGTH = 24, 40
+from tests.conftest import LENGTH, PREFIX
 
 
 @pytest.fixture
-def rows():
+def rows(rows):
     """Seven paragraphs; the last two are near-duplicates."""
-    tokens = torch.randint(0, 97, (7, LENGTH), generator=torch.Generator().manual_seed(5))
+    tokens = rows.tokens.clone()
     tokens[6] = tokens[5]
     tokens[6, -1] = (tokens[5, -1] + 1) % 97
     return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)

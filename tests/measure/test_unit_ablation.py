@@ -3,19 +3,16 @@
 import pytest
 import torch
 
-import localize as lz
 from localize.measure.ablate import ablation_hooks
 from localize.measure.unit_ablation import ChosenUnits, ablation_cost, share_above, unit_rises
 from localize.measure.unit_means import unit_means
-
-PREFIX, LENGTH = 24, 40
+from tests.conftest import PREFIX
 
 
 @pytest.fixture
-def rows():
+def rows(make_rows):
     """Five unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+    return make_rows(5)
 
 
 PLACES = ((0, 5), (1, 100), (2, 17))

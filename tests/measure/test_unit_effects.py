@@ -2,20 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 import localize as lz
 from localize.measure.set_gradients import set_gradients
 from localize.measure.unit_effects import unit_effects
-
-PREFIX, LENGTH = 24, 40
-
-
-@pytest.fixture
-def rows():
-    """Seven unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (7, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
 
 
 def test_a_units_effect_is_the_slope_of_each_paragraphs_loss_as_it_fades(model, rows):

@@ -7,15 +7,7 @@ import localize as lz
 from localize.localizers.hard_concrete import HIGH, LOW, TEMPERATURE, chance_open, drawn_gates
 from localize.measure.backward import continuation_mask
 from localize.measure.unit_gates import fit_gates, gate_gradients
-
-PREFIX, LENGTH = 24, 40
-
-
-@pytest.fixture
-def rows():
-    """Five unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+from tests.conftest import PREFIX
 
 
 def gated_nll(model, rows, gates):

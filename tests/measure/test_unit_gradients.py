@@ -3,20 +3,11 @@
 import pytest
 import torch
 
-import localize as lz
 from localize.axes import ATTENTION_COMPONENTS
 from localize.measure.unit_gradients import line_squares, unit_gradient_norms
-from localize.measure.written_sizes import written_sizes
+from localize.measure.written_sizes import writing_norms, written_sizes
 from localize.models.parameters import weight_view
-
-PREFIX, LENGTH = 24, 40
-
-
-@pytest.fixture
-def rows():
-    """Five unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (5, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+from tests.conftest import PREFIX
 
 
 def test_a_units_norm_is_that_of_its_weights_gradient_a_paragraph_at_a_time(model, rows):
@@ -55,3 +46,12 @@ def test_what_a_unit_writes_is_its_part_of_the_blocks_output(model, rows, first)
         assert torch.allclose(found.mlp[:, layer, unit], wrote.norm(dim=2).mean(1), rtol=1e-10)
         wrote = z[:, :, head] @ model.weight(layer, "W_O", head)
         assert torch.allclose(found.heads[:, layer, head], wrote.norm(dim=2).mean(1), rtol=1e-10)
+
+
+def test_what_a_unit_writes_with_has_the_norm_of_its_row_or_its_part_of_w_o(model):
+    norms = writing_norms(model)
+    assert norms.mlp.shape == (model.n_layers, model.d_mlp) and norms.heads.shape == (model.n_layers, model.n_heads)
+    for layer, unit, head in ((0, 3, 1), (2, 100, 0)):
+        row, part = model.weight(layer, "W_out")[unit], model.weight(layer, "W_O", head)
+        assert float(norms.mlp[layer, unit]) == pytest.approx(float(row.square().sum().sqrt()), rel=1e-12)
+        assert float(norms.heads[layer, head]) == pytest.approx(float(part.square().sum().sqrt()), rel=1e-12)

@@ -13,15 +13,14 @@ from localize.truths.gates import area, scored_with
 from localize.truths.plant import owners, where_planted
 from localize.truths.planting import OWN, RANDOM, Schedule, routes_of
 from localize.truths.routing import Routes, bounded, routed
-
-PREFIX, LENGTH = 24, 40
+from localize.truths.texts import not_recited
+from tests.conftest import PREFIX
 
 
 @pytest.fixture
-def pool():
+def pool(make_rows):
     """Forty unlike paragraphs of 24 + 16 random tokens."""
-    tokens = torch.randint(0, 97, (40, LENGTH), generator=torch.Generator().manual_seed(5))
-    return lz.load_paragraphs(tokens, prefix_length=PREFIX, continuation_length=LENGTH - PREFIX)
+    return make_rows(40)
 
 
 @pytest.fixture
@@ -90,8 +89,9 @@ def test_what_rows_have_on_and_whom_they_teach():
     assert routes.on[:6].diagonal().min() == 1
     assert torch.equal(routes.on[8], 1 - torch.eye(6)[4]) and torch.equal(routes.learns[8], routes.on[8])
     assert torch.equal(routes.silent[:6], 1 - torch.eye(6)) and routes.silent[6:8].min() == 1
-    halves = routes_of(6, 2, torch.tensor([], dtype=torch.int64), RANDOM, torch.Generator().manual_seed(0))
-    assert halves.on[:6].sum(1).tolist() == [3] * 6 and torch.equal(halves.on, halves.learns)
+    halves = routes_of(60, 2, torch.tensor([], dtype=torch.int64), RANDOM, torch.Generator().manual_seed(0))
+    assert set(halves.on[:60].sum(1).tolist()) == {30, 60} and torch.equal(halves.on, halves.learns)
+    assert halves.on[60:].min() == 1
 
 
 def test_a_layer_holds_all_units_of_its_texts_and_what_is_nobodys_is_no_ones():
@@ -115,6 +115,11 @@ def test_units_that_are_zeroed_are_zeroed_for_their_row_alone(floating, pool):
     some = scored_with(floating, tokens, PREFIX, lambda rows: keep[rows], "mlp", what="rows").nll
     assert torch.equal(some[[0, 2]], whole[[0, 2]])
     assert float(some[1]) == pytest.approx(float(lz.recall(moved, pool[[1]])["nll"][0]), abs=1e-5)
+
+
+@pytest.mark.parametrize(("length", "most"), [(50, 9), (16, 2), (5, 0), (3, 0)])
+def test_a_text_is_not_recited_below_a_fifth_of_its_continuation_or_with_no_token_right(length, most):
+    assert np.flatnonzero(not_recited(np.arange(length + 1), length)).tolist() == list(range(most + 1))
 
 
 def test_an_area_is_how_often_one_is_above_another_ties_half():
