@@ -32,8 +32,8 @@ def public_names(tree: ast.AST) -> Iterator[tuple[object, str]]:
             yield lz.plots, node.attr
 
 
-def test_there_are_eight_notebooks_numbered_in_order():
-    assert [path.stem.split("-")[0] for path in NOTEBOOKS] == list("12345678")
+def test_there_are_nine_notebooks_numbered_in_order():
+    assert [path.stem.split("-")[0] for path in NOTEBOOKS] == list("123456789")
 
 
 def test_a_notebook_is_valid_and_stored_without_output(notebook: nbformat.NotebookNode):

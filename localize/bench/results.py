@@ -85,6 +85,18 @@ class BenchResults:
 
         return localizer_table(self, seed=seed)
 
+    def layers(self) -> "pd.DataFrame":
+        """Which layer localizers and gradient maps name; see `localize.bench.tables.layer_table`."""
+        from localize.bench.tables import layer_table
+
+        return layer_table(self)
+
+    def gradient_maps(self, *, seed: int = 0) -> "pd.DataFrame":
+        """Gradient shares of texts kept in one layer, over held-out text's; see `localize.bench.tables.map_table`."""
+        from localize.bench.tables import map_table
+
+        return map_table(self, seed=seed)
+
     def save(self, path: str | Path) -> None:
         """Write the JSON that `localize.bench.read_results` reads."""
         write_json(Path(path), {"schema": SCHEMA} | plain(self))

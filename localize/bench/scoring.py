@@ -43,6 +43,7 @@ class TextScore:
         summed: Whether the sum of all scores of a layer is highest in it.
         cost: Forward passes a text, a backward pass counted as two; nan if nobody counted.
         seconds: Wall time a text.
+        voted_layer: The layer that most of these highest scores lie in, of several the lowest; None where no layer is asked for.
     """
 
     localizer: str
@@ -60,6 +61,7 @@ class TextScore:
     summed: float
     cost: float
     seconds: float
+    voted_layer: int | None = None
 
 
 @public
@@ -113,6 +115,7 @@ def _of_text(name: str, truth: Truth, row: int, place: int, found: LocatedUnits,
         summed=NAN if layer is None else named_right(found.layers[place], layer),
         cost=NAN if found.cost is None else found.cost,
         seconds=found.seconds,
+        voted_layer=None if votes is None else int(votes.argmax()),
     )
 
 

@@ -81,18 +81,22 @@ def localizer_table(results: "BenchResults", *, seed: int = 0, by_seed: bool = F
     return pd.DataFrame(rows)
 
 
-def layer_table(results: "BenchResults", *, seed: int = 0) -> pd.DataFrame:
-    """Which layer is named for texts that are kept in a known one: by localizers, and by maps of weight gradients; chance beside it."""
+def layer_table(results: "BenchResults") -> pd.DataFrame:
+    """Which layer is named for texts that are kept in a known one: by localizers, and by maps of weight gradients; chance beside it.
+
+    Intervals: Clopper and Pearson's, texts taken as independent.
+    """
     rows: list[dict[str, Any]] = []
-    for truths in _layered(results):
+    for truths in layered(results):
         layers = len(truths[0].maps[0].shares)
         for name in dict.fromkeys(score.localizer for truth in truths for score in truth.scores):
             scores = [score for truth in truths for score in truth.scores if score.localizer == name]
             for what, words in (("voted", "vote of the best units"), ("summed", "sum of scores")):
-                rows.append(_layer_row(f"{name}: {words}", [getattr(s, what) for s in scores], layers, seed))
+                rows.append(_layer_row(f"{name}: {words}", [getattr(s, what) for s in scores], layers))
         maps = [one for truth in truths for one in truth.maps if one.layer is not None]
-        for statistic in STATISTICS:
-            row = _layer_row(f"gradient map: {statistic}", [one.right[statistic] for one in maps], layers, seed)
+        for statistic in (name for name in STATISTICS if name in maps[0].named):
+            words = f"gradient map: {STATISTICS[statistic]}"
+            row = _layer_row(words, [one.right[statistic] for one in maps], layers)
             named = [one.named[statistic] for one in maps]
             rows.append(row | {"layers_named": ", ".join(f"{n} ({named.count(n)})" for n in sorted(set(named)))})
     frame = pd.DataFrame(rows)
@@ -101,23 +105,28 @@ def layer_table(results: "BenchResults", *, seed: int = 0) -> pd.DataFrame:
 
 def map_table(results: "BenchResults", *, seed: int = 0) -> pd.DataFrame:
     """For texts that are kept in one layer: each layer's share of the squared gradient, over that of held-out text."""
+    return pd.DataFrame([row for truths in layered(results) for row in share_ratios(truths, seed=seed)])
+
+
+def share_ratios(truths: "Sequence[BenchedTruth]", *, seed: int = 0) -> list[dict[str, Any]]:
+    """The rows of that table of truths that are alike but for their seeds."""
     rows: list[dict[str, Any]] = []
-    for truths in _layered(results):
-        maps = [(truth.settings["seed"], one) for truth in truths for one in truth.maps]
-        shares = np.array([one.shares for _, one in maps])
-        text = np.unique([f"{number} {one.text}" for number, one in maps], return_inverse=True)[1]
-        held_out = np.array([one.layer is None for _, one in maps])
-        for stored in sorted({one.layer for _, one in maps if one.layer is not None}):
-            own = np.array([one.layer == stored for _, one in maps])
-            found = cluster_bootstrap_difference(shares, own, held_out, text, seed=seed, log=True)
-            for layer in range(shares.shape[1]):
-                ratio = {end: float(np.exp(getattr(found, end)[layer])) for end in ("estimate", *EDGES)}
-                rows.append(
-                    {"stored_in": stored, "layer": layer, "texts": int(own.sum()), "share": float(shares[own, layer].mean()),
-                     "held_out_share": float(shares[held_out, layer].mean()), "ratio": ratio["estimate"],
-                     "low": ratio["low"], "high": ratio["high"]}
-                )  # fmt: skip
-    return pd.DataFrame(rows)
+    maps = [(truth.settings["seed"], one) for truth in truths for one in truth.maps]
+    shares = np.array([one.shares for _, one in maps])
+    text = np.unique([f"{number} {one.text}" for number, one in maps], return_inverse=True)[1]
+    held_out = np.array([one.layer is None for _, one in maps])
+    for stored in sorted({one.layer for _, one in maps if one.layer is not None}):
+        own = np.array([one.layer == stored for _, one in maps])
+        found = cluster_bootstrap_difference(shares, own, held_out, text, seed=seed, log=True)
+        assert found.rough is not None
+        for layer in range(shares.shape[1]):
+            ratio = {end: float(np.exp(getattr(found, end)[layer])) for end in ("estimate", *EDGES)}
+            rows.append(
+                {"stored_in": stored, "layer": layer, "texts": int(own.sum()), "share": float(shares[own, layer].mean()),
+                 "held_out_share": float(shares[held_out, layer].mean()), "ratio": ratio["estimate"],
+                 "low": ratio["low"], "high": ratio["high"], "rough": bool(found.rough[layer])}
+            )  # fmt: skip
+    return rows
 
 
 def power_table(results: "BenchResults") -> pd.DataFrame:
@@ -201,15 +210,20 @@ def _families(results: "BenchResults") -> "Iterable[tuple[tuple[str, int], list[
     return found.items()
 
 
-def _layered(results: "BenchResults") -> "list[list[BenchedTruth]]":
+def layered(results: "BenchResults") -> "list[list[BenchedTruth]]":
+    """Truths whose texts are kept in one layer each, by size."""
     return [truths for _, truths in _families(results) if truths[0].maps]
 
 
-def _layer_row(words: str, right: Sequence[float], layers: int, seed: int) -> dict[str, Any]:
+def _layer_row(words: str, right: Sequence[float], layers: int) -> dict[str, Any]:
+    """A layer is named rightly or not: the interval is Clopper and Pearson's, texts taken as independent; of ties a part counts."""
+    from scipy.stats import beta
+
     values = np.array(right, float)
-    interval = cluster_bootstrap(values, np.arange(len(values)), seed=seed).within(ZERO_TO_ONE)
-    return {"by": words, "texts": len(values), "right": float(interval.estimate), "low": float(interval.low),
-            "high": float(interval.high), "chance": 1 / layers}  # fmt: skip
+    count, hits = len(values), float(values.sum())
+    low = float(beta.ppf(0.025, hits, count - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0
+    return {"by": words, "texts": count, "right": hits / count, "low": low, "high": high, "chance": 1 / layers}
 
 
 def _interval(scores: Sequence[TextScore], what: str, seed: int) -> Interval:

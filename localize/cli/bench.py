@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from localize.bench.results import BenchResults
 
 DEFAULT = "route,control-none,control-random,layer,inj"
-RESULTS_FILE, FIGURE_FILE, TRUTHS = "results.json", "bench.json", "truths"
+RESULTS_FILE, FIGURE_FILE, LAYERS_FILE, TRUTHS = "results.json", "bench.json", "layers.json", "truths"
 EVERY = 10**9
 """Of the paragraphs: all of them are the pool."""
 
@@ -72,11 +72,11 @@ def bench(
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score localizers on planted truths; write results.json, which others can add to, a figure and a report page."""
+    """Score localizers on planted truths; write results.json, which others can add to, figures and a report page."""
     check_numbers(prefix=prefix, continuation=continuation, units=units, planted=planted)
     named = [] if truth and kinds is None else _split(kinds or DEFAULT)
     numbers = _numbers(seeds)
-    mine = command("bench", out, (RESULTS_FILE, FIGURE_FILE, REPORT_FILE), overwrite=overwrite)
+    mine = command("bench", out, (RESULTS_FILE, FIGURE_FILE, LAYERS_FILE, REPORT_FILE), overwrite=overwrite)
     options = {
         "kinds": named, "seeds": numbers, "localizers": localizers, "units": units, "planted": planted, "deletion": deletion,
         "truths": [str(folder.resolve()) for folder in truth or ()],
@@ -105,19 +105,13 @@ def bench(
         )  # fmt: skip
         results.save(out / RESULTS_FILE)
         print_results(results)
-        _write_figure(results, out)
-        from localize.report.bench import write_bench_report
+        from localize import plots
+        from localize.report.bench import bench_figures, write_bench_report
 
+        drawn = plots.save(bench_figures(results), out, formats=(), widths=("page",))
         write_bench_report(results, out / REPORT_FILE, command=typed())
-    say(f"Wrote {out / RESULTS_FILE}, {FIGURE_FILE} and {REPORT_FILE} in {results.about['seconds']:.0f} s")
-
-
-def _write_figure(results: "BenchResults", out: Path) -> None:
-    """The figure as plotly's JSON, where anything is ranked."""
-    from localize import plots
-
-    if not results.table().empty:
-        plots.save({Path(FIGURE_FILE).stem: plots.bench(results)}, out, formats=(), widths=("page",))
+    wrote = ", ".join([str(out / RESULTS_FILE), *(path.name for path in drawn)])
+    say(f"Wrote {wrote} and {REPORT_FILE} in {results.about['seconds']:.0f} s")
 
 
 def _split(given: str) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.gradients import gradients
     from localize.plots.figures.heads import heads
     from localize.plots.figures.locality import locality
+    from localize.plots.figures.named_layers import named_layers
     from localize.plots.figures.noise import noise
     from localize.plots.figures.patch_map import patch_map
     from localize.plots.figures.patching import patching
@@ -42,11 +43,12 @@ def _others() -> dict[str, Any]:
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
+    from localize.plots.figures.named_layers import named_layers
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens
     from localize.plots.kinds import FigureKind
 
-    others = (FigureKind, TokenView, bench, column, comparison, default, distinguish, save, sweep, tokens)
+    others = (FigureKind, TokenView, bench, column, comparison, default, distinguish, named_layers, save, sweep, tokens)
     return {other.__name__: other for other in others}
 
 

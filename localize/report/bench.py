@@ -8,9 +8,9 @@ import pandas as pd
 
 from localize.bench import tables as numbers
 from localize.bench.planted import CONTROLS
-from localize.errors import LocalizeError
 from localize.plots.catalogue import Drawn
-from localize.plots.figures.bench import CAPTION, TITLE_WORDS, bench
+from localize.plots.figures import bench as recall_figure
+from localize.plots.figures import named_layers as layer_figure
 from localize.report.page import BENCH_SCRIPTS, static_page
 from localize.report.run import Figure
 from localize.report.tables import Column, Table, TableCell, between, count, csv_of, number, rows_of, text
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CONTROL_NOTE = (
     "Recall at |truth| with 95% intervals by bootstrap over texts, chance behind it in brackets; texts of several seeds count one by one. "
+    "k: units planted for a text in each layer (layer: times the number of layers, all in its one layer; inj: units whose weights are "
+    "written to). "
     "Truths that fail a gate are not here, and kinds of truth are never pooled. ~ marks rough intervals: too few texts, or too skewed."
 )
 
@@ -34,14 +36,11 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
         command: Which command made it.
         seed: Of bootstraps.
     """
-    try:
-        drawn = [Figure.of(Drawn("bench", TITLE_WORDS, CAPTION, bench(results, seed=seed)))]
-    except LocalizeError:  # nothing is ranked: the gates tell why
-        drawn = []
+    drawn = [Figure.of(one) for one in bench_figures(results, seed=seed).values()]
     about = results.about
     lead = (
-        f"{len(results.localizers)} localizers on {len(results.truths)} truths planted in {about['model']['name']}: which units keep a "
-        "text is known, because it was put there."
+        f"{counted(len(results.localizers), 'localizer')} on {counted(len(results.truths), 'truth')} planted in {about['model']['name']}: "
+        "which units keep a text is known, because it was put there."
     )
     failed = [
         f"{truth.words}: fails {', '.join(truth.failed)}"
@@ -54,7 +53,7 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
         "facts_of": [("Made", _facts(about, ("localize", "torch", "made", "device", "threads", "cores", "seconds"))),
                   ("Model", _facts(about["model"], ("name", "family", "layers", "heads", "d_model", "d_mlp", "weights_hash"))),
                   ("Paragraphs", _facts(about["paragraphs"], ("source", "count", "prefix_length", "continuation_length", "data_hash"))),
-                  ("Settings", [(key, str(value)) for key, value in about["settings"].items()])],
+                  ("Settings", [(key, setting_words(value)) for key, value in about["settings"].items()])],
         "tables": bench_tables(results, seed=seed),
     }  # fmt: skip
     page = static_page("bench.html", BENCH_SCRIPTS, "Localizers on planted truths", command, drawn, content)
@@ -63,18 +62,44 @@ def write_bench_report(results: "BenchResults", path: Path, *, command: str, see
     return path
 
 
+def bench_figures(results: "BenchResults", *, seed: int = 0) -> dict[str, Drawn]:
+    """All figures that there is something for, by the name of their files: without a truth that passed its gates there is none."""
+    found = {}
+    if not results.table().empty:
+        figure = recall_figure.bench(results, seed=seed)
+        found["bench"] = Drawn("bench", recall_figure.TITLE_WORDS, recall_figure.CAPTION, figure)
+    if (name := layer_figure.drawn_localizer(results)) is not None:
+        figure = layer_figure.named_layers(results, name, seed=seed)
+        found["layers"] = Drawn("layers", layer_figure.TITLE_WORDS, layer_figure.CAPTION, figure)
+    return found
+
+
 def bench_tables(results: "BenchResults", *, seed: int = 0) -> list[Table]:
     """All tables of the page that have rows."""
     made = [
         _gates(results.gates()),
         _localizers(results.table(seed=seed)),
-        _layers(numbers.layer_table(results, seed=seed)),
+        _layers(numbers.layer_table(results)),
         _maps(numbers.map_table(results, seed=seed)),
         _power(numbers.power_table(results)),
         _deletion(numbers.deletion_table(results, seed=seed)),
         _words(results.localizers),
     ]
     return [table for table in made if table.rows]
+
+
+def counted(number: int, word: str) -> str:
+    """ "1 truth", "5 truths"."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
+def setting_words(value: Any) -> str:
+    """A setting as it is said: a list by commas; what was left out is the usual."""
+    if value is None:
+        return "usual"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
 def _facts(of: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:
@@ -132,12 +157,15 @@ def _layers(frame: pd.DataFrame) -> Table:
     ]
     columns = (
         Column("by"),
-        Column("layer named rightly", True),
+        Column("share of texts whose layer is named [95%]", True),
         Column("chance", True),
         Column("texts", True),
         Column("layers named (texts)"),
     )
-    note = "Each text is kept in one layer, which is known. A map of weight gradients tells sensitivity, not where a text is kept."
+    note = (
+        "Each text is kept in one layer, which is known. A map of weight gradients tells sensitivity, not where a text is kept. Intervals "
+        "are Clopper and Pearson's."
+    )
     return Table("layers", "Which layer is named", columns, rows_of(rows), csv_of(frame, index=False), note)
 
 
@@ -146,15 +174,25 @@ def _maps(frame: pd.DataFrame) -> Table:
         [
             count(r.stored_in),
             count(r.layer),
-            between(r.ratio, r.low, r.high),
+            between(r.ratio, r.low, r.high, rough=r.rough),
             number(r.share),
             number(r.held_out_share),
             count(r.texts),
         ]
         for r in numbers.each_row(frame)
     ]
-    heads = ("stored in layer", "layer", "share ratio", "share", "share, held-out text", "texts")
-    note = "Each layer's share of the squared gradient (W_in and W_out), over that of held-out text in the same model."
+    heads = (
+        "texts kept in layer",
+        "gradient of layer",
+        "share over held-out text's",
+        "share",
+        "share, held-out text",
+        "texts",
+    )
+    note = (
+        "Each layer's share of the squared gradient of the MLPs (W_in and W_out), over that of held-out text in the same model, with 95% "
+        "intervals by bootstrap over texts. ~ marks rough intervals: too few texts, or too skewed."
+    )
     columns = tuple(Column(head, True) for head in heads)
     return Table(
         "maps", "Gradient maps of texts kept in one layer", columns, rows_of(rows), csv_of(frame, index=False), note

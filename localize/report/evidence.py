@@ -111,7 +111,7 @@ def strongest_table(signature: "MemorizationSignature", key: str, seed: int) -> 
     if pair is None:
         return None, []
     comparison, notes = heard(lambda: signature.compare(*pair, seed=seed))
-    found = comparison.strongest(len(comparison)).drop_duplicates("variable")
+    found = comparison.strongest(len(comparison)).drop_duplicates("variable").dropna(subset="estimate")
     a, b = (group_words(name) for name in pair)
     rows = [
         [
@@ -163,7 +163,7 @@ def distinguish_table(signature: "MemorizationSignature", key: str, seed: int) -
     note = (
         f"A linear classifier trained on some clusters tells {a} from {b} on others. AUC 1: always right, 0.5: guessing. Null: the same "
         f"with {PERMUTED} to whole clusters. The gain is what loss and part together tell beyond the loss alone; its null deals the groups "
-        "out among clusters alike in loss. Where the loss alone tells nearly all, there is hardly a gain to be had. {ROUGH}"
+        f"out among clusters alike in loss. Where the loss alone tells nearly all, there is hardly a gain to be had. {ROUGH}"
     )
     return Table(
         f"{key}-distinguish", f"Can {a} be told from {b}, and by what?", columns, rows_of(rows), csv_of(found), note

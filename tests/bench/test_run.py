@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 import localize as lz
 from localize.bench import kept_scores
@@ -204,7 +205,7 @@ def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_map
 
     def map_of(text, layer, shares):
         right = float("nan") if layer is None else float(layer == 0)
-        statistics = ("gradient_share", "gradient_norm", "gradient_max")
+        statistics = ("gradient_share", "gradient_norm", "gradient_max", "share_over_held_out")
         return LayerMap(text, layer, shares, dict.fromkeys(statistics, 0), dict.fromkeys(statistics, right))
 
     maps = [map_of(f"a{i}", 1, (0.6, 0.1)) for i in range(3)] + [map_of(f"b{i}", 0, (0.3, 0.3)) for i in range(3)]
@@ -213,8 +214,19 @@ def test_layers_that_maps_name_and_shares_over_held_out_text_follow_from_the_map
     layered = replace(results.truths[0], name="layer", maps=tuple(maps), scores=scores)
     made = replace(results, truths=(layered,))
     table = layer_table(made).set_index("by")
-    assert table.loc["gradient map: gradient_max", ["right", "chance", "layers_named"]].tolist() == [0.5, 0.5, "0 (6)"]
-    assert table.loc["ratio: vote of the best units", "right"] == 1
+    assert table.loc["gradient map: largest single gradient", ["right", "chance", "layers_named"]].tolist() == [
+        0.5,
+        0.5,
+        "0 (6)",
+    ]
+    assert [by for by in table.index if by.startswith("gradient map")][-1].endswith("share over that of held-out text")
+    half = binomtest(3, 6).proportion_ci(method="exact")
+    assert table.loc["gradient map: largest single gradient", ["low", "high"]].tolist() == pytest.approx(
+        [half.low, half.high]
+    )
+    assert table.loc["ratio: vote of the best units", ["right", "low", "high"]].tolist() == pytest.approx(
+        [1, 0.025 ** (1 / 4), 1]
+    )
     assert table.loc["ratio: sum of scores", "right"] == 0
     shares = map_table(made).set_index(["stored_in", "layer"])["ratio"]
     assert shares.to_dict() == pytest.approx({(0, 0): 1.0, (0, 1): 1.5, (1, 0): 2.0, (1, 1): 0.5})

@@ -16,6 +16,12 @@ def mean(scores, what):
     return np.mean([getattr(score, what) for score in scores])
 
 
+def shares_of_mlp(model, texts):
+    """Each layer's part of what the MLPs have of the squared gradient."""
+    shares = lz.gradients(model, texts, sets=False)["gradient_share"].sel(component=["W_in", "W_out"]).sum("component")
+    return (shares / shares.sum("layer")).transpose("paragraph", "layer").values
+
+
 def test_the_oracle_finds_all_and_takes_all(truth):
     scores = lz.bench.score_localizer(lz.bench.oracle(truth), truth)
     assert [score.text for score in scores] == list(truth.paragraphs.ids)
@@ -119,15 +125,16 @@ def test_the_layer_of_a_text_is_named_by_votes_and_sums(truth):
     nominal[np.arange(len(nominal)), layers] = truth.nominal[np.arange(len(nominal)), layers]
     layered = replace(truth, nominal=nominal, live=nominal, settings={**truth.settings, "kind": "layer"})
     scores = lz.bench.score_localizer(lz.bench.oracle(layered), layered)
-    assert [(score.layer, score.voted, score.summed) for score in scores] == [(layer, 1, 1) for layer in layers]
+    found = [(score.layer, score.voted, score.summed, score.voted_layer) for score in scores]
+    assert found == [(layer, 1, 1, layer) for layer in layers]
     maps = layer_maps(layered)
     assert [one.layer for one in maps] == [*layers, *[None] * len(truth.others)]
-    shares = lz.gradients(truth.model, truth.paragraphs, sets=False)["gradient_share"]
-    expected = shares.sel(component=["W_in", "W_out"]).sum("component").transpose("paragraph", "layer").values
+    expected, usual = (shares_of_mlp(truth.model, texts) for texts in (truth.paragraphs, truth.others))
     assert np.allclose([one.shares for one in maps[: len(layers)]], expected)
     for one, share in zip(maps, expected, strict=False):
-        assert one.named["gradient_share"] == share.argmax()
-        assert one.right["gradient_share"] == (share.argmax() == one.layer)
+        for name, values in (("gradient_share", share), ("share_over_held_out", share / usual.mean(0))):
+            assert one.named[name] == values.argmax()
+            assert one.right[name] == (values.argmax() == one.layer)
 
 
 @pytest.mark.slow

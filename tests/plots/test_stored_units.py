@@ -40,7 +40,7 @@ def test_votes_by_layer_stand_beside_the_twins_and_even_ones(stored):
     (even,) = drawn(figure, panel, "even")
     assert list(even.y) == [25.0] * 4
     names = {trace.name for trace in figure.data if trace.showlegend}
-    assert {"null: all layers alike", "null: best units of random weights"} <= names
+    assert {"all layers alike", "null: best units of random weights"} <= names
     assert [figure.layout[axis].title.text for axis in ("xaxis", "xaxis2")] == ["layer", "rank of the unit"]
 
 
@@ -60,6 +60,34 @@ def test_the_curve_of_locality_is_the_mean_of_those_tried(stored):
     np.testing.assert_allclose(null.y, np.nanmean(dataset["located_random_rise"].values, axis=0))
     assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.title.text == "NLL rise (nats per token)"
     assert figure.layout.yaxis2.title.text == "exact match lost (tokens)"
+
+
+def test_beside_a_control_both_rises_are_shares_of_their_own_gap(stored):
+    figure, dataset = plots.locality(stored, control=stored), stored.dataset
+    curves = [trace for trace in drawn(figure, "Share of the memory that the units take", "mean")]
+    assert [curve.name for curve in curves] == [
+        "measured texts, their best units",
+        "positive control: planted texts, their best units",
+    ]
+    group, nll = dataset["group"].values, dataset["nll"].values.astype(float)
+    gap = nll[group == "not_memorized"].mean() - nll
+    expected = 100 * np.nanmean(
+        dataset["located_rise"].values / np.where((group == "memorized") & (gap > 0), gap, np.nan)[:, None], axis=0
+    )
+    for curve in curves:
+        np.testing.assert_allclose(curve.y, expected, rtol=1e-5)
+    lost = [trace for trace in drawn(figure, "Exact match lost", "mean")]
+    np.testing.assert_allclose(lost[1].y, np.nanmean(dataset["located_lost_match"].values, axis=0))
+
+
+def test_a_control_without_text_that_is_not_recited_is_refused(stored, model, paragraphs):
+    recited = paragraphs[stored.dataset["group"].values == "memorized"]
+    alone = lz.locality(model, recited, numbers=4, texts=2)
+    with pytest.raises(LocalizeError) as error:
+        plots.locality(stored, control=alone)
+    assert str(error.value).startswith(
+        "plots.locality: the control holds no text of the group 'not_memorized', whose loss "
+    )
 
 
 def test_the_signature_and_the_catalogue_begin_with_them(stored, signature):

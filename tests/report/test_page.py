@@ -89,7 +89,7 @@ def test_tables_hold_the_signatures_numbers(page, run):
     mark = "~" * is_rough(first.to_dict())
     assert rows[0][2][1] == f"{first['estimate']:.3f} {mark}[{first['low']:.3f}, {first['high']:.3f}]"
     comparison = run.signature.compare("memorized", "not_memorized")
-    strongest = comparison.strongest(len(comparison)).drop_duplicates("variable")
+    strongest = comparison.strongest(len(comparison)).drop_duplicates("variable").dropna(subset="estimate")
     rows = [row for row in page.tables["r0-strongest"] if row]
     assert [row[0][1].removeprefix("rise of ").split(" ")[0] for row in rows] == strongest["variable"].tolist()
     np.testing.assert_array_equal([float(row[2][0] or "nan") for row in rows], strongest["estimate"])
@@ -106,6 +106,11 @@ def test_tables_hold_the_signatures_numbers(page, run):
     np.testing.assert_array_equal([float(row[1][0]) for row in rows], auc)
     np.testing.assert_array_equal([float(row[4][0] or "nan") for row in rows], gain.reindex(auc.index))
     assert len([row for row in page.tables["r0-variables"] if row]) == len(run.signature.variables)
+
+
+def test_no_note_was_left_unfilled(path):
+    words = path.read_text(encoding="utf-8").split("<script")[0]
+    assert "~ marks" in words and "{ROUGH}" not in words
 
 
 def test_every_row_of_the_summary_says_what_its_null_is(page):

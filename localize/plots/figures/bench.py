@@ -78,7 +78,7 @@ def _panel(sheet: Sheet, box: Box, kind: str, units: int, rows: Any, order: list
     y = {"tickvals": list(range(len(order))), "ticktext": [plain(name, 32) for name in order], "range": [len(order) - 0.5, -0.5],
          "title": {"text": ""}, "showticklabels": labelled}  # fmt: skip
     x = {
-        "title": {"text": "recall within reserved units" if what == "within" else "recall at |truth|"},
+        "title": {"text": "recall within all planted units" if what == "within" else "recall of the text's live units"},
         "range": [-0.02, 1.04],
         "dtick": 0.25,
     }
@@ -98,7 +98,7 @@ def _panel(sheet: Sheet, box: Box, kind: str, units: int, rows: Any, order: list
 
 TITLE_WORDS = "What localizers find of planted truths"
 CAPTION = (
-    "Recall at |truth|: the share of a text's live units among as many of a localizer's highest scores. Points are means over texts, bars "
-    "95% intervals by bootstrap over texts, dashed lines what random scores find. In controls no text has a place of its own: there "
-    "every localizer must be at chance."
+    "Recall at |truth|: the share of a text's live units among as many of a localizer's highest scores; k: units planted for a text in "
+    "each layer. Points are means over texts, bars 95% intervals by bootstrap over texts, dashed lines what random scores find. In "
+    "controls no text has a place of its own: there every localizer must be at chance."
 )

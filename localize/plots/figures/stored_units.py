@@ -95,9 +95,9 @@ def _by_rank(sheet: Sheet, box: Box, dataset: "xr.Dataset", groups: list[Group],
     count = min(RANKS, dataset.sizes["layer"] * dataset.sizes["unit"])
     ranks = np.arange(1, count + 1)
     panel = sheet.panel(
-        box, "How their scores fall", "over the paragraph's best score",
+        box, "Scores of the best units", "over the paragraph's best score",
         x={"title": {"text": "rank of the unit"}, "type": "log", "tickvals": [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= count]},
-        y={"title": {"text": "of the best score (%)"}, "range": [0, 103]},
+        y={"title": {"text": "score, of the best (%)"}, "range": [0, 103]},
     )  # fmt: skip
     if "unit_score_untrained" in dataset:
         twin = dataset["unit_score_untrained"].transpose("paragraph", "unit_rank").values.astype(float)[:, :count]
@@ -130,10 +130,19 @@ def _even(panel: Panel, layers: np.ndarray, share: float) -> None:
 
     style = {"color": "#777777", "width": 1, "dash": "dot"}
     y = np.full(len(layers), share)
-    panel.add(
-        go.Scatter(x=layers, y=y, mode="lines", line=style, name=EVEN, showlegend=False, hoverinfo="name"), "even"
+    shown = panel.sheet.nulls_in_legend and panel.sheet.first(EVEN)
+    line = go.Scatter(
+        x=layers,
+        y=y,
+        mode="lines",
+        line=style,
+        name=EVEN,
+        legendgroup=EVEN,
+        showlegend=shown,
+        legendrank=1950,
+        hoverinfo="name",
     )
-    panel.sheet.null_key(EVEN, {"mode": "lines", "line": style})
+    panel.add(line, "even")
 
 
 KIND = FigureKind(
