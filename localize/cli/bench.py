@@ -1,7 +1,7 @@
 """`localize bench`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from localize.cli.origin import command, digest_of, hashes, typed
 from localize.cli.words import say
 from localize.errors import InputError
 from localize.report.folder import REPORT_FILE
-
-if TYPE_CHECKING:
-    from localize.bench.results import BenchResults
 
 DEFAULT = "route,control-none,control-random,layer,inj"
 RESULTS_FILE, FIGURE_FILE, LAYERS_FILE, TRUTHS = "results.json", "bench.json", "layers.json", "truths"
