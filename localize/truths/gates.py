@@ -27,7 +27,8 @@ MOST_DRIFT_INJECTED = 0.15
 OFF = (0.9, 1.15)
 CHANCE = (0.4, 0.6)
 FEWEST_RECITED = 0.75
-FEWEST_LIVE = 0.5
+FEWEST_LIVE = 0.25
+"""Of the planted units; in a truth with far more units than the text needs, hardly any matters alone, and little is left to find."""
 
 
 class ScoredRows(NamedTuple):
