@@ -26,7 +26,7 @@ from localize.errors import InputError
 from localize.report.folder import REPORT_FILE
 
 if TYPE_CHECKING:
-    from localize.bench.results import BenchResults
+    pass
 
 DEFAULT = "route,control-none,control-random,layer,inj"
 RESULTS_FILE, FIGURE_FILE, LAYERS_FILE, TRUTHS = "results.json", "bench.json", "layers.json", "truths"
