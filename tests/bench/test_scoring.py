@@ -135,15 +135,3 @@ def test_the_layer_of_a_text_is_named_by_votes_and_sums(truth):
         for name, values in (("gradient_share", share), ("share_over_held_out", share / usual.mean(0))):
             assert one.named[name] == values.argmax()
             assert one.right[name] == (values.argmax() == one.layer)
-
-
-@pytest.mark.slow
-def test_in_the_embedded_model_the_ratio_finds_the_truth_the_norm_nothing_and_the_control_is_at_chance():
-    model, pool = lz.load_model(), lz.load_paragraphs()
-    truth = lz.plant(model, pool, "route", 8, seed=3)
-    assert truth.passed
-    ratio, norm = (lz.bench.score_localizer(get(name), truth) for name in ("ratio", "norm"))
-    assert mean(ratio, "recall") >= 0.95
-    assert mean(norm, "recall") <= 0.05
-    control = lz.plant(model, pool, "route", 8, routing="none", seed=3)
-    assert mean(lz.bench.score_localizer(get("ratio"), control), "within") <= 0.12
