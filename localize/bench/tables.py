@@ -20,6 +20,8 @@ FOUND = 0.9
 """A place is found if zeroing what was found takes as much of what zeroing the place itself takes."""
 SHARES = ("recall", "within", "nominal", "auroc", "taken")
 EDGES = ("low", "high")
+VOTED, SUMMED = ": vote of the best units", ": sum of scores"
+"""How a localizer names a layer."""
 
 
 def gates_table(results: "BenchResults") -> pd.DataFrame:
@@ -91,8 +93,8 @@ def layer_table(results: "BenchResults") -> pd.DataFrame:
         layers = len(truths[0].maps[0].shares)
         for name in dict.fromkeys(score.localizer for truth in truths for score in truth.scores):
             scores = [score for truth in truths for score in truth.scores if score.localizer == name]
-            for what, words in (("voted", "vote of the best units"), ("summed", "sum of scores")):
-                rows.append(_layer_row(f"{name}: {words}", [getattr(s, what) for s in scores], layers))
+            for what, words in (("voted", VOTED), ("summed", SUMMED)):
+                rows.append(_layer_row(f"{name}{words}", [getattr(s, what) for s in scores], layers))
         maps = [one for truth in truths for one in truth.maps if one.layer is not None]
         for statistic in (name for name in STATISTICS if name in maps[0].named):
             words = f"gradient map: {STATISTICS[statistic]}"

@@ -27,7 +27,7 @@ def print_gates(results: "BenchResults") -> None:
 def print_results(results: "BenchResults") -> None:
     """What localizers find, which layer is named, and DEL, where these were made."""
     from localize.bench.planted import CONTROLS
-    from localize.bench.tables import deletion_table, each_row, layer_table, power_table
+    from localize.bench.tables import SUMMED, VOTED, deletion_table, each_row, layer_table, power_table
 
     for truth in results.truths:
         if truth.failed:
@@ -46,9 +46,10 @@ def print_results(results: "BenchResults") -> None:
             )
     layers = layer_table(results)
     if not layers.empty:
-        heads = ["by", f"right [95%] (chance {layers['chance'][0]:.3f})", "layers named"]
-        _print("Which layer is named", heads, [
-            [row.by, _interval(row.right, row.low, row.high), row.layers_named] for row in each_row(layers)
+        told = [row for row in each_row(layers) if not row.by.endswith(SUMMED)]
+        title = f"Which layer is named, by the vote of a localizer's best units or by gradient maps; chance {told[0].chance:.3f}"
+        _print(title, ["by", "right [95%]", "layers named"], [
+            [row.by.removesuffix(VOTED), _interval(row.right, row.low, row.high), row.layers_named] for row in told
         ])  # fmt: skip
     _print("DEL: rise of the NLL (nats per token)", ["units", "localizer", "own", "other recited", "held out", "still recited"], [
         [str(row.units), row.localizer, *(_interval(getattr(row, e), getattr(row, f"{e}_low"), getattr(row, f"{e}_high"))
@@ -110,7 +111,7 @@ def _print(title: str, heads: list[str], rows: list[list[str]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for head in heads:
         of_numbers = head in ("value", "cost", "ms", "units", "still recited")
-        table.add_column(head, justify="right" if of_numbers else "left", no_wrap=True)
+        table.add_column(head, justify="right" if of_numbers else "left", no_wrap=head != "by")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)
