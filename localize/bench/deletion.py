@@ -79,17 +79,19 @@ def delete(
         model: A hooked model.
         localizers: To compare; those that score no MLP units are left out.
         texts: That the model recites; each is also among the others' controls.
-        held_out: That it does not recite; what localizers tell the texts apart from.
+        held_out: That it does not recite, at least two. From every other one localizers tell the texts apart; the rise is measured
+            on those between.
         seed: Of the random units.
     """
+    others, unseen = held_out[list(range(0, len(held_out), 2))], held_out[list(range(1, len(held_out), 2))]
     scores = {}
     for one in localizers:
-        if (units := unit_scores(one, model, texts, held_out, MLP_PART).units) is not None:
+        if (units := unit_scores(one, model, texts, others, MLP_PART).units) is not None:
             scores[one.name] = units
     drawn = [np.random.default_rng(keyed_integer(2**63, seed, "DEL", key)) for key in texts.hashes]
     scores[RANDOM] = np.stack([draw.random((model.n_layers, model.d_mlp)) for draw in drawn])
     everything = np.ones((model.n_layers, model.d_mlp), bool)
-    rows = torch.cat([texts.tokens, held_out.tokens])
+    rows = torch.cat([texts.tokens, unseen.tokens])
     before, _ = _scored(model, rows, texts.prefix_length, everything)
     found: list[Deleted] = []
     for name, of_texts in scores.items():

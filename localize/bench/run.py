@@ -1,5 +1,6 @@
 """`localize.bench`: plant, check, score."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from localize.measure.inputs import reads_inputs
 from localize.measure.labels import model_facts, paragraph_facts
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
-from localize.truths.gates import NothingRecitedError, recited_gate
+from localize.truths.gates import RECITED, NothingRecitedError, recited_gate
 from localize.truths.kinds import LAYER, ROUTE
 from localize.truths.planting import OWN
 from localize.truths.truth import Gate, Truth
@@ -87,11 +88,15 @@ def bench(
     """
     began, told = perf_counter(), on_line or (lambda line: None)
     chosen, there = chosen_localizers(localizers), list(truths)
-    asked = [Asked.of(name, seed, units, texts) for seed in seeds for name in _checked(kinds)]
+    asked = [Asked.of(name, seed, units, texts) for seed in dict.fromkeys(seeds) for name in _checked(kinds)]
     if not asked and not there:
         raise LocalizeError(f"{caller()}: kinds and truths are empty; at least one truth is needed.")
     for number, truth in enumerate(there):
         check_base(truth, model, f"truth {number} ({truth.kind}, seed {truth.seed})")
+        if (twin := next((n for n in range(number) if there[n].settings == truth.settings), None)) is not None:
+            raise LocalizeError(
+                f"{caller()}: truths {twin} and {number} are of the same settings; each text counts once."
+            )
     benched, to_score = [_unscored(truth) for truth in there], dict(enumerate(there))
     places: dict[int, Path | None] = {}
     for one in asked:
@@ -112,6 +117,8 @@ def bench(
     if on_truths is not None:
         on_truths(BenchResults(about, words, tuple(benched)))
     for number, truth in to_score.items():
+        if benched[number].failed and benched[number].name not in CONTROLS:
+            continue
         told(f"Scoring {len(chosen)} localizers on {benched[number].words}")
         benched[number] = _scored(benched[number], truth, [oracle(truth), *chosen], places.get(number))
     deleted: list[Deleted] = []
@@ -174,7 +181,10 @@ def _scored(benched: BenchedTruth, truth: Truth, localizers: list[Localizer], pl
 
 
 def with_controls(truths: Sequence[BenchedTruth]) -> list[BenchedTruth]:
-    """Truths with the gate that needs localizers: in controls, and of the "route" truth of the same seed and size, none beats chance."""
+    """Truths with the gate that needs localizers: in controls, and of the "route" truth of the same seed and size, none beats chance.
+
+    The gate of a control that does not recite its texts is nan, and fails: where nothing is kept, nothing can be found.
+    """
     found = list(truths)
     for control in truths:
         if control.name not in CONTROLS:
@@ -188,9 +198,10 @@ def with_controls(truths: Sequence[BenchedTruth]) -> list[BenchedTruth]:
         best = max(by_localizer, key=lambda name: float(np.mean(by_localizer[name])))
         words = f"highest recall of a localizer within the reserved units of {control.name}, here of {best}"
         chance = float(np.mean([score.chance_within for score in control.scores]))
-        gate = Gate(
-            control.name.replace("-", "_"), words, float(np.mean(by_localizer[best])), 0.0, TIMES_CHANCE * chance
-        )
+        value = (
+            float(np.mean(by_localizer[best])) if RECITED not in control.failed else math.nan
+        )  # nothing is kept there
+        gate = Gate(control.name.replace("-", "_"), words, value, 0.0, TIMES_CHANCE * chance)
         same = [control.settings[key] for key in ("seed", "units", "texts")]
         for place, truth in enumerate(found):
             own = [truth.settings[key] for key in ("seed", "units", "texts")]

@@ -1,5 +1,7 @@
 """Tables of a benchmark: gates, localizers, layers, gradient maps, power, DEL; intervals by bootstrap over texts."""
 
+import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -115,7 +117,9 @@ def share_ratios(truths: "Sequence[BenchedTruth]", *, seed: int = 0) -> list[dic
     rows: list[dict[str, Any]] = []
     maps = [(truth.settings["seed"], one) for truth in truths for one in truth.maps]
     shares = np.array([one.shares for _, one in maps])
-    text = np.unique([f"{number} {one.text}" for number, one in maps], return_inverse=True)[1]
+    # held-out text is the same in every seed's model; a planted text is in other units
+    names = [one.text if one.layer is None else f"{number} {one.text}" for number, one in maps]
+    text = np.unique(names, return_inverse=True)[1]
     held_out = np.array([one.layer is None for _, one in maps])
     for stored in sorted({one.layer for _, one in maps if one.layer is not None}):
         own = np.array([one.layer == stored for _, one in maps])
@@ -201,15 +205,16 @@ def each_row(frame: pd.DataFrame) -> list[Any]:
 
 
 def _families(results: "BenchResults") -> "Iterable[tuple[tuple[str, int], list[BenchedTruth]]]":
-    """Truths that are ranked on, and controls, by kind and size, in the order in which they were asked for; no two kinds together.
+    """Truths that are ranked on, and controls, by kind and size, and all else but the seed, in the order in which they were asked for.
 
     A control ranks nothing, so that its failed gates keep it from no table: the truths beside it carry what it shows.
     """
-    found: dict[tuple[str, int], list[BenchedTruth]] = {}
+    found: dict[str, tuple[tuple[str, int], list[BenchedTruth]]] = {}
     for truth in results.truths:
         if not truth.failed or truth.name in CONTROLS:
-            found.setdefault((truth.name, int(truth.settings["units"])), []).append(truth)
-    return found.items()
+            alike = json.dumps({**truth.settings, "seed": None}, sort_keys=True)
+            found.setdefault(alike, ((truth.name, int(truth.settings["units"])), []))[1].append(truth)
+    return found.values()
 
 
 def layered(results: "BenchResults") -> "list[list[BenchedTruth]]":
@@ -222,6 +227,9 @@ def _layer_row(words: str, right: Sequence[float], layers: int) -> dict[str, Any
     from scipy.stats import beta
 
     values = np.array(right, float)
+    values = values[~np.isnan(values)]  # a text without live units has no best ones
+    if not len(values):
+        return {"by": words, "texts": 0, "right": math.nan, "low": 0.0, "high": 1.0, "chance": 1 / layers}
     count, hits = len(values), float(values.sum())
     low = float(beta.ppf(0.025, hits, count - hits + 1)) if hits > 0 else 0.0
     high = float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0

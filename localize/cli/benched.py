@@ -1,5 +1,6 @@
 """What `localize bench` prints: gates, what localizers find, and which layer is named."""
 
+from re import sub
 from typing import TYPE_CHECKING
 
 from localize.cli.words import say
@@ -33,7 +34,8 @@ def print_results(results: "BenchResults") -> None:
         if truth.failed:
             ranked = "" if truth.name in CONTROLS else "; nothing is ranked on it"
             say(f"{truth.words}: fails {', '.join(truth.failed)}{ranked}.")
-    for _, frame in results.table().groupby(["truth", "units"], sort=False):
+    table = results.table()
+    for _, frame in [] if table.empty else table.groupby(["truth", "units"], sort=False):
         if frame["truth"].iloc[0] in CONTROLS:
             _say_control(frame)
         else:
@@ -96,8 +98,8 @@ def _interval(middle: float, low: float, high: float) -> str:
     """With ends as short as they can be, so that two intervals and a long name fit into 80 columns: 0.990 [.975, 1]."""
     if middle != middle:
         return "."
-    ends = (f"{end:.3f}".replace("0.", ".", 1).removesuffix(".000") for end in (low, high))
-    return f"{middle:.3f} [{', '.join(end or '0' for end in ends)}]"
+    ends = (sub(r"^(-?)0(?=\.)", r"\1", f"{end:.3f}".removesuffix(".000")) for end in (low, high))
+    return f"{middle:.3f} [{', '.join(ends)}]"
 
 
 def _print(title: str, heads: list[str], rows: list[list[str]]) -> None:

@@ -124,7 +124,8 @@ class ExtraUnits:
                 found.weight(layer, "W_in")[:, general] = model.weight(layer, "W_in")
                 found.weight(layer, "W_in")[:, mine] = self.w_in[layer].T
                 found.weight(layer, "W_out")[general] = model.weight(layer, "W_out")
-                found.weight(layer, "W_out")[mine] = self.w_out[layer]
+                of_text = (self.owner[layer] >= 0).to(model.device)[:, None]  # nobody's units were off, and stay so
+                found.weight(layer, "W_out")[mine] = self.w_out[layer] * of_text
                 mlp.c_fc.bias[general], mlp.c_fc.bias[mine] = was.c_fc.bias, self.bias[layer]
                 mlp.c_proj.bias.copy_(was.c_proj.bias)
         return found, columns

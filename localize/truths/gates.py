@@ -26,7 +26,7 @@ MOST_DRIFT_INJECTED = 0.15
 """Of "inj", whose units the model uses already: a text can only be written into them at some cost to the rest."""
 OFF = (0.9, 1.15)
 CHANCE = (0.4, 0.6)
-FEWEST_RECITED = 0.75
+RECITED, FEWEST_RECITED = "recited", 0.75
 FEWEST_LIVE = 0.25
 """Of the planted units; in a truth with far more units than the text needs, hardly any matters alone, and little is left to find."""
 
@@ -191,7 +191,7 @@ def mean(values: list[float]) -> float:
 def recited_gate(share: float) -> Gate:
     """Of the share of the planted texts that a truth is made of."""
     words = "share of the planted texts that are recited, and with their own units alone where these are routed"
-    return Gate("recited", words, share, FEWEST_RECITED, 1.0)
+    return Gate(RECITED, words, share, FEWEST_RECITED, 1.0)
 
 
 class NothingRecitedError(LocalizeError):

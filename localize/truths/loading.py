@@ -42,6 +42,15 @@ def load_truth(folder: str | Path, *, device: str | None = None) -> Truth:
     """
     folder = Path(folder)
     record = _record(folder)
+    try:
+        return _truth(folder, record, device)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"{caller()}: {folder / RECORD}: not what Truth.save writes ({error!r}); plant it again."
+        ) from None
+
+
+def _truth(folder: Path, record: dict[str, Any], device: str | None) -> Truth:
     settings, shape = record["settings"], record["units"]
     kind, loaded = settings["kind"], load_model(folder, device=device)
     texts, others = (
@@ -94,11 +103,12 @@ def _units_at(places: list[list[list[int]]], shape: list[int]) -> Bool[np.ndarra
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(folder / TENSORS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{caller()}: {folder / TENSORS}: cannot be read: {first_line(error)}.") from error
 
 

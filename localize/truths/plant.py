@@ -182,6 +182,8 @@ def _units_asked(model: HookedModel, kind: str, units: int | None, texts: int, r
     units = UNITS[kind] if units is None else units
     most = model.d_mlp if kind == INJ else MOST_WIDER * (model.n_heads if kind == HEADS else model.d_mlp)
     of = units if kind == INJ else units * texts
+    if kind == LAYER:
+        of = units * model.n_layers * -(-texts // model.n_layers)  # the layer with the most texts
     if units < 1 or texts < 2 or of > most:
         raise LocalizeError(
             f"{caller()}: units={units} and texts={texts}: at least 1 and 2 are needed, and {'units' if kind == INJ else 'units x texts'} "

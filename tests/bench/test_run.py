@@ -15,8 +15,9 @@ from localize.bench.deletion import RANDOM, delete
 from localize.bench.planted import Asked, planted
 from localize.bench.run import NOT_CHEAP, TIMES_CHANCE, chosen_localizers, with_controls
 from localize.bench.scoring import score_localizer
-from localize.bench.tables import joined_table, layer_table, map_table, power_table
+from localize.bench.tables import _layer_row, joined_table, layer_table, map_table, power_table
 from localize.localizers import get
+from localize.truths.gates import recited_gate
 from localize.truths.plant import UNITS
 from localize.truths.planting import Schedule
 from localize.truths.truth import Gate
@@ -272,3 +273,26 @@ def test_scores_are_kept_beside_the_truth_and_read_again_until_their_code_change
     monkeypatch.setattr(kept_scores, "code_of", lambda function: "other code")
     benched("norm")
     assert runs[-1] == "norm"
+
+
+def test_a_control_that_recites_nothing_shows_nothing_and_its_gate_fails(results):
+    route, control = results.truths[0], results.truths[1]
+    empty = replace(control, gates=(recited_gate(0.25),))
+    gate = with_controls([replace(route, gates=()), empty])[0].gates[0]
+    assert gate.name == "control_none" and np.isnan(gate.value) and not gate.passed
+
+
+def test_a_truth_given_twice_is_refused_and_one_planted_otherwise_is_not_pooled(base, pool, truth, results):
+    with pytest.raises(lz.LocalizeError) as error:
+        lz.bench(base, pool, [], truths=[truth, truth], localizers="random")
+    assert str(error.value) == "bench: truths 0 and 1 are of the same settings; each text counts once."
+    first = results.truths[0]
+    louder = replace(first, settings={**first.settings, "seed": 1, "schedule": {"silence": 0}})
+    assert list(replace(results, truths=(first, louder)).table()["texts"]) == [4] * 10
+
+
+def test_a_text_without_live_units_names_no_layer_and_is_not_counted():
+    row = _layer_row("x", [1.0, 1.0, float("nan"), 0.0], 4)
+    assert (row["texts"], row["right"]) == (3, 2 / 3)
+    assert (row["low"], row["high"]) == pytest.approx(binomtest(2, 3).proportion_ci(method="exact"))
+    assert _layer_row("x", [float("nan")], 4)["texts"] == 0

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import localize as lz
-from localize.cli.benched import print_results
+from localize.cli.benched import _interval, print_results
 from localize.models.saving import save_checkpoint
 from localize.truths.planting import Schedule
+from localize.truths.truth import Gate
 
 PARTS = ("--prefix", 16, "--continuation", 8)
 
@@ -100,3 +101,20 @@ def test_what_is_printed_fits_eighty_columns_and_tells_a_control_in_a_sentence(p
         line for line in stdout.splitlines() if line.startswith("control-none, 4 texts, in which none has a place")
     )
     assert "of absolute_gradient_activation; chance 0.250." in told
+
+
+def test_where_no_truth_passes_the_gates_are_told_and_the_page_is_written(bench, places, tmp_path):
+    truth = lz.load_truth(places / "truth", device="cpu")
+    replace(truth, gates=(*truth.gates, Gate("made", "up", 2.0, 0.0, 1.0))).save(tmp_path / "failing")
+    code, stdout, stderr = bench("--truth", tmp_path / "failing", "--localizers", "norm", "--out", tmp_path / "out")
+    assert (code, stderr) == (0, "")
+    assert "route, k = 8, seed 0: fails made; nothing is ranked on it." in stdout
+    assert "recall at |truth|" not in stdout and "Scoring" not in stdout
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_intervals_are_short_and_right_on_either_side_of_one():
+    assert _interval(0.98, 0.953, 1.0) == "0.980 [.953, 1]"
+    assert _interval(5.0, -10.5, 20.0) == "5.000 [-10.500, 20]"
+    assert _interval(0.0, -0.25, 0.0) == "0.000 [-.250, 0]"
+    assert _interval(float("nan"), 0.0, 1.0) == "."

@@ -1,5 +1,6 @@
 """Gates: what passes, and what fails when a truth leaks or has no place."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -102,3 +103,19 @@ def test_a_truth_without_live_units_has_no_norms_to_tell_and_does_not_pass(route
 
 def test_live_units_are_found_again_in_the_planted_model(routed):
     assert np.array_equal(live_units(routed), routed.live)
+
+
+def test_a_damaged_folder_is_told_in_a_line(routed, tmp_path):
+    routed.save(tmp_path / "truth")
+    record = json.loads((tmp_path / "truth" / "truth.json").read_text())
+    outside = [[[99, 0]] for _ in routed.paragraphs.ids]
+    for change, told in (
+        ({"live": outside}, "IndexError"),
+        ({"settings": {}}, "KeyError('kind')"),
+        ({"settings": {**record["settings"], "kind": "inj"}}, "planted.safetensors: cannot be read"),
+    ):
+        (tmp_path / "truth" / "planted.safetensors").write_bytes(b"no tensors")
+        (tmp_path / "truth" / "truth.json").write_text(json.dumps(record | change))
+        with pytest.raises(lz.InputError) as caught:
+            lz.load_truth(tmp_path / "truth", device="cpu")
+        assert told in str(caught.value) and len(str(caught.value).splitlines()) == 1
