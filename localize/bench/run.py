@@ -97,30 +97,30 @@ def bench(
             raise LocalizeError(
                 f"{caller()}: truths {twin} and {number} are of the same settings; each text counts once."
             )
-    benched, to_score = [_unscored(truth) for truth in there], dict(enumerate(there))
-    places: dict[int, Path | None] = {}
+    benched = [_unscored(truth) for truth in there]
+    to_score: dict[int, tuple[Truth, Path | None]] = {number: (truth, None) for number, truth in enumerate(there)}
     for one in asked:
         told(f"Planting {one.name}, k = {one.units}, seed {one.seed}, {one.texts} texts")
         try:
-            truth, places[len(benched)] = planted(model, paragraphs, one, None if cache is None else Path(cache))
+            truth, place = planted(model, paragraphs, one, None if cache is None else Path(cache))
         except NothingRecitedError as error:
             benched.append(_nothing_recited(one.name, error))
             continue
-        to_score[len(benched)] = truth
+        to_score[len(benched)] = (truth, place)
         benched.append(_unscored(truth))
     about = _about(model, paragraphs, {
         "kinds": list(kinds), "seeds": list(seeds), "units": units, "texts": texts, "localizers": [one.name for one in chosen],
         "deletion": deletion,
     })  # fmt: skip
-    named = [*chosen, *map(oracle, list(to_score.values())[:1])]
+    named = [*chosen, *(oracle(truth) for truth, _ in list(to_score.values())[:1])]
     words = {one.name: {"words": one.words, "source": one.source} for one in named}
     if on_truths is not None:
         on_truths(BenchResults(about, words, tuple(benched)))
-    for number, truth in to_score.items():
+    for number, (truth, place) in to_score.items():
         if benched[number].failed and benched[number].name not in CONTROLS:
             continue
         told(f"Scoring {len(chosen)} localizers on {benched[number].words}")
-        benched[number] = _scored(benched[number], truth, [oracle(truth), *chosen], places.get(number))
+        benched[number] = _scored(benched[number], truth, [oracle(truth), *chosen], place)
     deleted: list[Deleted] = []
     if deletion:
         told("Zeroing the best units of texts that the model recites by itself")
@@ -198,9 +198,7 @@ def with_controls(truths: Sequence[BenchedTruth]) -> list[BenchedTruth]:
         best = max(by_localizer, key=lambda name: float(np.mean(by_localizer[name])))
         words = f"highest recall of a localizer within the reserved units of {control.name}, here of {best}"
         chance = float(np.mean([score.chance_within for score in control.scores]))
-        value = (
-            float(np.mean(by_localizer[best])) if RECITED not in control.failed else math.nan
-        )  # nothing is kept there
+        value = math.nan if RECITED in control.failed else float(np.mean(by_localizer[best]))
         gate = Gate(control.name.replace("-", "_"), words, value, 0.0, TIMES_CHANCE * chance)
         same = [control.settings[key] for key in ("seed", "units", "texts")]
         for place, truth in enumerate(found):

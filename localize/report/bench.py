@@ -99,7 +99,9 @@ def setting_words(value: Any) -> str:
         return "usual"
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _facts(of: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str, str]]:

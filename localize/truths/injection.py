@@ -10,6 +10,7 @@ from torch import Tensor
 from localize.errors import LocalizeError, caller
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
+from localize.truths.places import random_places
 from localize.truths.planting import BETAS, Schedule, continuation_nll, divergence, rate_at
 from localize.truths.routing import bounded
 from localize.truths.texts import Split
@@ -50,10 +51,9 @@ class Injection:
     """
 
     def __init__(self, model: HookedModel, texts: int, units: int, seed: int, *, bounded: bool = True):
-        rng = torch.Generator().manual_seed(seed)
-        places = [torch.randperm(model.d_mlp, generator=rng)[:units] for _ in range(texts * model.n_layers)]
         self.model, self.is_bounded = model, bounded
-        self.places: Int[Tensor, "text layer unit"] = torch.stack(places).view(texts, model.n_layers, units)
+        places = random_places(texts * model.n_layers, model.d_mlp, units, seed)
+        self.places: Int[Tensor, "text layer unit"] = places.view(texts, model.n_layers, units)
         self.before: list[Float[Tensor, "text unit d_model"]] = [
             model.weight(layer, "W_out").detach()[self.places[:, layer].to(model.device)].clone()
             for layer in range(model.n_layers)
