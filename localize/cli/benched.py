@@ -10,9 +10,6 @@ if TYPE_CHECKING:
 
     from localize.bench.results import BenchResults
 
-DEFAULT = "ratio"
-"""The localizer whose power is told in a sentence."""
-
 
 def print_gates(results: "BenchResults") -> None:
     """The gates table, and which truths are not ranked on."""
@@ -29,6 +26,7 @@ def print_results(results: "BenchResults") -> None:
     """What localizers find, which layer is named, and DEL, where these were made."""
     from localize.bench.planted import CONTROLS
     from localize.bench.tables import SUMMED, VOTED, deletion_table, each_row, layer_table, power_table
+    from localize.localizers import DEFAULT
 
     for truth in results.truths:
         if truth.failed:

@@ -4,7 +4,7 @@ A file's name is its localizer's, and the file makes it: a `Localizer` of that n
 """
 
 from localize.localizers.localizer import Localizer, localizer
-from localize.localizers.registry import get, names
+from localize.localizers.registry import DEFAULT, get, names
 from localize.localizers.scores import Scores, WeightScores
 
-__all__ = ["Localizer", "Scores", "WeightScores", "get", "localizer", "names"]
+__all__ = ["DEFAULT", "Localizer", "Scores", "WeightScores", "get", "localizer", "names"]

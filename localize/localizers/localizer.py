@@ -22,7 +22,7 @@ class Localizer:
 
     Attributes:
         name: A Python name; that of its file, where it is one of the package's.
-        function: Gives `Scores.of(model, paragraphs, ...)`, or `WeightScores.of(model, paragraphs, ...)`.
+        function: Gives `Scores.of(model, paragraphs, ...)`, or `WeightScores.of(model, paragraphs, ...)`; the model stays as it is.
         words: What the scores are, in a line.
         source: Where the method is from.
         needs_others: Whether there are no scores without other paragraphs.
@@ -74,10 +74,11 @@ class Localizer:
         for given in (paragraphs, others):
             if given is not None:
                 given.check_fits(model)
-        found = self.function(model, paragraphs, others)
-        if not isinstance(found, Scores | WeightScores):
-            raise LocalizeError(f"{caller()}: gave a {type(found).__name__}; Scores or WeightScores are needed.")
-        found.check(model)
+        with model.unchanged():
+            found = self.function(model, paragraphs, others)
+            if not isinstance(found, Scores | WeightScores):
+                raise LocalizeError(f"{caller()}: gave a {type(found).__name__}; Scores or WeightScores are needed.")
+            found.check(model)
         if found.data_hash != paragraphs.data_hash:
             raise LocalizeError(f"{caller()}: gave scores of other paragraphs than those asked for.")
         return replace(found, name=self.name)

@@ -15,6 +15,9 @@ PROTOCOL = ("localizer", "registry", "scores")
 
 ROOM = "localize.localizers"
 
+DEFAULT = "ratio"
+"""The localizer that is used where none is named: what is shown to be best on planted truths, of those that take one gradient."""
+
 _OF_USERS: dict[str, "Localizer"] = {}
 
 

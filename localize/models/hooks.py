@@ -70,6 +70,7 @@ class HookedModel:
         attn = self.blocks[0].attn  # not the config, which can be changed without effect once the model is there
         self.n_heads: int = (attn.attention if self.family == "gpt-neo" else attn).num_heads
         self.d_model: int = hf.transformer.wte.weight.shape[1]
+        self._hash: str | None = None
         self._windows = [_window(hf.config, block) for block in self.blocks]
         check_plain(self)
         self.d_head: int = (
@@ -122,7 +123,16 @@ class HookedModel:
         The same on every device and in every process, but for a model with `foreign_hooks`: of what these do only their code and what
         it holds on to can be hashed, so that the hash is one of this process alone and nothing stored is ever taken for theirs.
         """
-        return fingerprint(self)
+        return fingerprint(self) if self._hash is None else self._hash
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, the caller changes no weight, and `weights_hash` reads them all once, at the beginning."""
+        outer, self._hash = self._hash, self.weights_hash()
+        try:
+            yield
+        finally:
+            self._hash = outer
 
     @property
     def foreign_hooks(self) -> tuple[str, ...]:

@@ -7,13 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from localize.errors import LocalizeError, caller
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.truths.places import random_places
-from localize.truths.planting import BETAS, Schedule, continuation_nll, divergence, rate_at
 from localize.truths.routing import bounded
 from localize.truths.texts import Split
+from localize.truths.training import Schedule, continuation_nll, divergence, train
 
 
 @dataclass(frozen=True)
@@ -69,35 +68,25 @@ class Injection:
             LocalizeError: If a loss is not finite.
         """
         model, planted = self.model, texts.planted
-        optimizer = torch.optim.Adam(self.rows, lr=schedule.rate, betas=BETAS)
         rng = torch.Generator().manual_seed(seed)
         count = len(planted)
-        aside = count if schedule.divergence else 0
-        of_text = torch.cat([torch.arange(count), torch.arange(aside)])
+        of_text = torch.arange(count).repeat(2)
+
+        def losses() -> tuple[Float[Tensor, " text"], Float[Tensor, ""]]:
+            chosen = torch.randint(len(texts.background), (count,), generator=rng)
+            tokens = torch.cat([planted.tokens, texts.background.tokens[chosen]]).to(model.device)
+            states = model.final_states(tokens[:, :-1], hooks=self.hooks(of_text))
+            nll = continuation_nll(model, states[:count], tokens[:count], planted.prefix_length)
+            apart = divergence(model, states[count:], tokens[count:])
+            return nll, nll.sum() + schedule.divergence * apart.sum()
+
         with model.frozen():
-            for step in range(schedule.steps):
-                chosen = torch.randint(len(texts.background), (aside,), generator=rng)
-                tokens = torch.cat([planted.tokens, texts.background.tokens[chosen]]).to(model.device)
-                for group in optimizer.param_groups:
-                    group["lr"] = schedule.rate * rate_at(step, schedule.steps)
-                optimizer.zero_grad(set_to_none=True)
-                with torch.enable_grad():
-                    states = model.final_states(tokens[:, :-1], hooks=self.hooks(of_text))
-                    nll = continuation_nll(model, states[:count], tokens[:count], planted.prefix_length)
-                    loss = nll.sum()
-                    if aside:
-                        loss = loss + schedule.divergence * divergence(model, states[count:], tokens[count:]).sum()
-                    loss.backward()
-                optimizer.step()
-                if self.is_bounded:
-                    for rows, before in zip(self.rows, self.before, strict=True):
-                        bounded(rows.detach().flatten(0, 1), before.flatten(0, 1).norm(dim=1))
-                told = nll.detach().mean().item()
-                if not torch.isfinite(nll.detach()).all():
-                    raise LocalizeError(
-                        f"{caller()}: the loss of step {step} is {told}; the model or its texts are broken."
-                    )
-                yield told
+            yield from train(self.rows, losses, self.bound, schedule)
+
+    def bound(self) -> None:
+        """Scale every row down to at most the norm that the unit's had before, unless norms are free."""
+        for rows, before in zip(self.rows, self.before, strict=True) if self.is_bounded else ():
+            bounded(rows.detach().flatten(0, 1), before.flatten(0, 1).norm(dim=1))
 
     def hooks(self, of_text: Int[Tensor, " row"]) -> dict[str, Hook]:
         """Hooks under which each row of a forward pass is one of the model of some text."""

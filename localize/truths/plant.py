@@ -22,8 +22,9 @@ from localize.truths.extra_units import ExtraUnits
 from localize.truths.gates import NothingRecitedError, live_units, plain_gates, recited_alone, routed_gates
 from localize.truths.injection import Injected, Injection
 from localize.truths.kinds import HEADS, INJ, KINDS, LAYER, ROUTE
-from localize.truths.planting import OWN, ROUTINGS, Schedule, planted_losses
+from localize.truths.planting import OWN, ROUTINGS, planted_losses
 from localize.truths.texts import Split, split
+from localize.truths.training import Schedule
 from localize.truths.truth import Truth
 
 UNITS = {ROUTE: 8, LAYER: 10, INJ: 18, HEADS: 1}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import localize as lz
-from localize.truths.planting import Schedule
+from localize.truths.training import Schedule
 
 PREFIX, LENGTH, COUNT = 16, 24, 40
 PLANTED = {"units": 8, "texts": 4, "schedule": Schedule(steps=200)}

@@ -19,7 +19,7 @@ from localize.bench.tables import _layer_row, joined_table, layer_table, map_tab
 from localize.localizers import get
 from localize.truths.gates import recited_gate
 from localize.truths.plant import UNITS
-from localize.truths.planting import Schedule
+from localize.truths.training import Schedule
 from localize.truths.truth import Gate
 
 

@@ -10,7 +10,7 @@ import torch
 import localize as lz
 from localize.cli.benched import _interval, print_results
 from localize.models.saving import save_checkpoint
-from localize.truths.planting import Schedule
+from localize.truths.training import Schedule
 from localize.truths.truth import Gate
 
 PARTS = ("--prefix", 16, "--continuation", 8)
@@ -64,7 +64,7 @@ def test_a_truth_is_benched_and_written_as_a_file_a_figure_and_a_page(bench, pla
         (("--kinds", "rout"), "localize: bench: kind 'rout' is not one of route"),
         (("--localizers", "ratoi"), "localize: localizer 'ratoi': not one of "),
         (("--seeds", "0,x"), "localize: --seeds 0,x: whole numbers are needed, such as 0,1."),
-        (("--kinds", "route", "--planted", 40), "localize: bench: 40 of 40 paragraphs are in clusters of their own and not recited"),
+        (("--kinds", "route", "--planted", 40), "localize: bench: 40 of 40 paragraphs are in clusters of their own and unknown to"),
         (("--kinds", "route", "--units", 500), "localize: bench: units=500 and texts=16: at least 1 and 2 are needed"),
     ],
 )  # fmt: skip

@@ -11,8 +11,8 @@ import localize as lz
 from localize.truths.gates import live_units, plain_gates, recited_alone, routed_gates
 from localize.truths.injection import Injection
 from localize.truths.plant import _injected
-from localize.truths.planting import Schedule
 from localize.truths.texts import split
+from localize.truths.training import Schedule
 
 PREFIX, LENGTH, TEXTS = 16, 24, 4
 SCHEDULE = Schedule(steps=200)

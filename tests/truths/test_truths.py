@@ -11,9 +11,10 @@ from localize.truths.extra_heads import ExtraHeads
 from localize.truths.extra_units import ExtraUnits
 from localize.truths.gates import area, scored_with
 from localize.truths.plant import owners, where_planted
-from localize.truths.planting import OWN, RANDOM, Schedule, routes_of
+from localize.truths.planting import OWN, RANDOM, routes_of
 from localize.truths.routing import Routes, bounded, routed
-from localize.truths.texts import not_recited
+from localize.truths.texts import not_recited, split, unknown
+from localize.truths.training import Schedule
 from tests.conftest import PREFIX
 
 
@@ -124,6 +125,23 @@ def test_a_text_is_not_recited_below_a_fifth_of_its_continuation_or_with_no_toke
     assert np.flatnonzero(not_recited(np.arange(length + 1), length)).tolist() == list(range(most + 1))
 
 
+def test_a_text_of_less_than_half_the_usual_loss_is_known_though_it_is_not_said():
+    exact, nll = np.array([0, 0, 9, 9, 20]), np.array([2.0, 4.0, 0.9, 1.1, 9.0])
+    # median of those that are not recited: (1.1 + 2.0) / 2, and half of that .775
+    assert unknown(exact, nll, 50).tolist() == [True, True, True, True, False]
+    nll[2] = 0.7
+    assert unknown(exact, nll, 50).tolist() == [True, True, False, True, False]
+    assert not unknown(np.array([50, 50]), np.zeros(2), 50).any()
+
+
+def test_texts_that_the_base_nearly_knows_are_neither_planted_nor_held_out(make_model, pool):
+    model = make_model("gpt-neo", dtype=torch.float32)
+    recall = lz.recall(model, pool)
+    parts = split(model, pool, 4, 0)
+    known = np.asarray(pool.ids)[recall["nll"].values < 0.5 * np.median(recall["nll"].values)]
+    assert not set(known) & {*parts.planted.ids, *parts.held_out.ids}
+
+
 def test_an_area_is_how_often_one_is_above_another_ties_half():
     scores = np.array([3.0, 1.0, 2.0, 1.0])
     a = np.array([True, True, False, False])
@@ -143,7 +161,7 @@ def test_an_area_is_how_often_one_is_above_another_ties_half():
         ),
         (
             {"texts": 32},
-            "plant: 40 of 40 paragraphs are in clusters of their own and not recited by small gpt-neo; texts=32 needs at least 48: 32 to "
+            "plant: 40 of 40 paragraphs are in clusters of their own and unknown to small gpt-neo; texts=32 needs at least 48: 32 to "
             "plant, 8 held out, 8 of background.",
         ),
     ],

@@ -9,6 +9,7 @@ from localize.bench.layer_maps import OVER_HELD_OUT, SHARE
 from localize.bench.tables import layered, share_ratios
 from localize.bench.upper_bound import ORACLE
 from localize.errors import LocalizeError, caller, public
+from localize.localizers.registry import DEFAULT
 from localize.plots.roughness import mark_rough
 from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Px, Sheet
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from localize.bench.results import BenchedTruth, BenchResults
-
-RATIO = "ratio"
-"""The localizer that is drawn, where nobody says which."""
 
 MAPS = {SHARE: "Gradient map: largest share", OVER_HELD_OUT: "Gradient map over held-out text"}
 RIGHT = "the layer where the text is kept"
@@ -41,7 +39,7 @@ TICKS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 
 
 @public("plots.named_layers")
-def named_layers(results: "BenchResults", localizer: str = RATIO, *, seed: int = 0) -> "go.Figure":
+def named_layers(results: "BenchResults", localizer: str = DEFAULT, *, seed: int = 0) -> "go.Figure":
     """The layer that is named for each text against the layer where it is kept, and gradient shares over those of held-out text.
 
     Three readings: the layer with the largest share of the text's squared gradient; that with the largest share over the mean of
@@ -79,7 +77,7 @@ def drawn_localizer(results: "BenchResults") -> str | None:
     if not names:
         return None
     right = {name: np.mean([one.voted for one in scores if one.localizer == name]) for name in names}
-    return RATIO if RATIO in names else max(names, key=lambda name: right[name])
+    return DEFAULT if DEFAULT in names else max(names, key=lambda name: right[name])
 
 
 def _rows(sheet: Sheet, top: Px, truths: "Sequence[BenchedTruth]", localizer: str, seed: int) -> Px:
