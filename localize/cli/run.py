@@ -94,7 +94,7 @@ def run(
             check(read)
     say_inputs(hooked, read, whole)
     code = digest_of(code_of(MEASUREMENTS[name].call()) for name in asked_names())
-    with mine.claimed(options | hashes(hooked, read) | {"code": code}) as claim:
+    with mine.claimed(options | hashes(hooked, read) | {"code": code}) as claim, hooked.unchanged():
         signature = _measured(claim, hooked, read, chosen, {"draws": draws, "seed": seed, "batch_size": batch_size})
         save_tokenizer(out, hooked)
         print_summary(signature)

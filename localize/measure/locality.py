@@ -56,7 +56,8 @@ def locality(
             layer, unit)`; None measures those of `stored_units`. A paragraph with a score of nan is not tried.
         numbers: How many units are ablated together; None for 4, 8, 16, ... 256, as far as the model has so many.
         texts: At most so many paragraphs are tried, one of a cluster, at random; None tries all.
-        others: So many paragraphs of other clusters, at random and alike for all numbers of units, have the same units ablated.
+        others: So many paragraphs of other clusters, at random and alike for all numbers of units, have the same units ablated. Scores of
+            `stored_units` divide by what these do, among others, to a unit: what they lose lies on the low side.
         reference: Over which text the mean is taken; see `ablate`.
         seed: Of paragraphs and random units, keyed by it and the paragraph.
         batch_size: Rows a forward pass; a paragraph gives 2 + `others` for each number.

@@ -180,9 +180,13 @@ def finite_recall(
 
     A model that overflows gets no token right: without this it would pass for one that has memorized nothing.
     """
-    recall = measure_recall(model, tokens, paragraphs.prefix_length, batch_size=batch_size, show=show)
+    prefix, shape = paragraphs.prefix_length, tuple(tokens.shape)
+    recall = model.once(
+        ("recall", tokens.numpy().tobytes(), shape, prefix, batch_size),
+        lambda: measure_recall(model, tokens, prefix, batch_size=batch_size, show=show),
+    )
     check_finite(model, paragraphs, recall)
-    return recall
+    return Recall(*(part.copy() for part in recall))
 
 
 def recall_in_passing(model: HookedModel, paragraphs: Paragraphs) -> tuple[Recall, bool]:

@@ -8,9 +8,9 @@ and logits are computed only where they are asked for. Dropout is never applied.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,8 @@ from localize.models.fingerprint import fingerprint
 from localize.models.foreign import check_plain, foreign_hooks
 from localize.models.key_values import KeyValues
 from localize.models.parameters import Family, weight_view
+
+T = TypeVar("T")
 
 
 class HookedModel:
@@ -70,7 +72,7 @@ class HookedModel:
         attn = self.blocks[0].attn  # not the config, which can be changed without effect once the model is there
         self.n_heads: int = (attn.attention if self.family == "gpt-neo" else attn).num_heads
         self.d_model: int = hf.transformer.wte.weight.shape[1]
-        self._hash: str | None = None
+        self._known: dict[Any, Any] | None = None
         self._windows = [_window(hf.config, block) for block in self.blocks]
         check_plain(self)
         self.d_head: int = (
@@ -123,16 +125,25 @@ class HookedModel:
         The same on every device and in every process, but for a model with `foreign_hooks`: of what these do only their code and what
         it holds on to can be hashed, so that the hash is one of this process alone and nothing stored is ever taken for theirs.
         """
-        return fingerprint(self) if self._hash is None else self._hash
+        return self.once("weights_hash", lambda: fingerprint(self))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Inside, the caller changes no weight, and `weights_hash` reads them all once, at the beginning."""
-        outer, self._hash = self._hash, self.weights_hash()
+        """Inside, the caller changes nothing that the forward pass reads, so that its hash and recall are found once."""
+        outer = self._known
+        self._known = {} if outer is None else outer
         try:
             yield
         finally:
-            self._hash = outer
+            self._known = outer
+
+    def once(self, key: Hashable, found: Callable[[], T]) -> T:
+        """What is found of the model as it is; inside `unchanged` what was found before by that name."""
+        if self._known is None:
+            return found()
+        if key not in self._known:
+            self._known[key] = found()
+        return self._known[key]
 
     @property
     def foreign_hooks(self) -> tuple[str, ...]:

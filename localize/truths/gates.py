@@ -25,9 +25,11 @@ MOST_DRIFT = 0.05
 MOST_DRIFT_INJECTED = 0.15
 """Of "inj", whose units the model uses already: a text can only be written into them at some cost to the rest."""
 OFF = (0.9, 1.15)
+OFF_OF_EACH = (0.75, 1.5)
+"""Of the text that is farthest off: a mean must not hide one that is recited without its units."""
 CHANCE = (0.4, 0.6)
 RECITED, FEWEST_RECITED = "recited", 0.75
-FEWEST_LIVE = 0.25
+FEWEST_LIVE = 0.5
 """Of the planted units; in a truth with far more units than the text needs, hardly any matters alone, and little is left to find."""
 
 
@@ -130,14 +132,21 @@ def routed_gates(truth: Truth, alone: Bool[np.ndarray, " text"] | None) -> tuple
         return ()
     assert truth.model is not None and truth.base is not None
     own, texts = torch.from_numpy(truth.nominal), truth.paragraphs
-    on, was = (recall_of(model, texts, show=False).token_nll.mean() for model in (truth.model, truth.base))
+    on, was = (recall_of(model, texts, show=False).token_nll.mean(1) for model in (truth.model, truth.base))
     off = scored_with(
         truth.model, texts.tokens, texts.prefix_length, lambda rows: ~own[rows], truth.part, what="own units off"
-    ).nll
+    ).nll.numpy()
+    shares = (off - on) / (was - on)
     words = "rise of the NLL without a text's own units, as a share of what planting took off it"
-    gap = Gate("own_off", words, float((float(off.mean()) - on) / (was - on)), *OFF)
-    words = "share of the planted texts that are recited with no planted units but their own"
-    return gap, Gate("own_only", words, float(alone.mean()), FEWEST_RECITED, 1.0)
+    farthest = shares[np.abs(shares - 1).argmax()]
+    return (
+        Gate("own_off", words, float((off - on).mean() / (was - on).mean()), *OFF),
+        Gate("own_off_worst", "the same of the text for which it is farthest from 1", float(farthest), *OFF_OF_EACH),
+        Gate(
+            "own_only", "share of the planted texts that are recited with no planted units but their own",
+            float(alone.mean()), FEWEST_RECITED, 1.0,
+        ),
+    )  # fmt: skip
 
 
 def plain_gates(truth: Truth, recited: Bool[np.ndarray, " text"]) -> tuple[Gate, ...]:

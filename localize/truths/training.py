@@ -27,11 +27,13 @@ class Schedule:
         rate: Its learning rate, after the warm-up and before the cosine.
         divergence: Weight of the sum of the divergences from the base model, on background rows and with the own units off.
         silence: Weight of foreign units' loudness, times the number of texts.
+
+    The numbers that are there by default were chosen by gates, not by what a localizer finds, on seeds 100 and 101 of the embedded model.
     """
 
-    steps: int = 300
+    steps: int = 500
     rate: float = 1e-2
-    divergence: float = 1.0
+    divergence: float = 4.0
     silence: float = 0.08
 
 

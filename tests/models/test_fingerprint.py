@@ -6,6 +6,7 @@ import functools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -498,3 +499,34 @@ def test_weights_made_inside_inference_mode_measure_recall_and_refuse_gradients(
     )
     with torch.inference_mode():
         assert lz.recall(make_model("gpt2"), paragraphs).dataset.equals(lz.recall(model, paragraphs).dataset)
+
+
+def test_inside_unchanged_a_model_is_hashed_and_scored_once_and_after_it_an_edit_is_seen(gpt2, make_rows, monkeypatch):
+    from localize.measure import scoring
+    from localize.models import hooks
+
+    calls = {"hash": 0, "recall": 0}
+
+    def counted(name, function):
+        def call(*given, **options):
+            calls[name] += 1
+            return function(*given, **options)
+
+        return call
+
+    monkeypatch.setattr(hooks, "fingerprint", counted("hash", hooks.fingerprint))
+    monkeypatch.setattr(scoring, "measure_recall", counted("recall", scoring.measure_recall))
+    rows = make_rows(3)
+    with gpt2.unchanged():
+        first = scoring.recall_of(gpt2, rows)
+        first.token_nll[:] = 0.0  # what a caller does to its arrays is seen by no other
+        with gpt2.unchanged():
+            again, hashed = scoring.recall_of(gpt2, rows), gpt2.weights_hash()
+        assert scoring.recall_of(gpt2, rows[[0]]).token_nll.shape[0] == 1
+        assert gpt2.weights_hash() == hashed
+    assert calls == {"hash": 1, "recall": 2}
+    assert again.token_nll.min() > 0
+    with torch.no_grad():
+        gpt2.weight(0, "W_in").mul_(1.5)
+    assert gpt2.weights_hash() != hashed
+    assert not np.array_equal(scoring.recall_of(gpt2, rows).token_nll, again.token_nll)

@@ -43,7 +43,7 @@ def by_name(gates):
 
 def test_what_is_routed_passes_every_gate(routed):
     gates = by_name(routed.gates)
-    assert list(gates) == ["own_off", "own_only", "recited", "live", "norm", "norm_within", "held_out"]
+    assert list(gates) == ["own_off", "own_off_worst", "own_only", "recited", "live", "norm", "norm_within", "held_out"]
     assert routed.passed
 
 
@@ -59,7 +59,10 @@ def test_the_rise_without_own_units_is_that_of_a_model_whose_units_are_cut_out(r
         planted.append(of[1])
         was.append(of[2])
     expected = np.mean(rises) / (np.mean(was) - np.mean(planted))
-    assert by_name(routed.gates)["own_off"].value == pytest.approx(expected, rel=1e-4)
+    gates = by_name(routed.gates)
+    assert gates["own_off"].value == pytest.approx(expected, rel=1e-4)
+    shares = np.array(rises) / (np.array(was) - np.array(planted))
+    assert gates["own_off_worst"].value == pytest.approx(max(shares, key=lambda share: abs(share - 1)), rel=1e-4)
 
 
 def test_units_are_live_if_the_text_suffers_without_them_alone(routed):
