@@ -7,7 +7,7 @@ import localize as lz
 from localize.truths.training import Schedule
 
 PREFIX, LENGTH, COUNT = 16, 24, 40
-PLANTED = {"units": 8, "texts": 4, "schedule": Schedule(steps=200)}
+PLANTED = {"units": 8, "texts": 4, "schedule": Schedule(steps=200, divergence=1.0)}
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def places(make_model, tmp_path_factory):
     np.save(place / "pool.npy", tokens.numpy())
     base = lz.load_model(place / "base", device="cpu")
     pool = lz.load_paragraphs(place / "pool.npy", base, prefix_length=16, continuation_length=8)
-    lz.plant(base, pool, "route", 8, texts=4, schedule=Schedule(steps=200)).save(place / "truth")
+    lz.plant(base, pool, "route", 8, texts=4, schedule=Schedule(steps=200, divergence=1.0)).save(place / "truth")
     return place
 
 

@@ -15,7 +15,7 @@ from localize.truths.texts import split
 from localize.truths.training import Schedule
 
 PREFIX, LENGTH, TEXTS = 16, 24, 4
-SCHEDULE = Schedule(steps=200)
+SCHEDULE = Schedule(steps=200, divergence=1.0)
 
 
 @pytest.fixture(scope="module")
