@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.paired import compare_paired
     from localize.analysis.summary import SummaryRow
+    from localize.edit.curvature import curvature_edit
     from localize.edit.evaluation import evaluate_edit
     from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
     from localize.edit.noise import noise
@@ -84,6 +85,7 @@ _HOME = {
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
     "copies_of": "localize.paragraphs.copies",
+    "curvature_edit": "localize.edit.curvature",
     "edit_differences": "localize.analysis.edit_differences",
     "edit_sets": "localize.edit.sets",
     "edit_table": "localize.analysis.change",

@@ -51,6 +51,40 @@ def nll_gradient(
 
 
 @torch.no_grad()
+def drawn_gradient(
+    model: HookedModel,
+    states: Float[Tensor, "paragraph position d_model"],
+    uniform: Float[Tensor, "paragraph position"],
+    targets: Int[Tensor, "paragraph position"],
+    weights: Float[Tensor, "paragraph position"],
+) -> Losses:
+    """NLL of tokens that are drawn from what the model says at each position, and its gradient, as `nll_gradient` goes about it.
+
+    Args:
+        model: A hooked model.
+        states: What the unembedding makes logits of.
+        uniform: A random number in [0, 1) for each token: that is drawn at which the cumulative probability passes it.
+        targets: The tokens that come next: what exact match is counted on.
+        weights: Of each drawn token's NLL in the sum.
+
+    Returns:
+        Exact match, the drawn tokens' NLL and the gradient.
+    """
+    at = uniform.flatten()[:, None]
+
+    def nll(piece: slice, logits: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+        likely = logits.softmax(-1)
+        cumulative = likely.cumsum(-1, dtype=torch.float64)
+        drawn = torch.searchsorted(cumulative, at[piece] * cumulative[:, -1:], right=True).clamp(
+            max=likely.shape[1] - 1
+        )
+        of_token = -likely.gather(-1, drawn).log()[:, 0]
+        return of_token, likely.scatter_add_(-1, drawn, likely.new_full(drawn.shape, -1.0))
+
+    return _by_pieces(model, states, targets, weights, nll)
+
+
+@torch.no_grad()
 def kl_gradient(
     model: HookedModel,
     states: Float[Tensor, "paragraph position d_model"],
