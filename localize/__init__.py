@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
     from localize.edit.noise import noise
     from localize.edit.relearning import relearn
+    from localize.edit.resurfacing import resurface
     from localize.edit.sets import edit_sets
     from localize.edit.unit_masks import unit_mask
     from localize.edit.units import zero_units
@@ -108,6 +109,7 @@ _HOME = {
     "register": "localize.measurements",
     "relearn": "localize.edit.relearning",
     "report": "localize",
+    "resurface": "localize.edit.resurfacing",
     "rewrite": "localize.edit.unlearn",
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",

@@ -92,6 +92,15 @@ PROMPTS: Final = ("as_is", "one_changed", "second_half", "fifth_given", "half_gi
 """What is asked for a continuation: its prefix; the prefix with one random token changed, mean over draws; its second half alone;
 the prefix and the first fifth, or half, of the continuation itself."""
 
+ATTACKS: Final = (
+    *PROMPTS, "best_of_samples", "float16", "relearned_others", "relearned_others_largest", "relearned_begun",
+)  # fmt: skip
+"""What brings a forgotten text back: other prompts; the longest match of many samples; weights rounded; training on other texts of its
+kind, of all weights or of those with its largest gradient before the edit; training on its first continuation tokens."""
+
+NEVER_TRAINED: Final = "never_trained"
+"""Text that was never trained, attacked as a forgotten one is."""
+
 MLP_PART: Final = "mlp"
 HEADS_PART: Final = "heads"
 """The kinds of units, hidden MLP units and attention heads, as what holds a number of each names them."""

@@ -10,15 +10,14 @@ from torch import Tensor
 
 from localize.analysis.change import Change
 from localize.axes import FORGET, GENERAL, KEPT, NEAR_DUPLICATE, PROMPTS, RECALL_GROUPS
+from localize.edit.prompts import prompted_recall
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import InputError, LocalizeError, caller, warn
-from localize.keyed import keyed_integer
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import NOT_MEMORIZED_SHARE, groups_of, labelled
-from localize.measure.scoring import Recall, check_changed, check_finite, finite_recall, measure_tokens, recall_of
-from localize.measure.substitutes import place_among
+from localize.measure.scoring import Recall, check_finite, finite_recall, measure_tokens, recall_of
 from localize.models.hooks import HookedModel
-from localize.models.vocabulary import text_tokens, text_tokens_words
+from localize.models.vocabulary import text_tokens_words
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -148,56 +147,16 @@ def _measured(
     tokens, prefix = paragraphs.recall_tokens, paragraphs.prefix_length
     right, nll = measure_tokens(model, tokens, prefix, batch_size=batch_size)
     reference = finite_recall(model, paragraphs, own, batch_size=batch_size)
+    prompted = prompted_recall(model, paragraphs, right, draws, seed, batch_size)
     arrays: dict[str, Any] = {
         "token_accuracy": right.mean(1),
         "reference_exact_match": reference.exact_match,
         "reference_nll": reference.token_nll.mean(1),
-        "prompted_recall": _prompted(model, paragraphs, right, draws, seed, batch_size),
+        "prompted_recall": np.stack([prompted[prompt] for prompt in PROMPTS], axis=1),
     }
     if new is not None:
         arrays |= _rewritten(model, paragraphs, new, batch_size)
     return Recall(right.cumprod(1).sum(1), nll), arrays
-
-
-def _prompted(
-    model: HookedModel, paragraphs: Paragraphs, right: np.ndarray, draws: int, seed: int, batch_size: int
-) -> Float[np.ndarray, "paragraph prompt"]:
-    """The share of the tokens asked for that is said before the first error, behind each of PROMPTS."""
-    tokens, prefix, length = paragraphs.recall_tokens, paragraphs.prefix_length, right.shape[1]
-    ids = text_tokens(model)
-
-    def said(flags: np.ndarray) -> np.ndarray:
-        return flags.cumprod(1).mean(1)
-
-    def said_behind(texts: Int[Tensor, "paragraph position"], prefix: int) -> np.ndarray:
-        flags, nll = measure_tokens(model, texts, prefix, batch_size=batch_size)
-        check_changed(model, paragraphs.ids, nll)
-        return said(flags)
-
-    changed = [said_behind(one_changed(paragraphs, ids, draw, seed), prefix) for draw in range(draws)]
-    dropped = prefix // 2
-    by_prompt = {
-        "as_is": said(right),
-        "one_changed": np.mean(changed, axis=0),
-        # a prefix of one token has no second half
-        "second_half": said_behind(tokens[:, dropped:], prefix - dropped),
-        "fifth_given": said(right[:, length // 5 :]),
-        "half_given": said(right[:, length // 2 :]),
-    }
-    return np.stack([by_prompt[prompt] for prompt in PROMPTS], axis=1)
-
-
-def one_changed(
-    paragraphs: Paragraphs, ids: Int[np.ndarray, " token"], draw: int, seed: int
-) -> Int[Tensor, "paragraph position"]:
-    """The paragraphs, each with one random prefix token replaced by another of the ids (see `text_tokens`)."""
-    tokens = paragraphs.recall_tokens.clone()
-    for row, digest in enumerate(paragraphs.hashes):
-        at = keyed_integer(paragraphs.prefix_length, "prompt position", seed, digest, draw)
-        place, there = (int(part[0]) for part in place_among(ids, tokens[row, at : at + 1].numpy()))
-        shift = there + keyed_integer(len(ids) - there, "prompt token", seed, digest, draw)
-        tokens[row, at] = int(ids[(place + shift) % len(ids)])
-    return tokens
 
 
 def _rewritten(

@@ -1,5 +1,6 @@
 """The sets of an edit: which paragraphs to forget, which to keep, and what a new text is."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -164,3 +165,8 @@ def rewritten_to(
     new = Paragraphs(tokens, prefix, paragraphs.ids, source=f"{paragraphs.source}, rewritten")
     new.check_fits(model)
     return new
+
+
+def begun(paragraphs: Paragraphs, first: int) -> Paragraphs:
+    """With the first so many tokens of each continuation, as they are in `tokens`."""
+    return replace(paragraphs, tokens=paragraphs.tokens[:, : paragraphs.prefix_length + first], true_tokens=None)

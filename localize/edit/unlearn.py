@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from localize.axes import FORGET
 from localize.edit.descent import Steps, Value, edited
 from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import Term, divergence, negative_preference, nll
-from localize.edit.sets import check_apart, rewritten_to
+from localize.edit.sets import begun, check_apart, rewritten_to
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import LocalizeError, caller
 from localize.measure.inputs import reads_inputs
@@ -99,7 +98,7 @@ def unlearn(
         raise LocalizeError(
             f"{caller()}: first={first} must be a whole number in 1..{forget.continuation_length}, the continuation's tokens."
         )
-    said = forget if first is None else _begun(forget, first)
+    said = forget if first is None else begun(forget, first)
     npo, plain = method == "npo", method == "gradient_difference"
     forgotten = negative_preference(model, FORGET, said, c, beta, batch_size) if npo else nll(FORGET, said, -c)
     kept = nll(KEEP, keep, 1.0) if plain else divergence(model, KEEP, keep, 1.0, batch_size)
@@ -218,11 +217,6 @@ def _go(
         return True
 
     return edited(model, mask, terms, how, call=call, stop=stop)
-
-
-def _begun(paragraphs: Paragraphs, first: int) -> Paragraphs:
-    """With the first so many tokens of each continuation."""
-    return replace(paragraphs, tokens=paragraphs.tokens[:, : paragraphs.prefix_length + first], true_tokens=None)
 
 
 def _check_positive(**options: float) -> None:

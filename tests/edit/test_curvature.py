@@ -78,7 +78,7 @@ def test_at_a_share_of_1_nothing_is_lost_and_there_is_no_edit(neo, rows):
     weight = torch.randn(4, 3, dtype=torch.float64)
     lost, gone = without_flat_parts(weight, random_factors((4, 3), 2), 1.0)
     assert torch.equal(weight - lost, weight) and not gone.any()
-    with pytest.raises(lz.LocalizeError, match="curvature_edit: none of the .* weights changed; there is no edit"):
+    with pytest.raises(lz.LocalizeError, match=r"curvature_edit: none of the .* weights changed; there is no edit"):
         lz.curvature_edit(neo, rows, 1.0)
 
 

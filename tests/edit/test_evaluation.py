@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import COMPONENTS
-from localize.edit.evaluation import one_changed
+from localize.edit.prompts import one_changed
 from localize.measure.unit_effects import unit_effects
 
 pytestmark = pytest.mark.gpt2_is_slow("family")
