@@ -38,7 +38,7 @@ from localize.cli.run import run_command
 from localize.cli.words import say
 from localize.code import code_hash, code_of
 from localize.errors import InputError, LocalizeError, called_as
-from localize.localizers.registry import get, names
+from localize.localizers.registry import DEFAULT, get, names
 from localize.paragraphs.readers import checked_kind
 from localize.resources import EMBEDDED
 from localize.storage import check_writable, is_free
@@ -90,13 +90,17 @@ class Way(NamedTuple):
         unused = {
             "unlearn": (),
             "rewrite": ("method", "first", "beta"),
-            "zero": ("localizer", "method", "first", "beta", "c", "stop_at"),
+            "zero": ("method", "first", "beta", "c", "stop_at"),
         }
         for option in unused[self.action]:
             if getattr(self, option) is not None:
                 raise InputError(
                     f"--{option.replace('_', '-')}: means nothing to --action {self.action}; leave it out."
                 )
+        if self.action == "zero" and self.localizer == WEIGHT_GRADIENT:
+            raise InputError(
+                f"--localizer {self.localizer}: scores single weights; --action zero takes one that scores units."
+            )
         with called_as("--fraction"):
             for fraction in self.fractions:
                 check_fraction(fraction)
@@ -121,7 +125,7 @@ def edit(
         str | None,
         typer.Option(
             help=f"Whose top weights may change, or top units' weights: one of {', '.join(names())}; {WEIGHT_GRADIENT} if left out. "
-            "Zeroing has its own."
+            f"Of --action zero {DEFAULT}."
         ),
     ] = None,
     method: Annotated[
@@ -213,7 +217,7 @@ def edit(
     )  # fmt: skip
     text = _general(hooked, general, prefix, continuation)
     say_inputs(hooked, read, whole)
-    code = [*map(code_hash, CODE), *([] if localizer is None else [code_of(get(localizer).function)])]
+    code = [*map(code_hash, CODE), code_of(get(localizer or DEFAULT).function)]
     asked = options | hashes(hooked, read) | {"code": digest_of(code)}
     asked |= {"general_hash": None if text is None else text.data_hash}
     from localize import load_edit
@@ -315,7 +319,8 @@ def _jobs(
     from localize import rewrite, unlearn, zero_units
 
     if way.action == "zero":
-        return {way.name(x): partial(zero_units, model, forget, keep, x) for x in way.fractions}
+        scores = get(way.localizer or DEFAULT)(model, forget, keep)
+        return {way.name(x): partial(zero_units, model, forget, keep, x, scores=scores) for x in way.fractions}
     how: dict[str, Any] = {"steps": way.steps, "learning_rate": way.learning_rate, "stop_at": way.stop_at, "c": way.c}
     how |= {"method": way.method, "beta": way.beta, "first": way.first}
     how = {option: value for option, value in how.items() if value is not None}

@@ -193,7 +193,7 @@ def test_an_edit_depends_on_its_own_localizers_code(edit_by, tmp_path, monkeypat
     edit_by("--localizer", "gradient_activation")
     edit_by(out="other")
     edit_by("--action", "zero", out="zero")
-    assert hashed == ["gradient_activation", "weight_gradient"]  # zeroing has its own, in CODE
+    assert hashed == ["gradient_activation", "weight_gradient", "ratio"]
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
@@ -234,7 +234,7 @@ def test_a_file_is_all_that_a_localizer_takes(edit_by, checkpoint, tmp_path, mon
         (("--localizer", "nosuch"), f"--localizer nosuch: not one of {', '.join(lz.localizers.names())}."),
         (
             ("--action", "zero", "--localizer", "weight_gradient"),
-            "--localizer: means nothing to --action zero; leave it out.",
+            "--localizer weight_gradient: scores single weights; --action zero takes one that scores units.",
         ),
         (("--action", "zero", "--stop-at", "3"), "--stop-at: means nothing to --action zero; leave it out."),
         (("--relearn", "-1"), "--relearn -1: must be at least 0."),

@@ -261,7 +261,7 @@ def test_edits_that_are_there_are_not_made_again_and_more_repeats_are_added(edit
     for side in ("before", "after"):
         run = load_signature(tmp_path / "out" / f"zeroed-units-5-seed0-{side}.zarr.zip").dataset.attrs["run"]
         assert (run["asked"], run["command"]) == (told(tmp_path / "out")["asked"], told(tmp_path / "out")["command"])
-    monkeypatch.setattr(lz, "zero_units", lambda *args: made.append(args) or zero_units(*args))
+    monkeypatch.setattr(lz, "zero_units", lambda *args, **options: made.append(args) or zero_units(*args, **options))
     code, stdout, stderr = edit("--repeats", "2")
     assert (code, stderr, len(made)) == (0, "", 1)
     assert f"{tmp_path / 'out'} holds 1 edits of these, which are not made again." in stdout

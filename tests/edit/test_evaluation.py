@@ -221,12 +221,15 @@ def test_relearning_own_continuations_watches_those(neo, rows):
     assert found["relearned_exact_match"].values[:, 0].tolist() == [16.0] * 3
 
 
-def test_zeroed_units_are_those_with_the_largest_rise_for_forget_less_keep(model, sets):
+def test_zeroed_units_are_those_that_the_forget_set_needs_more_than_the_kept_text_is_moved_by_them(model, sets):
     forget, keep = sets
     edit = lz.zero_units(model, forget, keep, 0.01)
-    rise = unit_effects(model, forget).mlp.mean(0) - unit_effects(model, keep).mlp.mean(0)
+    rise, usual = unit_effects(model, forget).mlp, unit_effects(model, keep).mlp.abs().mean(0)
+    ratio = (rise / (usual + usual.mean())).mean(0)
     budget = int(0.01 * lz.choose_weights(model).total / model.d_model)
-    order = sorted((-float(rise[la, un]), la, un) for la in range(model.n_layers) for un in range(model.d_mlp))[:budget]
+    order = sorted((-float(ratio[la, un]), la, un) for la in range(model.n_layers) for un in range(model.d_mlp))[
+        :budget
+    ]
     assert edit.call["units"] == [[layer, unit] for _, layer, unit in order]
     with edit.applied(model):
         zeroed = [
@@ -238,6 +241,25 @@ def test_zeroed_units_are_those_with_the_largest_rise_for_forget_less_keep(model
     assert sorted(zeroed) == sorted(edit.call["units"])
     assert len(edit) == budget * model.d_model
     assert edit.total == sum(model.weight(la, name).numel() for la in range(model.n_layers) for name in COMPONENTS)
+
+
+def test_units_are_zeroed_by_any_localizers_scores_and_those_of_others_are_refused(neo, sets):
+    forget, keep = sets
+    scores = lz.localizers.get("norm")(neo, forget)
+    edit = lz.zero_units(neo, forget, keep, 0.001, scores=scores)
+    norms = torch.stack([neo.weight(layer, "W_out").norm(dim=1) for layer in range(neo.n_layers)])
+    first = divmod(int(norms.argmax()), neo.d_mlp)
+    assert edit.call["units"][0] == list(first) and edit.call["localizer"] == "norm"
+    for wrong, told in (
+        (lz.localizers.get("norm")(neo, keep), "zero_units: scores are of other paragraphs than the forget set."),
+        (
+            lz.localizers.get("weight_gradient")(neo, forget),
+            "zero_units: scores are of no MLP units, which is what is zeroed.",
+        ),
+    ):
+        with pytest.raises(lz.LocalizeError) as caught:
+            lz.zero_units(neo, forget, keep, scores=wrong)
+        assert str(caught.value) == told
 
 
 def test_a_share_of_units_out_of_range_is_refused(neo, sets):

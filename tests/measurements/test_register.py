@@ -203,7 +203,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left_of_it(declared, messag
 
 def test_an_axis_that_nobody_declared_is_refused_with_those_there_are():
     with pytest.raises(
-        LocalizeError, match=r"^register: unknown axis 'place' of 'stream_norm'; there are attention_component, "
+        LocalizeError,
+        match=r"^register: unknown axis 'place' of 'stream_norm'; there are attack, attention_component, ",
     ):
         lz.register(replace(NORMS, axes=()))
 
