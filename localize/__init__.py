@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from localize.analysis.change import Change, edit_table
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.paired import compare_paired
+    from localize.analysis.resurfacing import resurfacing_table
     from localize.analysis.summary import SummaryRow
     from localize.edit.curvature import curvature_edit
     from localize.edit.evaluation import evaluate_edit
@@ -110,6 +111,7 @@ _HOME = {
     "relearn": "localize.edit.relearning",
     "report": "localize",
     "resurface": "localize.edit.resurfacing",
+    "resurfacing_table": "localize.analysis.resurfacing",
     "rewrite": "localize.edit.unlearn",
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",

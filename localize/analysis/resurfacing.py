@@ -1,0 +1,69 @@
+"""What attacks bring back of forgotten texts, beside text that was never trained."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from localize.analysis.draws import Draws
+from localize.analysis.rows import NO_NULL, rows_of
+from localize.axes import FORGET, NEVER_TRAINED
+from localize.errors import SignatureError, caller, public
+from localize.paragraphs.clusters import near_duplicate_clusters
+from localize.statistics import ZERO_TO_ONE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from localize.signature.signature import MemorizationSignature
+
+WORST = "worst"
+"""Of each text the attack that brings most of it back."""
+
+
+@public
+def resurfacing_table(
+    runs: "Mapping[str, MemorizationSignature | Sequence[MemorizationSignature]]",
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> "pd.DataFrame":
+    """How much of what several edits were to remove comes back under each attack.
+
+    Args:
+        runs: By the edit's name what `localize.resurface` gave; several of one edit, with other forget sets, are pooled.
+        seed: Of bootstrap and permutation.
+        resamples: Draws of each.
+
+    Returns:
+        Indexed by `edit`, `attack` and `group`: `forget`, `never_trained`, which is the null, and their difference, of which alone it
+        can be said that something came back. The estimate is the mean share of the tokens asked for that is said before the first
+        error, with its 95 % interval by bootstrap over clusters; p of the difference by labels permuted over clusters. "worst" takes
+        of each text, forgotten or not, the attack that does most.
+
+    Raises:
+        SignatureError: If there is no run, or one does not hold attacks.
+    """
+    from localize.analysis.tables import table_of
+
+    if not runs:
+        raise SignatureError(f"{caller()}: runs is empty; at least one signature from localize.resurface is needed.")
+    draws, rows = Draws(seed, resamples), []
+    for edit, given in runs.items():
+        signatures = list(given) if isinstance(given, Sequence) else [given]
+        if not signatures or any("resurfaced_recall" not in one for one in signatures):
+            raise SignatureError(
+                f"{caller()}: {edit!r} does not hold resurfaced_recall; localize.resurface(model, edit, ...) gives it."
+            )
+        held = [one["resurfaced_recall"].transpose("paragraph", "attack") for one in signatures]
+        values = np.concatenate([one.values for one in held]).astype(float)
+        group = np.concatenate([one["group"].values for one in signatures])
+        tokens = np.concatenate([one["tokens"].values for one in signatures])
+        clusters = near_duplicate_clusters(tokens)  # of all runs together: a text may be in several
+        of_attack = {str(name): values[:, at] for at, name in enumerate(held[0]["attack"].values)}
+        for attack, shares in {**of_attack, WORST: values.max(1)}.items():
+            found = rows_of(
+                attack, shares, group, clusters, draws, lambda _: NO_NULL, ZERO_TO_ONE, pair=(FORGET, NEVER_TRAINED)
+            )
+            rows += [{"edit": edit, "attack": attack} | row for row in found]
+    return table_of(rows, ("edit", "attack", "group"))
