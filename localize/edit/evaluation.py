@@ -40,6 +40,7 @@ def evaluate_edit(
 
     Groups follow from the edit, which knows its paragraphs: `forget`; `near_duplicate`, in the cluster of one of these; `kept_...`, the
     keep set and its near-duplicates by their recall; all others by theirs, before the edit: `memorized`, `partial`, `not_memorized`.
+    An edit that names no paragraph (`curvature_edit`) has the latter alone.
 
     Args:
         model: A hooked model, not edited; it is edited for a while, and is then as it was, to the bit.
@@ -59,7 +60,7 @@ def evaluate_edit(
 
     Raises:
         InputError: If none of the paragraphs is of the forget set, one of the general text is a near-duplicate of what the edit saw, or
-            they do not fit.
+            is what its curvature was measured on, or they do not fit.
         LocalizeError: If the edit is of another model.
     """
     if draws < 1:
@@ -70,6 +71,7 @@ def evaluate_edit(
         paragraphs = joined(paragraphs, general, ids=named)
         groups += [GENERAL] * len(general)
         _check_unseen(paragraphs, groups)
+        _check_not_fitted(general, edit)
     own = paragraphs.with_own_continuation(model).tokens
     paragraphs = paragraphs.with_groups(groups)
     told = {name: edit.call[name] for name in edit.call if name not in ("forget", "keep", "new", "log")}
@@ -94,7 +96,7 @@ def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list
     forgotten, kept = (set(edit.call.get(name, ())) for name in ("forget", "keep"))
     digests = [digest.hex() for digest in paragraphs.hashes]
     in_forget = np.array([digest in forgotten for digest in digests])
-    if not in_forget.any():
+    if forgotten and not in_forget.any():
         raise InputError(
             f"{caller()}: none of the {len(paragraphs)} paragraphs of {paragraphs.source} is among the {len(forgotten)} that the "
             "edit was to forget."
@@ -131,6 +133,16 @@ def _check_unseen(paragraphs: Paragraphs, groups: list[str]) -> None:
         raise InputError(
             f"{caller()}: {paragraphs.ids[leaked[0]]!r} is a near-duplicate of {paragraphs.ids[other]!r}, which the edit saw as "
             f"{groups[other]}; general text must be none of it."
+        )
+
+
+def _check_not_fitted(general: Paragraphs, edit: WeightEdit) -> None:
+    """Raise an `InputError` if general text is what an edit was told not to harm."""
+    fitted = set(edit.call.get("general", ()))
+    if both := [name for name, digest in zip(general.ids, general.hashes, strict=True) if digest.hex() in fitted]:
+        raise InputError(
+            f"{caller()}: {both[0]!r} of the general text is among what the curvature was measured on ({len(both)} of {len(general)}); an "
+            "edit is judged by other text."
         )
 
 

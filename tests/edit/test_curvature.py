@@ -118,6 +118,16 @@ def test_the_upper_half_is_edited_if_nobody_says_which_and_the_null_drops_as_man
     assert abs(general[1] - general[0]) < abs(general[2] - general[0])
 
 
+def test_an_edit_that_names_no_text_is_judged_by_groups_of_recall_and_by_other_general_text(neo, rows):
+    edit = lz.curvature_edit(neo, rows[:4], 0.8)
+    change = lz.evaluate_edit(neo, edit, rows[4:8], general=rows[8:], draws=1)
+    assert set(change.groups) == {"not_memorized", "general"}
+    with pytest.raises(
+        lz.InputError, match=r"is among what the curvature was measured on \(1 of 5\); an edit is judged by other text"
+    ):
+        lz.evaluate_edit(neo, edit, rows[4:7], general=rows[[3, 8, 9, 10, 11]], draws=1)
+
+
 @pytest.mark.parametrize("rho", [0.0, -0.1, 1.01, float("nan")])
 def test_a_share_out_of_range_is_told(neo, rows, rho):
     with pytest.raises(lz.LocalizeError) as told:
