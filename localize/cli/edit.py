@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.signature.signature import MemorizationSignature
 
-CODE = tuple(f"localize.edit.{name}" for name in ("unlearn", "units", "evaluation", "relearning", "sets", "masks"))
+CODE = tuple(
+    f"localize.edit.{name}" for name in ("unlearn", "units", "evaluation", "relearning", "resurfacing", "sets", "masks")
+)
 """Modules that an edit and what is told of it depend on."""
 
 ACTIONS = ("unlearn", "rewrite", "zero")
@@ -59,6 +61,10 @@ WEIGHT_GRADIENT = "weight_gradient"
 """The localizer whose weights are edited if none is named."""
 NAMED = {None: "zeroed units", WEIGHT_GRADIENT: "top"}
 """What edits are called by another name than their localizer's; without one units are zeroed."""
+
+
+ATTACKED = 10
+"""Kept texts that an attack trains on, at most."""
 
 
 class Way(NamedTuple):
@@ -169,6 +175,12 @@ def edit(
     relearn: Annotated[
         int, typer.Option(help="Train the edited model on what it forgot for so many steps, and watch it come back.")
     ] = 0,
+    attack: Annotated[
+        bool,
+        typer.Option(
+            help="Attack each edited model: other prompts, samples, rounding, training on kept text or on first words; see resurface."
+        ),
+    ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Folder to make: the edited model as a checkpoint (the first repeat's).")
     ] = None,
@@ -203,7 +215,7 @@ def edit(
         check_writable(export, f"--export {export}")
     mine = command("edit", out, FILES, overwrite=overwrite)
     options = {"prefix": prefix, "continuation": continuation, "forget": forget, "group": group, "paragraph": paragraph}
-    options |= {"seed": seed, "relearn": relearn, "dtype": dtype, **way._asdict()}
+    options |= {"seed": seed, "relearn": relearn, "attack": attack, "dtype": dtype, **way._asdict()}
     mine.check(options)
     model, paragraphs = named(model, paragraphs)
     for file in (paragraphs, general):
@@ -216,6 +228,10 @@ def edit(
         device=device, dtype=dtype, revision=revision,
     )  # fmt: skip
     text = _general(hooked, general, prefix, continuation)
+    if attack and text is None:
+        raise InputError(
+            "--attack: text that was never trained is attacked alike, as the null; name some: --general TEXT.csv."
+        )
     say_inputs(hooked, read, whole)
     code = [*map(code_hash, CODE), code_of(get(localizer or DEFAULT).function)]
     asked = options | hashes(hooked, read) | {"code": digest_of(code)}
@@ -236,6 +252,7 @@ def edit(
                 partial(_dealt, hooked, read, forget, group, paragraph),
                 repeat,
                 relearn,
+                attack,
             )
         if export is not None and (file := results.file_of(way.names[0], seed)) is not None:
             load_edit(file).export(hooked, export)
@@ -267,6 +284,7 @@ def _make(
     deal: "Callable[[int], EditSets]",
     repeat: int,
     relearn: int,
+    attack: bool,
 ) -> None:
     """The edits of one repeat that are not there yet; one that fails leaves the others."""
     from localize import evaluate_edit
@@ -280,12 +298,13 @@ def _make(
             made = job()
             change = evaluate_edit(model, made, paragraphs, general=text, seed=repeat)
             runs = _relearned(model, made, label, gone, text, relearn) if relearn else {}
+            attacked = _attacked(model, made, dealt, text, repeat) if attack and text is not None else None
         except LocalizeError as error:
             results.failed.append(f"seed {repeat}, {label}: {error}")  # the others are still worth having
             say(results.failed[-1])
             continue
         say(f"seed {repeat}, {label}: {made!r}")
-        results.add(label, repeat, made, change, runs)
+        results.add(label, repeat, made, change, runs, attacked)
 
 
 def _dealt(
@@ -379,6 +398,22 @@ def _relearned(
         if other is not None:
             runs[f"{label}, not recited"] = taught(model, other, steps=steps)
     return runs
+
+
+def _attacked(
+    model: "HookedModel", made: "WeightEdit", dealt: "EditSets", text: "Paragraphs", seed: int
+) -> "MemorizationSignature":
+    """What attacks bring back: kept text of the kind of what was forgotten is what is trained on."""
+    from localize import resurface
+    from localize.measure.labels import groups_of
+    from localize.measure.scoring import recall_of
+
+    group = groups_of(dealt.keep, recall_of(model, dealt.keep))
+    asked = groups_of(dealt.forget, recall_of(model, dealt.forget))
+    alike = np.flatnonzero(np.isin(group, asked))[:ATTACKED]
+    others = dealt.keep[alike] if len(alike) else dealt.keep[: min(ATTACKED, len(dealt.keep))]
+    never_trained = text[_unrecited(model, text)[: len(dealt.forget)]]
+    return resurface(model, made, dealt.forget, never_trained, others, seed=seed)
 
 
 def _unrecited(model: "HookedModel", text: "Paragraphs") -> "np.ndarray":

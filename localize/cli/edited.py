@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NOT_MEMORIZED
+from localize.axes import FORGET, GENERAL, MEMORIZED, NEAR_DUPLICATE, NEVER_TRAINED, NOT_MEMORIZED
 from localize.claims import FINISHED
 from localize.cli.origin import save_told
 from localize.cli.words import say
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from localize.edit.weight_edit import WeightEdit
     from localize.signature.signature import MemorizationSignature
 
-TABLE_FILE, FIGURE_FILE, RELEARNING_FILE = "changes.csv", "editing.html", "relearning.html"
+TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE = "changes.csv", "editing.html", "relearning.html", "attacks.csv"
 FILES = (
-    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, TOKENIZER_FOLDER, REPORT_FILE,
+    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE, TOKENIZER_FOLDER,
+    REPORT_FILE,
 )  # fmt: skip
 """What edits, and the report of them, leave in a folder."""
 
@@ -50,6 +51,7 @@ class Edited:
         asked: Names of the edits that are not controls.
         changes: What each edit changed, by its name, a repeat after the other.
         relearned: How fast what it forgot came back, in the first repeat.
+        attacked: What attacks brought back, by the edit's name, a repeat after the other.
         failed: What could not be made.
         files: What was written, as `read_results` reads it.
     """
@@ -58,8 +60,11 @@ class Edited:
     asked: tuple[str, ...]
     changes: "dict[str, list[Change]]" = field(default_factory=dict)
     relearned: "dict[str, MemorizationSignature]" = field(default_factory=dict)
+    attacked: "dict[str, list[MemorizationSignature]]" = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
-    files: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"edits": [], "relearned": []})
+    files: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {"edits": [], "relearned": [], "attacked": []}
+    )
 
     @property
     def out(self) -> Path:
@@ -73,6 +78,7 @@ class Edited:
         if (self.out / EDITS_FILE).is_file():
             there = read_results(self.out)
             self.changes, self.relearned = dict(there.changes), dict(there.relearned)
+            self.attacked = {label: list(runs) for label, runs in there.attacked.items()}
             self.files = read_json(self.out / EDITS_FILE)
         return len(self.files["edits"])
 
@@ -82,7 +88,13 @@ class Edited:
         return next((self.out / name for name in names), None)
 
     def add(
-        self, label: str, repeat: int, made: "WeightEdit", change: "Change", runs: "dict[str, MemorizationSignature]"
+        self,
+        label: str,
+        repeat: int,
+        made: "WeightEdit",
+        change: "Change",
+        runs: "dict[str, MemorizationSignature]",
+        attacked: "MemorizationSignature | None",
     ) -> None:
         """Write one edit and what it did."""
         name = f"{_slug(label)}-seed{repeat}"
@@ -97,6 +109,10 @@ class Edited:
             if of not in self.relearned:
                 self.files["relearned"].append({"label": of, "seed": repeat, "file": file})
                 self.relearned[of] = signature
+        if attacked is not None:
+            save_told(attacked, self.out / (file := f"{name}-attacked.zarr.zip"), told)
+            self.files["attacked"].append({"label": label, "seed": repeat, "file": file})
+            self.attacked.setdefault(label, []).append(attacked)
         about = {"label": label, "seed": repeat, "control": label not in self.asked, "edit": f"{name}.safetensors"}
         self.files["edits"].append(about | sides)
         write_json(self.out / EDITS_FILE, self.files)  # last: what it tells of is there
@@ -104,7 +120,7 @@ class Edited:
 
     def tell(self, seed: int) -> None:
         """Write and print the table, draw it, and raise an error if an edit could not be made."""
-        from localize import edit_table, plots
+        from localize import edit_table, plots, resurfacing_table
 
         if not self.changes:
             raise LocalizeError(self.failed[0])
@@ -115,6 +131,12 @@ class Edited:
                 table.to_csv(beside)
             _write_figure(self.out / FIGURE_FILE, plots.editing(self.changes, controls=controls))
         _print(table)
+        if self.attacked:
+            with warnings.catch_warnings(record=True):
+                attacks = resurfacing_table(self.attacked, seed=seed)
+            with replacing(self.out / ATTACKS_FILE) as beside:
+                attacks.to_csv(beside)
+            _print_attacks(attacks)
         for note in dict.fromkeys(str(note.message) for note in notes):
             say(f"Note: {note}")
         if self.relearned:
@@ -138,6 +160,24 @@ def _write_figure(path: Path, figure: "Figure") -> None:
 
     with replacing(path) as beside:
         beside.write_text(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}), encoding="utf-8")
+
+
+def _print_attacks(table: "pd.DataFrame") -> None:
+    """What each attack brings back, and what of text that was never trained."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(
+        "edit", "attack", "forgotten", "never trained", "difference [95%]", title="What attacks bring back (share)"
+    )
+    for edit, attack in dict.fromkeys((edit, attack) for edit, attack, _ in table.index):
+        rows = table.loc[edit].loc[attack]
+        apart = rows.loc[f"{FORGET} - {NEVER_TRAINED}"]
+        told = [f"{rows.loc[group, 'estimate']:.3f}" for group in (FORGET, NEVER_TRAINED)]
+        difference = f"{apart['estimate']:.3f} [{apart['low']:.3f}, {apart['high']:.3f}]"
+        shown.add_row(*(Text(cell) for cell in (edit, attack, *told, difference)))
+    Console(highlight=False).print(shown)
 
 
 def _print(table: "pd.DataFrame") -> None:

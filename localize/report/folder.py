@@ -33,6 +33,7 @@ class CommandResults:
         tokenizer: Of the model, None where there was none.
         command: What was typed, "" where it was not kept.
         unfinished: Why more was asked for than is there, "" where nothing is known to be missing.
+        attacked: Of edits: what attacks brought back, by name, a repeat after the other.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class CommandResults:
     tokenizer: Any = None
     command: str = ""
     unfinished: str = ""
+    attacked: Mapping[str, list[MemorizationSignature]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,6 +76,9 @@ def read_results(path: str | Path) -> CommandResults:
         changes: dict[str, list[Change]] = {}
         for edit in edits["edits"]:
             changes.setdefault(edit["label"], []).append(Change(*(load_signature(path / edit[s]) for s in SIDES)))
+        attacked: dict[str, list[MemorizationSignature]] = {}
+        for run in edits.get("attacked", ()):  # folders of earlier versions have none
+            attacked.setdefault(run["label"], []).append(load_signature(path / run["file"]))
         relearned = {run["label"]: load_signature(path / run["file"]) for run in edits["relearned"]}
         controls = tuple(dict.fromkeys(edit["label"] for edit in edits["edits"] if edit["control"]))
     except (KeyError, TypeError) as error:
@@ -88,6 +93,7 @@ def read_results(path: str | Path) -> CommandResults:
         load_tokenizer(tokenizer) if tokenizer.is_dir() else None,
         "; ".join(told.get("commands") or [str(told.get("command", ""))]),
         unfinished_words(told),
+        attacked,
     )
 
 

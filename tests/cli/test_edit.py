@@ -103,6 +103,28 @@ def test_an_edit_that_fails_leaves_the_others_and_is_told_at_the_end(localize, c
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
+def test_an_edit_may_be_attacked_and_what_comes_back_is_told_beside_the_null(localize, checkpoint, recited, tmp_path):
+    options = ("--no-controls", "--attack", "--out", tmp_path / "out")
+    assert "--attack: text that was never trained is attacked alike" in localize.refused(
+        "edit", checkpoint, recited, *LENGTHS, *QUICK, *options
+    )
+    options = (*options, "--general", tmp_path / "general.jsonl")
+    code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
+    assert (code, stderr) == (0, "")
+    found = load_signature(tmp_path / "out" / "top-5-seed0-attacked.zarr.zip")
+    table = pd.read_csv(tmp_path / "out" / "attacks.csv", index_col=["edit", "attack", "group"])
+    forgotten = found.where(group="forget")["resurfaced_recall"]
+    for attack in forgotten["attack"].values:
+        told = table.xs(attack, level="attack").xs("forget", level="group")["estimate"].item()
+        assert told == pytest.approx(forgotten.sel(attack=attack).mean().item())
+    after = load_signature(tmp_path / "out" / "top-5-seed0-after.zarr.zip").where(group="forget")
+    assert forgotten.sel(attack="as_is").values.tolist() == after["prompted_recall"].sel(prompt="as_is").values.tolist()
+    assert "What attacks bring back" in stdout and "never trained" in stdout
+    again = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
+    assert again[0] == 0 and "which are not made again" in again[1] and "What attacks bring back" in again[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
 def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, recited, tmp_path):
     options = ("--no-controls", "--relearn", "2", "--general", tmp_path / "general.jsonl", "--out", tmp_path / "out")
     code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
