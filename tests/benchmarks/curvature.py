@@ -50,8 +50,8 @@ def main():
     work = 2 * sum(size**2 for size in sizes) * options.paragraphs * (LENGTH - 1) / matrix_rate(model.device)
     print(
         f"{model!r}; {options.paragraphs} rows; {torch.get_num_threads()} threads\npass with weight gradients {of_plain:.2f} s; "
-        f"K-FAC factors of {len(cells)} matrices {of_factors:.2f} s, {of_factors / of_plain:.2f} of it; the products alone need {work:.2f} s, "
-        f"{work / of_factors:.0%}"
+        f"K-FAC factors of {len(cells)} matrices {of_factors:.2f} s, {of_factors / of_plain:.2f} of it; the products alone "
+        f"need {work:.2f} s, {work / of_factors:.0%}"
     )
     factors = curvature_factors(model, text, cells[:2])
     of_eigen = seconds(
