@@ -97,6 +97,21 @@ def test_norms_that_are_free_leak_the_truth_and_the_gate_tells(base, pool):
     assert told[False].value > 0.9
 
 
+def test_the_hold_on_other_text_keeps_what_an_injected_model_says_of_it(base, pool):
+    parts = split(base, pool, TEXTS, 0)
+    apart = []
+    for hold in (0.0, 3.0):
+        injection = Injection(base, TEXTS, 12, 0)
+        for _ in injection.losses(parts, Schedule(steps=60, divergence=hold), 0):
+            pass
+        tokens = parts.background.tokens[:8]
+        with torch.no_grad():
+            was = base.forward(tokens).log_softmax(-1)
+            here = [injection.done().model(base, row).forward(tokens).log_softmax(-1) for row in range(TEXTS)]
+        apart.append(np.mean([float((was.exp() * (was - now)).sum(-1).mean()) for now in here]))
+    assert apart[1] < 0.5 * apart[0]
+
+
 def test_a_truth_without_live_units_has_no_norms_to_tell_and_does_not_pass(routed):
     bare = replace(routed, live=np.zeros_like(routed.live))
     gates = by_name(plain_gates(bare, np.ones(TEXTS, bool)))
