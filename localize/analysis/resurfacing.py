@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import NO_NULL, rows_of
 from localize.axes import FORGET, NEVER_TRAINED
 from localize.errors import SignatureError, caller, public
-from localize.paragraphs.clusters import near_duplicate_clusters
 from localize.statistics import ZERO_TO_ONE
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def resurfacing_table(
         held = [one["resurfaced_recall"].transpose("paragraph", "attack") for one in signatures]
         values = np.concatenate([one.values for one in held]).astype(float)
         group = np.concatenate([one["group"].values for one in signatures])
-        tokens = np.concatenate([one["tokens"].values for one in signatures])
-        clusters = near_duplicate_clusters(tokens)  # of all runs together: a text may be in several
+        clusters = _clusters(signatures)
         of_attack = {str(name): values[:, at] for at, name in enumerate(held[0]["attack"].values)}
         for attack, shares in {**of_attack, WORST: values.max(1)}.items():
             found = rows_of(
@@ -67,3 +66,18 @@ def resurfacing_table(
             )
             rows += [{"edit": edit, "attack": attack} | row for row in found]
     return table_of(rows, ("edit", "attack", "group"))
+
+
+def _clusters(signatures: "Sequence[MemorizationSignature]") -> Int[np.ndarray, " row"]:
+    """The cluster of each row of several runs: those of a run, joined where a text stands in several runs."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    tokens = np.concatenate([one["tokens"].values for one in signatures])
+    text = np.unique(tokens, axis=0, return_inverse=True)[1].reshape(-1)
+    own = np.concatenate([one["cluster"].values for one in signatures])
+    run = np.repeat(np.arange(len(signatures)), [len(one["cluster"]) for one in signatures])
+    cluster = np.unique(np.stack([run, own]), axis=1, return_inverse=True)[1].reshape(-1)
+    size = text.max() + 1 + cluster.max() + 1  # texts, then clusters of a run: a row joins one of each
+    joined = coo_array((np.ones(len(text)), (text, text.max() + 1 + cluster)), shape=(size, size))
+    return connected_components(joined, directed=False)[1][text]
