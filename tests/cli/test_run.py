@@ -52,6 +52,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "prompted_",
         "rewritten_",
         "relearned_",
+        "resurfaced_",
         "noised_",
     )
     maps = {name for name in REGISTRY if name.endswith("_map")}
