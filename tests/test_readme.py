@@ -34,7 +34,7 @@ INSTEAD = {
     "forget=10": "forget=2",
     'method="npo")': 'method="npo", steps=2)',
     "lz.relearn(model, sets.forget)": "lz.relearn(model, sets.forget, steps=1)",
-    "sets.keep[:10])": "sets.keep[:4], steps=1)",
+    "never_trained, sets.keep[:10]": "never_trained, sets.keep[:4], steps=1",
     "signature.distinguish()": "signature.distinguish(permutations=5, repeats=1, resamples=100)",
     'metrics=("first_changed", "continuation"))': 'metrics=("first_changed", "continuation"), sites=["v"], streams=["resid"])',
     "draws=4)": "draws=1)",
