@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 CODE = tuple(
-    f"localize.edit.{name}" for name in ("unlearn", "units", "evaluation", "relearning", "resurfacing", "sets", "masks")
+    f"localize.edit.{name}"
+    for name in ("unlearn", "units", "evaluation", "prompts", "relearning", "resurfacing", "sets", "masks")
 )
 """Modules that an edit and what is told of it depend on."""
 

@@ -117,7 +117,8 @@ def resurface(
         found |= prompted_recall(model, both, flags, draws, seed, 4 * batch_size)
         found["best_of_samples"] = longest_match(token_nll, samples) / both.continuation_length
         with weights_put_back(model, everything) as chosen:
-            chosen.write(chosen.read().half().to(chosen.read().dtype))
+            whole = chosen.read()
+            chosen.write(whole.half().to(whole.dtype))
             found["float16"] = said(right())
         found["relearned_others"] = said(after_training(others, everything))
         found["relearned_others_largest"] = said(after_training(others, largest))
