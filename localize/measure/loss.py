@@ -41,13 +41,7 @@ def nll_gradient(
         Exact match in tokens, NLL in nats, gradient in nats per unit of state.
     """
 
-    def nll(_: slice, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        normalizer = logits.logsumexp(-1, keepdim=True)
-        of_token = normalizer - logits.gather(-1, target)
-        by_logits = logits.sub_(normalizer).exp_()  # probabilities; in place, because nothing else here is as large
-        return of_token[:, 0], by_logits.scatter_add_(-1, target, by_logits.new_full(target.shape, -1.0))
-
-    return _by_pieces(model, states, targets, weights, nll)
+    return _by_pieces(model, states, targets, weights, lambda _, logits, target: _nll_of(logits, target))
 
 
 @torch.no_grad()
@@ -73,13 +67,9 @@ def drawn_gradient(
     at = uniform.flatten()[:, None]
 
     def nll(piece: slice, logits: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        likely = logits.softmax(-1)
-        cumulative = likely.cumsum(-1, dtype=torch.float64)
-        drawn = torch.searchsorted(cumulative, at[piece] * cumulative[:, -1:], right=True).clamp(
-            max=likely.shape[1] - 1
-        )
-        of_token = -likely.gather(-1, drawn).log()[:, 0]
-        return of_token, likely.scatter_add_(-1, drawn, likely.new_full(drawn.shape, -1.0))
+        cumulative = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
+        drawn = torch.searchsorted(cumulative, at[piece] * cumulative[:, -1:], right=True)
+        return _nll_of(logits, drawn.clamp(max=logits.shape[1] - 1))
 
     return _by_pieces(model, states, targets, weights, nll)
 
@@ -113,6 +103,14 @@ def kl_gradient(
         return (likely * (logs_before - logs)).sum(-1), logs.exp() - likely
 
     return _by_pieces(model, states, targets, weights, divergence)
+
+
+def _nll_of(logits: Float[Tensor, "row vocab"], target: Int[Tensor, "row 1"]) -> tuple[Tensor, Tensor]:
+    """NLL of each row's target, and its gradient by the logits, which takes their place."""
+    normalizer = logits.logsumexp(-1, keepdim=True)
+    of_token = normalizer - logits.gather(-1, target)
+    by_logits = logits.sub_(normalizer).exp_()  # probabilities; in place, because nothing else here is as large
+    return of_token[:, 0], by_logits.scatter_add_(-1, target, by_logits.new_full(target.shape, -1.0))
 
 
 def _by_pieces(
