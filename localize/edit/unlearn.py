@@ -12,6 +12,7 @@ from localize.edit.sets import begun, check_apart, rewritten_to
 from localize.edit.weight_edit import WeightEdit
 from localize.errors import LocalizeError, caller
 from localize.measure.inputs import reads_inputs
+from localize.measure.scoring import measure_tokens
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -38,6 +39,7 @@ def unlearn(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.0,
     stop_at: float | None = None,
+    stop_nll: float | None = None,
     batch_size: int = 16,
     per_step: int | None = None,
     seed: int = 0,
@@ -69,6 +71,9 @@ def unlearn(
         weight_decay: Decoupled, and of the mask's weights alone.
         stop_at: Stop as soon as the forget set's mean exact match (tokens) is at most this; None takes all steps. Every step must see
             the whole set.
+        stop_nll: Stop as soon as the forget set's mean NLL (nats per token) is at least this, and the exact match at most `stop_at` where
+            that is given too. The NLL that the model gives to such text that it never saw is a level to ask for: below it a text
+            is still known, above it the text stands out again.
         batch_size: Paragraphs a backward pass.
         per_step: Paragraphs of each set that a step sees, drawn anew; None for all.
         seed: Of that draw.
@@ -93,6 +98,8 @@ def unlearn(
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
     how.check()
     _check_stop(stop_at, per_step, len(forget))
+    if stop_nll is not None:
+        _check_positive(stop_nll=stop_nll)
     check_apart(model, forget, keep)
     if first is not None and (not isinstance(first, int) or not 1 <= first <= forget.continuation_length):
         raise LocalizeError(
@@ -102,11 +109,27 @@ def unlearn(
     npo, plain = method == "npo", method == "gradient_difference"
     forgotten = negative_preference(model, FORGET, said, c, beta, batch_size) if npo else nll(FORGET, said, -c)
     kept = nll(KEEP, keep, 1.0) if plain else divergence(model, KEEP, keep, 1.0, batch_size)
-    options: dict[str, Any] = {"measurement": "unlearn", "method": method, "c": c, "first": first}
+    options: dict[str, Any] = {
+        "measurement": "unlearn",
+        "method": method,
+        "c": c,
+        "first": first,
+        "stop_at": stop_at,
+        "stop_nll": stop_nll,
+    }
     if npo:
         options["beta"] = beta
-    enough = None if stop_at is None else Enough(stop_at, lambda value: value.exact_match <= stop_at, "at most")
-    return _go(model, mask, [forgotten, kept], how, options, enough, forget)
+
+    def nll_now() -> float:  # a term's loss need not be it, and a step need not see the whole set
+        return float(
+            measure_tokens(model, said.tokens, said.prefix_length, batch_size=batch_size, show=False)[1].mean()
+        )
+
+    goals = (
+        [] if stop_at is None else [Goal("exact match", lambda value: value.exact_match, "at most", "stop_at", stop_at)]
+    )
+    goals += [] if stop_nll is None else [Goal("NLL", lambda _: nll_now(), "at least", "stop_nll", stop_nll)]
+    return _go(model, mask, [forgotten, kept], how, options, goals, forget)
 
 
 @reads_inputs("keep")
@@ -165,23 +188,36 @@ def rewrite(
     new = rewritten_to(model, forget, copies, kind)
     check_apart(model, forget, keep)
     terms = [nll("new", new, c), divergence(model, KEEP, keep, 1.0, batch_size)]
-    enough = None if stop_at is None else Enough(stop_at, lambda value: value.exact_match >= stop_at, "at least")
+    goals = (
+        []
+        if stop_at is None
+        else [Goal("exact match", lambda value: value.exact_match, "at least", "stop_at", stop_at)]
+    )
     taught = {digest.hex(): row for digest, row in zip(forget.hashes, new.continuations.tolist(), strict=True)}
-    return _go(model, mask, terms, how, {"measurement": "rewrite", "c": c, "new": taught}, enough, forget)
+    options = {"measurement": "rewrite", "c": c, "new": taught, "stop_at": stop_at}
+    return _go(model, mask, terms, how, options, goals, forget)
 
 
-class Enough(NamedTuple):
-    """When to stop.
+class Goal(NamedTuple):
+    """What makes further steps needless.
 
     Attributes:
-        stop_at: Exact match of the first term's paragraphs, tokens.
-        reached: Whether a value is that far.
+        what: Of the first term's paragraphs.
+        now: It, given the first term's value.
         words: "at most" or "at least".
+        option: That asks for it.
+        asked: How far it must be.
     """
 
-    stop_at: float
-    reached: Callable[[Value], bool]
+    what: str
+    now: Callable[[Value], float]
     words: str
+    option: str
+    asked: float
+
+    def reached(self, now: float) -> bool:
+        """Whether that is far enough."""
+        return now <= self.asked if self.words == "at most" else now >= self.asked
 
 
 def _go(
@@ -190,7 +226,7 @@ def _go(
     terms: Sequence[Term],
     how: Steps,
     options: Mapping[str, Any],
-    enough: Enough | None,
+    goals: Sequence[Goal],
     forget: Paragraphs,
 ) -> WeightEdit:
     """Take the steps; the call tells the options and which paragraphs were forgotten and kept."""
@@ -199,7 +235,6 @@ def _go(
     call = {
         **options,
         **how._asdict(),
-        "stop_at": None if enough is None else enough.stop_at,
         "masked": len(mask),
         "of": mask.total,
         "forget": [digest.hex() for digest in forget.hashes],
@@ -207,12 +242,15 @@ def _go(
     }
 
     def stop(step: int, values: Mapping[str, Value]) -> bool:
-        if enough is None or not enough.reached(value := values[first.name]):
+        found = [(goal, goal.now(values[first.name])) for goal in goals]
+        if not found or not all(goal.reached(now) for goal, now in found):
             return False
         if step == 0:
+            told = " and ".join(
+                f"{goal.what} is {now:.4g}, {goal.words} {goal.option}={goal.asked:g}" for goal, now in found
+            )
             raise LocalizeError(
-                f"{caller()}: the exact match of the {first.name} set is {value.exact_match:g} before the first step, "
-                f"{enough.words} stop_at={enough.stop_at:g}; there is nothing to do."
+                f"{caller()}: before the first step the {first.name} set's {told}; there is nothing to do."
             )
         return True
 

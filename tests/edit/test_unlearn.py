@@ -361,7 +361,7 @@ def test_a_set_that_says_no_more_than_asked_for_needs_no_edit(neo, rows):
     with pytest.raises(lz.LocalizeError) as caught:
         lz.unlearn(neo, own[:3], own[3:7], stop_at=16.0)
     assert str(caught.value) == (
-        "unlearn: the exact match of the forget set is 16 before the first step, at most stop_at=16; there is nothing to do."
+        "unlearn: before the first step the forget set's exact match is 16, at most stop_at=16; there is nothing to do."
     )
 
 
