@@ -225,13 +225,6 @@ def gradient(
     return total, told
 
 
-def check_positive(**options: float) -> None:
-    """Raise a `LocalizeError` unless each option is finite and above 0."""
-    for name, value in options.items():
-        if not 0 < value < math.inf:
-            raise LocalizeError(f"{caller()}: {name}={value} must be finite and above 0.")
-
-
 def drawn_rows(count: int, how: Steps, name: str, step: int) -> Rows:
     """The rows of a set that a step sees."""
     if how.per_step is None or how.per_step >= count:

@@ -1,5 +1,7 @@
 """Zeroing single weights by scores that are learned: a baseline that knows both what to forget and what to hold."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,7 +12,6 @@ from localize.edit.descent import (
     ChosenWeights,
     Steps,
     check_losses,
-    check_positive,
     gradient,
     logged,
     weights_put_back,
@@ -20,7 +21,7 @@ from localize.edit.objectives import nll
 from localize.edit.sets import check_apart
 from localize.edit.unlearn import KEEP
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import caller
+from localize.errors import LocalizeError, caller
 from localize.measure.batches import SHOW_AFTER
 from localize.measure.inputs import reads_inputs
 from localize.measurements.declaration import plain_value
@@ -74,7 +75,8 @@ def balanced_subnet(
         and with SGD. Scores by straight-through: Ramanujan et al. 2020 (arXiv 1911.13299).
     """
     check_fraction(fraction)
-    check_positive(c=c)
+    if not 0 < c < math.inf:
+        raise LocalizeError(f"{caller()}: c={c} must be finite and above 0.")
     how = Steps(steps, learning_rate, batch_size=batch_size, per_step=per_step, seed=seed)
     how.check()
     check_apart(model, forget, keep)

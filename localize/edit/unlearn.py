@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from localize.axes import FORGET
-from localize.edit.descent import Steps, Value, check_positive, edited
+from localize.edit.descent import Steps, Value, edited
 from localize.edit.masks import WeightMask, choose_weights
 from localize.edit.objectives import Term, divergence, negative_preference, nll
 from localize.edit.sets import begun, check_apart, rewritten_to
@@ -89,7 +89,7 @@ def unlearn(
     if method not in METHODS:
         raise LocalizeError(f"{caller()}: method={method!r} is not one of {', '.join(METHODS)}.")
     c = METHODS[method] if c is None else c
-    check_positive(c=c, beta=beta)
+    _check_positive(c=c, beta=beta)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
     how.check()
     _check_stop(stop_at, per_step, len(forget))
@@ -157,7 +157,7 @@ def rewrite(
     Source:
         Stoehr et al. 2024; there the pairs are shuffled, and new tokens follow the old text.
     """
-    check_positive(c=c)
+    _check_positive(c=c)
     how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
     how.check()
     forget, copies = pairs
@@ -217,6 +217,12 @@ def _go(
         return True
 
     return edited(model, mask, terms, how, call=call, stop=stop)
+
+
+def _check_positive(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 < value < math.inf:
+            raise LocalizeError(f"{caller()}: {name}={value} must be finite and above 0.")
 
 
 def _check_stop(stop_at: float | None, per_step: int | None, count: int) -> None:
