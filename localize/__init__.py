@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from localize.edit.relearning import relearn
     from localize.edit.resurfacing import resurface
     from localize.edit.sets import edit_sets
+    from localize.edit.subnet import balanced_subnet
     from localize.edit.unit_masks import unit_mask
     from localize.edit.units import zero_units
     from localize.edit.unlearn import rewrite, unlearn
@@ -83,6 +84,7 @@ _HOME = {
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
     "ablation_hooks": "localize.measure.ablate",
+    "balanced_subnet": "localize.edit.subnet",
     "bench": "localize",
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",

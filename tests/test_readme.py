@@ -35,6 +35,7 @@ INSTEAD = {
     'method="npo")': 'method="npo", steps=2)',
     "lz.relearn(model, sets.forget)": "lz.relearn(model, sets.forget, steps=1)",
     "never_trained, sets.keep[:10]": "never_trained, sets.keep[:4], steps=1",
+    "lz.balanced_subnet(model, sets.forget, keep)": "lz.balanced_subnet(model, sets.forget, keep, steps=1)",
     "signature.distinguish()": "signature.distinguish(permutations=5, repeats=1, resamples=100)",
     'metrics=("first_changed", "continuation"))': 'metrics=("first_changed", "continuation"), sites=["v"], streams=["resid"])',
     "draws=4)": "draws=1)",

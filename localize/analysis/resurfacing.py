@@ -1,10 +1,11 @@
 """What attacks bring back of forgotten texts, beside text that was never trained."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int, Shaped
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import NO_NULL, rows_of
@@ -17,13 +18,48 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
+    Runs = MemorizationSignature | Sequence[MemorizationSignature]
+
 WORST = "worst"
 """Of each text the attack that brings most of it back."""
 
 
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """What attacks on one edit brought back of each text, all of its runs one below the other.
+
+    Attributes:
+        shares: By attack, "worst" last, the share of the tokens asked for that is said before the first error.
+        group: `forget` or `never_trained`.
+        clusters: The cluster of each text; a text of two runs is in one.
+    """
+
+    shares: Mapping[str, Float[np.ndarray, " row"]]
+    group: Shaped[np.ndarray, " row"]
+    clusters: Int[np.ndarray, " row"]
+
+    @classmethod
+    def of(cls, edit: str, given: "Runs") -> "Attacked":
+        """The runs of the edit of that name.
+
+        Raises:
+            SignatureError: If there is none, or one does not hold attacks.
+        """
+        signatures = list(given) if isinstance(given, Sequence) else [given]
+        if not signatures or any("resurfaced_recall" not in one for one in signatures):
+            raise SignatureError(
+                f"{caller()}: {edit!r} does not hold resurfaced_recall; localize.resurface(model, edit, ...) gives it."
+            )
+        held = [one["resurfaced_recall"].transpose("paragraph", "attack") for one in signatures]
+        values = np.concatenate([one.values for one in held]).astype(float)
+        of_attack = {str(name): values[:, at] for at, name in enumerate(held[0]["attack"].values)}
+        group = np.concatenate([one["group"].values for one in signatures]).astype(str)
+        return cls({**of_attack, WORST: values.max(1)}, group, _clusters(signatures))
+
+
 @public
 def resurfacing_table(
-    runs: "Mapping[str, MemorizationSignature | Sequence[MemorizationSignature]]",
+    runs: "Mapping[str, Runs]",
     *,
     seed: int = 0,
     resamples: int = 2000,
@@ -50,19 +86,17 @@ def resurfacing_table(
         raise SignatureError(f"{caller()}: runs is empty; at least one signature from localize.resurface is needed.")
     draws, rows = Draws(seed, resamples), []
     for edit, given in runs.items():
-        signatures = list(given) if isinstance(given, Sequence) else [given]
-        if not signatures or any("resurfaced_recall" not in one for one in signatures):
-            raise SignatureError(
-                f"{caller()}: {edit!r} does not hold resurfaced_recall; localize.resurface(model, edit, ...) gives it."
-            )
-        held = [one["resurfaced_recall"].transpose("paragraph", "attack") for one in signatures]
-        values = np.concatenate([one.values for one in held]).astype(float)
-        group = np.concatenate([one["group"].values for one in signatures])
-        clusters = _clusters(signatures)
-        of_attack = {str(name): values[:, at] for at, name in enumerate(held[0]["attack"].values)}
-        for attack, shares in {**of_attack, WORST: values.max(1)}.items():
+        attacked = Attacked.of(edit, given)
+        for attack, shares in attacked.shares.items():
             found = rows_of(
-                attack, shares, group, clusters, draws, lambda _: NO_NULL, ZERO_TO_ONE, pair=(FORGET, NEVER_TRAINED)
+                attack,
+                shares,
+                attacked.group,
+                attacked.clusters,
+                draws,
+                lambda _: NO_NULL,
+                ZERO_TO_ONE,
+                pair=(FORGET, NEVER_TRAINED),
             )
             rows += [{"edit": edit, "attack": attack} | row for row in found]
     return table_of(rows, ("edit", "attack", "group"))

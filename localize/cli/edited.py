@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from localize.edit.weight_edit import WeightEdit
     from localize.signature.signature import MemorizationSignature
 
-TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE = "changes.csv", "editing.html", "relearning.html", "attacks.csv"
+TABLE_FILE, ATTACKS_FILE = "changes.csv", "attacks.csv"
+FIGURE_FILE, RELEARNING_FILE, RESURFACING_FILE = "editing.html", "relearning.html", "resurfacing.html"
 FILES = (
-    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE, TOKENIZER_FOLDER,
-    REPORT_FILE,
+    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE, RESURFACING_FILE,
+    TOKENIZER_FOLDER, REPORT_FILE,
 )  # fmt: skip
 """What edits, and the report of them, leave in a folder."""
 
@@ -136,6 +137,7 @@ class Edited:
                 attacks = resurfacing_table(self.attacked, seed=seed)
             with replacing(self.out / ATTACKS_FILE) as beside:
                 attacks.to_csv(beside)
+            _write_figure(self.out / RESURFACING_FILE, plots.resurfacing(self.attacked, seed=seed))
             _print_attacks(attacks)
         for note in dict.fromkeys(str(note.message) for note in notes):
             say(f"Note: {note}")

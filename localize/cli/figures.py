@@ -105,7 +105,7 @@ def _figures(results: "CommandResults", paragraph: str | None, seed: int) -> "di
         raise InputError(
             f"--paragraph {paragraph}: {results.path} holds edits, which have no figures of one paragraph."
         )
-    return found | edit_figures_of(results.changes, results.controls, results.relearned, seed=seed)
+    return found | edit_figures_of(results.changes, results.controls, results.relearned, results.attacked, seed=seed)
 
 
 def _save(drawn: "Mapping[Path, Mapping[str, Drawn]]", formats: list[str], widths: list[str]) -> int:

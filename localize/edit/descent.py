@@ -149,11 +149,10 @@ def edited(
     call = {name: plain_value(value) for name, value in call.items()}
     how.check()
     mask.check(model)
-    log: list[dict[str, float]] = []
+    log: list[dict[str, int | float]] = []
 
     def on_step(step: int, values: Mapping[str, Value]) -> bool:
-        told = {f"{name}_{what}": number for name, value in values.items() for what, number in value._asdict().items()}
-        log.append({"step": step, **told})
+        log.append(logged(step, values))
         return stop(step, values)
 
     with weights_put_back(model, mask) as chosen:
@@ -173,15 +172,8 @@ def descend(model: HookedModel, chosen: ChosenWeights, terms: Sequence[Term], ho
     optimizer = torch.optim.AdamW([values], lr=how.learning_rate, weight_decay=how.weight_decay)
     with tqdm(total=how.steps, desc=caller(), unit="step", delay=SHOW_AFTER, leave=False) as bar:
         for step in range(how.steps + 1):
-            values.grad, told = _gradient(model, chosen, terms, how, step)
-            if wrong := [name for name, value in told.items() if not math.isfinite(value.loss)]:
-                lost = f"{caller()}: the loss of the {wrong[0]} set is {told[wrong[0]].loss}"
-                if step == 0:
-                    raise LocalizeError(f"{lost} before the first step (damaged weights, or a dtype too narrow?).")
-                raise LocalizeError(
-                    f"{lost} after step {step} of {how.steps}; the model is as it was before. A learning_rate below "
-                    f"{how.learning_rate:g} is needed."
-                )
+            values.grad, told = gradient(model, chosen, terms, how, step)
+            check_losses(told, how, step)
             if on_step(step, told) or step == how.steps:
                 return
             optimizer.step()
@@ -190,7 +182,27 @@ def descend(model: HookedModel, chosen: ChosenWeights, terms: Sequence[Term], ho
             bar.update()
 
 
-def _gradient(
+def logged(step: int, values: Mapping[str, Value]) -> dict[str, int | float]:
+    """A line of an edit's log."""
+    told = {f"{name}_{what}": number for name, value in values.items() for what, number in value._asdict().items()}
+    return {"step": step, **told}
+
+
+def check_losses(told: Mapping[str, Value], how: Steps, step: int) -> None:
+    """Raise a `LocalizeError` if a term has no finite value after so many steps."""
+    wrong = [name for name, value in told.items() if not math.isfinite(value.loss)]
+    if not wrong:
+        return
+    lost = f"{caller()}: the loss of the {wrong[0]} set is {told[wrong[0]].loss}"
+    if step == 0:
+        raise LocalizeError(f"{lost} before the first step (damaged weights, or a dtype too narrow?).")
+    raise LocalizeError(
+        f"{lost} after step {step} of {how.steps}; the model is as it was before. A learning_rate below "
+        f"{how.learning_rate:g} is needed."
+    )
+
+
+def gradient(
     model: HookedModel, chosen: ChosenWeights, terms: Sequence[Term], how: Steps, step: int
 ) -> tuple[Float[Tensor, " chosen"], dict[str, Value]]:
     """The objective's gradient by the chosen weights, and each term's value, at the weights as they are."""

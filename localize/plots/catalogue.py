@@ -23,6 +23,7 @@ from localize.plots.figures import (
     perturbation,
     recall,
     relearning,
+    resurfacing,
     signature,
     stored_units,
 )
@@ -54,7 +55,7 @@ KINDS = (
 )
 """The house's figures of what was measured."""
 
-EDIT_KINDS = (editing.KIND, relearning.KIND)
+EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
 for _kind in KINDS:
@@ -123,18 +124,20 @@ def edit_figures_of(
     changes: Changes,
     controls: Sequence[str] = (),
     relearned: "Mapping[str, MemorizationSignature] | None" = None,
+    attacked: "Mapping[str, Sequence[MemorizationSignature]] | None" = None,
     *,
     seed: int = 0,
 ) -> dict[str, Drawn]:
-    """The figures of edits, by name: what they changed, and how fast what they forgot came back.
+    """The figures of edits, by name: what they changed, how fast what they forgot came back, and what attacks brought back of it.
 
     Args:
         changes: Edits by name, each a `Change` or several repetitions; without any there is no such figure.
         controls: Which of them others are held against.
         relearned: What `localize.relearn` gave, by name.
+        attacked: What `localize.resurface` gave, by the edit's name.
         seed: Of bootstraps.
     """
-    asked = EditsAsked(changes, controls, relearned or {}, seed)
+    asked = EditsAsked(changes, controls, relearned or {}, attacked or {}, seed)
     drawn = ((kind, kind.make(asked)) for kind in EDIT_KINDS)
     return {
         kind.name: Drawn(kind.name, kind.title, kind.caption, figure) for kind, figure in drawn if figure is not None

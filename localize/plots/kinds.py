@@ -116,12 +116,14 @@ class EditsAsked:
         changes: By name, each a `Change` or several repetitions.
         controls: Which of them others are held against.
         relearned: What `localize.relearn` gave, by name.
+        attacked: What `localize.resurface` gave, by the edit's name, one run or several.
         seed: Of bootstraps.
     """
 
     changes: Changes
     controls: Sequence[str]
     relearned: "Mapping[str, MemorizationSignature]"
+    attacked: "Mapping[str, Sequence[MemorizationSignature]]"
     seed: int
 
 

@@ -204,8 +204,8 @@ def _drawn(results: CommandResults, seed: int) -> list[Drawn]:
     figures: dict[str, Drawn] = {}
     if results.signature is not None:
         figures |= figures_of(results.signature, tokenizer=results.tokenizer, seed=seed)
-    if results.changes or results.relearned:
-        figures |= edit_figures_of(results.changes, results.controls, results.relearned, seed=seed)
+    if results.changes or results.relearned or results.attacked:
+        figures |= edit_figures_of(results.changes, results.controls, results.relearned, results.attacked, seed=seed)
     return list(figures.values())
 
 

@@ -120,6 +120,11 @@ def test_an_edit_may_be_attacked_and_what_comes_back_is_told_beside_the_null(loc
     after = load_signature(tmp_path / "out" / "top-5-seed0-after.zarr.zip").where(group="forget")
     assert forgotten.sel(attack="as_is").values.tolist() == after["prompted_recall"].sel(prompt="as_is").values.tolist()
     assert "What attacks bring back" in stdout and "never trained" in stdout
+    assert "trained on its first words" in (tmp_path / "out" / "resurfacing.html").read_text(encoding="utf-8")
+    assert localize("figures", tmp_path / "out", "--out", tmp_path / "figures", "--format", "none")[0] == 0
+    assert (tmp_path / "figures" / "resurfacing.json").exists()
+    assert localize("report", tmp_path / "out")[0] == 0
+    assert "trained on its first words" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     again = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
     assert again[0] == 0 and "which are not made again" in again[1] and "What attacks bring back" in again[1]
 

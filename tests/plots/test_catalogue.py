@@ -191,7 +191,7 @@ def test_the_public_names_are_those_of_the_figures_and_what_is_listed_beside_the
         "FigureKind", "TokenView", "ablate", "ablation", "attention", "bench", "column", "comparison", "contrast", "corrupt_prefix",
         "corruption", "default", "distinguish", "editing", "gradients", "heads", "locality", "named_layers", "noise", "patch", "patch_map",
         "patching", "perturb_prefix", "perturb_prefix_paragraph", "perturbation", "prefix_attention", "rare_token_heads", "recall",
-        "relearning", "save", "signature", "stored_units", "sweep", "tokens",
+        "relearning", "resurfacing", "save", "signature", "stored_units", "sweep", "tokens",
     ]  # fmt: skip
     assert dir(plots) == plots.__all__ == names
     for name in names:

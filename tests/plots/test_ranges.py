@@ -48,6 +48,8 @@ def drawn(model):
     signature = lz.gradients(model, paragraphs) | lz.rare_token_heads(model, paragraphs, untrained=False, null_draws=1)
     made = made_signature(groups=GROUPS)
     relearned = lz.relearn(model, paragraphs[:4], steps=1)
+    kept, edit = paragraphs[6:8], lz.unlearn(model, paragraphs[:2], paragraphs[6:8], steps=1)
+    attacked = lz.resurface(model, edit, paragraphs[:2], paragraphs[4:6], kept, steps=1, begun=2, samples=2, draws=1)
     return {
         "recall": (lz.plots.recall(made), False),  # NLL has no upper end
         "gradients": (lz.plots.gradients(signature), True),
@@ -56,6 +58,7 @@ def drawn(model):
         "corruption": (lz.plots.corruption(made), False),
         "noise": (lz.plots.noise(lz.noise(model, paragraphs, draws=1, fractions=[0.1], strengths=[1.0])), True),
         "relearning": (lz.plots.relearning({"it": relearned}), False),
+        "resurfacing": (lz.plots.resurfacing({"it": attacked}), True),
     }
 
 
