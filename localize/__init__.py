@@ -10,11 +10,13 @@ from localize.threads import settle_threads
 
 if TYPE_CHECKING:
     from localize import bench, localizers, plots
+    from localize.analysis.aim import edit_aim
     from localize.analysis.change import Change, edit_table
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.paired import compare_paired
     from localize.analysis.resurfacing import resurfacing_table
     from localize.analysis.summary import SummaryRow
+    from localize.edit.budget import units_holding
     from localize.edit.curvature import curvature_edit
     from localize.edit.evaluation import evaluate_edit
     from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
@@ -89,9 +91,11 @@ _HOME = {
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
     "copies_of": "localize.paragraphs.copies",
+    "units_holding": "localize.edit.budget",
     "curvature_edit": "localize.edit.curvature",
     "edit_differences": "localize.analysis.edit_differences",
     "edit_sets": "localize.edit.sets",
+    "edit_aim": "localize.analysis.aim",
     "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",
     "head_means": "localize.measure.ablate",

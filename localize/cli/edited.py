@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from localize.edit.weight_edit import WeightEdit
     from localize.signature.signature import MemorizationSignature
 
-TABLE_FILE, ATTACKS_FILE = "changes.csv", "attacks.csv"
+TABLE_FILE, ATTACKS_FILE, AIM_FILE = "changes.csv", "attacks.csv", "aim.csv"
 FIGURE_FILE, RELEARNING_FILE, RESURFACING_FILE = "editing.html", "relearning.html", "resurfacing.html"
 FILES = (
-    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE, RESURFACING_FILE,
-    TOKENIZER_FOLDER, REPORT_FILE,
+    "*-seed*.safetensors", "*-seed*.zarr.zip", EDITS_FILE, TABLE_FILE, AIM_FILE, FIGURE_FILE, RELEARNING_FILE, ATTACKS_FILE,
+    RESURFACING_FILE, TOKENIZER_FOLDER, REPORT_FILE,
 )  # fmt: skip
 """What edits, and the report of them, leave in a folder."""
 
@@ -120,25 +120,26 @@ class Edited:
         self.changes.setdefault(label, []).append(change)
 
     def tell(self, seed: int) -> None:
-        """Write and print the table, draw it, and raise an error if an edit could not be made."""
-        from localize import edit_table, plots, resurfacing_table
+        """Write and print the tables, draw them, and raise an error if an edit could not be made."""
+        from localize import edit_aim, edit_table, plots, resurfacing_table
+        from localize.analysis.aim import missed
 
         if not self.changes:
             raise LocalizeError(self.failed[0])
         controls = [label for label in self.changes if label not in self.asked]
         with warnings.catch_warnings(record=True) as notes:
             table = edit_table(self.changes, seed=seed)
-            with replacing(self.out / TABLE_FILE) as beside:
-                table.to_csv(beside)
-            _write_figure(self.out / FIGURE_FILE, plots.editing(self.changes, controls=controls))
+        with warnings.catch_warnings(record=True):  # the same notes
+            aim = edit_aim(self.changes, self.attacked, seed=seed)
+            attacks = resurfacing_table(self.attacked, seed=seed) if self.attacked else None
+        for file, rows in ((TABLE_FILE, table), (AIM_FILE, aim), (ATTACKS_FILE, attacks)):
+            if rows is not None:
+                with replacing(self.out / file) as beside:
+                    rows.to_csv(beside)
         _print(table)
-        if self.attacked:
-            with warnings.catch_warnings(record=True):
-                attacks = resurfacing_table(self.attacked, seed=seed)
-            with replacing(self.out / ATTACKS_FILE) as beside:
-                attacks.to_csv(beside)
-            _write_figure(self.out / RESURFACING_FILE, plots.resurfacing(self.attacked, seed=seed))
+        if attacks is not None:
             _print_attacks(attacks)
+            _write_figure(self.out / RESURFACING_FILE, plots.resurfacing(self.attacked, seed=seed))
         for note in dict.fromkeys(str(note.message) for note in notes):
             say(f"Note: {note}")
         if self.relearned:
@@ -146,9 +147,27 @@ class Edited:
         for label, signature in self.relearned.items():
             by_step = signature.where(group="taught")["relearned_exact_match"].mean("paragraph").values
             say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
-        say(f"Wrote {self.out}: edits, signatures before and after, {TABLE_FILE} and {FIGURE_FILE}")
+        drawn = self._draw(controls)
+        say(f"Wrote {self.out}: edits, signatures before and after, {TABLE_FILE}, {AIM_FILE}{drawn}")
+        for label in self.changes:
+            if label not in controls:
+                told = missed(aim, label)
+                say(f"{label}: the aim is {'missed' if told else 'reached'}{'; ' * bool(told)}{'; '.join(told)}.")
         if self.failed:
             raise LocalizeError(f"{len(self.failed)} edits could not be made; the first: {self.failed[0]}")
+
+    def _draw(self, controls: list[str]) -> str:
+        """Draw what was forgotten against what else was lost, where both are known; gives the words for the figure."""
+        from localize import plots
+
+        with warnings.catch_warnings(record=True):
+            try:
+                figure = plots.editing(self.changes, controls=controls)
+            except LocalizeError as error:  # the tables are there
+                say(f"No figure: {error}")
+                return ""
+        _write_figure(self.out / FIGURE_FILE, figure)
+        return f" and {FIGURE_FILE}"
 
 
 def _slug(label: str) -> str:
@@ -170,16 +189,22 @@ def _print_attacks(table: "pd.DataFrame") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from localize.analysis.resurfacing import WORST
+
     shown = Table(
         "edit", "attack", "forgotten", "never trained", "difference [95%]", title="What attacks bring back (share)"
     )
-    for edit, attack in dict.fromkeys((edit, attack) for edit, attack, _ in table.index):
-        rows = table.loc[edit].loc[attack]
-        apart = rows.loc[f"{FORGET} - {NEVER_TRAINED}"]
-        told = [f"{rows.loc[group, 'estimate']:.3f}" for group in (FORGET, NEVER_TRAINED)]
-        difference = f"{apart['estimate']:.3f} [{apart['low']:.3f}, {apart['high']:.3f}]"
-        shown.add_row(*(Text(cell) for cell in (edit, attack, *told, difference)))
+    for edit in table.index.unique("edit"):
+        means = table.loc[edit].xs(FORGET, level="group")["estimate"]
+        strongest = str(means.drop(["as_is", WORST]).idxmax())
+        for attack in ("as_is", strongest, WORST):
+            rows = table.loc[edit].loc[attack]
+            apart = rows.loc[f"{FORGET} - {NEVER_TRAINED}"]
+            told = [f"{rows.loc[group, 'estimate']:.3f}" for group in (FORGET, NEVER_TRAINED)]
+            difference = f"{apart['estimate']:.3f} [{apart['low']:.3f}, {apart['high']:.3f}]"
+            shown.add_row(*(Text(cell) for cell in (edit, attack.replace("_", " "), *told, difference)))
     Console(highlight=False).print(shown)
+    say(f"All attacks stand in {ATTACKS_FILE}; worst: of each text the attack that brings most of it back.")
 
 
 def _print(table: "pd.DataFrame") -> None:

@@ -1,7 +1,7 @@
 """Making a model forget chosen paragraphs, or say something else in their place, by steps on chosen weights."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from localize.axes import FORGET
@@ -14,14 +14,18 @@ from localize.errors import LocalizeError, caller
 from localize.measure.inputs import reads_inputs
 from localize.measure.scoring import measure_tokens
 from localize.models.hooks import HookedModel
+from localize.models.parameters import block_weight_count
 from localize.paragraphs.paragraphs import Paragraphs
 
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 KEEP = "keep"
-METHODS = {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
-"""Ways to unlearn, each with the weight of its forget term where none is asked for: that of its source."""
+METHODS = {"npo": 0.1, "contrastive": 0.1, "gradient_difference": 1.0}
+"""Ways to unlearn, each with the weight of its forget term where none is asked for."""
+
+RATE, HIGHEST_RATE = 1e-4, 2e-3
+"""Learning rate where all of the blocks' weights may change, and the highest where fewer may, if none is asked for."""
 
 
 @reads_inputs("forget", "keep")
@@ -31,17 +35,17 @@ def unlearn(
     keep: Paragraphs,
     mask: WeightMask | None = None,
     *,
-    method: str = "contrastive",
+    method: str = "npo",
     c: float | None = None,
-    beta: float = 0.1,
+    beta: float = 0.05,
     first: int | None = None,
-    steps: int = 20,
-    learning_rate: float = 1e-3,
+    steps: int = 60,
+    learning_rate: float | None = None,
     weight_decay: float = 0.0,
     stop_at: float | None = None,
     stop_nll: float | None = None,
     batch_size: int = 16,
-    per_step: int | None = None,
+    per_step: int | None = 64,
     seed: int = 0,
 ) -> WeightEdit:
     """Raise the NLL of the forget set's continuations, and hold the keep set's, by a few steps on chosen weights.
@@ -61,21 +65,22 @@ def unlearn(
         forget: Paragraphs to forget; of their `tokens`, so true continuations unless they were given own ones.
         keep: Paragraphs whose continuations the model should go on saying; own ones hold what it says itself.
         mask: The only weights that may change; None for all of the blocks' components. See `top_weights`, `choose_weights`.
-        method: "contrastive", "npo" or "gradient_difference".
-        c: Weight of the forget term, above 0; None for that of the method's source, see below.
-        beta: How soon the forget term of "npo" fades, per nat of the whole continuation; above 0.
+        method: "npo", "contrastive" or "gradient_difference".
+        c: Weight of the forget term, above 0; None for 0.1, of "gradient_difference" 1.
+        beta: How soon the forget term of "npo" fades, per nat of the whole continuation; above 0. Of 50 tokens .05 leads to about 2
+            nats per token, where such text lies that was never seen; the source's .1 to about 1.2.
         first: The forget term is of the first so many continuation tokens alone, and so is the exact match of `stop_at` and the log;
             None for all of them. A few are enough to stop a recital where it begins; see `evaluate_edit` for what stays behind them.
         steps: Of AdamW, at most; they see both sets whole, unless `per_step` is given.
-        learning_rate: Of each step.
+        learning_rate: Of each step; None for 1e-4 where all of the blocks' weights may change, and where a share of them may for 1e-4
+            over that share, at most 2e-3: the fewer take a step, the longer it must be to do as much.
         weight_decay: Decoupled, and of the mask's weights alone.
-        stop_at: Stop as soon as the forget set's mean exact match (tokens) is at most this; None takes all steps. Every step must see
-            the whole set.
+        stop_at: Stop as soon as the forget set's mean exact match (tokens) is at most this; None takes all steps.
         stop_nll: Stop as soon as the forget set's mean NLL (nats per token) is at least this, and the exact match at most `stop_at` where
             that is given too. The NLL that the model gives to such text that it never saw is a level to ask for: below it a text
             is still known, above it the text stands out again.
         batch_size: Paragraphs a backward pass.
-        per_step: Paragraphs of each set that a step sees, drawn anew; None for all.
+        per_step: Paragraphs of each set that a step sees, drawn anew; None for all, which take longer where many are kept.
         seed: Of that draw.
 
     Returns:
@@ -88,18 +93,17 @@ def unlearn(
             or nothing changed.
 
     Source:
-        "contrastive" (c = 0.1): Stoehr et al. 2024. "gradient_difference" (c = 1): Liu et al. 2022. "npo" (c = 1): Zhang et
-        al. 2024.
+        "npo": Zhang et al. 2024, there with c = 1. "contrastive": Stoehr et al. 2024. "gradient_difference": Liu et al. 2022.
     """
     if method not in METHODS:
         raise LocalizeError(f"{caller()}: method={method!r} is not one of {', '.join(METHODS)}.")
     c = METHODS[method] if c is None else c
     _check_positive(c=c, beta=beta)
-    how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
+    mask = choose_weights(model) if mask is None else mask
+    rate = usual_rate(len(mask) / block_weight_count(model)) if learning_rate is None else learning_rate
+    how = Steps(steps, rate, weight_decay, batch_size, per_step, seed)
     how.check()
-    _check_stop(stop_at, per_step, len(forget))
-    if stop_nll is not None:
-        _check_positive(stop_nll=stop_nll)
+    goals = _goals(("exact match", "at most", "stop_at", stop_at), ("NLL", "at least", "stop_nll", stop_nll))
     check_apart(model, forget, keep)
     if first is not None and (not isinstance(first, int) or not 1 <= first <= forget.continuation_length):
         raise LocalizeError(
@@ -109,26 +113,9 @@ def unlearn(
     npo, plain = method == "npo", method == "gradient_difference"
     forgotten = negative_preference(model, FORGET, said, c, beta, batch_size) if npo else nll(FORGET, said, -c)
     kept = nll(KEEP, keep, 1.0) if plain else divergence(model, KEEP, keep, 1.0, batch_size)
-    options: dict[str, Any] = {
-        "measurement": "unlearn",
-        "method": method,
-        "c": c,
-        "first": first,
-        "stop_at": stop_at,
-        "stop_nll": stop_nll,
-    }
+    options: dict[str, Any] = {"measurement": "unlearn", "method": method, "c": c, "first": first}
     if npo:
         options["beta"] = beta
-
-    def nll_now() -> float:  # a term's loss need not be it, and a step need not see the whole set
-        return float(
-            measure_tokens(model, said.tokens, said.prefix_length, batch_size=batch_size, show=False)[1].mean()
-        )
-
-    goals = (
-        [] if stop_at is None else [Goal("exact match", lambda value: value.exact_match, "at most", "stop_at", stop_at)]
-    )
-    goals += [] if stop_nll is None else [Goal("NLL", lambda _: nll_now(), "at least", "stop_nll", stop_nll)]
     return _go(model, mask, [forgotten, kept], how, options, goals, forget)
 
 
@@ -141,7 +128,7 @@ def rewrite(
     *,
     c: float = 1.0,
     steps: int = 20,
-    learning_rate: float = 1e-3,
+    learning_rate: float | None = None,
     weight_decay: float = 0.0,
     stop_at: float | None = None,
     batch_size: int = 16,
@@ -181,36 +168,30 @@ def rewrite(
         Stoehr et al. 2024; there the pairs are shuffled, and new tokens follow the old text.
     """
     _check_positive(c=c)
-    how = Steps(steps, learning_rate, weight_decay, batch_size, per_step, seed)
+    mask = choose_weights(model) if mask is None else mask
+    rate = usual_rate(len(mask) / block_weight_count(model)) if learning_rate is None else learning_rate
+    how = Steps(steps, rate, weight_decay, batch_size, per_step, seed)
     how.check()
     forget, copies = pairs
-    _check_stop(stop_at, per_step, len(forget))
+    goals = _goals(("exact match", "at least", "stop_at", stop_at))
     new = rewritten_to(model, forget, copies, kind)
     check_apart(model, forget, keep)
     terms = [nll("new", new, c), divergence(model, KEEP, keep, 1.0, batch_size)]
-    goals = (
-        []
-        if stop_at is None
-        else [Goal("exact match", lambda value: value.exact_match, "at least", "stop_at", stop_at)]
-    )
     taught = {digest.hex(): row for digest, row in zip(forget.hashes, new.continuations.tolist(), strict=True)}
-    options = {"measurement": "rewrite", "c": c, "new": taught, "stop_at": stop_at}
-    return _go(model, mask, terms, how, options, goals, forget)
+    return _go(model, mask, terms, how, {"measurement": "rewrite", "c": c, "new": taught}, goals, forget)
 
 
 class Goal(NamedTuple):
     """What makes further steps needless.
 
     Attributes:
-        what: Of the first term's paragraphs.
-        now: It, given the first term's value.
+        what: Of the first term's paragraphs, in the mean: "exact match" (tokens) or "NLL" (nats per token).
         words: "at most" or "at least".
         option: That asks for it.
         asked: How far it must be.
     """
 
     what: str
-    now: Callable[[Value], float]
     words: str
     option: str
     asked: float
@@ -220,9 +201,23 @@ class Goal(NamedTuple):
         return now <= self.asked if self.words == "at most" else now >= self.asked
 
 
+def _goals(*given: tuple[str, str, str, float | None]) -> list[Goal]:
+    """Those that are asked for."""
+    goals = [Goal(what, words, option, asked) for what, words, option, asked in given if asked is not None]
+    for goal in goals:
+        if not math.isfinite(goal.asked):
+            raise LocalizeError(f"{caller()}: {goal.option}={goal.asked} must be a finite number.")
+    return goals
+
+
+def usual_rate(share: float) -> float:
+    """The learning rate for a share of the blocks' weights: a step that fewer weights take must be longer to do as much."""
+    return HIGHEST_RATE if share * HIGHEST_RATE <= RATE else RATE / share
+
+
 def _go(
     model: HookedModel,
-    mask: WeightMask | None,
+    mask: WeightMask,
     terms: Sequence[Term],
     how: Steps,
     options: Mapping[str, Any],
@@ -231,10 +226,11 @@ def _go(
 ) -> WeightEdit:
     """Take the steps; the call tells the options and which paragraphs were forgotten and kept."""
     first, keep = terms
-    mask = choose_weights(model) if mask is None else mask
+    asked = {"stop_at": None} | {goal.option: goal.asked for goal in goals}
     call = {
         **options,
         **how._asdict(),
+        **asked,
         "masked": len(mask),
         "of": mask.total,
         "forget": [digest.hex() for digest in forget.hashes],
@@ -242,12 +238,16 @@ def _go(
     }
 
     def stop(step: int, values: Mapping[str, Value]) -> bool:
-        found = [(goal, goal.now(values[first.name])) for goal in goals]
-        if not found or not all(goal.reached(now) for goal, now in found):
+        if not goals:
+            return False
+        said = first.paragraphs  # all of them: a step need not see them all, and a term's loss need not be the NLL
+        right, nll = measure_tokens(model, said.tokens, said.prefix_length, batch_size=how.batch_size, show=False)
+        found = {"exact match": float(right.cumprod(1).sum(1).mean()), "NLL": float(nll.mean())}
+        if not all(goal.reached(found[goal.what]) for goal in goals):
             return False
         if step == 0:
             told = " and ".join(
-                f"{goal.what} is {now:.4g}, {goal.words} {goal.option}={goal.asked:g}" for goal, now in found
+                f"{goal.what} is {found[goal.what]:.4g}, {goal.words} {goal.option}={goal.asked:g}" for goal in goals
             )
             raise LocalizeError(
                 f"{caller()}: before the first step the {first.name} set's {told}; there is nothing to do."
@@ -261,15 +261,3 @@ def _check_positive(**options: float) -> None:
     for name, value in options.items():
         if not 0 < value < math.inf:
             raise LocalizeError(f"{caller()}: {name}={value} must be finite and above 0.")
-
-
-def _check_stop(stop_at: float | None, per_step: int | None, count: int) -> None:
-    if stop_at is None:
-        return
-    if not math.isfinite(stop_at):
-        raise LocalizeError(f"{caller()}: stop_at={stop_at} must be a number of tokens.")
-    if per_step is not None and per_step < count:
-        raise LocalizeError(
-            f"{caller()}: stop_at={stop_at:g} asks for the exact match of all {count} paragraphs, of which a step sees "
-            f"per_step={per_step}; per_step must be as large, or stop_at None."
-        )
