@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from localize.analysis.change import Change
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 
+RUN = 16
+"""Tokens in a row that no two texts share by chance: who says so many of a forgotten text says that text."""
+
+
 @reads_inputs("paragraphs", "general")
 def evaluate_edit(
     model: HookedModel,
@@ -38,8 +42,9 @@ def evaluate_edit(
 ) -> Change:
     """Recall before and after an edit: of what it should remove, of what it should hold, and of what it never saw.
 
-    Groups follow from the edit, which knows its paragraphs: `forget`; `near_duplicate`, in the cluster of one of these; `kept_...`, the
-    keep set and its near-duplicates by their recall; all others by theirs, before the edit: `memorized`, `partial`, `not_memorized`.
+    Groups follow from the edit, which knows its paragraphs: `forget`; `near_duplicate`, in the cluster of one of these, or with a
+    continuation, be it the true one or what the model says, that has 16 tokens in a row of theirs; `kept_...`, the keep set and its
+    near-duplicates by their recall; all others by theirs, before the edit: `memorized`, `partial`, `not_memorized`.
     An edit that names no paragraph (`curvature_edit`) has the latter alone.
 
     Args:
@@ -65,14 +70,15 @@ def evaluate_edit(
     """
     if draws < 1:
         raise LocalizeError(f"{caller()}: draws={draws} must be at least 1.")
-    groups = _roles(model, edit, paragraphs)
+    own = paragraphs.with_own_continuation(model).tokens
+    groups = _roles(model, edit, paragraphs, own)
     if general is not None:
         named = [f"{GENERAL} {name}" for name in general.ids]
         paragraphs = joined(paragraphs, general, ids=named)
         groups += [GENERAL] * len(general)
         _check_unseen(paragraphs, groups)
         _check_not_fitted(general, edit)
-    own = paragraphs.with_own_continuation(model).tokens
+        own = torch.cat([own, general.with_own_continuation(model).tokens])
     paragraphs = paragraphs.with_groups(groups)
     told = {name: edit.call[name] for name in edit.call if name not in ("forget", "keep", "new", "log")}
     call = {"measurement": "evaluate_edit", "draws": draws, "drawn_from": text_tokens_words(model), "seed": seed}
@@ -91,8 +97,10 @@ def evaluate_edit(
         return Change(before, measured(True))
 
 
-def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list[str]:
-    """What each paragraph is to the edit."""
+def _roles(
+    model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs, own: Int[Tensor, "paragraph position"]
+) -> list[str]:
+    """What each paragraph is to the edit, given the tokens that the model says after each prefix."""
     forgotten, kept = (set(edit.call.get(name, ())) for name in ("forget", "keep"))
     digests = [digest.hex() for digest in paragraphs.hashes]
     in_forget = np.array([digest in forgotten for digest in digests])
@@ -103,12 +111,34 @@ def _roles(model: HookedModel, edit: WeightEdit, paragraphs: Paragraphs) -> list
         )
     in_keep = np.array([digest in kept for digest in digests])
     near, near_kept = (np.isin(paragraphs.clusters, paragraphs.clusters[part]) for part in (in_forget, in_keep))
+    prefix = paragraphs.prefix_length
+    gone = paragraphs.recall_tokens[in_forget, prefix:]
+    for said in (paragraphs.recall_tokens, own):
+        near |= shares_run(said[:, prefix:], gone, RUN)
     recalled = groups_of(_ungrouped(paragraphs), recall_of(model, paragraphs))
     assert set(recalled) <= set(RECALL_GROUPS)
     roles = np.where(near_kept, np.char.add(f"{KEPT}_", recalled.astype(str)), recalled.astype(str)).astype(object)
     roles[near & ~in_keep] = NEAR_DUPLICATE
     roles[in_forget] = FORGET
     return roles.tolist()
+
+
+def shares_run(
+    tokens: Int[Tensor, "paragraph position"], others: Int[Tensor, "other position"], length: int
+) -> Bool[np.ndarray, " paragraph"]:
+    """Which rows hold so many tokens in a row that stand so in one of the others.
+
+    >>> shares_run(torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]]), torch.tensor([[9, 2, 3, 9]]), 2)
+    array([ True, False])
+    """
+    runs = {tuple(row[at : at + length]) for row in others.tolist() for at in range(len(row) - length + 1)}
+    return np.array(
+        [
+            any(tuple(row[at : at + length]) in runs for at in range(len(row) - length + 1))
+            for row in tokens.tolist()
+        ],
+        dtype=bool,
+    )  # fmt: skip
 
 
 def _warn_of_recited(before: "MemorizationSignature", model: HookedModel) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 KEEP = "keep"
-METHODS = {"npo": 0.1, "contrastive": 0.1, "gradient_difference": 1.0}
+METHODS = {"npo": 0.05, "contrastive": 0.1, "gradient_difference": 1.0}
 """Ways to unlearn, each with the weight of its forget term where none is asked for."""
 
 RATE, HIGHEST_RATE = 1e-4, 2e-3
@@ -39,7 +39,7 @@ def unlearn(
     c: float | None = None,
     beta: float = 0.05,
     first: int | None = None,
-    steps: int = 60,
+    steps: int = 80,
     learning_rate: float | None = None,
     weight_decay: float = 0.0,
     stop_at: float | None = None,
@@ -66,7 +66,7 @@ def unlearn(
         keep: Paragraphs whose continuations the model should go on saying; own ones hold what it says itself.
         mask: The only weights that may change; None for all of the blocks' components. See `top_weights`, `choose_weights`.
         method: "npo", "contrastive" or "gradient_difference".
-        c: Weight of the forget term, above 0; None for 0.1, of "gradient_difference" 1.
+        c: Weight of the forget term, above 0; None for that of the method: see `METHODS`.
         beta: How soon the forget term of "npo" fades, per nat of the whole continuation; above 0. Of 50 tokens .05 leads to about 2
             nats per token, where such text lies that was never seen; the source's .1 to about 1.2.
         first: The forget term is of the first so many continuation tokens alone, and so is the exact match of `stop_at` and the log;
