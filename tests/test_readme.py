@@ -32,7 +32,7 @@ INSTEAD = {
     "--repeats 5": "--repeats 1",
     "--fraction 0.001": "--fraction 0.01",
     "forget=10": "forget=2",
-    'method="npo")': 'method="npo", steps=2)',
+    "keep, mask)  # or rewrite": "keep, mask, steps=2)  # or rewrite",
     "lz.relearn(model, sets.forget)": "lz.relearn(model, sets.forget, steps=1)",
     "never_trained, sets.keep[:10]": "never_trained, sets.keep[:4], steps=1",
     "lz.balanced_subnet(model, sets.forget, keep)": "lz.balanced_subnet(model, sets.forget, keep, steps=1)",
