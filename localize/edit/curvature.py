@@ -10,9 +10,10 @@ from torch import Tensor
 from localize.axes import MLP_COMPONENTS
 from localize.edit.masks import choose_weights
 from localize.edit.weight_edit import WeightEdit
-from localize.errors import LocalizeError, caller
+from localize.errors import InputError, LocalizeError, caller
 from localize.measure.curvature_factors import Factors, curvature_factors
 from localize.measure.inputs import reads_inputs
+from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 
@@ -51,13 +52,14 @@ def curvature_edit(
 
     Raises:
         LocalizeError: If `rho` is out of range, a layer or component is, or nothing is dropped.
-        InputError: If the text does not fit the model.
+        InputError: If the text does not fit the model, or the model recites most of it.
 
     Source:
         Merullo et al. 2025 (arXiv 2510.24256).
     """
     if not 0 < rho <= 1:
         raise LocalizeError(f"{caller()}: rho={rho} must lie above 0 and be at most 1, where nothing is dropped.")
+    _check_general(model, general)
     layers = range(model.n_layers // 2, model.n_layers) if layers is None else layers
     mask = choose_weights(model, layers=layers, components=components)
     factors = curvature_factors(model, general, list(mask.shapes), seed=seed, batch_size=batch_size)
@@ -75,6 +77,16 @@ def curvature_edit(
         "general": [digest.hex() for digest in general.hashes], "forget": [], "keep": [],
     }  # fmt: skip
     return WeightEdit.of(mask, before, after, call)
+
+
+def _check_general(model: HookedModel, general: Paragraphs) -> None:
+    """Raise an `InputError` if most of the text is known by heart: what its recital needs would be kept."""
+    recited = int((recall_of(model, general).exact_match == general.continuation_length).sum())
+    if 2 * recited > len(general):
+        raise InputError(
+            f"{caller()}: {recited} of {len(general)} paragraphs of {general.source} are recited by {model.name}: it is no general text, "
+            "and what their recital needs would be kept."
+        )
 
 
 def without_flat_parts(

@@ -177,6 +177,37 @@ def told_apart(row: Mapping[str, Any]) -> tuple[TableCell, TableCell, TableCell]
     return between(row["estimate"], row["low"], row["high"], rough=rough), null, chance(row["p_value"], rough=rough)
 
 
+def aim_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, list[str]]:
+    """Whether each edit forgets what it names and nothing else."""
+    from localize.analysis.aim import edit_aim
+
+    found, _ = heard(
+        lambda: edit_aim(results.changes, results.attacked, seed=seed)
+    )  # the notes are those of the changes
+    rows = []
+    for (edit, criterion), row in zip(found.index, found.to_dict("records"), strict=True):
+        control = " (control)" if edit in results.controls else ""
+        allowed = f"at most {row['most']:g}" if math.isinf(row["least"]) else f"{row['least']:g} to {row['most']:g}"
+        rows.append([
+            text(f"{edit}{control}"), text(criterion), between(row["value"], row["low"], row["high"], None), text(allowed),
+            text("yes" if row["reached"] else "no"), text(row["words"]),
+        ])  # fmt: skip
+    columns = (
+        Column("edit"), Column("criterion"), Column("value [95% interval]", True), Column("allowed"), Column("reached"),
+        Column("what it is", wide=True),
+    )  # fmt: skip
+    note = "Where an edit that is no control misses a criterion, the command's last lines say what to try."
+    return Table(
+        f"{key}-aim",
+        "Do the edits hit what they name, and nothing else?",
+        columns,
+        rows_of(rows),
+        csv_of(found),
+        note,
+        24,
+    ), []
+
+
 def edits_table(results: "CommandResults", key: str, seed: int) -> tuple[Table, list[str]]:
     """What each edit changed in each group, beside the same with signs flipped."""
     from localize.analysis.change import edit_table

@@ -12,7 +12,7 @@ from localize.analysis.change import Change
 from localize.errors import InputError
 from localize.plots.catalogue import Drawn, edit_figures_of, figures_of
 from localize.report.drawn import figure_json
-from localize.report.evidence import distinguish_table, edits_table, heard, strongest_table, summary_table
+from localize.report.evidence import aim_table, distinguish_table, edits_table, heard, strongest_table, summary_table
 from localize.report.facts import (
     data_facts,
     groups_table,
@@ -195,7 +195,7 @@ def _evidence(
     if results.signature is not None:
         found += [make(signature, key, seed) for make in (summary_table, strongest_table, distinguish_table)]
     if results.changes:
-        found.append(edits_table(results, key, seed))
+        found += [make(results, key, seed) for make in (aim_table, edits_table)]
     tables = [table for table, _ in found if table is not None and table.rows]
     return tables, [note for _, notes in found for note in notes]
 

@@ -133,3 +133,11 @@ def test_a_share_out_of_range_is_told(neo, rows, rho):
     with pytest.raises(lz.LocalizeError) as told:
         lz.curvature_edit(neo, rows, rho)
     assert str(told.value) == f"curvature_edit: rho={rho} must lie above 0 and be at most 1, where nothing is dropped."
+
+
+def test_text_that_is_known_by_heart_is_no_general_text(neo, rows):
+    said = rows[:4].with_own_continuation(neo).tokens
+    with pytest.raises(lz.InputError) as caught:
+        lz.curvature_edit(neo, lz.load_paragraphs(said, prefix_length=24, continuation_length=16))
+    assert str(caught.value).startswith("curvature_edit: 4 of 4 paragraphs of ")
+    assert str(caught.value).endswith("it is no general text, and what their recital needs would be kept.")
