@@ -78,7 +78,8 @@ def resurface(
         `never_trained`. A text is only as gone as the worst attack on it says.
 
     Raises:
-        InputError: If one of the three sets holds a near-duplicate of a text to forget, or they do not fit the model.
+        InputError: If a text to forget is none of the edit's, one of the other two sets holds a near-duplicate of it, or they do not
+            fit the model.
         LocalizeError: If an option is out of range, the edit is of another model, or an NLL on the way is not finite.
     """
     how = Steps(steps, learning_rate, batch_size=batch_size)
@@ -90,6 +91,13 @@ def resurface(
     for name, value in (("samples", samples), ("draws", draws)):
         if value < 1:
             raise LocalizeError(f"{caller()}: {name}={value} must be at least 1.")
+    named = set(edit.call.get("forget", ()))  # of `curvature_edit` none
+    if named and (
+        strange := [name for name, digest in zip(forget.ids, forget.hashes, strict=True) if digest.hex() not in named]
+    ):
+        raise InputError(
+            f"{caller()}: forget: {strange[0]!r} is none of the {len(named)} paragraphs that the edit was to forget."
+        )
     forget, never_trained, others = (_true(part) for part in (forget, never_trained, others))
     for name, part in (("never_trained", never_trained), ("others", others)):
         _check_apart(forget, part, name)

@@ -123,3 +123,9 @@ def test_a_near_duplicate_among_the_others_is_refused_and_options_out_of_range(n
         with pytest.raises(lz.LocalizeError) as caught:
             attacked(neo, forgotten, texts, **options)
         assert str(caught.value) == told
+
+
+def test_texts_that_the_edit_was_not_to_forget_are_refused(neo, texts, forgotten):
+    with pytest.raises(lz.InputError) as caught:
+        lz.resurface(neo, forgotten, texts[1:3], texts[4:6], texts[[3, 6]])
+    assert str(caught.value) == "resurface: forget: '2' is none of the 2 paragraphs that the edit was to forget."
