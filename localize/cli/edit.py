@@ -9,7 +9,7 @@ import typer
 
 from localize.axes import MEMORIZED
 from localize.cli.app import app
-from localize.cli.edit_subject import Choice, Subject, is_planted, read_subject
+from localize.cli.edit_subject import Subject, ToForget, is_planted, read_subject
 from localize.cli.edit_ways import (
     ACTIONS,
     ALL,
@@ -183,7 +183,14 @@ def edit(
         check_writable(export, f"--export {export}")
     mine = command("edit", out, FILES, overwrite=overwrite)
     options = {"prefix": prefix, "continuation": continuation, "forget": forget, "group": group, "paragraph": paragraph}
-    options |= {"seed": seed, "relearn": relearn, "attack": attack, "dtype": dtype, **way._asdict()}
+    options |= {
+        "seed": seed,
+        "relearn": relearn,
+        "attack": attack,
+        "dtype": dtype,
+        **way._asdict(),
+        "localizer": way.chosen_by,
+    }
     mine.check(options)
     model, paragraphs = named(model, paragraphs)
     for file in (paragraphs, general):
@@ -192,7 +199,7 @@ def edit(
     check_choices(dtype, device)
     way.check(is_planted(model))
     subject = read_subject(
-        model, paragraphs, general, Choice(forget, group, tuple(paragraph or ())), fits=action == CURVATURE, prefix=prefix,
+        model, paragraphs, general, ToForget(forget, group, tuple(paragraph or ())), fits=action == CURVATURE, prefix=prefix,
         continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision,
     )  # fmt: skip
     hooked, read, text = subject.model, subject.paragraphs, subject.general

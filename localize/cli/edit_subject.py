@@ -62,7 +62,7 @@ class Subject(NamedTuple):
     deal: "Callable[[int], Dealt]"
 
 
-class Choice(NamedTuple):
+class ToForget(NamedTuple):
     """Which paragraphs are forgotten: so many of a group, or those named."""
 
     forget: int
@@ -76,7 +76,7 @@ def is_planted(model: str | None) -> bool:
 
 
 def read_subject(
-    model: str | None, paragraphs: str | None, general: str | None, choice: Choice, *, fits: bool, **reading: Any
+    model: str | None, paragraphs: str | None, general: str | None, choice: ToForget, *, fits: bool, **reading: Any
 ) -> Subject:
     """Load what is edited.
 
@@ -117,7 +117,7 @@ def _general(model: "HookedModel", given: str | None, reading: "Mapping[str, Any
     return unseen_paragraphs(model, **lengths) if model.name == EMBEDDED else None
 
 
-def _sets(model: "HookedModel", paragraphs: "Paragraphs", choice: Choice, seed: int) -> "EditSets":
+def _sets(model: "HookedModel", paragraphs: "Paragraphs", choice: ToForget, seed: int) -> "EditSets":
     """The sets of one repeat: paragraphs of a group drawn by the seed, or those named."""
     from localize import edit_sets
     from localize.edit.sets import EditSets, deal_kept
@@ -141,7 +141,7 @@ def _sets(model: "HookedModel", paragraphs: "Paragraphs", choice: Choice, seed: 
 
 
 def _planted(
-    folder: str, paragraphs: str | None, general: str | None, choice: Choice, reading: "Mapping[str, Any]"
+    folder: str, paragraphs: str | None, general: str | None, choice: ToForget, reading: "Mapping[str, Any]"
 ) -> Subject:
     """A planted truth: its texts are forgotten, and other paragraphs may be named beside them."""
     from localize import load_truth
@@ -180,7 +180,7 @@ def _planted(
         row = seed % len(truth.paragraphs)
         injected = truth.injected.model(base, row)
         read = _joined(truth.paragraphs[[row]], judged, injected)
-        return Dealt(injected, read, _sets(injected, read, Choice(1, PLANTED, ()), seed))
+        return Dealt(injected, read, _sets(injected, read, ToForget(1, PLANTED, ()), seed))
 
     first = _joined(truth.paragraphs, judged, base)
     return Subject(base, first, len(first), text, None, known, deal)

@@ -151,8 +151,9 @@ def test_an_edit_moves_the_weights_of_the_units_that_a_localizer_names_and_no_ot
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "fraction=None and count=None: one of them is needed, and not both."),
-        ({"fraction": 0.1, "count": 3}, "fraction=0.1 and count=3: one of them is needed, and not both."),
+        ({}, "fraction=None, count=None, per_text=None: exactly one of them is needed."),
+        ({"fraction": 0.1, "count": 3}, "fraction=0.1, count=3, per_text=None: exactly one of them is needed."),
+        ({"count": 3, "per_text": 3}, "fraction=None, count=3, per_text=3: exactly one of them is needed."),
         ({"fraction": 0.0}, "fraction=0.0 must lie above 0 and be at most 1."),
         ({"fraction": 1.5}, "fraction=1.5 must lie above 0 and be at most 1."),
         ({"count": 0}, "count=0 must be a whole number in 1..528, the units scored."),
