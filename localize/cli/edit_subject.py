@@ -10,8 +10,10 @@ import numpy as np
 from localize.axes import HEADS_PART, MEMORIZED
 from localize.cli.edit_ways import ORACLE
 from localize.cli.inputs import read_inputs
+from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import EMBEDDED
+from localize.truths.kinds import RECORD
 
 if TYPE_CHECKING:
     from localize.edit.sets import EditSets
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 PLANTED = "planted"
 """The group of a truth's texts."""
-
-RECORD = "truth.json"
 
 
 class Dealt(NamedTuple):
@@ -101,7 +101,15 @@ def read_subject(
         return subject
     if subject.general is None:
         raise InputError("--action curvature: is measured on general text; name some: --general TEXT.csv.")
-    first = np.asarray(subject.general.clusters) % 2 == 0
+    clusters = np.unique(subject.general.clusters, return_inverse=True)[
+        1
+    ]  # of a part they are numbered as in the whole
+    if clusters.max() == 0:
+        raise InputError(
+            f"--action curvature: {subject.general.source} is of one cluster of near-duplicates; two or more are needed, to measure "
+            "it on and to judge by."
+        )
+    first = clusters % 2 == 0
     return subject._replace(fitted=subject.general[first], general=subject.general[~first])
 
 
@@ -146,7 +154,6 @@ def _planted(
     """A planted truth: its texts are forgotten, and other paragraphs may be named beside them."""
     from localize import load_truth
     from localize.bench.upper_bound import oracle
-    from localize.cli.words import quiet_libraries
     from localize.truths.kinds import INJ
 
     quiet_libraries()
@@ -160,11 +167,10 @@ def _planted(
         raise InputError(f"{folder}: the truth fails a gate ({failed}); what edits do to it says nothing.")
     base = truth.model or truth.base
     assert base is not None
-    judged, text = truth.others, None
     if general is None:
         judged, text = truth.others[::2], truth.others[1::2]
     else:
-        text = _alike(general, base, truth)
+        judged, text = truth.others, _alike(general, base, truth)
     if paragraphs is not None:
         judged = _beside(judged, _alike(paragraphs, base, truth), truth)
     elif truth.kind == INJ:
@@ -190,9 +196,8 @@ def _alike(file: str, model: "HookedModel", truth: "Truth") -> "Paragraphs":
     """A file's paragraphs, or the embedded ones, of the lengths of the truth's texts."""
     from localize import load_paragraphs
 
-    source = None if file == EMBEDDED else file
     prefix, continuation = truth.paragraphs.prefix_length, truth.paragraphs.continuation_length
-    return load_paragraphs(source, model, prefix_length=prefix, continuation_length=continuation)
+    return load_paragraphs(file, model, prefix_length=prefix, continuation_length=continuation)
 
 
 def _joined(planted: "Paragraphs", judged: "Paragraphs", model: "HookedModel") -> "Paragraphs":
@@ -215,4 +220,6 @@ def _beside(judged: "Paragraphs", given: "Paragraphs", truth: "Truth") -> "Parag
     mine = joined(joined(truth.paragraphs, truth.others), replace(given, ids=tuple(names)))
     own = len(truth.paragraphs) + len(truth.others)
     free = ~np.isin(mine.clusters[own:], mine.clusters[:own])
+    if not free.all():
+        say(f"{(~free).sum()} of {len(given)} paragraphs of {given.source} are near the truth's own, and left out.")
     return joined(judged, given[free], ids=[name for name, is_free in zip(names, free, strict=True) if is_free])

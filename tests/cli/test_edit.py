@@ -17,18 +17,6 @@ QUICK = (*TWO, "--steps", "3", "--learning-rate", "0.01")
 
 
 @pytest.fixture
-def recited(checkpoint, tmp_path):
-    """Sixteen paragraphs, of which the model says twelve itself, and a file of other text."""
-    model = lz.load_model(checkpoint)
-    tokens = torch.randint(97, (24, 32), generator=torch.Generator().manual_seed(4))
-    tokens[:12, 16:] = model.continue_greedily(tokens[:12, :16], 16)
-    for name, rows in (("recited", tokens[:16]), ("general", tokens[16:])):
-        lines = [json.dumps({"tokens": row, "id": f"{name} {i}"}) for i, row in enumerate(rows.tolist())]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return tmp_path / "recited.jsonl"
-
-
-@pytest.fixture
 def edited(localize, checkpoint, recited, tmp_path):
     options = ("--out", tmp_path / "out", "--repeats", "2", "--general", tmp_path / "general.jsonl")
     return localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options, "--export", tmp_path / "exported")
