@@ -121,8 +121,8 @@ def _row(
 def missed(aim: "pd.DataFrame", edit: str) -> list[str]:
     """Where an edit misses the aim, in words: which criterion, by how much, and what to try."""
     lines = []
-    for (_, name), row in aim[aim.index.get_level_values("edit") == edit].iterrows():
-        if not row["reached"]:
+    for row in aim.reset_index().to_dict("records"):
+        if row["edit"] == edit and not row["reached"]:
             limit = row["most"] if row["value"] > row["most"] else row["least"]
-            lines.append(f"{name} {row['value']:.3g}, allowed {limit:.3g}: try {row['remedy']}")
+            lines.append(f"{row['criterion']} {row['value']:.3g}, allowed {limit:.3g}: try {row['remedy']}")
     return lines

@@ -13,7 +13,7 @@ from localize.cli.inputs import read_inputs
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import EMBEDDED
-from localize.truths.kinds import RECORD
+from localize.truths.kinds import INJ, RECORD
 
 if TYPE_CHECKING:
     from localize.edit.sets import EditSets
@@ -154,8 +154,16 @@ def _planted(
     """A planted truth: its texts are forgotten, and other paragraphs may be named beside them."""
     from localize import load_truth
     from localize.bench.upper_bound import oracle
-    from localize.truths.kinds import INJ
 
+    for option, default in (
+        ("limit", None),
+        ("sample", None),
+        ("tokenizer", None),
+        ("revision", None),
+        ("dtype", "float32"),
+    ):
+        if reading[option] != default:
+            raise InputError(f"--{option}: means nothing of a planted truth; leave it out.")
     quiet_libraries()
     truth = load_truth(folder, device=reading["device"])
     if truth.part == HEADS_PART:

@@ -226,12 +226,13 @@ def _masks(
     seed: int,
     known: "Mapping[str, Localizer]",
 ) -> "dict[str, WeightMask]":
-    """A mask for each localizer and fraction and, if asked for, what the first is held against; all weights are that once."""
+    """A mask for each localizer and fraction and, if asked for, what the first that is not of all weights is held against."""
     from localize import choose_weights, largest_weights, mask_controls
     from localize.edit.unit_masks import localized_mask, other_units
 
     masks: dict[str, WeightMask] = {}
-    for nth, name in enumerate(way.chosen_by):
+    held = next((name for name in way.chosen_by if name != ALL), None)
+    for name in way.chosen_by:
         if name == ALL:
             masks[ALL] = choose_weights(model)
             continue
@@ -244,12 +245,12 @@ def _masks(
             else:  # as many weights as the first mask has
                 mask = largest_weights(model, scores.matrices, len(first := next(iter(masks.values()))) / first.total)
             masks[way.name(name, fraction)] = mask
-            if way.controls and nth == 0:
+            if way.controls and name == held:
                 controls = mask_controls(model, forget, mask, seed=seed)
                 if isinstance(scores, Scores) and (units := other_units(model, mask, seed)) is not None:
                     controls[NAMED[RANDOM]] = units
                 for label, control in controls.items():
-                    masks[ALL if label == ALL else sized(label, fraction)] = control
+                    masks.setdefault(ALL if label == ALL else sized(label, fraction), control)  # unless it is asked for
     return masks
 
 
