@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import localize as lz
 from localize.signature import load_signature
@@ -222,3 +223,16 @@ def test_general_text_of_one_cluster_cannot_be_measured_on_and_judged_by(
     assert line.endswith(
         "one.jsonl is of one cluster of near-duplicates; two or more are needed, to measure it on and to judge by."
     )
+
+
+def test_a_mask_that_is_asked_for_is_no_control_and_all_weights_have_none(edit, labels, tmp_path):
+    asked = ("--localizer", "all", "--localizer", "random", "--fraction", "0.05")
+    code, stdout, stderr = edit(*SHORT, *asked)
+    assert (code, stderr) == (0, "")
+    assert labels() == ["all", "random units 5 %", "random 5 %", "other layers 5 %"]
+    assert [line.split(":")[0] for line in stdout.splitlines() if "the aim is" in line] == ["all", "random units 5 %"]
+    chosen = lz.load_edit(tmp_path / "out" / "random-units-5-seed0.safetensors").after
+    assert edit(*SHORT, *asked, "--no-controls", "--overwrite")[0] == 0
+    assert labels() == ["all", "random units 5 %"]
+    again = lz.load_edit(tmp_path / "out" / "random-units-5-seed0.safetensors").after
+    assert all(torch.equal(chosen[cell], again[cell]) for cell in chosen)  # the control did not take its place
