@@ -58,6 +58,7 @@ CRITERIA = {
     BROUGHT_BACK: Criterion("share of a forgotten text that the worst attack brings back", -np.inf, 0.3, DEEPER),
     ABOVE_NULL: Criterion("the same, less what is said of text never trained", -np.inf, 0.1, DEEPER),
 }
+COLUMNS = ("edit", "criterion", "value", "low", "high", "least", "most", "reached", "remedy", "words")
 
 
 @public
@@ -83,7 +84,7 @@ def edit_aim(changes: Changes, attacked: "Mapping[str, Runs] | None" = None, *, 
     attacks = resurfacing_table(attacked, seed=seed) if attacked else None
     rows = []
     for edit, given in repetitions_of(changes).items():
-        length = max(change.before.dataset.sizes["continuation_position"] for change in given)
+        length = given[0].before.dataset.attrs["paragraphs"]["continuation_length"]
         named = any(FORGET in change.groups for change in given)
         gone = (edit, "reference_exact_match", FORGET) if named else (edit, "exact_match", MEMORIZED)
         found = {
@@ -98,11 +99,9 @@ def edit_aim(changes: Changes, attacked: "Mapping[str, Runs] | None" = None, *, 
             if numbers is not None:
                 words, least, most, remedy = CRITERIA[name]
                 value, low, high = numbers
-                rows.append({
-                    "edit": edit, "criterion": name, "value": value, "low": low, "high": high, "least": least, "most": most,
-                    "reached": least <= value <= most, "remedy": remedy, "words": words,
-                })  # fmt: skip
-    return pd.DataFrame(rows).set_index(["edit", "criterion"])
+                told = (edit, name, value, low, high, least, most, least <= value <= most, remedy, words)
+                rows.append(dict(zip(COLUMNS, told, strict=True)))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).set_index(["edit", "criterion"])
 
 
 def _row(
@@ -112,18 +111,18 @@ def _row(
     if table is None or at not in table.index:
         return None
     row = table.loc[at]
-    ends = [float(row[name]) for name in ("estimate", "low", "high")]
+    told = [float(row[name]) for name in ("after" if after else "estimate", "low", "high")]
     if after:  # the interval is that of the change from a mean that is known
-        ends = [end + float(row["before"]) for end in ends]
-    value, low, high = (end / unit for end in ends)
+        told[1:] = [end + float(row["before"]) for end in told[1:]]
+    value, low, high = (number / unit for number in told)
     return value, min(low, high), max(low, high)
 
 
 def missed(aim: "pd.DataFrame", edit: str) -> list[str]:
     """Where an edit misses the aim, in words: which criterion, by how much, and what to try."""
     lines = []
-    for name, row in aim.loc[edit].iterrows():
-        if not row["reached"]:
+    for row in aim.reset_index().to_dict("records"):
+        if row["edit"] == edit and not row["reached"]:
             limit = row["most"] if row["value"] > row["most"] else row["least"]
-            lines.append(f"{name} {row['value']:.3g}, allowed {limit:.3g}: try {row['remedy']}")
+            lines.append(f"{row['criterion']} {row['value']:.3g}, allowed {limit:.3g}: try {row['remedy']}")
     return lines

@@ -9,7 +9,7 @@ import typer
 
 from localize.axes import MEMORIZED
 from localize.cli.app import app
-from localize.cli.edit_subject import Choice, Subject, is_planted, read_subject
+from localize.cli.edit_subject import Subject, ToForget, is_planted, read_subject
 from localize.cli.edit_ways import (
     ACTIONS,
     ALL,
@@ -49,6 +49,7 @@ from localize.code import code_hash, code_of
 from localize.errors import InputError, LocalizeError
 from localize.localizers.registry import DEFAULT, get, names
 from localize.paragraphs.readers import checked_kind
+from localize.resources import EMBEDDED
 from localize.storage import check_writable, is_free
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ CODE = tuple(
     f"localize.edit.{name}"
     for name in (
         "unlearn", "units", "subnet", "curvature", "evaluation", "prompts", "relearning", "resurfacing", "sets", "masks", "unit_masks",
+        "budget",
     )
 )  # fmt: skip
 """Modules that an edit and what is told of it depend on."""
@@ -117,13 +119,15 @@ def edit(
         float | None, typer.Option(help="Of each step; the fewer weights may change, the higher, if left out.")
     ] = None,
     per_step: Annotated[
-        int | None, typer.Option(help="Paragraphs of each set that a step sees; all if left out.")
+        int | None, typer.Option(help="Paragraphs of each set that a step sees; of unlearn 64 if left out, else all.")
     ] = None,
     c: Annotated[
         float | None,
         typer.Option(help="Weight of the forget set's term, the keep set's is 1."),
     ] = None,
-    beta: Annotated[float | None, typer.Option(help="Of npo: how soon its forget term fades; 0.1 if left out.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Of npo: how soon its forget term fades; 0.05 if left out.")
+    ] = None,
     stop_at: Annotated[
         float | None, typer.Option(help="Stop at this exact match: of the forget set, or of the new text.")
     ] = None,
@@ -183,16 +187,25 @@ def edit(
         check_writable(export, f"--export {export}")
     mine = command("edit", out, FILES, overwrite=overwrite)
     options = {"prefix": prefix, "continuation": continuation, "forget": forget, "group": group, "paragraph": paragraph}
-    options |= {"seed": seed, "relearn": relearn, "attack": attack, "dtype": dtype, **way._asdict()}
+    options |= {
+        "seed": seed,
+        "relearn": relearn,
+        "attack": attack,
+        "dtype": dtype,
+        **way._asdict(),
+        "localizer": way.chosen_by,
+    }
     mine.check(options)
-    model, paragraphs = named(model, paragraphs)
+    planted = is_planted(model)
+    if not planted:  # a truth brings its own texts: beside these the embedded ones are asked for by name
+        model, paragraphs = named(model, paragraphs)
     for file in (paragraphs, general):
-        if file is not None:
+        if file is not None and file != EMBEDDED:
             checked_kind(Path(file))
     check_choices(dtype, device)
-    way.check(is_planted(model))
+    way.check(planted)
     subject = read_subject(
-        model, paragraphs, general, Choice(forget, group, tuple(paragraph or ())), fits=action == CURVATURE, prefix=prefix,
+        model, paragraphs, general, ToForget(forget, group, tuple(paragraph or ())), fits=action == CURVATURE, prefix=prefix,
         continuation=continuation, limit=limit, sample=sample, tokenizer=tokenizer, device=device, dtype=dtype, revision=revision,
     )  # fmt: skip
     hooked, read, text = subject.model, subject.paragraphs, subject.general
@@ -213,8 +226,10 @@ def edit(
         for repeat in range(seed, seed + repeats):
             _make(subject, way, results, repeat, relearn, attack)
         if export is not None and (file := results.file_of(way.names[0], seed)) is not None:
-            load_edit(file).export(hooked, export)
-            say(f"Wrote {export}; next: {run_command(export, paragraphs, prefix=prefix, continuation=continuation)}")
+            load_edit(file).export(subject.deal(seed).model, export)
+            say(
+                f"Wrote {export}; next: {run_command(export, paragraphs, prefix=read.prefix_length, continuation=read.continuation_length)}"
+            )
         if results.changes:
             save_tokenizer(out, hooked)
         results.tell(seed)

@@ -10,8 +10,10 @@ import numpy as np
 from localize.axes import HEADS_PART, MEMORIZED
 from localize.cli.edit_ways import ORACLE
 from localize.cli.inputs import read_inputs
+from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import EMBEDDED
+from localize.truths.kinds import INJ, RECORD
 
 if TYPE_CHECKING:
     from localize.edit.sets import EditSets
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 PLANTED = "planted"
 """The group of a truth's texts."""
-
-RECORD = "truth.json"
 
 
 class Dealt(NamedTuple):
@@ -62,7 +62,7 @@ class Subject(NamedTuple):
     deal: "Callable[[int], Dealt]"
 
 
-class Choice(NamedTuple):
+class ToForget(NamedTuple):
     """Which paragraphs are forgotten: so many of a group, or those named."""
 
     forget: int
@@ -76,7 +76,7 @@ def is_planted(model: str | None) -> bool:
 
 
 def read_subject(
-    model: str | None, paragraphs: str | None, general: str | None, choice: Choice, *, fits: bool, **reading: Any
+    model: str | None, paragraphs: str | None, general: str | None, choice: ToForget, *, fits: bool, **reading: Any
 ) -> Subject:
     """Load what is edited.
 
@@ -101,7 +101,15 @@ def read_subject(
         return subject
     if subject.general is None:
         raise InputError("--action curvature: is measured on general text; name some: --general TEXT.csv.")
-    first = np.asarray(subject.general.clusters) % 2 == 0
+    clusters = np.unique(subject.general.clusters, return_inverse=True)[
+        1
+    ]  # of a part they are numbered as in the whole
+    if clusters.max() == 0:
+        raise InputError(
+            f"--action curvature: {subject.general.source} is of one cluster of near-duplicates; two or more are needed, to measure "
+            "it on and to judge by."
+        )
+    first = clusters % 2 == 0
     return subject._replace(fitted=subject.general[first], general=subject.general[~first])
 
 
@@ -117,7 +125,7 @@ def _general(model: "HookedModel", given: str | None, reading: "Mapping[str, Any
     return unseen_paragraphs(model, **lengths) if model.name == EMBEDDED else None
 
 
-def _sets(model: "HookedModel", paragraphs: "Paragraphs", choice: Choice, seed: int) -> "EditSets":
+def _sets(model: "HookedModel", paragraphs: "Paragraphs", choice: ToForget, seed: int) -> "EditSets":
     """The sets of one repeat: paragraphs of a group drawn by the seed, or those named."""
     from localize import edit_sets
     from localize.edit.sets import EditSets, deal_kept
@@ -141,14 +149,21 @@ def _sets(model: "HookedModel", paragraphs: "Paragraphs", choice: Choice, seed: 
 
 
 def _planted(
-    folder: str, paragraphs: str | None, general: str | None, choice: Choice, reading: "Mapping[str, Any]"
+    folder: str, paragraphs: str | None, general: str | None, choice: ToForget, reading: "Mapping[str, Any]"
 ) -> Subject:
     """A planted truth: its texts are forgotten, and other paragraphs may be named beside them."""
     from localize import load_truth
     from localize.bench.upper_bound import oracle
-    from localize.cli.words import quiet_libraries
-    from localize.truths.kinds import INJ
 
+    for option, default in (
+        ("limit", None),
+        ("sample", None),
+        ("tokenizer", None),
+        ("revision", None),
+        ("dtype", "float32"),
+    ):
+        if reading[option] != default:
+            raise InputError(f"--{option}: means nothing of a planted truth; leave it out.")
     quiet_libraries()
     truth = load_truth(folder, device=reading["device"])
     if truth.part == HEADS_PART:
@@ -160,11 +175,10 @@ def _planted(
         raise InputError(f"{folder}: the truth fails a gate ({failed}); what edits do to it says nothing.")
     base = truth.model or truth.base
     assert base is not None
-    judged, text = truth.others, None
     if general is None:
         judged, text = truth.others[::2], truth.others[1::2]
     else:
-        text = _alike(general, base, truth)
+        judged, text = truth.others, _alike(general, base, truth)
     if paragraphs is not None:
         judged = _beside(judged, _alike(paragraphs, base, truth), truth)
     elif truth.kind == INJ:
@@ -180,7 +194,7 @@ def _planted(
         row = seed % len(truth.paragraphs)
         injected = truth.injected.model(base, row)
         read = _joined(truth.paragraphs[[row]], judged, injected)
-        return Dealt(injected, read, _sets(injected, read, Choice(1, PLANTED, ()), seed))
+        return Dealt(injected, read, _sets(injected, read, ToForget(1, PLANTED, ()), seed))
 
     first = _joined(truth.paragraphs, judged, base)
     return Subject(base, first, len(first), text, None, known, deal)
@@ -190,9 +204,8 @@ def _alike(file: str, model: "HookedModel", truth: "Truth") -> "Paragraphs":
     """A file's paragraphs, or the embedded ones, of the lengths of the truth's texts."""
     from localize import load_paragraphs
 
-    source = None if file == EMBEDDED else file
     prefix, continuation = truth.paragraphs.prefix_length, truth.paragraphs.continuation_length
-    return load_paragraphs(source, model, prefix_length=prefix, continuation_length=continuation)
+    return load_paragraphs(file, model, prefix_length=prefix, continuation_length=continuation)
 
 
 def _joined(planted: "Paragraphs", judged: "Paragraphs", model: "HookedModel") -> "Paragraphs":
@@ -215,4 +228,6 @@ def _beside(judged: "Paragraphs", given: "Paragraphs", truth: "Truth") -> "Parag
     mine = joined(joined(truth.paragraphs, truth.others), replace(given, ids=tuple(names)))
     own = len(truth.paragraphs) + len(truth.others)
     free = ~np.isin(mine.clusters[own:], mine.clusters[:own])
+    if not free.all():
+        say(f"{(~free).sum()} of {len(given)} paragraphs of {given.source} are near the truth's own, and left out.")
     return joined(judged, given[free], ids=[name for name, is_free in zip(names, free, strict=True) if is_free])

@@ -1,5 +1,6 @@
 """How `localize edit` edits: its options, what they may be together, and the edits and controls that follow from them."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -90,6 +91,9 @@ class Way(NamedTuple):
         with called_as("--fraction"):
             for fraction in self.fraction:
                 check_fraction(fraction)
+        for option in ("learning_rate", "c", "beta", "stop_at", "stop_nll"):
+            if (value := getattr(self, option)) is not None and not math.isfinite(value):
+                raise InputError(f"--{option.replace('_', '-')} {value}: must be a finite number.")
         for rho in self.rho:
             if not 0 < rho < 1:
                 raise InputError(f"--rho {rho}: must lie between 0 and 1; at 1 nothing is dropped.")
@@ -187,10 +191,11 @@ def jobs(
     masks = _masks(model, forget, keep, way, seed, known)
     if way.action == REWRITE:
         pairs = _pairs(model, forget, seed)
-        return {label: partial(rewrite, model, pairs, keep, mask, **way.options) for label, mask in masks.items()}
+        how = {**way.options, "seed": seed}
+        return {label: partial(rewrite, model, pairs, keep, mask, **how) for label, mask in masks.items()}
     made: Jobs = {}
     for method in way.method or (None,):
-        how = way.options | ({} if method is None else {"method": method})
+        how = {**way.options, "seed": seed} | ({} if method is None else {"method": method})
         prefix = f"{method}, " if len(way.method) > 1 else ""
         made |= {prefix + label: partial(unlearn, model, forget, keep, mask, **how) for label, mask in masks.items()}
     return made
@@ -221,12 +226,13 @@ def _masks(
     seed: int,
     known: "Mapping[str, Localizer]",
 ) -> "dict[str, WeightMask]":
-    """A mask for each localizer and fraction and, if asked for, what the first is held against; all weights are that once."""
+    """A mask for each localizer and fraction and, if asked for, what the first that is not of all weights is held against."""
     from localize import choose_weights, largest_weights, mask_controls
     from localize.edit.unit_masks import localized_mask, other_units
 
     masks: dict[str, WeightMask] = {}
-    for nth, name in enumerate(way.chosen_by):
+    held = next((name for name in way.chosen_by if name != ALL), None)
+    for name in way.chosen_by:
         if name == ALL:
             masks[ALL] = choose_weights(model)
             continue
@@ -239,12 +245,12 @@ def _masks(
             else:  # as many weights as the first mask has
                 mask = largest_weights(model, scores.matrices, len(first := next(iter(masks.values()))) / first.total)
             masks[way.name(name, fraction)] = mask
-            if way.controls and nth == 0:
+            if way.controls and name == held:
                 controls = mask_controls(model, forget, mask, seed=seed)
                 if isinstance(scores, Scores) and (units := other_units(model, mask, seed)) is not None:
                     controls[NAMED[RANDOM]] = units
                 for label, control in controls.items():
-                    masks[ALL if label == ALL else sized(label, fraction)] = control
+                    masks.setdefault(ALL if label == ALL else sized(label, fraction), control)  # unless it is asked for
     return masks
 
 

@@ -149,7 +149,7 @@ class Edited:
             say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
         drawn = self._draw(controls)
         say(f"Wrote {self.out}: edits, signatures before and after, {TABLE_FILE}, {AIM_FILE}{drawn}")
-        for label in self.changes:
+        for label in aim.index.unique("edit"):
             if label not in controls:
                 told = missed(aim, label)
                 say(f"{label}: the aim is {'missed' if told else 'reached'}{'; ' * bool(told)}{'; '.join(told)}.")

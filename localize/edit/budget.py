@@ -53,18 +53,20 @@ def units_holding(
     """
     if not 0 < share <= 1:
         raise LocalizeError(f"{caller()}: share={share} must lie above 0 and be at most 1.")
-    groups = groups_of(replace(keep, groups=None, em_bins=None), recall_of(model, keep))
+    recall = recall_of(model, keep)
+    groups = groups_of(replace(keep, groups=None, em_bins=None), recall)
     unknown = np.flatnonzero(groups == NOT_MEMORIZED)
     if not len(unknown):
         raise InputError(
             f"{caller()}: none of the {len(keep)} paragraphs of the keep set is unknown to {model.name}; how much a text is remembered is "
             "told beside such text."
         )
-    level = recall_of(model, keep).token_nll[unknown].mean()
+    level = recall.token_nll[unknown].mean()
     plain = replace(forget, groups=("all",) * len(forget), em_bins=None)  # none of them is left out by its recall
     curves = locality(model, plain, scores=scores, numbers=numbers, texts=None, others=1, batch_size=batch_size)
     gap = level - finite_recall(model, forget, forget.tokens).token_nll.mean(1)
     rise = curves["located_rise"].transpose("paragraph", "units_ablated").values
+    gap = np.where(gap > 0, gap, np.nan)  # nothing is taken of a text that is no better known than others
     return fewest_taking(rise / gap[:, None], curves["units_ablated"].values, share)
 
 

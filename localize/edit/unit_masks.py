@@ -87,7 +87,7 @@ def _best_of_each(scores: Scores, per_text: Any, rows: Any) -> set[tuple[int, in
         raise LocalizeError(
             f"{caller()}: per_text={per_text}: scores are of no MLP units, of which alone so many a text are taken."
         )
-    chosen = list(range(len(scores.ids))) if rows is None else list(rows)
+    chosen = scores.rows(rows)
     each = np.broadcast_to(np.asarray(per_text), len(chosen)) if np.ndim(per_text) == 0 else np.asarray(per_text)
     layers, width = scores.mlp.shape[1:]
     if (

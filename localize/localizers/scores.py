@@ -94,12 +94,21 @@ class Scores:
         Raises:
             LocalizeError: If there is no such row, or none is given.
         """
-        chosen = range(len(self.ids)) if rows is None else rows
+        chosen = self.rows(rows)
+        return {kind: values[chosen].mean(0) for kind, values in self.kinds.items()}
+
+    def rows(self, given: Sequence[int] | Int[np.ndarray, " row"] | None) -> list[int]:
+        """The rows of some paragraphs; of all if none are given.
+
+        Raises:
+            LocalizeError: If there is no such row, or none is given.
+        """
+        chosen = range(len(self.ids)) if given is None else given
         if not len(chosen) or set(chosen) - set(range(len(self.ids))):
             raise LocalizeError(
                 f"{caller()}: rows={list(chosen)} must be some of 0..{len(self.ids) - 1}, the paragraphs that were scored."
             )
-        return {kind: values[list(chosen)].mean(0) for kind, values in self.kinds.items()}
+        return list(chosen)
 
     def layers(self) -> Float[np.ndarray, "paragraph layer"]:
         """Each layer's score: the sum over its units, of all kinds that were scored."""

@@ -17,8 +17,8 @@ from localize.paragraphs.readers import load_paragraphs
 from localize.storage import read_json
 from localize.truths.extra_heads import widened
 from localize.truths.injection import Injected
-from localize.truths.kinds import HEADS, INJ
-from localize.truths.storage import ORDINARY, OTHERS, RECORD, TENSORS, TEXTS, VERSION
+from localize.truths.kinds import HEADS, INJ, RECORD
+from localize.truths.storage import ORDINARY, OTHERS, TENSORS, TEXTS, VERSION
 from localize.truths.truth import Gate, Truth
 
 CONTINUATION = 50

@@ -14,12 +14,11 @@ from localize.axes import ATTENTION_COMPONENTS
 from localize.models.hooks import HookedModel
 from localize.models.saving import check_new, save_checkpoint
 from localize.storage import write_json
-from localize.truths.kinds import HEADS, LAYER, ROUTE
+from localize.truths.kinds import HEADS, LAYER, RECORD, ROUTE
 
 if TYPE_CHECKING:
     from localize.truths.truth import Truth
 
-RECORD = "truth.json"
 TENSORS = "planted.safetensors"
 TEXTS, OTHERS = "planted.jsonl", "others.jsonl"
 ORDINARY = (ROUTE, LAYER)

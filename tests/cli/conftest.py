@@ -47,3 +47,17 @@ def good(write):
         "good.jsonl",
         [{"tokens": row, "group": "a" if i % 2 else SCRIPT, "id": f"{i}{SCRIPT}"} for i, row in enumerate(ROWS)],
     )
+
+
+@pytest.fixture
+def recited(checkpoint, tmp_path):
+    """Sixteen paragraphs, of which the model says twelve itself, and a file of other text."""
+    import localize as lz
+
+    model = lz.load_model(checkpoint)
+    tokens = torch.randint(97, (24, 32), generator=torch.Generator().manual_seed(4))
+    tokens[:12, 16:] = model.continue_greedily(tokens[:12, :16], 16)
+    for name, rows in (("recited", tokens[:16]), ("general", tokens[16:])):
+        lines = [json.dumps({"tokens": row, "id": f"{name} {i}"}) for i, row in enumerate(rows.tolist())]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tmp_path / "recited.jsonl"

@@ -12,19 +12,8 @@ import localize as lz
 from localize.signature import load_signature
 
 LENGTHS = ("--prefix", "16", "--continuation", "16")
-QUICK = ("--forget", "2", "--steps", "3", "--learning-rate", "0.01", "--fraction", "0.05")
-
-
-@pytest.fixture
-def recited(checkpoint, tmp_path):
-    """Sixteen paragraphs, of which the model says twelve itself, and a file of other text."""
-    model = lz.load_model(checkpoint)
-    tokens = torch.randint(97, (24, 32), generator=torch.Generator().manual_seed(4))
-    tokens[:12, 16:] = model.continue_greedily(tokens[:12, :16], 16)
-    for name, rows in (("recited", tokens[:16]), ("general", tokens[16:])):
-        lines = [json.dumps({"tokens": row, "id": f"{name} {i}"}) for i, row in enumerate(rows.tolist())]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return tmp_path / "recited.jsonl"
+TWO = ("--forget", "2", "--fraction", "0.05")
+QUICK = (*TWO, "--steps", "3", "--learning-rate", "0.01")
 
 
 @pytest.fixture
@@ -33,29 +22,46 @@ def edited(localize, checkpoint, recited, tmp_path):
     return localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options, "--export", tmp_path / "exported")
 
 
+@pytest.fixture
+def edit_by(localize, checkpoint, recited, tmp_path):
+    """`edit_by(*options, out="out")`: a plain edit; what takes no steps is not told how many."""
+
+    def call(*options, out="out"):
+        how = TWO if "zero" in options else QUICK
+        return localize("edit", checkpoint, recited, *LENGTHS, *how, "--no-controls", "--out", tmp_path / out, *options)
+
+    return call
+
+
 @pytest.mark.filterwarnings("ignore:.*effective")
 def test_an_edit_leaves_edits_signatures_a_table_a_figure_and_a_checkpoint(edited, checkpoint, tmp_path):
     code, stdout, stderr = edited
     assert (code, stderr) == (0, "")
-    out, names = tmp_path / "out", ("top-5", "random-5", "all", "other-layers-5")
+    out, names = tmp_path / "out", ("ratio-5", "random-5", "all", "other-layers-5", "random-units-5")
     made = {
         f"{name}-seed{seed}{end}"
         for name in names
         for seed in (0, 1)
         for end in (".safetensors", "-before.zarr.zip", "-after.zarr.zip")
     }
-    assert {path.name for path in out.iterdir()} == made | {"changes.csv", "editing.html", "edits.json", "command.json"}
+    assert {path.name for path in out.iterdir()} == made | {
+        "changes.csv",
+        "aim.csv",
+        "editing.html",
+        "edits.json",
+        "command.json",
+    }
     table = pd.read_csv(out / "changes.csv", index_col=["edit", "quantity", "group"])
-    assert {"top 5 %", "random 5 %", "all", "other layers 5 %"} == set(table.index.unique("edit"))
-    edit, model = lz.load_edit(out / "top-5-seed0.safetensors"), lz.load_model(checkpoint)
-    before, after = (load_signature(out / f"top-5-seed0-{side}.zarr.zip") for side in ("before", "after"))
+    assert {"ratio 5 %", "random 5 %", "all", "other layers 5 %", "random units 5 %"} == set(table.index.unique("edit"))
+    edit, model = lz.load_edit(out / "ratio-5-seed0.safetensors"), lz.load_model(checkpoint)
+    before, after = (load_signature(out / f"ratio-5-seed0-{side}.zarr.zip") for side in ("before", "after"))
     assert (before["group"].values == "general").sum() == 8
     with edit.applied(model):
         assert after.dataset.attrs["model"]["weights_hash"] == model.weights_hash()
         assert lz.load_model(tmp_path / "exported").weights_hash() == model.weights_hash()
-    pooled = [load_signature(out / f"top-5-seed{seed}-after.zarr.zip").where(group="forget") for seed in (0, 1)]
+    pooled = [load_signature(out / f"ratio-5-seed{seed}-after.zarr.zip").where(group="forget") for seed in (0, 1)]
     expected = np.concatenate([part["exact_match"].values for part in pooled]).mean()
-    assert table.loc[("top 5 %", "exact_match", "forget"), "after"] == pytest.approx(expected)
+    assert table.loc[("ratio 5 %", "exact_match", "forget"), "after"] == pytest.approx(expected)
     assert "forget" in stdout
     assert "What moved" in stdout
 
@@ -64,21 +70,19 @@ def test_an_edit_leaves_edits_signatures_a_table_a_figure_and_a_checkpoint(edite
 @pytest.mark.parametrize(
     ("options", "row"),
     [
-        (("--action", "rewrite"), ("top 5 %", "rewritten_exact_match", "forget")),
-        (("--action", "zero"), ("zeroed units 5 %", "exact_match", "forget")),
-        (("--method", "npo", "--stop-at", "15"), ("top 5 %", "exact_match", "forget")),
-        (("--paragraph", "recited 3", "--paragraph", "recited 5"), ("top 5 %", "exact_match", "forget")),
+        (("--action", "rewrite"), ("ratio 5 %", "rewritten_exact_match", "forget")),
+        (("--action", "zero"), ("zeroed ratio 5 %", "exact_match", "forget")),
+        (("--method", "npo", "--stop-at", "15"), ("ratio 5 %", "exact_match", "forget")),
+        (("--paragraph", "recited 3", "--paragraph", "recited 5"), ("ratio 5 %", "exact_match", "forget")),
     ],
 )
-def test_other_ways_of_editing(localize, checkpoint, recited, tmp_path, options, row):
-    code, _, stderr = localize(
-        "edit", checkpoint, recited, *LENGTHS, *QUICK, "--no-controls", "--out", tmp_path / "out", *options
-    )
+def test_other_ways_of_editing(edit_by, tmp_path, options, row):
+    code, _, stderr = edit_by(*options)
     assert (code, stderr) == (0, "")
     table = pd.read_csv(tmp_path / "out" / "changes.csv", index_col=["edit", "quantity", "group"])
     assert table.loc[row, "n"] == 2
     if "--paragraph" in options:
-        before = load_signature(tmp_path / "out" / "top-5-seed0-before.zarr.zip")
+        before = load_signature(tmp_path / "out" / "ratio-5-seed0-before.zarr.zip")
         assert before["paragraph"].values[before["group"].values == "forget"].tolist() == ["recited 3", "recited 5"]
 
 
@@ -89,7 +93,7 @@ def test_what_was_edited_before_a_failure_is_kept(localize, checkpoint, recited,
     monkeypatch.setattr("localize.edit_table", broken)
     command = ("edit", checkpoint, recited, *LENGTHS, *QUICK, "--no-controls", "--out", tmp_path / "out")
     assert localize.refused(*command) == "out of luck."
-    assert lz.load_edit(tmp_path / "out" / "top-5-seed0.safetensors").call["measurement"] == "unlearn"
+    assert lz.load_edit(tmp_path / "out" / "ratio-5-seed0.safetensors").call["measurement"] == "unlearn"
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
@@ -111,13 +115,13 @@ def test_an_edit_may_be_attacked_and_what_comes_back_is_told_beside_the_null(loc
     options = (*options, "--general", tmp_path / "general.jsonl")
     code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
     assert (code, stderr) == (0, "")
-    found = load_signature(tmp_path / "out" / "top-5-seed0-attacked.zarr.zip")
+    found = load_signature(tmp_path / "out" / "ratio-5-seed0-attacked.zarr.zip")
     table = pd.read_csv(tmp_path / "out" / "attacks.csv", index_col=["edit", "attack", "group"])
     forgotten = found.where(group="forget")["resurfaced_recall"]
     for attack in forgotten["attack"].values:
         told = table.xs(attack, level="attack").xs("forget", level="group")["estimate"].item()
         assert told == pytest.approx(forgotten.sel(attack=attack).mean().item())
-    after = load_signature(tmp_path / "out" / "top-5-seed0-after.zarr.zip").where(group="forget")
+    after = load_signature(tmp_path / "out" / "ratio-5-seed0-after.zarr.zip").where(group="forget")
     assert forgotten.sel(attack="as_is").values.tolist() == after["prompted_recall"].sel(prompt="as_is").values.tolist()
     assert "What attacks bring back" in stdout and "never trained" in stdout
     assert "trained on its first words" in (tmp_path / "out" / "resurfacing.html").read_text(encoding="utf-8")
@@ -135,30 +139,18 @@ def test_what_was_forgotten_may_be_watched_coming_back(localize, checkpoint, rec
     code, stdout, stderr = localize("edit", checkpoint, recited, *LENGTHS, *QUICK, *options)
     assert (code, stderr) == (0, "")
     forgotten, other = (
-        load_signature(tmp_path / "out" / f"top-5-{which}-seed0-relearned.zarr.zip")
+        load_signature(tmp_path / "out" / f"ratio-5-{which}-seed0-relearned.zarr.zip")
         for which in ("forgotten", "not-recited")
     )
-    after = load_signature(tmp_path / "out" / "top-5-seed0-after.zarr.zip").where(group="forget")
+    after = load_signature(tmp_path / "out" / "ratio-5-seed0-after.zarr.zip").where(group="forget")
     assert forgotten["relearned_exact_match"].values[:, 0].tolist() == after["exact_match"].values.tolist()
     assert other["paragraph"].values.tolist() == ["general 0", "general 1"]
     by_step = " ".join(f"{value:.1f}" for value in forgotten["relearned_exact_match"].values.mean(0))
-    assert f"top 5 %, forgotten: exact match step by step {by_step}" in stdout
+    assert f"ratio 5 %, forgotten: exact match step by step {by_step}" in stdout
     assert (tmp_path / "out" / "relearning.html").exists()
 
 
 # Whose weights
-
-
-@pytest.fixture
-def edit_by(localize, checkpoint, recited, tmp_path):
-    """`edit_by(*options, out="out")`: a plain edit."""
-
-    def call(*options, out="out"):
-        return localize(
-            "edit", checkpoint, recited, *LENGTHS, *QUICK, "--no-controls", "--out", tmp_path / out, *options
-        )
-
-    return call
 
 
 def sets_of(model, recited):
@@ -169,23 +161,34 @@ def sets_of(model, recited):
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
-def test_the_weights_with_the_largest_gradients_are_edited_if_no_localizer_is_named(
-    edit_by, checkpoint, recited, tmp_path
-):
+def test_the_units_with_the_largest_ratios_are_edited_if_no_localizer_is_named(edit_by, checkpoint, recited, tmp_path):
     assert edit_by()[0] == 0
-    assert edit_by("--localizer", "weight_gradient", out="named")[0] == 0
-    plain, named = ((tmp_path / out / "top-5-seed0.safetensors").read_bytes() for out in ("out", "named"))
+    assert edit_by("--localizer", "ratio", out="named")[0] == 0
+    plain, named = ((tmp_path / out / "ratio-5-seed0.safetensors").read_bytes() for out in ("out", "named"))
     assert plain == named
+    model = lz.load_model(checkpoint)
+    forget, keep = sets_of(model, recited)
+    mask = lz.unit_mask(model, lz.localizers.get("ratio")(model, forget, keep), 0.05)
+    expected = lz.unlearn(model, forget, keep, mask, steps=3, learning_rate=0.01)
+    expected.save(tmp_path / "by_hand.safetensors")
+    assert (tmp_path / "by_hand.safetensors").read_bytes() == plain
+    code, stdout, _ = edit_by("--localizer", "ratio")
+    assert code == 0
+    assert f"{tmp_path / 'out'} holds 1 edits of these, which are not made again." in stdout
+    assert json.loads((tmp_path / "out" / "command.json").read_text())["asked"]["localizer"] == ["ratio"]
+
+
+@pytest.mark.filterwarnings("ignore:.*effective")
+def test_of_weight_gradient_the_weights_with_the_largest_gradients_are_edited(edit_by, checkpoint, recited, tmp_path):
+    assert edit_by("--localizer", "weight_gradient")[0] == 0
     model = lz.load_model(checkpoint)
     forget, keep = sets_of(model, recited)
     mask = lz.top_weights(model, forget, 0.05)
     expected = lz.unlearn(model, forget, keep, mask, steps=3, learning_rate=0.01)
     expected.save(tmp_path / "by_hand.safetensors")
-    assert (tmp_path / "by_hand.safetensors").read_bytes() == plain
-    code, stdout, _ = edit_by("--localizer", "weight_gradient")
-    assert code == 0
-    assert f"{tmp_path / 'out'} holds 1 edits of these, which are not made again." in stdout
-    assert json.loads((tmp_path / "out" / "command.json").read_text())["asked"]["localizer"] == "weight_gradient"
+    assert (tmp_path / "by_hand.safetensors").read_bytes() == (
+        tmp_path / "out" / "top-5-seed0.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
@@ -208,8 +211,8 @@ def test_another_localizer_is_another_edit(edit_by, tmp_path):
     code, _, stderr = edit_by("--localizer", "gradient_activation")
     assert code == 2
     assert stderr == (
-        f'localize: edit {tmp_path / "out"}: holds results of localize edit with localizer = "weight_gradient", and '
-        '"gradient_activation" is asked for; choose another --out, or --overwrite replaces it.\n'
+        f'localize: edit {tmp_path / "out"}: holds results of localize edit with localizer = ["ratio"], and '
+        '["gradient_activation"] is asked for; choose another --out, or --overwrite replaces it.\n'
     )
 
 
@@ -219,8 +222,9 @@ def test_an_edit_depends_on_its_own_localizers_code(edit_by, tmp_path, monkeypat
     monkeypatch.setattr("localize.cli.edit.code_of", lambda function: hashed.append(function.__name__) or "code")
     edit_by("--localizer", "gradient_activation")
     edit_by(out="other")
+    edit_by("--localizer", "weight_gradient", "--localizer", "norm", "--localizer", "all", out="several")
     edit_by("--action", "zero", out="zero")
-    assert hashed == ["gradient_activation", "weight_gradient", "ratio"]
+    assert hashed == ["gradient_activation", "ratio", "weight_gradient", "norm", "ratio"]
 
 
 @pytest.mark.filterwarnings("ignore:.*effective")
@@ -255,13 +259,13 @@ def test_a_file_is_all_that_a_localizer_takes(edit_by, checkpoint, tmp_path, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--action", "burn"), "--action burn: not one of unlearn, rewrite, zero."),
-        (("--method", "burn"), "--method burn: not one of contrastive, npo, gradient_difference."),
+        (("--action", "burn"), "--action burn: not one of unlearn, rewrite, zero, subnet, curvature."),
+        (("--method", "burn"), "--method burn: not one of npo, contrastive, gradient_difference."),
         (("--action", "rewrite", "--first", "3"), "--first: means nothing to --action rewrite; leave it out."),
-        (("--localizer", "nosuch"), f"--localizer nosuch: not one of {', '.join(lz.localizers.names())}."),
+        (("--localizer", "nosuch"), f"--localizer nosuch: not one of {', '.join(lz.localizers.names())}, all."),
         (
             ("--action", "zero", "--localizer", "weight_gradient"),
-            "--localizer weight_gradient: scores single weights; --action zero takes one that scores units.",
+            "--localizer weight_gradient: scores no units; --action zero takes one that does.",
         ),
         (("--action", "zero", "--stop-at", "3"), "--stop-at: means nothing to --action zero; leave it out."),
         (("--relearn", "-1"), "--relearn -1: must be at least 0."),

@@ -6,7 +6,7 @@ import torch
 
 import localize as lz
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS
-from localize.edit.unit_masks import localized_mask, mask_of_units
+from localize.edit.unit_masks import localized_mask, mask_of_units, other_units, units_in
 from localize.localizers import Localizer, Scores, WeightScores
 
 D_MLP, HEADS, D_MODEL, D_HEAD = 128, 4, 32, 8
@@ -119,6 +119,57 @@ def test_of_equal_scores_lower_layers_come_first_and_mlp_units_before_heads(neo,
     assert_chosen(lz.unit_mask(neo, alike, count=D_MLP + HEADS + 1), neo, [*places, (1, "mlp", 0)])
 
 
+@pytest.mark.parametrize("which", [None, [2, 0]])
+@pytest.mark.parametrize("per_text", [5, [3, 60, 1]])
+@pytest.mark.parametrize("heads", [True, False])
+def test_of_each_paragraph_its_own_best_units_are_taken_and_joined(model, scored, which, per_text, heads):
+    scores = scored(model, heads=heads)
+    chosen = which or [0, 1, 2]
+    each = [per_text] * len(chosen) if isinstance(per_text, int) else per_text[: len(chosen)]
+    expected = set()
+    for row, many in zip(chosen, each, strict=True):
+        ranked = sorted((-scores.mlp[row, la, unit], la, unit) for la in range(model.n_layers) for unit in range(D_MLP))
+        expected |= {(la, "mlp", unit) for _, la, unit in ranked[:many]}
+    assert max(each) < len(expected) <= sum(each)
+    mask = lz.unit_mask(model, scores, per_text=per_text if isinstance(per_text, int) else each, rows=which)
+    assert_chosen(mask, model, expected)
+
+
+def test_of_equal_scores_a_paragraphs_units_of_lower_layers_come_first(neo, rows):
+    alike = Scores.of(neo, rows, mlp=np.zeros((12, 4, D_MLP)))
+    expected = [(0, "mlp", unit) for unit in range(D_MLP)] + [(1, "mlp", 0)]
+    assert_chosen(lz.unit_mask(neo, alike, per_text=np.full(12, D_MLP + 1)), neo, expected)
+
+
+def test_heads_are_no_units_of_a_text(neo, scored, refusal):
+    assert refusal(lz.unit_mask, neo, scored(neo, mlp=False), per_text=4) == (
+        "unit_mask: per_text=4: scores are of no MLP units, of which alone so many a text are taken."
+    )
+
+
+def test_other_units_are_as_many_of_each_layer_and_none_of_the_masks_own(model):
+    units = [(0, unit) for unit in range(0, D_MLP, 2)] + [(2, 5), (2, 90), (2, 17)]  # of layer 0 exactly half
+    mask = mask_of_units(model, units, heads=[(1, 3)])
+    drawn = [units_in(model, other_units(model, mask, seed)) for seed in (0, 0, 1)]
+    assert [len(of) for of in drawn[0]] == [D_MLP // 2, 0, 3, 0][: model.n_layers]
+    assert drawn[0][0].tolist() == list(range(1, D_MLP, 2))
+    assert not set(drawn[0][2].tolist()) & {5, 17, 90}
+    assert drawn[0][2].tolist() == drawn[1][2].tolist() != drawn[2][2].tolist()
+    places = [(layer, "mlp", unit) for layer, of in enumerate(drawn[0]) for unit in of.tolist()]
+    assert_chosen(other_units(model, mask, 0), model, places)
+    one = mask_of_units(model, [(0, 5), (2, 5)])
+    per_layer = [
+        tuple(int(of[0]) for of in units_in(model, other_units(model, one, seed)) if len(of)) for seed in range(9)
+    ]
+    assert any(low != high for low, high in per_layer)  # each layer has draws of its own
+
+
+def test_where_there_are_not_as_many_others_there_are_no_other_units(neo):
+    more_than_half = mask_of_units(neo, [(3, unit) for unit in range(D_MLP // 2 + 1)] + [(0, 1)])
+    assert other_units(neo, more_than_half, 0) is None
+    assert other_units(neo, mask_of_units(neo, [], heads=[(1, 3)]), 0) is None
+
+
 def test_a_units_rows_alone_are_what_it_writes_with(model):
     mask = mask_of_units(model, [(1, 5), (0, 100), (1, 3)], components=("W_out",))
     assert len(mask) == 3 * D_MODEL
@@ -151,13 +202,27 @@ def test_an_edit_moves_the_weights_of_the_units_that_a_localizer_names_and_no_ot
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "fraction=None and count=None: one of them is needed, and not both."),
-        ({"fraction": 0.1, "count": 3}, "fraction=0.1 and count=3: one of them is needed, and not both."),
+        ({}, "fraction=None, count=None, per_text=None: exactly one of them is needed."),
+        ({"fraction": 0.1, "count": 3}, "fraction=0.1, count=3, per_text=None: exactly one of them is needed."),
+        ({"count": 3, "per_text": 3}, "fraction=None, count=3, per_text=3: exactly one of them is needed."),
         ({"fraction": 0.0}, "fraction=0.0 must lie above 0 and be at most 1."),
         ({"fraction": 1.5}, "fraction=1.5 must lie above 0 and be at most 1."),
         ({"count": 0}, "count=0 must be a whole number in 1..528, the units scored."),
         ({"count": 529}, "count=529 must be a whole number in 1..528, the units scored."),
         ({"count": 3, "rows": [3]}, "rows=[3] must be some of 0..2, the paragraphs that were scored."),
+        ({"per_text": 3, "rows": [3]}, "rows=[3] must be some of 0..2, the paragraphs that were scored."),
+        ({"per_text": 0}, "per_text=0 must be a whole number in 1..512, or one for each of 3 paragraphs."),
+        (
+            {"per_text": [4, 513, 8]},
+            "per_text=[4, 513, 8] must be a whole number in 1..512, or one for each of 3 paragraphs.",
+        ),
+        ({"per_text": [4, 8]}, "per_text=[4, 8] must be a whole number in 1..512, or one for each of 3 paragraphs."),
+        (
+            {"per_text": [4, 8, 4], "rows": [0, 2]},
+            "per_text=[4, 8, 4] must be a whole number in 1..512, or one for each of 2 paragraphs.",
+        ),
+        ({"per_text": 4.0}, "per_text=4.0 must be a whole number in 1..512, or one for each of 3 paragraphs."),
+        ({"per_text": True}, "per_text=True must be a whole number in 1..512, or one for each of 3 paragraphs."),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(neo, scored, refusal, options, message):

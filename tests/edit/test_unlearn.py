@@ -9,7 +9,7 @@ import localize as lz
 from localize.axes import COMPONENTS
 from localize.edit.descent import ChosenWeights, Steps, drawn_rows, edited
 from localize.edit.objectives import nll
-from localize.edit.unlearn import METHODS
+from localize.edit.unlearn import METHODS, usual_rate
 from localize.models.parameters import weight_view
 
 pytestmark = pytest.mark.gpt2_is_slow("family")
@@ -76,7 +76,7 @@ def test_only_the_first_tokens_need_be_forgotten(gpt2, sets, rows, by_hand):
     mask = lz.top_weights(gpt2, sets[0], 0.02)
     begun = lz.load_paragraphs(rows.tokens[:3, :29], prefix_length=24, continuation_length=5)
     for method in ("contrastive", "npo"):
-        edit = lz.unlearn(gpt2, *sets, mask, method=method, c=0.3, first=5, steps=3, learning_rate=RATE)
+        edit = lz.unlearn(gpt2, *sets, mask, method=method, c=0.3, beta=0.1, first=5, steps=3, learning_rate=RATE)
         oracle = by_hand(gpt2, objective_of(method, gpt2, begun, sets[1], 0.3), mask, 3, RATE)
         assert largest_difference(edit, gpt2, oracle) < 1e-9
         assert edit.call["forget"] == [digest.hex() for digest in sets[0].hashes]
@@ -84,7 +84,7 @@ def test_only_the_first_tokens_need_be_forgotten(gpt2, sets, rows, by_hand):
 
 def test_decay_is_decoupled_and_of_the_masks_weights_alone(gpt2, sets, by_hand, all_weights):
     mask, before = lz.top_weights(gpt2, sets[0], 0.02), all_weights(gpt2)
-    edit = lz.unlearn(gpt2, *sets, mask, steps=2, learning_rate=RATE, weight_decay=0.5)
+    edit = lz.unlearn(gpt2, *sets, mask, method="contrastive", steps=2, learning_rate=RATE, weight_decay=0.5)
     oracle = by_hand(gpt2, objective_of("contrastive", gpt2, *sets, 0.1), mask, 2, RATE, weight_decay=0.5)
     assert largest_difference(edit, gpt2, oracle) < 1e-9
     with edit.applied(gpt2):
@@ -136,7 +136,7 @@ def test_all_weights_are_the_mask_where_none_is_given(neo, sets):
 
 def test_forgetting_raises_the_nll_and_the_log_tells_it(neo, sets):
     forget, keep = sets
-    edit = lz.unlearn(neo, forget, keep, steps=5, learning_rate=1e-3, c=1.0)
+    edit = lz.unlearn(neo, forget, keep, method="contrastive", steps=5, learning_rate=1e-3, c=1.0)
     log = edit.call["log"]
     assert [row["step"] for row in log] == [0, 1, 2, 3, 4, 5]
     with torch.no_grad():
@@ -169,11 +169,12 @@ def test_a_rewriting_stops_once_the_new_text_is_said(neo, rows):
 
 def test_npo_begins_as_the_contrastive_objective_and_then_fades(neo, sets):
     one, other = (
-        lz.unlearn(neo, *sets, method=method, steps=1, learning_rate=1e-9, c=0.1) for method in ("contrastive", "npo")
+        lz.unlearn(neo, *sets, method=method, steps=1, learning_rate=1e-9, c=0.1, beta=0.1)
+        for method in ("contrastive", "npo")
     )
     assert all(torch.equal(one.after[cell], other.after[cell]) for cell in one.after)
     far = [
-        lz.unlearn(neo, *sets, method=m, steps=20, learning_rate=6e-3, c=1.0).call["log"]
+        lz.unlearn(neo, *sets, method=m, steps=20, learning_rate=6e-3, c=1.0, beta=0.1).call["log"]
         for m in ("contrastive", "npo")
     ]
     assert far[0][-1]["forget_loss"] > 2 * far[0][0]["forget_loss"]
@@ -269,18 +270,81 @@ def test_numpys_numbers_are_recorded_as_pythons(neo, sets):
     assert (edit.call["steps"], edit.call["per_step"]) == (1, 2)
 
 
-def test_each_method_has_the_weight_of_its_source(neo, sets):
+def test_each_method_has_its_usual_weight(neo, sets):
     weights = {name: lz.unlearn(neo, *sets, method=name, steps=1).call["c"] for name in METHODS}
-    assert weights == {"contrastive": 0.1, "npo": 1.0, "gradient_difference": 1.0}
+    assert weights == {"contrastive": 0.1, "npo": 0.1, "gradient_difference": 1.0}
 
 
-def test_where_to_stop_is_asked_of_the_whole_set(neo, sets):
+def levels_by_step(model, forget, keep, first, steps, **options):
+    """Exact match and NLL of the whole forget set after each of so many steps, each edit made anew."""
+    levels = []
+    for count in range(1, steps + 1):
+        with lz.unlearn(model, forget, keep, steps=count, first=first, **options).applied(model), torch.no_grad():
+            logits = model(forget.tokens[:, :-1], read=slice(forget.prefix_length - 1, None))[:, :first]
+        said = (logits.argmax(-1) == forget.continuations[:, :first]).double()
+        losses = cross_entropy(logits.transpose(1, 2), forget.continuations[:, :first], reduction="none")
+        levels.append((float(said.cumprod(1).sum(1).mean()), float(losses.mean())))
+    return levels
+
+
+@pytest.mark.parametrize("method", ["npo", "contrastive"])
+@pytest.mark.parametrize("first", [None, 6])
+def test_it_stops_at_the_first_step_at_which_the_whole_set_is_there_whatever_a_step_sees(neo, rows, first, method):
+    own = rows.with_own_continuation(neo)
+    forget, keep = own[:4], own[4:8]
+    options = {"method": method, "learning_rate": 1e-4, "c": 1.0, "per_step": 1}
+    levels = levels_by_step(neo, forget, keep, first, 12, **options)
+    early, late = (tuple(np.add(levels[at - 1], levels[at]) / 2) for at in (2, 6))  # between two steps
+    assert early[0] > late[0] and early[1] < late[1]
+    for goals in (
+        {"stop_at": late[0]}, {"stop_nll": late[1]}, {"stop_at": early[0], "stop_nll": late[1]}, {"stop_at": late[0], "stop_nll": early[1]},
+    ):  # fmt: skip
+        there = [
+            match <= goals.get("stop_at", np.inf) and nll >= goals.get("stop_nll", -np.inf) for match, nll in levels
+        ]
+        edit = lz.unlearn(neo, forget, keep, steps=200, first=first, **goals, **options)
+        assert edit.call["log"][-1]["step"] == there.index(True) + 1 > 2
+        assert {name: edit.call[name] for name in goals} == goals
+
+
+@torch.no_grad()
+def test_the_loss_that_npo_logs_is_not_the_nll_that_it_stops_at(neo, rows):
+    own = rows.with_own_continuation(neo)
+    before = float(token_nll(neo, own[:4]).mean())
+    edit = lz.unlearn(neo, own[:4], own[4:8], learning_rate=1e-3, c=1.0, steps=200, stop_nll=before + 2)
+    log = [row["forget_loss"] for row in edit.call["log"]]
+    with edit.applied(neo):
+        after = float(token_nll(neo, own[:4]).mean())
+    assert after >= before + 2
+    assert log[-1] < log[0] < before + 2  # the term that is lowered falls while the NLL rises
+
+
+def test_an_nll_that_is_there_already_needs_no_edit_unless_the_exact_match_is_asked_for_too(neo, rows):
+    own = rows.with_own_continuation(neo)
+    nll = token_nll(neo, own[:3]).mean().item()
     with pytest.raises(lz.LocalizeError) as caught:
-        lz.unlearn(neo, *sets, stop_at=2.0, per_step=2)
+        lz.unlearn(neo, own[:3], own[3:7], stop_at=16.0, stop_nll=0.01)
     assert str(caught.value) == (
-        "unlearn: stop_at=2 asks for the exact match of all 3 paragraphs, of which a step sees per_step=2; per_step must be as large, "
-        "or stop_at None."
+        f"unlearn: before the first step the forget set's exact match is 16, at most stop_at=16 and NLL is {nll:.4g}, at least "
+        "stop_nll=0.01; there is nothing to do."
     )
+    edit = lz.unlearn(neo, own[:3], own[3:7], stop_at=15.0, stop_nll=0.01)
+    assert edit.call["log"][-1]["step"] >= 1
+
+
+def test_the_usual_rate_is_the_higher_the_fewer_weights_may_change(neo, sets):
+    assert [usual_rate(share) for share in (1.0, 0.5, 0.05, 0.01, 1e-6)] == pytest.approx(
+        [1e-4, 2e-4, 2e-3, 2e-3, 2e-3]
+    )
+    assert usual_rate(0.0501) == pytest.approx(1e-4 / 0.0501)
+    mask = lz.top_weights(neo, sets[0], 0.1)
+    total = sum(neo.weight(layer, name).numel() for layer in range(neo.n_layers) for name in COMPONENTS)
+    for edit in (
+        lz.unlearn(neo, *sets, mask, steps=1),
+        lz.rewrite(neo, (sets[0], sets[1][:3]), sets[1][3:], mask, steps=1),
+    ):
+        assert edit.call["learning_rate"] == pytest.approx(1e-4 * total / len(mask))
+    assert lz.unlearn(neo, *sets, steps=1).call["learning_rate"] == pytest.approx(1e-4)
 
 
 def test_a_paragraph_is_rewritten_once(neo, rows):
@@ -322,7 +386,7 @@ def test_sets_of_other_lengths_are_refused(neo, rows):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "ascent"}, "unlearn: method='ascent' is not one of contrastive, npo, gradient_difference."),
+        ({"method": "ascent"}, "unlearn: method='ascent' is not one of npo, contrastive, gradient_difference."),
         ({"c": 0.0}, "unlearn: c=0.0 must be finite and above 0."),
         ({"beta": float("nan")}, "unlearn: beta=nan must be finite and above 0."),
         ({"first": 17}, "unlearn: first=17 must be a whole number in 1..16, the continuation's tokens."),
@@ -330,7 +394,8 @@ def test_sets_of_other_lengths_are_refused(neo, rows):
         ({"per_step": 0}, "unlearn: per_step=0 must be a whole number of at least 1."),
         ({"learning_rate": 0.0}, "unlearn: learning_rate=0.0 must be finite and above 0."),
         ({"weight_decay": -1.0}, "unlearn: weight_decay=-1.0 must be finite and at least 0."),
-        ({"stop_at": float("nan")}, "unlearn: stop_at=nan must be a number of tokens."),
+        ({"stop_at": float("nan")}, "unlearn: stop_at=nan must be a finite number."),
+        ({"stop_nll": float("inf")}, "unlearn: stop_nll=inf must be a finite number."),
     ],
 )
 def test_options_out_of_range_are_refused(neo, sets, options, message):
