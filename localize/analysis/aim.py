@@ -126,3 +126,18 @@ def missed(aim: "pd.DataFrame", edit: str) -> list[str]:
             limit = row["most"] if row["value"] > row["most"] else row["least"]
             lines.append(f"{row['criterion']} {row['value']:.3g}, allowed {limit:.3g}: try {row['remedy']}")
     return lines
+
+
+def aim_words(aim: "pd.DataFrame", edit: str) -> str:
+    """Whether an edit reaches the aim, where it misses it, and what was not asked."""
+    lines = missed(aim, edit)
+    unknown = [name for name in CRITERIA if (edit, name) not in aim.index]
+    told = (
+        "the aim is missed"
+        if lines
+        else "the aim is reached, as far as it was measured"
+        if unknown
+        else "the aim is reached"
+    )
+    left_out = [f"not measured: {', '.join(unknown)}"] if unknown else []
+    return "; ".join([told, *lines, *left_out])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from localize.axes import MLP_PART
 from localize.cli.words import say
 from localize.errors import InputError, called_as
 from localize.localizers.registry import DEFAULT, get, names
@@ -227,7 +228,7 @@ def _masks(
     known: "Mapping[str, Localizer]",
 ) -> "dict[str, WeightMask]":
     """A mask for each localizer and fraction and, if asked for, what the first that is not of all weights is held against."""
-    from localize import choose_weights, largest_weights, mask_controls
+    from localize import choose_weights, largest_weights, mask_controls, unit_mask
     from localize.edit.unit_masks import localized_mask, other_units
 
     masks: dict[str, WeightMask] = {}
@@ -240,6 +241,8 @@ def _masks(
         for fraction in way.fractions(name):
             if fraction is not None:
                 mask = localized_mask(model, scores, fraction)
+            elif name == ORACLE:
+                mask = unit_mask(model, scores, per_text=(scores.kinds[MLP_PART] > 0).sum((1, 2)))
             elif isinstance(scores, Scores):
                 mask = _holding(model, forget, keep, scores)
             else:  # as many weights as the first mask has

@@ -15,6 +15,8 @@ from localize.report.folder import EDITS_FILE, REPORT_FILE, SIDES, TOKENIZER_FOL
 from localize.storage import read_json, replacing, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from plotly.graph_objects import Figure
 
@@ -122,7 +124,8 @@ class Edited:
     def tell(self, seed: int) -> None:
         """Write and print the tables, draw them, and raise an error if an edit could not be made."""
         from localize import edit_aim, edit_table, plots, resurfacing_table
-        from localize.analysis.aim import missed
+        from localize.analysis.aim import aim_words
+        from localize.plots.figures.resurfacing import without_controls
 
         if not self.changes:
             raise LocalizeError(self.failed[0])
@@ -139,35 +142,32 @@ class Edited:
         _print(table)
         if attacks is not None:
             _print_attacks(attacks)
-            _write_figure(self.out / RESURFACING_FILE, plots.resurfacing(self.attacked, seed=seed))
         for note in dict.fromkeys(str(note.message) for note in notes):
             say(f"Note: {note}")
-        if self.relearned:
-            _write_figure(self.out / RELEARNING_FILE, plots.relearning(self.relearned))
         for label, signature in self.relearned.items():
             by_step = signature.where(group="taught")["relearned_exact_match"].mean("paragraph").values
             say(f"seed {seed}, {label}: exact match step by step {' '.join(f'{value:.1f}' for value in by_step)}")
-        drawn = self._draw(controls)
-        say(f"Wrote {self.out}: edits, signatures before and after, {TABLE_FILE}, {AIM_FILE}{drawn}")
+        self._draw(FIGURE_FILE, lambda: plots.editing(self.changes, controls=controls))
+        if self.attacked:
+            shown = without_controls(self.attacked, controls)
+            self._draw(RESURFACING_FILE, lambda: plots.resurfacing(shown, seed=seed))
+        if self.relearned:
+            self._draw(RELEARNING_FILE, lambda: plots.relearning(self.relearned))
+        say(f"Wrote {self.out}: edits, signatures before and after, tables and figures")
         for label in aim.index.unique("edit"):
             if label not in controls:
-                told = missed(aim, label)
-                say(f"{label}: the aim is {'missed' if told else 'reached'}{'; ' * bool(told)}{'; '.join(told)}.")
+                say(f"{label}: {aim_words(aim, label)}.")
         if self.failed:
             raise LocalizeError(f"{len(self.failed)} edits could not be made; the first: {self.failed[0]}")
 
-    def _draw(self, controls: list[str]) -> str:
-        """Draw what was forgotten against what else was lost, where both are known; gives the words for the figure."""
-        from localize import plots
-
+    def _draw(self, file: str, make: "Callable[[], Figure]") -> None:
+        """Write a figure; where it cannot be drawn say why, and leave none of an earlier run."""
         with warnings.catch_warnings(record=True):
             try:
-                figure = plots.editing(self.changes, controls=controls)
+                _write_figure(self.out / file, make())
             except LocalizeError as error:  # the tables are there
-                say(f"No figure: {error}")
-                return ""
-        _write_figure(self.out / FIGURE_FILE, figure)
-        return f" and {FIGURE_FILE}"
+                (self.out / file).unlink(missing_ok=True)
+                say(f"No {file}: {error}")
 
 
 def _slug(label: str) -> str:

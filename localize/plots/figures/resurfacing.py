@@ -1,6 +1,6 @@
 """What attacks bring back of forgotten text, beside text that was never trained: a row per attack, a lane per edit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,8 +150,13 @@ def _half_lane(
     mark_rough(panel, interval.estimate, middle, interval, group)
 
 
+def without_controls(runs: "Mapping[str, Runs]", controls: Sequence[str]) -> "Mapping[str, Runs]":
+    """The edits that are no controls, where there are any: the table has them all, and each makes every row taller."""
+    return {edit: given for edit, given in runs.items() if edit not in controls} or runs
+
+
 def _if_there_are_any(edits: EditsAsked) -> "go.Figure | None":
-    return resurfacing(edits.attacked, seed=edits.seed) if edits.attacked else None
+    return resurfacing(without_controls(edits.attacked, edits.controls), seed=edits.seed) if edits.attacked else None
 
 
 KIND = EditFigureKind(
