@@ -259,14 +259,14 @@ def test_edits_that_are_there_are_not_made_again_and_more_repeats_are_added(edit
     assert edit()[0] == 0
     before, made, zero_units = contents(tmp_path / "out"), [], lz.zero_units
     for side in ("before", "after"):
-        run = load_signature(tmp_path / "out" / f"zeroed-units-5-seed0-{side}.zarr.zip").dataset.attrs["run"]
+        run = load_signature(tmp_path / "out" / f"zeroed-ratio-5-seed0-{side}.zarr.zip").dataset.attrs["run"]
         assert (run["asked"], run["command"]) == (told(tmp_path / "out")["asked"], told(tmp_path / "out")["command"])
     monkeypatch.setattr(lz, "zero_units", lambda *args, **options: made.append(args) or zero_units(*args, **options))
     code, stdout, stderr = edit("--repeats", "2")
     assert (code, stderr, len(made)) == (0, "", 1)
     assert f"{tmp_path / 'out'} holds 1 edits of these, which are not made again." in stdout
     after = contents(tmp_path / "out")
-    for name in before.keys() - {COMMAND_FILE, "edits.json", "changes.csv", "editing.html"}:
+    for name in before.keys() - {COMMAND_FILE, "edits.json", "changes.csv", "aim.csv", "editing.html"}:
         assert after[name] == before[name], name
     assert [row["seed"] for row in json.loads(after["edits.json"])["edits"]] == [0, 1]
     assert edit("--repeats", "2")[0] == 0
@@ -299,7 +299,7 @@ def test_what_relearns_beside_is_called_by_what_was_measured(edit, tmp_path, wri
     with pytest.warns(UserWarning, match=r"^evaluate_edit: 6 of 8 paragraphs of the general text are recited by"):
         code, stdout, _ = edit("--relearn", "1", "--general", general)
     assert code == 0
-    beside = load_signature(tmp_path / "out" / "zeroed-units-5-not-recited-seed0-relearned.zarr.zip")
+    beside = load_signature(tmp_path / "out" / "zeroed-ratio-5-not-recited-seed0-relearned.zarr.zip")
     assert beside["paragraph"].values.tolist() == ["6", "7"]  # the two that the unedited model does not say
     assert "never seen" not in stdout
 
@@ -313,7 +313,7 @@ def test_text_that_is_all_recited_is_no_text_beside(edit, tmp_path, write, check
     code, _, stderr = edit("--relearn", "1", "--general", general)
     assert code == 2
     assert stderr == (
-        f"localize: seed 0, zeroed units 5 %: --relearn: all 4 paragraphs of {general} are recited; text that is not is needed beside.\n"
+        f"localize: seed 0, zeroed ratio 5 %: --relearn: all 4 paragraphs of {general} are recited; text that is not is needed beside.\n"
     )
 
 
