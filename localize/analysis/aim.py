@@ -88,12 +88,12 @@ def edit_aim(changes: Changes, attacked: "Mapping[str, Runs] | None" = None, *, 
         named = any(FORGET in change.groups for change in given)
         gone = (edit, "reference_exact_match", FORGET) if named else (edit, "exact_match", MEMORIZED)
         found = {
-            FORGOTTEN: _row(table, gone, length, after=True),
-            OTHERS: _row(table, (edit, "exact_match", MEMORIZED), -length) if named else None,
-            PERPLEXITY_RISE: _row(table, (edit, PERPLEXITY, GENERAL), 1),
-            OWN: _row(table, (edit, "reference_nll", NOT_MEMORIZED), 1),
-            BROUGHT_BACK: _row(attacks, (edit, WORST, FORGET), 1),
-            ABOVE_NULL: _row(attacks, (edit, WORST, f"{FORGET} - {NEVER_TRAINED}"), 1),
+            FORGOTTEN: _row(table, gone, float(length), after=True),
+            OTHERS: _row(table, (edit, "exact_match", MEMORIZED), -float(length)) if named else None,
+            PERPLEXITY_RISE: _row(table, (edit, PERPLEXITY, GENERAL), 1.0),
+            OWN: _row(table, (edit, "reference_nll", NOT_MEMORIZED), 1.0),
+            BROUGHT_BACK: _row(attacks, (edit, WORST, FORGET), 1.0),
+            ABOVE_NULL: _row(attacks, (edit, WORST, f"{FORGET} - {NEVER_TRAINED}"), 1.0),
         }
         for name, numbers in found.items():
             if numbers is not None:

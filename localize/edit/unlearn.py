@@ -198,7 +198,7 @@ class Goal(NamedTuple):
 
     def reached(self, now: float) -> bool:
         """Whether that is far enough."""
-        return now <= self.asked if self.words == "at most" else now >= self.asked
+        return bool(now <= self.asked if self.words == "at most" else now >= self.asked)
 
 
 def _goals(*given: tuple[str, str, str, float | None]) -> list[Goal]:

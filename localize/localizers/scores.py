@@ -108,7 +108,7 @@ class Scores:
             raise LocalizeError(
                 f"{caller()}: rows={list(chosen)} must be some of 0..{len(self.ids) - 1}, the paragraphs that were scored."
             )
-        return list(chosen)
+        return [int(row) for row in chosen]
 
     def layers(self) -> Float[np.ndarray, "paragraph layer"]:
         """Each layer's score: the sum over its units, of all kinds that were scored."""

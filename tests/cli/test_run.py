@@ -179,7 +179,7 @@ def test_in_a_process_of_its_own_a_refusal_is_one_line_and_exit_code_2(tmp_path)
         (("run", "--device", "tpu"), "device='tpu' is not one of cpu, cuda, cuda:0, ...."),
         (("run", "--weights", "centred"), "weights='centred' is not one of raw, folded."),
         (("edit", "embedded", "no.csv"), "paragraphs no.csv: no such file."),
-        (("edit", "--localizer", "nosuch"), f"--localizer nosuch: not one of {', '.join(localizers.names())}."),
+        (("edit", "--localizer", "nosuch"), f"--localizer nosuch: not one of {', '.join(localizers.names())}, all."),
         (("edit", "--general", "no.csv"), "paragraphs no.csv: no such file."),
         (("scan", "embedded", "no.txt"), "corpus no.txt: no such file or folder."),
         (("sweep", "no.toml"), "grid no.toml: no such file."),

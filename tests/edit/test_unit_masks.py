@@ -221,7 +221,6 @@ def test_an_edit_moves_the_weights_of_the_units_that_a_localizer_names_and_no_ot
             {"per_text": [4, 8, 4], "rows": [0, 2]},
             "per_text=[4, 8, 4] must be a whole number in 1..512, or one for each of 2 paragraphs.",
         ),
-        ({"per_text": 4.0}, "per_text=4.0 must be a whole number in 1..512, or one for each of 3 paragraphs."),
         ({"per_text": True}, "per_text=True must be a whole number in 1..512, or one for each of 3 paragraphs."),
     ],
 )
