@@ -186,17 +186,16 @@ def _planted(
             f"{folder}: each of its models holds one text; name paragraphs that the model recites, to judge edits by."
         )
     known = {ORACLE: oracle(truth)}
+    first = _joined(truth.paragraphs, judged, base)
 
     def deal(seed: int) -> Dealt:
         if truth.injected is None:
-            read = _joined(truth.paragraphs, judged, base)
-            return Dealt(base, read, _sets(base, read, choice._replace(group=choice.group or PLANTED), seed))
+            return Dealt(base, first, _sets(base, first, choice._replace(group=choice.group or PLANTED), seed))
         row = seed % len(truth.paragraphs)
         injected = truth.injected.model(base, row)
         read = _joined(truth.paragraphs[[row]], judged, injected)
         return Dealt(injected, read, _sets(injected, read, ToForget(1, PLANTED, ()), seed))
 
-    first = _joined(truth.paragraphs, judged, base)
     return Subject(base, first, len(first), text, None, known, deal)
 
 

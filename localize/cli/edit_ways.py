@@ -178,10 +178,7 @@ def jobs(
         return _curvature_jobs(model, fitted, way, seed)
     if way.action == SUBNET:
         how = {**way.options, "seed": seed}
-        return {
-            way.name("subnet", x): partial(balanced_subnet, model, forget, keep, x, **how)
-            for x in way.fractions("subnet")
-        }
+        return {way.name("subnet", x): partial(balanced_subnet, model, forget, keep, x, **how) for x in way.shares}
     if way.action == ZERO:
         found = {name: _scores(name, known, model, forget, keep) for name in way.chosen_by}
         return {
