@@ -9,7 +9,7 @@ import typer
 
 from localize.axes import MEMORIZED
 from localize.cli.app import app
-from localize.cli.edit_subject import Subject, ToForget, is_planted, read_subject
+from localize.cli.edit_subject import FORGET, Subject, ToForget, is_planted, read_subject
 from localize.cli.edit_ways import (
     ACTIONS,
     ALL,
@@ -18,6 +18,7 @@ from localize.cli.edit_ways import (
     ORACLE,
     RHO,
     WEIGHT_GRADIENT,
+    Task,
     Way,
     jobs,
 )
@@ -89,7 +90,7 @@ def edit(
         list[str] | None,
         typer.Option(help="Of unlearn: npo, contrastive or gradient_difference; may be repeated. npo if left out."),
     ] = None,
-    forget: Annotated[int, typer.Option(help="Forget so many paragraphs, each of another cluster.")] = 10,
+    forget: Annotated[int, typer.Option(help="Forget so many paragraphs, each of another cluster.")] = FORGET,
     group: Annotated[
         str | None,
         typer.Option(
@@ -242,7 +243,8 @@ def _make(subject: Subject, way: Way, results: Edited, repeat: int, relearn: int
     model, paragraphs, sets = subject.deal(repeat)
     text = subject.general
     gone, keep = (part.with_own_continuation(model) for part in (sets.forget, sets.keep))
-    for label, job in jobs(model, gone, keep, way, repeat, subject.known, subject.fitted).items():
+    task = Task(model, gone, keep, repeat, subject.known, subject.fitted)
+    for label, job in jobs(task, way).items():
         if results.file_of(label, repeat) is not None:
             continue
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from localize.axes import HEADS_PART, MEMORIZED
 from localize.cli.edit_ways import ORACLE
-from localize.cli.inputs import read_inputs
+from localize.cli.inputs import CONTINUATION, PREFIX, read_inputs
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import EMBEDDED
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.truths.truth import Truth
 
+FORGET = 10
+"""Paragraphs that are forgotten, if no number is asked for."""
+
 PLANTED = "planted"
 """The group of a truth's texts."""
+
+OF_PLAIN_MODELS = {
+    "limit": None, "sample": None, "tokenizer": None, "revision": None, "dtype": "float32", "prefix": PREFIX, "continuation": CONTINUATION,
+}  # fmt: skip
+"""Options that mean nothing of a planted truth, which brings its texts and its model, as they are where they are left out."""
 
 
 class Dealt(NamedTuple):
@@ -155,13 +163,7 @@ def _planted(
     from localize import load_truth
     from localize.bench.upper_bound import oracle
 
-    for option, default in (
-        ("limit", None),
-        ("sample", None),
-        ("tokenizer", None),
-        ("revision", None),
-        ("dtype", "float32"),
-    ):
+    for option, default in OF_PLAIN_MODELS.items():
         if reading[option] != default:
             raise InputError(f"--{option}: means nothing of a planted truth; leave it out.")
     quiet_libraries()
@@ -173,6 +175,10 @@ def _planted(
     if not truth.passed:
         failed = ", ".join(gate.name for gate in truth.gates if not gate.passed)
         raise InputError(f"{folder}: the truth fails a gate ({failed}); what edits do to it says nothing.")
+    if truth.kind == INJ and choice not in (ToForget(FORGET, None, ()), ToForget(1, None, ())):
+        raise InputError(
+            f"--forget, --group, --paragraph: each model of {folder} holds one text, which is forgotten; leave them out."
+        )
     base = truth.model or truth.base
     assert base is not None
     if general is None:

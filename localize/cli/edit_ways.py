@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 UNLEARN, REWRITE, ZERO, SUBNET, CURVATURE = "unlearn", "rewrite", "zero", "subnet", "curvature"
 ACTIONS = (UNLEARN, REWRITE, ZERO, SUBNET, CURVATURE)
 WEIGHT_GRADIENT, ORACLE, ALL, RANDOM = "weight_gradient", "oracle", "all", "random"
+OTHER_LAYERS = "other layers"
 FRACTION, RHO = 0.01, 0.97
 """The share of the blocks' weights that is zeroed or of which single ones are chosen, and that of the curvature that is kept, if none is
 asked for; of units as many are chosen as hold the texts, see `units_holding`."""
@@ -122,7 +123,11 @@ class Way(NamedTuple):
         label = ALL if what == ALL else sized(NAMED.get(what, what), fraction)
         if self.action == ZERO:
             label = f"zeroed {label}"
-        return f"{method}, {label}" if method is not None and len(self.method) > 1 else label
+        return self.by_method(method) + label
+
+    def by_method(self, method: str | None) -> str:
+        """What the name of an edit begins with where several methods are compared."""
+        return f"{method}, " if method is not None and len(self.method) > 1 else ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,46 +152,53 @@ def sized(label: str, fraction: float | None) -> str:
     return label if fraction is None else f"{label} {100 * fraction:g} %"
 
 
+class Task(NamedTuple):
+    """What the edits of one repeat are made of.
+
+    Attributes:
+        model: To be edited.
+        forget: Set.
+        keep: Set.
+        seed: Of the repeat.
+        known: Localizers that are not registered, by name.
+        fitted: General text that curvature is measured on; None if none was set aside.
+    """
+
+    model: "HookedModel"
+    forget: "Paragraphs"
+    keep: "Paragraphs"
+    seed: int
+    known: "Mapping[str, Localizer]"
+    fitted: "Paragraphs | None"
+
+    def scores(self, name: str) -> Any:
+        """Of a localizer: how much of the forget set each unit holds."""
+        localizer = self.known[name] if name in self.known else get(name)
+        return localizer(self.model, self.forget, self.keep)
+
+
 Jobs = dict[str, Callable[[], "WeightEdit"]]
 """Edits still to be made, by their names."""
 
 
-def jobs(
-    model: "HookedModel",
-    forget: "Paragraphs",
-    keep: "Paragraphs",
-    way: Way,
-    seed: int,
-    known: "Mapping[str, Localizer]",
-    fitted: "Paragraphs | None",
-) -> Jobs:
-    """The edits asked for by their names, and their controls by theirs.
-
-    Args:
-        model: To be edited.
-        forget: Set.
-        keep: Set.
-        way: How.
-        seed: Of the repeat.
-        known: Localizers that are not registered, by name.
-        fitted: General text that curvature is measured on.
-    """
+def jobs(task: Task, way: Way) -> Jobs:
+    """The edits asked for by their names, and their controls by theirs."""
     from localize import balanced_subnet, rewrite, unlearn, zero_units
 
+    model, forget, keep, seed, _, _ = task
     if way.action == CURVATURE:
-        assert fitted is not None, "curvature is measured on general text"
-        return _curvature_jobs(model, fitted, way, seed)
+        return _curvature_jobs(task, way)
     if way.action == SUBNET:
         how = {**way.options, "seed": seed}
         return {way.name("subnet", x): partial(balanced_subnet, model, forget, keep, x, **how) for x in way.shares}
     if way.action == ZERO:
-        found = {name: _scores(name, known, model, forget, keep) for name in way.chosen_by}
+        found = {name: task.scores(name) for name in way.chosen_by}
         return {
             way.name(name, x): partial(zero_units, model, forget, keep, x, scores=scores)
             for name, scores in found.items()
             for x in way.shares
         }
-    masks = _masks(model, forget, keep, way, seed, known)
+    masks = _masks(task, way)
     if way.action == REWRITE:
         pairs = _pairs(model, forget, seed)
         how = {**way.options, "seed": seed}
@@ -194,73 +206,79 @@ def jobs(
     made: Jobs = {}
     for method in way.method or (None,):
         how = {**way.options, "seed": seed} | ({} if method is None else {"method": method})
-        prefix = f"{method}, " if len(way.method) > 1 else ""
-        made |= {prefix + label: partial(unlearn, model, forget, keep, mask, **how) for label, mask in masks.items()}
+        made |= {
+            way.by_method(method) + label: partial(unlearn, model, forget, keep, mask, **how)
+            for label, mask in masks.items()
+        }
     return made
 
 
-def _curvature_jobs(model: "HookedModel", fitted: "Paragraphs", way: Way, seed: int) -> Jobs:
+def _curvature_jobs(task: Task, way: Way) -> Jobs:
     from localize import curvature_edit
 
+    assert task.fitted is not None, "curvature is measured on general text"
     made: Jobs = {}
     for label, rho in zip(way.names, way.rho or (RHO,), strict=True):
-        made[label] = partial(curvature_edit, model, fitted, rho, seed=seed)
+        made[label] = partial(curvature_edit, task.model, task.fitted, rho, seed=task.seed)
         if way.controls:
-            made[f"random parts, {label}"] = partial(curvature_edit, model, fitted, rho, random=True, seed=seed)
+            made[f"random parts, {label}"] = partial(
+                curvature_edit, task.model, task.fitted, rho, random=True, seed=task.seed
+            )
     return made
 
 
-def _scores(
-    name: str, known: "Mapping[str, Localizer]", model: "HookedModel", forget: "Paragraphs", keep: "Paragraphs"
-) -> Any:
-    return (known[name] if name in known else get(name))(model, forget, keep)
-
-
-def _masks(
-    model: "HookedModel",
-    forget: "Paragraphs",
-    keep: "Paragraphs",
-    way: Way,
-    seed: int,
-    known: "Mapping[str, Localizer]",
-) -> "dict[str, WeightMask]":
+def _masks(task: Task, way: Way) -> "dict[str, WeightMask]":
     """A mask for each localizer and fraction and, if asked for, what the first that is not of all weights is held against."""
-    from localize import choose_weights, largest_weights, mask_controls, unit_mask
-    from localize.edit.unit_masks import localized_mask, other_units
+    from localize import choose_weights, largest_weights, unit_mask
+    from localize.edit.unit_masks import localized_mask
 
+    model = task.model
     masks: dict[str, WeightMask] = {}
     held = next((name for name in way.chosen_by if name != ALL), None)
     for name in way.chosen_by:
         if name == ALL:
             masks[ALL] = choose_weights(model)
             continue
-        scores = _scores(name, known, model, forget, keep)
+        scores = task.scores(name)
         for fraction in way.fractions(name):
             if fraction is not None:
                 mask = localized_mask(model, scores, fraction)
             elif name == ORACLE:
                 mask = unit_mask(model, scores, per_text=(scores.kinds[MLP_PART] > 0).sum((1, 2)))
             elif isinstance(scores, Scores):
-                mask = _holding(model, forget, keep, scores)
+                mask = _holding(task, scores)
             else:  # as many weights as the first mask has
                 mask = largest_weights(model, scores.matrices, len(first := next(iter(masks.values()))) / first.total)
             masks[way.name(name, fraction)] = mask
             if way.controls and name == held:
-                controls = mask_controls(model, forget, mask, seed=seed)
-                if isinstance(scores, Scores) and (units := other_units(model, mask, seed)) is not None:
-                    controls[NAMED[RANDOM]] = units
-                for label, control in controls.items():
+                for label, control in _controls(task, mask, of_units=isinstance(scores, Scores)).items():
                     masks.setdefault(ALL if label == ALL else sized(label, fraction), control)  # unless it is asked for
     return masks
 
 
-def _holding(model: "HookedModel", forget: "Paragraphs", keep: "Paragraphs", scores: Any) -> "WeightMask":
+def _controls(task: Task, mask: "WeightMask", *, of_units: bool) -> "dict[str, WeightMask]":
+    """What a mask is held against; those that it leaves no room for are told."""
+    from localize import mask_controls
+    from localize.edit.unit_masks import other_units
+
+    controls = mask_controls(task.model, task.forget, mask, seed=task.seed)
+    expected = [RANDOM, OTHER_LAYERS]
+    if of_units:
+        expected.append(NAMED[RANDOM])
+        if (units := other_units(task.model, mask, task.seed)) is not None:
+            controls[NAMED[RANDOM]] = units
+    if missing := [label for label in expected if label not in controls]:
+        say(f"  no control by {', '.join(missing)}: {len(mask) / mask.total:.0%} of the weights leave no room for one")
+    return controls
+
+
+def _holding(task: Task, scores: Scores) -> "WeightMask":
     """Of each text as many of its best units as hold half of it."""
     from localize import unit_mask, units_holding
 
-    needed = units_holding(model, forget, keep, scores)
+    needed = units_holding(task.model, task.forget, task.keep, scores)
     say(f"  {scores.name}: half of a text is held by its best {' '.join(map(str, needed))} units")
-    return unit_mask(model, scores, per_text=needed)
+    return unit_mask(task.model, scores, per_text=needed)
 
 
 def _pairs(model: "HookedModel", forget: "Paragraphs", seed: int) -> "tuple[Paragraphs, Paragraphs]":

@@ -238,3 +238,11 @@ def test_a_mask_that_is_asked_for_is_no_control_and_all_weights_have_none(edit, 
     assert labels() == ["all", "random units 5 %"]
     again = lz.load_edit(tmp_path / "out" / "random-units-5-seed0.safetensors").after
     assert all(torch.equal(chosen[cell], again[cell]) for cell in chosen)  # the control did not take its place
+
+
+def test_controls_that_a_mask_leaves_no_room_for_are_told(edit, labels):
+    code, stdout, stderr = edit(*SHORT, "--fraction", "0.7")
+    assert (code, stderr) == (0, "")
+    assert labels() == ["ratio 70 %", "all"]
+    (told,) = [line for line in " ".join(stdout.split()).split("  ") if "no control" in line]
+    assert "no control by random, other layers, random units: 70% of the weights leave no room for one" in told

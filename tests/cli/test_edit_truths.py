@@ -17,7 +17,8 @@ from localize.truths.truth import Gate
 pytestmark = pytest.mark.filterwarnings("ignore:.*effective")
 
 PREFIX, LENGTH = 16, 24
-SHORT = ("--forget", "2", "--steps", "2", "--learning-rate", "0.01", "--no-controls")
+STEPS = ("--steps", "2", "--learning-rate", "0.01", "--no-controls")
+SHORT = ("--forget", "2", *STEPS)
 PASSED, FAILED = Gate("recited", "share of texts", 1.0, 0.75, 1.0), Gate("drift", "nats per token", 0.5, -1.0, 0.05)
 
 
@@ -126,7 +127,7 @@ def test_curvature_takes_half_of_the_truths_general_text(localize, folder, plant
 
 def test_of_an_injected_truth_each_repeat_edits_the_model_of_another_text(localize, injected, base, known, tmp_path):
     options = ("--localizer", "oracle", "--fraction", "0.1", "--repeats", "2", "--out", tmp_path / "out")
-    code, _, stderr = localize("edit", injected, known, *SHORT, *options, "--export", tmp_path / "exported")
+    code, _, stderr = localize("edit", injected, known, *STEPS, *options, "--export", tmp_path / "exported")
     assert (code, stderr) == (0, "")
     truth = lz.load_truth(injected)
     for seed in (0, 1):
@@ -139,10 +140,17 @@ def test_of_an_injected_truth_each_repeat_edits_the_model_of_another_text(locali
 
 
 def test_an_injected_truth_needs_paragraphs_to_be_judged_by(localize, injected, tmp_path):
-    assert localize.refused("edit", injected, *SHORT, "--out", tmp_path / "out") == (
+    assert localize.refused("edit", injected, *STEPS, "--out", tmp_path / "out") == (
         f"{injected}: each of its models holds one text; name paragraphs that the model recites, to judge edits by."
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--forget", "2"), ("--group", "planted"), ("--paragraph", "a")])
+def test_what_of_an_injected_truth_is_forgotten_is_not_chosen(localize, injected, known, tmp_path, option):
+    assert localize.refused("edit", injected, known, *STEPS, *option, "--out", tmp_path / "out") == (
+        f"--forget, --group, --paragraph: each model of {injected} holds one text, which is forgotten; leave them out."
+    )
 
 
 def test_a_truth_that_fails_a_gate_is_not_edited(localize, planted, tmp_path):
@@ -161,6 +169,8 @@ def test_a_truth_that_fails_a_gate_is_not_edited(localize, planted, tmp_path):
         (("--paragraph", "nobody"), "no such id among the"),
         (("--limit", "3"), "--limit: means nothing of a planted truth; leave it out."),
         (("--dtype", "bfloat16"), "--dtype: means nothing of a planted truth; leave it out."),
+        (("--prefix", "10"), "--prefix: means nothing of a planted truth; leave it out."),
+        (("--continuation", "10"), "--continuation: means nothing of a planted truth; leave it out."),
     ],
 )
 def test_what_a_truth_does_not_know_is_refused_in_one_line(localize, folder, tmp_path, options, message):
