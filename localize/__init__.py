@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature, load_signature
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
+    from localize.train.exposures import exposures
     from localize.truths.loading import load_truth
     from localize.truths.plant import plant
     from localize.truths.truth import Gate, Truth
@@ -97,6 +98,7 @@ _HOME = {
     "edit_sets": "localize.edit.sets",
     "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",
+    "exposures": "localize.train.exposures",
     "head_means": "localize.measure.ablate",
     "largest_weights": "localize.edit.masks",
     "load_edit": "localize.edit.weight_edit",

@@ -109,6 +109,15 @@ RANDOM: Final = "random"
 """Weights chosen by no gradient."""
 
 
+TRAINING_AXES: Final = ("training_run", "training_seed", "training_step")
+"""Axes that any variable may have before its own, where a model was measured while it was trained: which of the runs that differ in
+what was planted, which seed, after how many steps."""
+
+TRAINED: Final = "planted"
+TWIN: Final = "twin"
+"""Runs of a minimal pair: with the planted rows, and with fresh rows in their place."""
+
+
 def ordered_groups(names: Iterable[str]) -> tuple[str, ...]:
     """Each name once, those of recall first, from most to least memorized, the others by the alphabet, what has no label last."""
     present = set(names)

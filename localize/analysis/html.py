@@ -31,7 +31,11 @@ ROUGH = "~ marks intervals and p-values that are rough: too few clusters, or too
 
 
 def signature_html(signature: "MemorizationSignature") -> str:
-    """What it holds and what stands out, for a notebook's cell."""
+    """What it holds and what stands out, for a notebook's cell; over training, of the last step of the first run and seed."""
+    over = {axis: signature[axis].values for axis in signature.over_training}
+    if over:
+        shown = {axis: labels[-1 if axis == "training_step" else 0].item() for axis, labels in over.items()}
+        signature = signature.at(**shown)
     return template("localize.analysis", "signature.html").render(signature_content(signature))
 
 

@@ -4,6 +4,9 @@ from localize.axes import QUERIES, SITES
 from localize.measurements.declaration import Axis
 
 COMMON = (
+    Axis("training_run", "run"),
+    Axis("training_seed", "seed of the training", counted="seed {}"),
+    Axis("training_step", "training step", counted="step {}"),
     Axis("paragraph", "paragraph"),
     Axis("position", "position in the paragraph (tokens)", counted="position {}", averaged=True),
     Axis("prefix_position", "position in the prefix (tokens)", counted="position {}", averaged=True),

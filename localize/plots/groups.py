@@ -76,7 +76,8 @@ def labelled_groups(labels: np.ndarray, clusters: Int[np.ndarray, " paragraph"])
 
 
 def require(signature: "MemorizationSignature", names: tuple[str, ...], measurement: str) -> None:
-    """Raise a `LocalizeError` that names what to measure, unless the signature holds all these variables."""
+    """Raise a `LocalizeError` that names what to measure, unless the signature holds all these variables, of one model."""
+    signature.one_model(caller())
     missing = [name for name in names if name not in signature]
     if missing:
         raise LocalizeError(f"{caller()}: the signature has no {missing[0]!r}; measure it with {measurement}.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from localize.axes import TRAINING_AXES
 from localize.errors import SignatureError
 from localize.measurements import AXES, REGISTRY
 from localize.statistics import UNBOUNDED, Range
@@ -23,6 +24,11 @@ def range_of(dataset: "xr.Dataset", name: str) -> Range:
     return Range(*REGISTRY[name].bounds(*lengths)) if name in REGISTRY else UNBOUNDED
 
 
+def training_axes(dataset: "xr.Dataset") -> tuple[str, ...]:
+    """The axes over which a model was measured while it was trained: none for one model as it is."""
+    return tuple(axis for axis in TRAINING_AXES if axis in dataset.dims)
+
+
 def check(dataset: "xr.Dataset") -> None:
     """Raise a `SignatureError` unless every variable, coordinate and attribute is as the schema has it."""
     for name in ("paragraph", "group", "cluster"):
@@ -31,14 +37,19 @@ def check(dataset: "xr.Dataset") -> None:
     for name in ("model", "paragraphs", "calls"):
         if name not in dataset.attrs:
             raise SignatureError(f"signature: no attribute {name!r}; it says what was measured.")
+    over = training_axes(dataset)
+    if over and ("weights_hash" not in dataset.coords or dataset.coords["weights_hash"].dims != over):
+        raise SignatureError(
+            f"signature: no coordinate 'weights_hash' along {over}; it says which weights were measured."
+        )
     for name, array in dataset.data_vars.items():
         schema = REGISTRY.get(str(name))
         if schema is None:
             raise SignatureError(
                 f"signature: unknown variable {name!r}; register it first. Known: {', '.join(REGISTRY)}."
             )
-        if array.dims != schema.dims:
-            raise SignatureError(f"signature: {name} has axes {array.dims}; {schema.dims} are due.")
+        if array.dims != (*over, *schema.dims):
+            raise SignatureError(f"signature: {name} has axes {array.dims}; {(*over, *schema.dims)} are due.")
         if array.dtype.kind not in ("f" if schema.kind == "float" else "iu"):
             raise SignatureError(f"signature: {name} is {array.dtype}; {schema.kind} values are due.")
         finite = array.values[np.isfinite(array.values)]

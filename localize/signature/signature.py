@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MethodType
@@ -13,7 +13,7 @@ import numpy as np
 from localize.axes import ordered_groups
 from localize.errors import SignatureError
 from localize.measurements import REGISTRY
-from localize.signature.schema import check
+from localize.signature.schema import check, training_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,17 +32,22 @@ class Delegate:
     Args:
         home: The function's module.
         function: Its name there; that of the method if left out.
+        over_training: Whether it takes measurements over training, too; else one model of these has to be chosen.
     """
 
-    def __init__(self, home: str, function: str | None = None):
-        self.home, self.function = home, function
+    def __init__(self, home: str, function: str | None = None, *, over_training: bool = False):
+        self.home, self.function, self.over_training = home, function, over_training
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.function = self.function or name
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         found = getattr(import_module(self.home), str(self.function))
-        return found if instance is None else MethodType(found, instance)
+        if instance is None:
+            return found
+        if instance.over_training and not self.over_training:
+            instance.one_model(str(self.function))
+        return MethodType(found, instance)
 
 
 class MemorizationSignature:
@@ -87,7 +92,7 @@ class MemorizationSignature:
         corruption_table = Delegate("localize.analysis.controls")
         distinguish = Delegate("localize.analysis.distinguish")
         head_agreement = Delegate("localize.analysis.head_agreement")
-        _repr_html_ = Delegate("localize.analysis.html", "signature_html")
+        _repr_html_ = Delegate("localize.analysis.html", "signature_html", over_training=True)
         locality_table = Delegate("localize.analysis.locality")
         matched_contrast = Delegate("localize.analysis.matched_contrast")
         matched_drop = Delegate("localize.analysis.matching")
@@ -164,6 +169,53 @@ class MemorizationSignature:
                 part = part.isel({axis: np.flatnonzero(part[axis].values == group)})
         return MemorizationSignature(part)
 
+    @property
+    def over_training(self) -> tuple[str, ...]:
+        """Axes over which the model was measured while it was trained, in order; none of one model as it is."""
+        return training_axes(self._dataset)
+
+    def at(
+        self, *, training_run: str | None = None, training_seed: int | None = None, training_step: int | None = None
+    ) -> "MemorizationSignature":
+        """Of measurements over training those of one run, seed or step.
+
+        Args:
+            training_run: A run's name.
+            training_seed: A seed.
+            training_step: Steps of training before it was measured; -1 for the last.
+
+        Returns:
+            The same without these axes; what is chosen on all of them is a signature of one model, which every analysis takes.
+
+        Raises:
+            SignatureError: If there is no such axis, or no such label along it.
+        """
+        chosen = {"training_run": training_run, "training_seed": training_seed, "training_step": training_step}
+        part = self._dataset
+        for axis, label in chosen.items():
+            if label is None:
+                continue
+            if axis not in part.dims:
+                raise SignatureError(f"signature: no axis {axis!r}; it has {', '.join(map(str, part.dims))}.")
+            labels = part[axis].values.tolist()
+            label = labels[-1] if axis == "training_step" and label == -1 else label
+            if label not in labels:
+                raise SignatureError(f"signature: no {axis}={label!r}; there are {_listed(labels)}.")
+            part = part.isel({axis: labels.index(label)}).drop_vars(axis)
+        if part is not self._dataset and not training_axes(part):
+            weights = str(part["weights_hash"].values)
+            part = part.drop_vars("weights_hash")
+            part.attrs = {**part.attrs, "model": {**part.attrs["model"], "weights_hash": weights}}
+        return MemorizationSignature(part)
+
+    def one_model(self, asks: str) -> None:
+        """Raise a `SignatureError` unless it is of one model as it is; `asks` is what needs that."""
+        if self.over_training:
+            told = ", ".join(f"{axis}={self._dataset[axis].values[-1].item()!r}" for axis in self.over_training)
+            raise SignatureError(
+                f"{asks}: the signature is over {', '.join(self.over_training)}; choose one model: .at({told})."
+            )
+
     def known_group(self, group: str) -> str:
         """The name of a group; raises a `SignatureError` where there is no such."""
         if group not in self.groups:
@@ -171,10 +223,10 @@ class MemorizationSignature:
         return group
 
     def to_dataframe(self, variable: str | None = None) -> "pd.DataFrame":
-        """One variable as a long table, or, without a name, one row per paragraph with all that is one number for each."""
+        """One variable as a long table, or, without a name, one row per paragraph and model with all that is one number for it."""
         if variable is not None:
             return self[variable].to_dataframe().reset_index()
-        names = [n for n in self.variables if self._dataset[n].dims == ("paragraph",)]
+        names = [n for n in self.variables if self._dataset[n].dims == (*self.over_training, "paragraph")]
         coords = [str(n) for n, c in self._dataset.coords.items() if c.dims == ("paragraph",) and n != "paragraph"]
         return self._dataset[names].reset_coords(coords)[[*coords, *names]].to_dataframe()
 
@@ -192,6 +244,12 @@ class MemorizationSignature:
     def _group_counts(self) -> dict[str, int]:
         values = self._dataset["group"].values
         return {group: int((values == group).sum()) for group in self.groups}
+
+
+def _listed(labels: Sequence[Any]) -> str:
+    """Labels in words; of many the first and the last."""
+    words = [str(label) for label in labels]
+    return ", ".join(words if len(words) <= 12 else [*words[:6], "...", *words[-3:]])
 
 
 def load_signature(path: str | Path) -> MemorizationSignature:

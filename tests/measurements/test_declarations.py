@@ -48,7 +48,9 @@ def test_a_measurement_is_the_public_function_of_its_name(measurement):
     call = measurement.call()
     assert call is getattr(lz, measurement.name)
     assert call.__name__ == measurement.name
-    assert call.__module__.split(".")[-1] == measurement.name or call.__module__.startswith("localize.edit.")
+    assert call.__module__.split(".")[-1] == measurement.name or call.__module__.startswith(
+        ("localize.edit.", "localize.train.")
+    )
 
 
 @pytest.mark.parametrize("measurement", ASKED, ids=lambda m: m.name)
