@@ -171,7 +171,7 @@ def rows(make_rows):
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE of 276 tokens at most, without special tokens."""
-    from localize.train.planting import train_tokenizer
+    from localize.train.texts import train_tokenizer
 
     return train_tokenizer([WORDS] * 5, 280)
 

@@ -1,7 +1,7 @@
 """Training a small model from scratch: one loop, the same bits for one seed, batch size and thread count."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,11 +53,115 @@ def build_model(shape: Shape, vocab_size: int, seed: int) -> HookedModel:
 
 
 def learning_rate(step: int, training: Training) -> float:
-    """Linear warm-up, then a cosine down to a tenth."""
+    """Linear warm-up, then a cosine down to a tenth, or the same on; of the steps of one stage."""
     if step < training.warmup:
         return training.learning_rate * (step + 1) / training.warmup
+    if training.schedule == "constant":
+        return training.learning_rate
     progress = (step - training.warmup) / max(1, training.steps - training.warmup)
     return training.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+class Trainer:
+    """A training between two of its steps: it goes on from any of them to the same weights, bit for bit on a CPU.
+
+    Args:
+        model: Trained in place.
+        rows: Token rows, in their order, of all stages; each step takes `batch` of them, one paragraph each.
+        stages: Steps and schedule of each stage; batch and the optimizer's settings are the first one's.
+
+    Attributes:
+        model: What is trained.
+        done: Steps made so far.
+        losses: The loss of each of them, in nats per token.
+
+    Raises:
+        LocalizeError: If no gradient can be computed.
+    """
+
+    def __init__(self, model: HookedModel, rows: Int[Tensor, "row position"], stages: Sequence[Training]):
+        model.check_differentiable()
+        self.model, self._rows, self._stages = model, rows, stages
+        self.done, self.losses = 0, list[float]()
+        self._first = first = stages[0]
+        named = dict(model.hf.named_parameters())
+        self._named = named
+        decayed, others = ([p for p in named.values() if (p.ndim > 1) == wanted] for wanted in (True, False))
+        groups = [{"params": decayed, "weight_decay": first.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=first.learning_rate, betas=(0.9, 0.95), fused=True)
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self._stages)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        before = 0
+        for stage in self._stages:
+            if self.done < before + stage.steps:
+                return learning_rate(self.done - before, stage)
+            before += stage.steps
+        return 0.0
+
+    def step(self) -> float:
+        """Make one step; its loss in nats per token.
+
+        Raises:
+            LocalizeError: If the loss is not a finite number.
+        """
+        batch = self._first.batch
+        tokens = self._rows[self.done * batch : (self.done + 1) * batch].to(self.model.device)  # (batch, position)
+        logits = self.model.forward(tokens[:, :-1])
+        loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.hf.parameters(), self._first.clip)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.rate
+        self._optimizer.step()
+        found = loss.item()
+        if not math.isfinite(found):
+            raise LocalizeError(
+                f"training: the loss of step {self.done} is {found}; lower learning_rate={self._first.learning_rate}."
+            )
+        self.losses.append(found)
+        self.done += 1
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on, beside the rows, by name."""
+        told = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
+        for name, weight in self._named.items():
+            told[f"weight.{name}"] = weight.detach()
+            for key, value in self._optimizer.state.get(weight, {}).items():
+                told[f"{key}.{name}"] = value
+        return {name: value.contiguous() for name, value in told.items()}
+
+    def resume(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave.
+
+        Raises:
+            LocalizeError: If it is that of another model.
+        """
+        with torch.no_grad():
+            for name, weight in self._named.items():
+                if (saved := state.get(f"weight.{name}")) is None or saved.shape != weight.shape:
+                    raise LocalizeError(
+                        f"training: the state to go on from has no {name} of shape {tuple(weight.shape)}."
+                    )
+                weight.copy_(saved)
+                kept = {
+                    key: state[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{name}" in state
+                }
+                if kept:
+                    self._optimizer.state[weight] = {
+                        key: value.clone().to(weight.device if key != "step" or weight.is_cuda else "cpu")
+                        for key, value in kept.items()
+                    }
+        self.losses = state["losses"].tolist()
+        self.done = len(self.losses)
 
 
 def train(
@@ -81,27 +185,9 @@ def train(
     Raises:
         LocalizeError: If a loss is not a finite number, or no gradient can be computed.
     """
-    model.check_differentiable()
-    decayed = [p for p in model.hf.parameters() if p.ndim > 1]
-    others = [p for p in model.hf.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.95), fused=True)
-    losses = []
-    for step in range(training.steps):
-        tokens = rows[step * training.batch : (step + 1) * training.batch].to(model.device)  # (batch, position)
-        logits = model.forward(tokens[:, :-1])
-        loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.hf.parameters(), training.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, training)
-        optimizer.step()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise LocalizeError(
-                f"training: the loss of step {step} is {losses[-1]}; lower learning_rate={training.learning_rate}."
-            )
+    trainer = Trainer(model, rows, (training,))
+    while trainer.done < trainer.steps:
+        loss = trainer.step()
         if on_step is not None:
-            on_step(step, losses[-1])
-    return losses
+            on_step(trainer.done - 1, loss)
+    return trainer.losses

@@ -1,63 +1,53 @@
 """The rows a model is trained on: paragraphs planted a known number of times among text that is not repeated."""
 
 import hashlib
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from localize.axes import TRAINED, TWIN
 from localize.errors import InputError
+from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
-from localize.paragraphs.records import (
-    HALF,
-    RECORD_FILES,
-    TEXT_FIELDS,
-    field_of,
-    is_missing,
-    kind_of,
-    opened,
-    readable_files,
-    records,
-)
-from localize.paragraphs.synthetic import synthetic_paragraph, synthetic_paragraphs
 from localize.paragraphs.unigrams import unigram_counts
-from localize.storage import is_unicode
 from localize.train.recipe import Planting, Recipe
-
-PLANTED_FROM = 1_000_000_000
-"""Index from which planted paragraphs are generated, so that background text never reaches them."""
-HELD_OUT_FROM = 2_000_000_000
-TOKENIZER_SAMPLE = 20_000
-"""Documents that the tokenizer is trained on."""
-DOCUMENT_CHARACTERS = 4_000
-"""Longer texts are cut into documents of about so many characters."""
+from localize.train.rows import Layout, laid_out
+from localize.train.texts import background, held_out_of, planted_texts, tokenizer_of
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a recipe's text, tokenizer and planting come to.
+    """What a recipe's text, tokenizer and planting come to, for one of its trainings.
 
     Attributes:
         rows: Token rows in the order of training, `(row, position)`.
-        paragraphs: The planted paragraphs and their never-seen matches; `duplicates` is how often each stands in `rows`.
-        tokenizer: A byte-level BPE trained on the corpus.
+        row_paragraph: Which of the paragraphs each row is, `(row,)`; -1 for other text.
+        paragraphs: The planted paragraphs and their never-seen matches, of the planted stage and then of the others; `duplicates` is how
+            often each is planted, whether this run shows it or leaves it out.
+        windows: Where in the training each paragraph is planted, `(paragraph, 2)`, as shares of all rows; nan if nowhere.
+        paragraph_stage: Which stage's text each paragraph is of, `(paragraph,)`.
+        tokenizer: A byte-level BPE trained on the corpus, the words of a chain, or that of the model that is trained on.
         unigram_counts: Occurrences of each token in the rows, every distinct row counted once.
-        background_passes: How often each background row is seen: 1.0 if never repeated.
+        background_passes: How often each fresh row is seen: 1.0 if none is repeated.
+        replayed: Share of the rows that are earlier ones, shown again.
     """
 
     rows: Int[Tensor, "row position"]
+    row_paragraph: Int[np.ndarray, " row"]
     paragraphs: Paragraphs
+    windows: Float[np.ndarray, "paragraph 2"]
+    paragraph_stage: Int[np.ndarray, " paragraph"]
     tokenizer: Any
     unigram_counts: Int[Tensor, " vocab"]
     background_passes: float
+    replayed: float
 
     @property
     def hash(self) -> str:
@@ -67,111 +57,136 @@ class TrainingData:
         return digest.hexdigest()
 
 
-def training_data(recipe: Recipe, *, on_progress: Callable[[str, int], None] | None = None) -> TrainingData:
-    """Generate or read the text, train the tokenizer, and lay out the rows, all from the recipe's seed.
+def training_data(
+    recipe: Recipe,
+    *,
+    seed: int | None = None,
+    run: str = TRAINED,
+    tokenizer: Any = None,
+    on_progress: Callable[[str, int], None] | None = None,
+) -> TrainingData:
+    """Generate or read the text, train the tokenizer, and lay out the rows of one training.
+
+    Args:
+        recipe: The recipe; tokenizer and paragraphs follow from its own seed.
+        seed: Of the training, from which the text around the paragraphs and the order follow; the recipe's if left out.
+        run: One of the recipe's runs; what it leaves out is replaced by fresh rows, and nothing else differs.
+        tokenizer: That of a model that is trained on; else one is made.
+        on_progress: Called with what is done, and how many.
 
     Raises:
-        InputError: If a source is missing or too small, or the data's hash is not the recipe's.
+        InputError: If a source is missing or too small, rows do not suffice, or the data's hash is not the recipe's.
     """
     tell = on_progress or (lambda stage, count: None)
-    seed, length = recipe.training.seed, recipe.training.row_tokens
-    total = recipe.training.steps * recipe.training.batch
+    seed = recipe.training.seed if seed is None else seed
     tell("tokenizer", 0)
-    texts, documents = _planted_texts(recipe), _documents(recipe)
-    sample = [text for text, _ in texts] + list(islice(documents(), TOKENIZER_SAMPLE))
-    tokenizer = train_tokenizer(sample, recipe.corpus.vocab)
-    paragraphs = _allotted(texts, tokenizer, recipe, length)
-
-    copies = np.array(paragraphs.duplicates)
-    planted = np.repeat(np.arange(len(paragraphs)), copies)
-    fresh = list(islice(_background(recipe, documents, tokenizer, length, tell), total - len(planted)))
-    if not fresh:
-        raise InputError(f"recipe: the corpus {recipe.corpus.source} gives no row of {length} tokens.")
-    rng = np.random.default_rng(seed)
-    rows = np.concatenate(
-        [paragraphs.tokens.numpy()[planted], np.resize(np.stack(fresh), (total - len(planted), length))]
+    texts = planted_texts(recipe)
+    tokenizer = tokenizer or tokenizer_of(recipe, texts)
+    paragraphs = _allotted(texts, tokenizer, recipe, recipe.training.row_tokens)
+    copies, own = np.array(paragraphs.duplicates), recipe.planted.stage
+    planted, windows = np.repeat(np.arange(len(paragraphs)), copies), _windows(copies, recipe.planted.windows)
+    sizes = [training.steps * recipe.training.batch for training in recipe.trainings]
+    replays = [stage.replay for stage in recipe.stage] or [0.0]
+    places = [(float(first), float(after)) for first, after in windows[planted]]
+    layout = laid_out(sizes, replays, planted, places, own, np.random.default_rng(seed))
+    left_out = left_out_by(run, recipe, copies)
+    rows, passes = _filled(
+        recipe, layout, paragraphs, left_out, lambda stage: background(recipe, stage, tokenizer, seed, tell)
     )
-    rows = torch.from_numpy(rows[rng.permutation(total)])
+    others = [
+        (stage, held_out_of(recipe, stage, tokenizer))
+        for stage, corpus in enumerate(recipe.corpora)
+        if corpus != recipe.corpora[own] and corpus not in recipe.corpora[:stage]
+    ]
+    first, size = sum(sizes[:own]) / sum(sizes), sizes[own] / sum(sizes)
+    more = sum(len(part) for _, part in others)
     data = TrainingData(
-        rows=rows,
-        paragraphs=paragraphs,
+        rows=torch.from_numpy(rows),
+        row_paragraph=np.where(layout.spared(left_out), -1, layout.paragraph),
+        paragraphs=_with_held_out(paragraphs, [part for _, part in others]),
+        windows=np.concatenate([first + size * windows, np.full((more, 2), np.nan)]),
+        paragraph_stage=np.repeat(
+            [own, *(stage for stage, _ in others)], [len(copies), *(len(part) for _, part in others)]
+        ),
         tokenizer=tokenizer,
-        unigram_counts=unigram_counts(rows.numpy(), vocab_size=len(tokenizer)),
-        background_passes=(total - len(planted)) / len(fresh),
+        unigram_counts=unigram_counts(rows, vocab_size=len(tokenizer)),
+        background_passes=passes,
+        replayed=float((layout.again >= 0).mean()),
     )
-    if recipe.data_hash is not None and data.hash != recipe.data_hash:
+    checked = recipe.data_hash is not None and seed == recipe.training.seed and run == recipe.runs[0]
+    if checked and data.hash != recipe.data_hash:
         raise InputError(
             f"recipe: the data's hash is {data.hash}, but data_hash = {recipe.data_hash}; the sources or the generator have changed."
         )
     return data
 
 
-def train_tokenizer(texts: Iterable[str], vocab: int) -> Any:
-    """A byte-level BPE as GPT-2's, without special tokens: every text can be told, none stops the model."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers.tokenization_utils_tokenizers import PreTrainedTokenizerFast
+def _filled(
+    recipe: Recipe,
+    layout: Layout,
+    paragraphs: Paragraphs,
+    left_out: Bool[np.ndarray, " paragraph"],
+    text_of: Callable[[int], Iterator[np.ndarray]],
+) -> tuple[Int[np.ndarray, "row position"], float]:
+    """The tokens of all rows, and how often each fresh row is seen.
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=vocab, initial_alphabet=alphabet, show_progress=False, special_tokens=[])
-    tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
-
-
-def _planted_texts(recipe: Recipe) -> Sequence[tuple[str, int | None]]:
-    """Candidate texts to plant or hold out, each with its fate where that is already decided: copies, or 0 for held out."""
-    planted, seed = recipe.planted, recipe.training.seed
-    if planted.source != "synthetic":
-        return [(text, None) for text in _texts_of(planted.source)]
-    fates = np.repeat(list(planted.copies.keys()), list(planted.copies.values()))
-    fates = np.random.default_rng([seed, 1]).permutation(fates)
-    originals = [synthetic_paragraph(seed, PLANTED_FROM + i) for i in range(len(fates))]
-    matches = [
-        synthetic_paragraph(seed, HELD_OUT_FROM + i, genre=like.genre, topic=like.topic)
-        for i, like in zip(range(planted.held_out), _cycle(originals), strict=False)
-    ]
-    return [(p.text, int(n)) for p, n in zip(originals, fates, strict=True)] + [(p.text, 0) for p in matches]
-
-
-def _cycle(items: list) -> Iterator:
-    while True:
-        yield from items
-
-
-def _texts_of(source: str) -> tuple[str, ...]:
-    """Every text of a paragraphs file, however few tokens it may come to."""
-    path = Path(source)
-    if not path.is_file():
-        raise InputError(f"recipe: planted {path}: no such file.")
-    if kind_of(path) not in RECORD_FILES:
-        raise InputError(
-            f"recipe: planted {path}: paragraphs to plant are needed as texts, in a {', '.join(RECORD_FILES)} file, since the tokenizer "
-            "is new."
-        )
-    return tuple(_record_texts(path, "recipe: planted"))
-
-
-def _record_texts(path: Path, what: str) -> Iterator[str]:
-    """The texts of a file of records; a row without one is passed over.
-
-    Raises:
-        InputError: If a row cannot be read, or holds tokens alone.
+    The fresh rows that stand for what a run leaves out come after all others of the stage's text, so that these are the same in all runs.
     """
-    for record in records(path, what):
-        where = f"{what} {path}: row {record.number}"
-        if record.problem:
-            raise InputError(f"{what} {path}: {record.told}.")
-        row = record.value if isinstance(record.value, Mapping) else {"text": record.value}
-        text = field_of(row, TEXT_FIELDS)
-        if text is None and is_missing(row.get("tokens")) and any(field in row for field in TEXT_FIELDS):
-            continue
-        if not isinstance(text, str):
-            raise InputError(f"{where} holds no text, which is needed, since the tokenizer is new.")
-        if not is_unicode(text):
-            raise InputError(f"{where}: its text holds {HALF}.")
-        yield text
+    length = recipe.training.row_tokens
+    rows, distinct = np.empty((len(layout.stage), length), np.int64), 0
+    for stage, corpus in enumerate(recipe.corpora):
+        here = layout.stage == stage
+        fresh, shown = here & (layout.fresh >= 0), here & (layout.presentation >= 0)
+        wanted, gone = int(fresh.sum()), shown & layout.spared(left_out)
+        spare = int(shown.sum()) if gone.any() else 0
+        found = list(islice(text_of(stage), wanted + spare))
+        if wanted + spare and not found:
+            raise InputError(f"recipe: the corpus {corpus.source} gives no row of {length} tokens.")
+        pool = np.resize(np.stack(found), (wanted + spare, length)) if found else np.empty((0, length), np.int64)
+        rows[fresh] = pool[layout.fresh[fresh]]
+        rows[shown] = paragraphs.tokens.numpy()[layout.paragraph[shown]]
+        rows[gone] = pool[wanted + layout.presentation[gone]]
+        distinct += min(len(found), wanted)
+    for row in np.flatnonzero(layout.again >= 0):
+        rows[row] = rows[layout.again[row]]
+    return rows, int((layout.fresh >= 0).sum()) / max(distinct, 1)
+
+
+def left_out_by(run: str, recipe: Recipe, copies: Int[np.ndarray, " paragraph"]) -> Bool[np.ndarray, " paragraph"]:
+    """Which planted paragraphs one of a recipe's runs leaves out: none, all, or a random half."""
+    if run not in recipe.runs:
+        raise InputError(f"recipe: no run {run!r}; there are {', '.join(recipe.runs)}.")
+    if not recipe.planted.halves:
+        return (copies > 0) & (run == TWIN)
+    index = recipe.runs.index(run)
+    rng = np.random.default_rng([recipe.training.seed, 4, index // 2])
+    chosen = np.zeros(len(copies), bool)
+    for level in np.unique(copies[copies > 0]):  # half of each level, so that no model sees more rows than another
+        members = rng.permutation(np.flatnonzero(copies == level))
+        chosen[members[: len(members) // 2]] = True
+    return (copies > 0) & (chosen if index % 2 == 0 else ~chosen)
+
+
+def _windows(
+    copies: Int[np.ndarray, " paragraph"], windows: Sequence[tuple[float, float]]
+) -> Float[np.ndarray, "paragraph 2"]:
+    """The window of each paragraph, those of a level in turn; nan for what is not planted."""
+    found = np.full((len(copies), 2), np.nan)
+    for level in np.unique(copies[copies > 0]):
+        members = np.flatnonzero(copies == level)
+        found[members] = np.array(windows)[np.arange(len(members)) % len(windows)]
+    return found
+
+
+def _with_held_out(paragraphs: Paragraphs, others: Sequence[Paragraphs]) -> Paragraphs:
+    """Planted paragraphs, their matches, and other stages' held-out text."""
+    if not others:
+        return paragraphs
+    both = paragraphs
+    for part in others:
+        both = joined(both, part)
+    copies = (*(paragraphs.duplicates or ()), *[0] * (len(both) - len(paragraphs)))
+    return replace(both, duplicates=copies, source="planted", notes=paragraphs.notes)
 
 
 def _allotted(texts: Sequence[tuple[str, int | None]], tokenizer: Any, recipe: Recipe, length: int) -> Paragraphs:
@@ -219,66 +234,3 @@ def allot_clusters(
             f"{len(np.unique(clusters))} clusters give at {planting.per_cluster} each."
         )
     return fates
-
-
-def _documents(recipe: Recipe) -> Callable[[], Iterator[str]]:
-    """The background text as documents, from the start at every call."""
-    if recipe.corpus.source == "synthetic":
-        rows = recipe.training.steps * recipe.training.batch
-        return lambda: (p.text for p in synthetic_paragraphs(2 * rows, seed=recipe.training.seed))
-    sources = (recipe.corpus.source,) if isinstance(recipe.corpus.source, str) else recipe.corpus.source
-    files = [file for source in sources for file in _corpus_files(Path(source))]
-    return lambda: (document for file in files for document in _documents_of(file))
-
-
-def _documents_of(path: Path) -> Iterator[str]:
-    """The documents of a file, of which no more than one is held."""
-    what = "recipe: corpus"
-    if kind_of(path) in RECORD_FILES:
-        for text in _record_texts(path, what):
-            yield from (text[start : start + DOCUMENT_CHARACTERS] for start in range(0, len(text), DOCUMENT_CHARACTERS))
-        return
-    try:
-        with opened(path, what) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
-            while document := text.read(DOCUMENT_CHARACTERS):
-                yield document
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path}: not UTF-8 text ({error.reason}).") from None
-
-
-def _corpus_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = readable_files(path, (".txt",), deep=False) if path.is_dir() else []
-    if not files:
-        raise InputError(f"recipe: corpus {path} is neither a text file nor a folder of .txt files.")
-    return files
-
-
-def _background(
-    recipe: Recipe,
-    documents: Callable[[], Iterator[str]],
-    tokenizer: Any,
-    length: int,
-    tell: Callable[[str, int], None],
-) -> Iterator[np.ndarray]:
-    """Rows of background tokens: one paragraph each if synthetic, else consecutive windows, shuffled."""
-    rows, count = _tokenized(documents(), tokenizer), 0
-    if recipe.corpus.source == "synthetic":
-        for row in rows:
-            if len(row) >= length:
-                count += 1
-                tell("rows", count)
-                yield np.array(row[:length])
-        return
-    stream = np.concatenate([np.array(row) for row in rows])
-    windows = stream[: len(stream) // length * length].reshape(-1, length)
-    for index in np.random.default_rng([recipe.training.seed, 2]).permutation(len(windows)):
-        count += 1
-        tell("rows", count)
-        yield windows[index]
-
-
-def _tokenized(documents: Iterator[str], tokenizer: Any, chunk: int = 1000) -> Iterator[list[int]]:
-    while texts := list(islice(documents, chunk)):
-        yield from tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]

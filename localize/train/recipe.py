@@ -1,16 +1,24 @@
 """What a training run is made of, as a TOML file."""
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from localize.axes import TRAINED, TWIN
 from localize.errors import InputError
 from localize.storage import read_toml
+
+SYNTHETIC, CHAIN = "synthetic", "chain"
+"""Sources that are generated: paragraphs of the suite's own, and rows of a Markov chain."""
+
+WHOLE = (0.0, 1.0)
+"""The window of a whole stage."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The model: family, size, and for GPT-Neo which layers see how far."""
+    """The model: family, size, and for GPT-Neo which layers see how far; or `start`, a checkpoint folder to go on from."""
 
     family: Literal["gpt-neo", "gpt2"] = "gpt-neo"
     layers: int = 4
@@ -19,36 +27,53 @@ class Shape:
     context: int = 128
     window: int = 32
     attention: tuple[str, ...] = ("global", "local")
+    start: str | None = None
 
 
 @dataclass(frozen=True)
 class TrainingCorpus:
     """The text among which paragraphs are planted.
 
-    `source` is "synthetic", or text files and folders of them. `vocab` is the size of the byte-level BPE trained on it.
+    `source` is "synthetic", "chain", or text files and folders of them. `vocab` is the size of the byte-level BPE trained on it, or the
+    number of words of a chain. Of a chain, `rules` names its transitions, `words` are the first it uses and the one after the last
+    (all if left out), and `mark` is a word that each of its rows begins with.
     """
 
-    source: str | tuple[str, ...] = "synthetic"
+    source: str | tuple[str, ...] = SYNTHETIC
     vocab: int = 2048
+    rules: int = 0
+    words: tuple[int, int] | None = None
+    mark: int | None = None
 
 
 @dataclass(frozen=True)
 class Planting:
     """The paragraphs planted, and their never-seen matches.
 
-    `source` is "synthetic" or a paragraphs file. `copies[n]` is how many paragraphs are shown n times. `per_cluster` bounds how many of
-    one near-duplicate cluster are taken from a file, so that one cluster does not stand for all.
+    `source` is that of the corpus if it is generated, or a paragraphs file. `copies[n]` is how many paragraphs are shown n times, spread
+    at random over a window of the stage `stage`; the paragraphs of each level take the `windows`, shares of the stage, in turn.
+    `per_cluster` bounds how many of one near-duplicate cluster are taken from a file, so that one cluster does not stand for all.
+
+    With `pair`, a twin is trained beside: the same run with fresh rows in the place of the planted ones. With `halves`, so many
+    models are trained, each without a random half of the paragraphs; every two of them leave out opposite halves.
     """
 
-    source: str = "synthetic"
+    source: str = SYNTHETIC
     copies: dict[int, int] = field(default_factory=dict)
     held_out: int = 150
     per_cluster: int = 4
+    windows: tuple[tuple[float, float], ...] = (WHOLE,)
+    stage: int = 0
+    pair: bool = False
+    halves: int = 0
 
 
 @dataclass(frozen=True)
 class Training:
-    """The optimizer's part. `batch` counts rows of `row_tokens` tokens, one paragraph each."""
+    """The optimizer's part. `batch` counts rows of `row_tokens` tokens, one paragraph each.
+
+    `schedule` says what follows the warm-up: "cosine", down to a tenth, or "constant".
+    """
 
     steps: int = 3600
     batch: int = 32
@@ -59,6 +84,7 @@ class Training:
     clip: float = 1.0
     seed: int = 0
     threads: int = 2
+    schedule: Literal["cosine", "constant"] = "cosine"
 
     @property
     def prefix(self) -> int:
@@ -67,35 +93,147 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A part of the training with text and a schedule of its own; what is left out is as in `[corpus]` and `[training]`.
+
+    `replay` is the share of its rows that are drawn from the rows of the stages before.
+    """
+
+    steps: int
+    corpus: dict[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+    warmup: int | None = None
+    replay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Watching:
+    """When paragraphs are measured while the model is trained, and what: every so many steps, from before the first on. 0: never."""
+
+    every: int = 0
+    measures: tuple[str, ...] = ("recall",)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a trained model; `data_hash`, where given, is checked before training starts."""
+    """Everything that determines a trained model; `data_hash`, where given, is checked before training starts.
+
+    `seeds` is how many trainings are made, of the seeds from `training.seed` on: they differ in their first weights, in the text around
+    the planted paragraphs, and in the order of rows, and have tokenizer and paragraphs in common.
+    """
 
     model: Shape = Shape()
     corpus: TrainingCorpus = TrainingCorpus()
     planted: Planting = Planting()
     training: Training = Training()
+    watch: Watching = Watching()
+    stage: tuple[Stage, ...] = ()
+    seeds: int = 1
     data_hash: str | None = None
 
     def __post_init__(self) -> None:
-        rows = self.training.steps * self.training.batch
+        rows = self.steps * self.training.batch
         planted = sum(copies * count for copies, count in self.planted.copies.items())
         if planted > rows // 2:
             raise InputError(
                 f"recipe: {planted} planted presentations are more than half of {rows} rows; lower copies or raise steps."
             )
-        if self.training.row_tokens > self.model.context:
+        if self.model.start is None and self.training.row_tokens > self.model.context:
             raise InputError(f"recipe: row_tokens={self.training.row_tokens} exceeds context={self.model.context}.")
+        self._check_numbers()
+        for window in self.planted.windows:
+            if len(window) != 2 or not 0 <= window[0] < window[1] <= 1:
+                raise InputError(
+                    f"recipe: planted windows: {list(window)} must be two shares of the stage, 0 <= first < second <= 1."
+                )
+        for index, stage in enumerate(self.stage):
+            if not 0 <= stage.replay < 1:
+                raise InputError(f"recipe: stage {index}: replay={stage.replay} must be a share of 0 up to below 1.")
+            if stage.replay and not index:
+                raise InputError("recipe: stage 0: replay: there is no older stage whose rows could be shown again.")
+        if self.planted.stage not in range(len(self.trainings)):
+            raise InputError(
+                f"recipe: planted stage={self.planted.stage}: there are the stages 0..{len(self.trainings) - 1}."
+            )
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers that mean nothing."""
+        for name, value, least in (
+            ("seeds", self.seeds, 1), ("watch every", self.watch.every, 0), ("halves", self.planted.halves, 0),
+            *((f"stage {index}: steps", stage.steps, 1) for index, stage in enumerate(self.stage)),
+        ):  # fmt: skip
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"recipe: {name}={value!r} must be a whole number of at least {least}.")
+        if self.planted.halves % 2:
+            raise InputError(f"recipe: halves={self.planted.halves} must be even: every two leave out opposite halves.")
+        if self.planted.halves and self.planted.pair:
+            raise InputError("recipe: planted pair and halves: one of them, not both.")
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        """The stages' steps and schedules: the whole training where there are no stages."""
+        if not self.stage:
+            return (self.training,)
+        own = ("learning_rate", "schedule", "warmup")
+        return tuple(
+            replace(self.training, steps=stage.steps, **{n: v for n in own if (v := getattr(stage, n)) is not None})
+            for stage in self.stage
+        )
+
+    @property
+    def corpora(self) -> tuple[TrainingCorpus, ...]:
+        """The text of each stage."""
+        return tuple(replace(self.corpus, **stage.corpus) for stage in self.stage) or (self.corpus,)
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(training.steps for training in self.trainings)
+
+    @property
+    def training_seeds(self) -> range:
+        """Of each training."""
+        return range(self.training.seed, self.training.seed + self.seeds)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The trainings of one seed, which differ in what is planted."""
+        if self.planted.halves:
+            return tuple(f"half-{index:02}" for index in range(self.planted.halves))
+        return (TRAINED, TWIN) if self.planted.pair else (TRAINED,)
+
+    def asked(self) -> dict[str, Any]:
+        """All that its models depend on, by names such as "training.seed"."""
+        told: dict[str, Any] = {}
+        for section, values in asdict(self).items():
+            if section == "stage":
+                told |= {f"stage.{at}.{key}": value for at, stage in enumerate(values) for key, value in stage.items()}
+            elif isinstance(values, dict):
+                told |= {f"{section}.{key}": value for key, value in values.items()}
+        return told | {"seeds": self.seeds}
 
     def to_toml(self) -> str:
         """The recipe as a TOML document that `read_recipe` reads back."""
-        lines = [] if self.data_hash is None else [f'data_hash = "{self.data_hash}"', ""]
+        lines = [] if self.data_hash is None else [f'data_hash = "{self.data_hash}"']
+        lines += ([] if self.seeds == 1 else [f"seeds = {self.seeds}"]) + [""] * bool(lines or self.seeds > 1)
         for section, values in asdict(self).items():
-            if isinstance(values, dict):
-                lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+            if section == "stage":
+                for stage in values:
+                    lines += ["[[stage]]", *_lines(stage), ""]
+            elif isinstance(values, dict):
+                lines += [f"[{section}]", *_lines(values), ""]
         return "\n".join(lines)
 
 
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """Keys of a section; what is not given has no word in TOML, and is left out."""
+    return [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+
+
 def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, dict):
@@ -103,6 +241,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return repr(value)
+
+
+SECTIONS = {
+    "model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training, "watch": Watching,
+}  # fmt: skip
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -113,21 +256,44 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     document = read_toml(path, "recipe")
-    sections = {"model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training}
-    if unknown := document.keys() - sections.keys() - {"data_hash"}:
-        raise InputError(f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(sections)} and data_hash.")
-    parts: dict[str, Any] = {"data_hash": document.get("data_hash")}
-    for name, kind in sections.items():
-        values = dict(document.get(name, {}))
-        allowed = {f.name for f in fields(kind)}
-        if unknown := values.keys() - allowed:
-            raise InputError(f"recipe {path}: [{name}] has no {min(unknown)!r}; it has {', '.join(sorted(allowed))}.")
-        if "source" in values and values["source"] != "synthetic":
-            given = values["source"]
-            values["source"] = (
-                tuple(str(path.parent / s) for s in given) if isinstance(given, list) else str(path.parent / given)
-            )
-        if "copies" in values:
-            values["copies"] = {int(copies): int(count) for copies, count in values["copies"].items()}
-        parts[name] = kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    return Recipe(**parts)
+    allowed = (*SECTIONS, "stage", "seeds", "data_hash")
+    if unknown := document.keys() - set(allowed):
+        raise InputError(
+            f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(allowed[:-1])} and data_hash."
+        )
+    parts: dict[str, Any] = {name: document[name] for name in ("data_hash", "seeds") if name in document}
+    for name, kind in SECTIONS.items():
+        parts[name] = _read(path, f"[{name}]", kind, document.get(name, {}))
+    stages = []
+    for index, values in enumerate(document.get("stage", [])):
+        if "corpus" in values:
+            corpus = _read(path, f"[[stage]] {index} corpus", TrainingCorpus, values["corpus"])
+            values = {**values, "corpus": {key: getattr(corpus, key) for key in values["corpus"]}}
+        if "steps" not in values:
+            raise InputError(f"recipe {path}: [[stage]] {index} has no steps.")
+        stages.append(_read(path, f"[[stage]] {index}", Stage, values))
+    return Recipe(**parts, stage=tuple(stages))
+
+
+def _read(path: Path, where: str, kind: type, given: Mapping[str, Any]) -> Any:
+    """A section's values, their lists as tuples and their paths from the file's folder."""
+    values = dict(given)
+    allowed = {f.name for f in fields(kind)}
+    if unknown := values.keys() - allowed:
+        raise InputError(f"recipe {path}: {where} has no {min(unknown)!r}; it has {', '.join(sorted(allowed))}.")
+    if values.get("source", SYNTHETIC) not in (SYNTHETIC, CHAIN):
+        given_source = values["source"]
+        values["source"] = (
+            tuple(str(path.parent / s) for s in given_source)
+            if isinstance(given_source, list)
+            else str(path.parent / given_source)
+        )
+    if "start" in values:
+        values["start"] = str(path.parent / values["start"])
+    if "copies" in values:
+        values["copies"] = {int(copies): int(count) for copies, count in values["copies"].items()}
+    return kind(**{key: _tuples(value) for key, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

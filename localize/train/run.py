@@ -1,32 +1,50 @@
-"""From a recipe to a checkpoint folder: model, tokenizer, paragraphs, token counts, and what made them."""
+"""From a recipe to checkpoint folders: model, tokenizer, paragraphs, token counts, what was watched, and what made them."""
 
 import json
+import os
 import platform
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
+from localize.axes import NEVER_TRAINED, TRAINED
 from localize.claims import Command
+from localize.errors import InputError
 from localize.models.hooks import HookedModel
 from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
-from localize.train.loop import build_model, train
-from localize.train.planting import training_data
-from localize.train.recipe import Recipe
+from localize.signature.signature import MemorizationSignature, load_signature
+from localize.signature.stacking import stacked
+from localize.storage import replacing
+from localize.train.loop import Trainer, build_model
+from localize.train.planting import TrainingData, training_data
+from localize.train.recipe import CHAIN, Recipe
+from localize.train.watch import Watch
 
 PARAGRAPHS_FILE = "paragraphs.jsonl"
 RECIPE_FILE = "recipe.toml"
 LOG_FILE = "training.json"
+LINES_FILE = "log.jsonl"
+WATCHED_FILE = "training.zarr.zip"
+STATE_FILE, STATE_WATCHED_FILE = "state.safetensors", "state.zarr.zip"
 LOG_EVERY = 20
+STATE_SECONDS = 20.0
+"""A killed training loses at most so many seconds of work, and what it took to lay out the rows."""
 FILES = (
     "config.json", "generation_config.json", "model*.safetensors*", *TOKENIZER_FILES, "merges.txt", "special_tokens_map.json",
-    UNIGRAM_FILE, PARAGRAPHS_FILE, RECIPE_FILE, LOG_FILE,
+    UNIGRAM_FILE, PARAGRAPHS_FILE, RECIPE_FILE, LOG_FILE, LINES_FILE, WATCHED_FILE, STATE_FILE, STATE_WATCHED_FILE, "seed-*",
 )  # fmt: skip
 """What a training leaves in its folder."""
+
+Log = Callable[[Mapping[str, Any]], None]
+Progress = Callable[[str, int, float], None]
 
 
 def train_recipe(
@@ -36,66 +54,278 @@ def train_recipe(
     device: str = "cpu",
     overwrite: bool = False,
     command: str = "localize.train.run.train_recipe(...)",
-    on_progress: Callable[[str, int, float], None] | None = None,
+    on_progress: Progress | None = None,
+    on_log: Log | None = None,
 ) -> HookedModel:
-    """Train a model by a recipe and write it to a new folder, all of it or nothing; one that is there already is given back.
+    """Train the models of a recipe into a folder; what is there already is not trained again, what was stopped goes on.
+
+    A recipe of one seed and one run leaves its checkpoint in the folder itself; one of several leaves each in a folder of its own
+    there, `seed-0-planted`, and beside them what was watched in all of them as one signature.
 
     Args:
         recipe: What to train on, and how.
         out: The folder to make: `config.json`, `model.safetensors`, the tokenizer's files, `paragraphs.jsonl` (planted paragraphs
-            and never-seen matches), `unigram_counts.npy`, `recipe.toml` (with the data's hash) and `training.json` (losses, versions).
-        device: Where to train. The same bits come out for the same seed, batch and threads on a CPU.
+            and never-seen matches), `unigram_counts.npy`, `recipe.toml` (with the data's hash), `training.json` (losses, versions),
+            `log.jsonl` (a line every 20 steps, and for each time that paragraphs were measured) and, if the recipe watches,
+            `training.zarr.zip`, a signature over `training_step`.
+        device: Where to train. The same bits come out for the same seed, batch and threads on a CPU, stopped and gone on or not.
         overwrite: Whether another training's results in `out` are replaced.
         command: What was typed or called, for the record.
         on_progress: Called with stage ("tokenizer", "rows", "steps"), count and, for steps, the loss.
+        on_log: Called with each line of the log, as a tracker takes it: `wandb.log`.
 
     Returns:
-        The trained model.
+        The trained model; of several the first.
 
     Raises:
         InputError: If the recipe's sources cannot be used, or `out` cannot be written to.
         LocalizeError: If `out` holds anything but the results of this recipe.
     """
-    mine = Command("train", Path(out), command, FILES, overwrite)
-    mine.check(asked := _asked(recipe) | {"device": device})
+    out = Path(out)
+    how = {"device": device, "command": command, "on_progress": on_progress, "on_log": on_log}
+    if recipe.seeds == 1 and len(recipe.runs) == 1:
+        return _train(recipe, out, recipe.training.seed, recipe.runs[0], overwrite=overwrite, **how)
+    mine = Command("train", out, command, FILES, overwrite)
+    asked = recipe.asked() | {"device": device}
+    mine.check(asked, whole=True)
+    watched: dict[str, dict[int, MemorizationSignature]] = {run: {} for run in recipe.runs}
+    first: HookedModel | None = None
+    with mine.claimed(asked):
+        for seed in recipe.training_seeds:
+            for run in recipe.runs:
+                folder = out / f"seed-{seed}-{run}"
+                model = _train(recipe, folder, seed, run, overwrite=False, **how)
+                first = first or model
+                if recipe.watch.every:
+                    watched[run][seed] = load_signature(folder / WATCHED_FILE)
+        if recipe.watch.every:
+            joined_runs(watched).save(out / WATCHED_FILE)
+        (out / RECIPE_FILE).write_text(recipe.to_toml(), encoding="utf-8")
+    assert first is not None  # a recipe has a seed and a run
+    return first
+
+
+def joined_runs(watched: Mapping[str, Mapping[int, MemorizationSignature]]) -> MemorizationSignature:
+    """What was watched in several trainings as one signature, with an axis for seeds and one for runs where there are several."""
+    by_run = {}
+    for run, by_seed in watched.items():
+        by_run[run] = stacked("training_seed", by_seed) if len(by_seed) > 1 else next(iter(by_seed.values()))
+    return stacked("training_run", by_run) if len(by_run) > 1 else next(iter(by_run.values()))
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    seed: int,
+    run: str,
+    *,
+    device: str,
+    overwrite: bool,
+    command: str,
+    on_progress: Progress | None,
+    on_log: Log | None,
+) -> HookedModel:
+    """One training of a recipe, in a folder of its own."""
+    mine = Command("train", out, command, FILES, overwrite)
+    asked = recipe.asked() | {"device": device, "seeds": 1, "training.seed": seed, "data.seed": recipe.training.seed}
+    asked |= {"run": run}
+    mine.check(asked)
     tell = on_progress or (lambda stage, count, loss: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.training.threads)
     try:
-        data = training_data(recipe, on_progress=lambda stage, count: tell(stage, count, float("nan")))
-        asked |= {"data_hash": data.hash}
-        mine.check(asked)
+        model = None if recipe.model.start is None else _started(recipe)
+        data = training_data(
+            recipe, seed=seed, run=run, tokenizer=None if model is None else model.tokenizer,
+            on_progress=lambda stage, count: tell(stage, count, float("nan")),
+        )  # fmt: skip
+        asked |= {"data_hash": data.hash, "start_hash": None if model is None else model.weights_hash()}
+        mine.check(asked, whole=True)
         if mine.holds(asked):
+            tell("steps", recipe.steps, float("nan"))
             return load_model(out, device=device)
-        model = build_model(recipe.model, len(data.tokenizer), recipe.training.seed)
+        model = model or build_model(recipe.model, len(data.tokenizer), seed)
         model.hf.to(device)
-        losses = train(model, data.rows, recipe.training, on_step=lambda step, loss: tell("steps", step + 1, loss))
+        model.tokenizer, model.unigram_counts, model.name = data.tokenizer, data.unigram_counts, str(out)
+        with mine.claimed(asked) as claim:
+            training = _Running(recipe, data, model, out, claim.kept, tell, on_log)
+            training.finish()
+            with tempfile.TemporaryDirectory(dir=out, prefix=".") as name:
+                _write(Path(name), recipe, data, model, training, seed, run)
+                for path in Path(name).iterdir():
+                    path.chmod(0o644)
+                    os.replace(path, out / path.name)
+            for file in (STATE_FILE, STATE_WATCHED_FILE):
+                (out / file).unlink(missing_ok=True)
     finally:
         torch.set_num_threads(threads)
-    model.tokenizer, model.unigram_counts, model.name = data.tokenizer, data.unigram_counts, str(out)
-
-    with mine.made_whole(asked) as beside:
-        save_checkpoint(model, beside)
-        data.paragraphs.save(beside / PARAGRAPHS_FILE)
-        (beside / RECIPE_FILE).write_text(replace(recipe, data_hash=data.hash).to_toml(), encoding="utf-8")
-        log = {
-            "parameters": sum(p.numel() for p in model.hf.parameters()),
-            "weights_hash": model.weights_hash(),
-            "data_hash": data.hash,
-            "rows": len(data.rows),
-            "planted_share_of_rows": sum(count or 0 for count in data.paragraphs.duplicates or ()) / len(data.rows),
-            "background_passes": data.background_passes,
-            "final_loss_nats_per_token": float(np.mean(losses[-100:])),
-            "loss_every": LOG_EVERY,
-            "loss_nats_per_token": [round(float(loss), 4) for loss in losses[::LOG_EVERY]],
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "machine": platform.machine(),
-        }
-        (beside / LOG_FILE).write_text(json.dumps(log, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return model
 
 
-def _asked(recipe: Recipe) -> dict[str, Any]:
-    """All of a recipe that the model depends on, by names such as "training.seed"."""
-    sections = {name: values for name, values in asdict(recipe).items() if isinstance(values, dict)}
-    return {f"{name}.{key}": value for name, values in sections.items() for key, value in values.items()}
+def _started(recipe: Recipe) -> HookedModel:
+    """The model that is trained on."""
+    model = load_model(recipe.model.start)
+    if model.tokenizer is None:
+        raise InputError(f"recipe: start {recipe.model.start}: has no tokenizer, which text to train on needs.")
+    if any(corpus.source == CHAIN and corpus.vocab != len(model.tokenizer) for corpus in recipe.corpora):
+        raise InputError(
+            f"recipe: start {recipe.model.start}: its words are not those of the chain ({recipe.corpus.vocab})."
+        )
+    return model
+
+
+class _Running:
+    """A training that is written down as it goes, and goes on from what is written."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        model: HookedModel,
+        out: Path,
+        kept: bool,
+        tell: Progress,
+        on_log: Log | None,
+    ):
+        self.trainer = Trainer(model, data.rows, recipe.trainings)
+        self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
+        self._recipe, self._data = recipe, data
+        self.lines: list[dict[str, Any]] = []
+        every, steps = recipe.watch.every, recipe.steps
+        self.watch: Watch | None = None
+        if every:
+            self.watch = Watch(
+                _in_groups(data), at=sorted({*range(0, steps + 1, every), steps}), measures=recipe.watch.measures,
+                row_paragraph=data.row_paragraph, batch=recipe.training.batch,
+            )  # fmt: skip
+            self.watch.check(model)
+        if kept and (out / STATE_FILE).is_file():
+            self._go_on()
+        self._saved = monotonic()
+
+    def finish(self) -> None:
+        """Make the steps that are left."""
+        trainer = self.trainer
+        self._look()
+        while trainer.done < trainer.steps:
+            rate = trainer.rate
+            loss = trainer.step()
+            self._tell("steps", trainer.done, loss)
+            if (trainer.done - 1) % LOG_EVERY == 0:
+                self._say({"step": trainer.done, "loss": loss, "learning_rate": rate})
+            self._look()
+            if monotonic() - self._saved > STATE_SECONDS:
+                self._keep()
+
+    def signature(self) -> MemorizationSignature | None:
+        """What was watched, with what the recipe says of each paragraph; None if nothing was."""
+        if self.watch is None:
+            return None
+        dataset, recipe, data = self.watch.signature().dataset, self._recipe, self._data
+        dataset = dataset.assign_coords(
+            window_start=("paragraph", data.windows[:, 0]), window_end=("paragraph", data.windows[:, 1]),
+            training_stage=("paragraph", data.paragraph_stage),
+        )  # fmt: skip
+        stages = [
+            {
+                "steps": training.steps, "schedule": training.schedule, "learning_rate": training.learning_rate,
+                "replay": recipe.stage[at].replay if recipe.stage else 0.0,
+            }
+            for at, training in enumerate(recipe.trainings)
+        ]  # fmt: skip
+        dataset.attrs["training"] = {"steps": recipe.steps, "batch": recipe.training.batch, "stages": stages}
+        return MemorizationSignature(dataset)
+
+    def _look(self) -> None:
+        """Measure the paragraphs where it is time to, and log what they say."""
+        watch, step = self.watch, self.trainer.done
+        if watch is None or step in watch.steps:
+            return
+        watch(self._model, step)
+        if step in watch.steps:
+            self._say({"step": step, **_in_short(watch.signature(), step)})
+
+    def _say(self, line: dict[str, Any]) -> None:
+        self.lines.append(line)
+        if self._on_log is not None:
+            self._on_log(line)
+
+    def _keep(self) -> None:
+        """Write down where the training stands; what was watched and the log first, which are cut to the steps of the state."""
+        if self.watch is not None and self.watch.steps:
+            self.watch.signature().save(self._out / STATE_WATCHED_FILE)
+        _write_lines(self._out / LINES_FILE, self.lines)
+        with replacing(self._out / STATE_FILE) as beside:
+            save_file(self.trainer.state(), beside)
+        self._saved = monotonic()
+
+    def _go_on(self) -> None:
+        """Take up where the training stood."""
+        self.trainer.resume(load_file(self._out / STATE_FILE))
+        done = self.trainer.done
+        read = (self._out / LINES_FILE).read_text(encoding="utf-8").splitlines()
+        self.lines = [line for line in map(json.loads, read) if line["step"] <= done]
+        if self.watch is not None and (self._out / STATE_WATCHED_FILE).is_file():
+            watched = load_signature(self._out / STATE_WATCHED_FILE)
+            steps = watched.dataset["training_step"].values <= done
+            self.watch.adopt(MemorizationSignature(watched.dataset.isel(training_step=np.flatnonzero(steps))))
+        self._tell("steps", done, float("nan"))
+
+
+def _in_groups(data: TrainingData):
+    """The paragraphs in the groups that figures tell apart: planted, and never trained, of which stage's text where there are several."""
+    planted = np.array(data.paragraphs.duplicates) > 0
+    stages = data.paragraph_stage
+    several = len(np.unique(stages)) > 1
+    names = [
+        TRAINED if is_planted else f"{NEVER_TRAINED}_stage_{stage}" if several else NEVER_TRAINED
+        for is_planted, stage in zip(planted, stages, strict=True)
+    ]
+    return data.paragraphs.with_groups(names)
+
+
+def _in_short(signature: MemorizationSignature, step: int) -> dict[str, float]:
+    """Mean NLL and exact match of each group at a step."""
+    now = signature.at(training_step=step).dataset
+    told: dict[str, float] = {}
+    for group in signature.groups:
+        chosen = now["group"].values == group
+        told[f"nll_{group}"] = float(now["nll"].values[chosen].mean())
+        told[f"exact_match_{group}"] = float(now["exact_match"].values[chosen].mean())
+    return told
+
+
+def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _write(
+    folder: Path, recipe: Recipe, data: TrainingData, model: HookedModel, training: _Running, seed: int, run: str
+) -> None:
+    """All that a finished training leaves."""
+    losses = training.trainer.losses
+    save_checkpoint(model, folder)
+    data.paragraphs.save(folder / PARAGRAPHS_FILE)
+    first = seed == recipe.training.seed and run == recipe.runs[0]  # whose data the recipe's hash is of
+    told = replace(recipe, data_hash=data.hash) if first else recipe
+    (folder / RECIPE_FILE).write_text(told.to_toml(), encoding="utf-8")
+    _write_lines(folder / LINES_FILE, training.lines)
+    if (signature := training.signature()) is not None:
+        signature.save(folder / WATCHED_FILE)
+    log = {
+        "parameters": sum(p.numel() for p in model.hf.parameters()),
+        "weights_hash": model.weights_hash(),
+        "data_hash": data.hash,
+        "rows": len(data.rows),
+        "planted_share_of_rows": float((data.row_paragraph >= 0).mean()),
+        "replayed_share_of_rows": data.replayed,
+        "background_passes": data.background_passes,
+        "final_loss_nats_per_token": float(np.mean(losses[-100:])),
+        "loss_every": LOG_EVERY,
+        "loss_nats_per_token": [round(float(loss), 4) for loss in losses[::LOG_EVERY]],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": platform.machine(),
+    }
+    (folder / LOG_FILE).write_text(json.dumps(log, indent=1, allow_nan=False) + "\n", encoding="utf-8")

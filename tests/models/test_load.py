@@ -466,7 +466,7 @@ def hub(tmp_path, monkeypatch, make_model, tokenizer):
     """A hub cache with two revisions of some/model, each with weights and a tokenizer of its own, and another/tokenizer."""
     from huggingface_hub import constants
 
-    from localize.train.planting import train_tokenizer
+    from localize.train.texts import train_tokenizer
 
     other = train_tokenizer(["an entirely different corpus of other words"] * 5, 270)
     parts = {"a" * 40: ("main", make_model("gpt2"), tokenizer), "b" * 40: ("late", make_model("gpt2", seed=1), other)}

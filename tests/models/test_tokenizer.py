@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from transformers.models.byt5.tokenization_byt5 import ByT5Tokenizer
 
 from localize.models.tokenizer import tokenizer_hash
-from localize.train.planting import train_tokenizer
+from localize.train.texts import train_tokenizer
 
 TEXTS = ["the cat sat on the mat, and the dog sat on the log"] * 5
 

@@ -10,7 +10,7 @@ import localize as lz
 from localize.paragraphs import tokenization as module
 from localize.paragraphs.tokenization import Tokenization
 from localize.scan.corpus import Corpus
-from localize.train.planting import train_tokenizer
+from localize.train.texts import train_tokenizer
 
 PARTS = [
     " ", "  ", "\n", "\n\n\n", "\t ", " \r\n", "\u00a0", "\u3000 ", "\u2028", "\x1c", "\x85", "the",

@@ -11,7 +11,7 @@ from transformers import GPT2TokenizerFast
 
 from localize.scan import corpus as module
 from localize.scan.corpus import Corpus
-from localize.train.planting import train_tokenizer
+from localize.train.texts import train_tokenizer
 
 BREAKS = ["the\n\ncat\r\n\r\nsat\n\n\non  \n the\t\n    mat\n\n", "!\x1c\n\n", "\n  the\r\n", "cat\n\n"]
 

@@ -18,7 +18,7 @@ from localize.models.hooks import HookedModel
 from localize.scan import claim as claiming
 from localize.scan import corpus as reading
 from localize.scan import scan as module
-from localize.train.planting import train_tokenizer
+from localize.train.texts import train_tokenizer
 
 WORDS = ["the cat sat on the mat", "and the dog sat on the log", "nobody saw them leave the mat", "the log sat still"]
 TEXTS = [" ".join([*WORDS[row:], *WORDS[:row]] * 3) for row in range(4)]

@@ -12,7 +12,7 @@ import localize as lz
 from localize import code
 from localize.sweep import plan
 from localize.sweep.dry_run import dry_run
-from localize.train.planting import train_tokenizer
+from localize.train.texts import train_tokenizer
 
 WORDS = "the cat sat on the mat, and the dog sat on the log; nobody saw them leave the old house by the river"
 MEASURES = [{"measurement": "prefix_attention"}, {"measurement": "ablate", "options": {"layers": [0], "to": "zero"}}]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import localize as lz
-from localize.train import planting
-from localize.train.planting import allot_clusters, train_tokenizer, training_data
+from localize.train.planting import allot_clusters, training_data
 from localize.train.recipe import Planting, Recipe, Training, TrainingCorpus
+from localize.train.texts import _documents_of, train_tokenizer
 
 SMALL = Recipe(
     corpus=TrainingCorpus(vocab=400),
@@ -154,7 +154,7 @@ def test_the_texts_of_a_file_of_records_are_documents(tmp_path):
     (tmp_path / "c.jsonl").write_text(
         "".join(json.dumps({"text": t, "tokens": [1, 2]}) + "\n" for t in texts) + '{"text": null}\n'
     )
-    documents = list(planting._documents_of(tmp_path / "c.jsonl"))
+    documents = list(_documents_of(tmp_path / "c.jsonl"))
     assert "".join(documents) == "".join(texts)
     assert [len(d) for d in documents] == [
         len(t[start : start + 4000]) for t in texts for start in range(0, len(t), 4000)
