@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
+    from localize.train.watch import Watch
     from localize.truths.loading import load_truth
     from localize.truths.plant import plant
     from localize.truths.truth import Gate, Truth
@@ -84,6 +85,7 @@ _HOME = {
     "SummaryRow": "localize.analysis.summary",
     "Truth": "localize.truths.truth",
     "Variable": "localize.measurements",
+    "Watch": "localize.train.watch",
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
     "ablation_hooks": "localize.measure.ablate",

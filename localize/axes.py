@@ -117,6 +117,9 @@ TRAINED: Final = "planted"
 TWIN: Final = "twin"
 """Runs of a minimal pair: with the planted rows, and with fresh rows in their place."""
 
+WATCHED: Final = "watched"
+"""Paragraphs measured while a model is trained, where nothing tells which of them it is trained on."""
+
 
 def ordered_groups(names: Iterable[str]) -> tuple[str, ...]:
     """Each name once, those of recall first, from most to least memorized, the others by the alphabet, what has no label last."""

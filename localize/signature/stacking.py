@@ -2,12 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from localize.axes import TRAINING_AXES
 from localize.errors import SignatureError, caller
 from localize.signature.signature import MemorizationSignature
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def stacked(axis: str, parts: Mapping[str | int, MemorizationSignature]) -> MemorizationSignature:
@@ -30,10 +34,15 @@ def stacked(axis: str, parts: Mapping[str | int, MemorizationSignature]) -> Memo
         raise SignatureError(f"{caller()}: {axis!r} is not one of {', '.join(TRAINING_AXES)}.")
     if not parts:
         raise SignatureError(f"{caller()}: no signatures to join along {axis}.")
+    for label, signature in parts.items():
+        if early := [
+            over for over in signature.over_training if TRAINING_AXES.index(over) <= TRAINING_AXES.index(axis)
+        ]:
+            raise SignatureError(f"{caller()}: {axis}={label!r} is over {early[0]}, which cannot stand behind {axis}.")
     datasets = {label: _with_hash(signature) for label, signature in parts.items()}
     first_label, first = next(iter(datasets.items()))
     for label, dataset in datasets.items():
-        if problem := _differs(first, dataset):
+        if problem := difference(first, dataset):
             raise SignatureError(f"{caller()}: {axis}={label!r} differs from {axis}={first_label!r} in {problem}.")
     joined = xr.concat(
         list(datasets.values()), axis, data_vars="all", coords=["weights_hash"], compat="override", join="exact",
@@ -47,21 +56,24 @@ def stacked(axis: str, parts: Mapping[str | int, MemorizationSignature]) -> Memo
     return MemorizationSignature(joined)
 
 
-def _with_hash(signature: MemorizationSignature):
+def _with_hash(signature: MemorizationSignature) -> "xr.Dataset":
     dataset = signature.dataset
     if signature.over_training:
         return dataset
     return dataset.assign_coords(weights_hash=dataset.attrs["model"]["weights_hash"])
 
 
-def _differs(first, other) -> str | None:
+def difference(first: "xr.Dataset", other: "xr.Dataset") -> str | None:
     """In what two datasets that are to stand along one axis differ, beside the weights; None if in nothing."""
     if first.attrs["paragraphs"]["data_hash"] != other.attrs["paragraphs"]["data_hash"]:
         return "its paragraphs"
+    if first.attrs["model"].get("weights") != other.attrs["model"].get("weights"):
+        return f"its weight processing: {other.attrs['model'].get('weights')}"
     if list(first.data_vars) != list(other.data_vars):
         return f"what was measured: {', '.join(map(str, other.data_vars))}"
-    if set(first.coords) != set(other.coords):
-        return f"its labels: {', '.join(map(str, sorted(set(first.coords) ^ set(other.coords))))}"
+    labels, others = ({str(name) for name in dataset.coords} for dataset in (first, other))
+    if labels != others:
+        return f"its labels: {', '.join(sorted(labels ^ others))}"
     for name, coordinate in first.coords.items():
         same = coordinate.dims == other[name].dims and (
             name == "weights_hash"
@@ -70,6 +82,8 @@ def _differs(first, other) -> str | None:
         if not same:
             return f"{name!r}"
     for name, array in first.data_vars.items():
-        if array.dims != other[name].dims:
-            return f"the axes of {name}: {other[name].dims}"
+        if list(array.sizes.items()) != list(other[name].sizes.items()):  # in this order
+            return f"the axes of {name}: {', '.join(f'{axis} {size}' for axis, size in other[name].sizes.items())}"
+        if any(array.attrs.get(key) != other[name].attrs.get(key) for key in ("continuation", "options")):
+            return f"the options of {name}"
     return None
