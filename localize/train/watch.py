@@ -1,7 +1,7 @@
 """What is measured of paragraphs while a model is trained, in anybody's loop, which is the same bit for bit as without it."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 AXIS = "training_step"
 
-Measure = str | Callable[[HookedModel, Paragraphs], MemorizationSignature]
-
 
 class Watch:
     """Measures paragraphs at some steps of a training, and leaves model, gradients and random numbers as they are.
@@ -52,8 +50,9 @@ class Watch:
         paragraphs: What is measured.
         at: After how many steps: some whole numbers; or one, n: every n steps, and before the first. That is all that is measured:
             not the last step, unless it is among them.
-        measures: Names of measurements, with their default options; or functions of a `HookedModel` and the paragraphs, in groups,
-            that give a signature: `lambda model, paragraphs: lz.gradients(model, paragraphs, ...)`. Recall comes with them.
+        measures: One or several: names of measurements, with their default options; or functions of a `HookedModel` and the
+            paragraphs, in groups, that give a signature: `lambda model, paragraphs: lz.gradients(model, paragraphs, ...)`. Recall comes
+            with them.
         row_paragraph: Which of the paragraphs each row of the training is, in order; -1 for other text. With it the signature has
             `exposures` and `steps_since_exposure`, too.
         batch: Rows a step.
@@ -68,10 +67,9 @@ class Watch:
         self,
         paragraphs: Paragraphs,
         at: Any,
-        measures: Measure | Sequence[Measure] = ("recall",),
-        *,
+        measures: Any = ("recall",),
         row_paragraph: Any = None,
-        batch: int | None = None,
+        batch: Any = None,
     ):
         self.paragraphs = _grouped(paragraphs)
         self._every, self._at = _steps(at)
@@ -98,7 +96,7 @@ class Watch:
         return tuple(sorted(self._parts))
 
     @public("Watch")
-    def __call__(self, model: Any, step: int) -> None:
+    def __call__(self, model: Any, step: Any) -> None:
         """Measure the model if this step is one of those asked for; a step that was measured already is not measured again.
 
         Args:
