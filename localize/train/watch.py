@@ -14,7 +14,7 @@ from localize.errors import InputError, LocalizeError, ModelError, SignatureErro
 from localize.measure.labels import labelled
 from localize.measure.recall import recall
 from localize.measure.scoring import recall_of
-from localize.measurements import Measurement, asked_names, measurement_named
+from localize.measurements import MEASUREMENTS, Measurement, asked_names, measurement_named
 from localize.measurements.declaration import unknown_key
 from localize.models.hooks import HookedModel
 from localize.models.load import load_model
@@ -73,9 +73,8 @@ class Watch:
     ):
         self.paragraphs = _grouped(paragraphs)
         self._every, self._at = _steps(at)
-        self._measures = [
-            _known(one) for one in ([measures] if isinstance(measures, str) or callable(measures) else measures)
-        ]
+        asked = [measures] if isinstance(measures, str) or callable(measures) else list(measures)
+        self._measures = [one for one in map(_known, asked) if one != MEASUREMENTS["recall"]]  # which always comes
         for one in self._measures:
             if isinstance(one, Measurement) and (check := getattr(one.call(), "check", None)) is not None:
                 check(self.paragraphs)

@@ -1,6 +1,6 @@
 """Share of time that watching adds to training: a few steps and a measurement are timed, and a whole training is reckoned from them.
 
-    python tests/benchmarks/watch.py [--every 200] [--steps 40] [--measures recall ...] [--threads 2]
+    python tests/benchmarks/watch.py [--every 100 200] [--steps 40] [--measures recall ...] [--threads 2]
 
 The embedded recipe's shape, batch and number of paragraphs; random weights and tokens, on which time does not depend. Plain steps are
 timed in one piece, then the watch at the weights that they lead to; the least of some runs each. At every n-th step one measurement is
@@ -57,9 +57,10 @@ def main():
     asleep(model, 0)
     of_none = seconds(lambda: [asleep(model, 1) for _ in range(1000)], model.device) / 1000
     step_seconds = of_steps / few.steps
+    print(f"{model!r}; {count} paragraphs, batch {training.batch}; {torch.get_num_threads()} threads")
     print(
-        f"{model!r}; {count} paragraphs, batch {training.batch}; {torch.get_num_threads()} threads; watched: {', '.join(options.measures)}\n"
-        f"a step of training 1, a watch {of_watch / step_seconds:.1f}, a call at a step not asked for {of_none / step_seconds:.0e}"
+        f"a step of training 1, a watch of {', '.join(options.measures)} {of_watch / step_seconds:.1f}, a call at a step not asked for "
+        f"{of_none / step_seconds:.0e}"
     )
     for every in options.every:
         share = (training.steps // every + 1) * of_watch / (training.steps * step_seconds)
