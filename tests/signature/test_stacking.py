@@ -75,6 +75,8 @@ def test_the_model_is_told_by_a_digest_of_all_weights_and_each_call_once(over_st
     assert len(digests) == 2
     assert all(len(digest) == 64 for digest in digests)
     assert over_steps(0).dataset.attrs["model"]["weights_hash"] in digests
+    other_end = stacked("training_step", {0: at(0), 5: at(5), 10: at(11)})
+    assert other_end.dataset.attrs["model"]["weights_hash"] not in digests
     assert len(one.dataset.attrs["calls"]) == 1
     calls = [{"measurement": "a"}, {"measurement": "b"}, {"measurement": "a"}]
     three = stacked("training_step", {step: at(step, call=call) for step, call in enumerate(calls)})
