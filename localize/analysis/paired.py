@@ -186,7 +186,9 @@ def _names(
 
 
 def _check_rows(after: "MemorizationSignature", before: "MemorizationSignature") -> None:
-    """Refuse, in one line, two signatures whose rows do not correspond."""
+    """Refuse, in one line, two signatures that are not of one model each, or whose rows do not correspond."""
+    for side in (after, before):
+        side.one_model(caller())
     if len(after) != len(before):
         raise SignatureError(
             f"{caller()}: {len(after)} paragraphs after and {len(before)} before; the same ones, in the same order, are needed."

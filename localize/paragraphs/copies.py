@@ -36,6 +36,7 @@ def copies_of(signature: "MemorizationSignature", paragraphs: Paragraphs, kind: 
         raise InputError(
             f"{caller()}: the signature has no 'copy_tokens'; measure it with localize.perturb_prefix(model, paragraphs)."
         )
+    signature.one_model(caller())
     dataset = signature.dataset
     theirs, ours = dataset.attrs["paragraphs"]["data_hash"], paragraphs.data_hash
     if theirs != ours or dataset["paragraph"].values.tolist() != list(paragraphs.ids):

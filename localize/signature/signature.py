@@ -228,7 +228,8 @@ class MemorizationSignature:
             return self[variable].to_dataframe().reset_index()
         names = [n for n in self.variables if self._dataset[n].dims == (*self.over_training, "paragraph")]
         coords = [str(n) for n, c in self._dataset.coords.items() if c.dims == ("paragraph",) and n != "paragraph"]
-        return self._dataset[names].reset_coords(coords)[[*coords, *names]].to_dataframe()
+        told = self._dataset[names].reset_coords(coords)[[*coords, *names]]
+        return told.to_dataframe([axis for axis in (*self.over_training, "paragraph") if axis in told.dims])
 
     def save(self, path: str | Path) -> None:
         """Write one zipped Zarr file; a killed save leaves the old file or the new one."""

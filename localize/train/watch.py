@@ -1,7 +1,7 @@
 """What is measured of paragraphs while a model is trained, in anybody's loop, which is the same bit for bit as without it."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from localize.errors import InputError, LocalizeError, ModelError, SignatureErro
 from localize.measure.labels import labelled
 from localize.measure.recall import recall
 from localize.measure.scoring import recall_of
-from localize.measurements import Measurement, asked_names, measurement_named
+from localize.measurements import MEASUREMENTS, Measurement, asked_names, measurement_named
 from localize.measurements.declaration import unknown_key
 from localize.models.hooks import HookedModel
 from localize.models.load import load_model
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from transformers.trainer_callback import TrainerCallback
 
 AXIS = "training_step"
-
-Measure = str | Callable[[HookedModel, Paragraphs], MemorizationSignature]
 
 
 class Watch:
@@ -52,8 +50,9 @@ class Watch:
         paragraphs: What is measured.
         at: After how many steps: some whole numbers; or one, n: every n steps, and before the first. That is all that is measured:
             not the last step, unless it is among them.
-        measures: Names of measurements, with their default options; or functions of a `HookedModel` and the paragraphs, in groups,
-            that give a signature: `lambda model, paragraphs: lz.gradients(model, paragraphs, ...)`. Recall comes with them.
+        measures: One or several: names of measurements, with their default options; or functions of a `HookedModel` and the
+            paragraphs, in groups, that give a signature: `lambda model, paragraphs: lz.gradients(model, paragraphs, ...)`. Recall comes
+            with them.
         row_paragraph: Which of the paragraphs each row of the training is, in order; -1 for other text. With it the signature has
             `exposures` and `steps_since_exposure`, too.
         batch: Rows a step.
@@ -68,16 +67,14 @@ class Watch:
         self,
         paragraphs: Paragraphs,
         at: Any,
-        measures: Measure | Sequence[Measure] = ("recall",),
-        *,
+        measures: Any = ("recall",),
         row_paragraph: Any = None,
-        batch: int | None = None,
+        batch: Any = None,
     ):
         self.paragraphs = _grouped(paragraphs)
         self._every, self._at = _steps(at)
-        self._measures = [
-            _known(one) for one in ([measures] if isinstance(measures, str) or callable(measures) else measures)
-        ]
+        asked = [measures] if isinstance(measures, str) or callable(measures) else list(measures)
+        self._measures = [one for one in map(_known, asked) if one != MEASUREMENTS["recall"]]  # which always comes
         for one in self._measures:
             if isinstance(one, Measurement) and (check := getattr(one.call(), "check", None)) is not None:
                 check(self.paragraphs)
@@ -98,7 +95,7 @@ class Watch:
         return tuple(sorted(self._parts))
 
     @public("Watch")
-    def __call__(self, model: Any, step: int) -> None:
+    def __call__(self, model: Any, step: Any) -> None:
         """Measure the model if this step is one of those asked for; a step that was measured already is not measured again.
 
         Args:

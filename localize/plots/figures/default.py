@@ -77,6 +77,7 @@ def _view(signature: "MemorizationSignature", variable: str) -> DefaultView:
         raise LocalizeError(
             f"{caller()}: the signature has no variable {variable!r}; it has {', '.join(signature.variables)}."
         )
+    signature.one_model(caller())
     view = DefaultView.of(signature, variable)
     if not np.isfinite(view.values).any():
         raise LocalizeError(f"{caller()}: every value of {variable!r} is missing.")

@@ -81,6 +81,7 @@ def patching(
     """
     if top < 1:
         raise LocalizeError(f"{caller()}: top={top} must be at least 1.")
+    signature.one_model(caller())
     view, sheet = view_of(signature, group, metric, direction, seed), Sheet()
     bottom = _told(sheet, 0, signature, view)
     if HEADS in view.dataset:

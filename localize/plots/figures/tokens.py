@@ -10,7 +10,7 @@ import numpy as np
 
 from localize.analysis.effects import one_kind
 from localize.analysis.rendering import template
-from localize.errors import public
+from localize.errors import caller, public
 from localize.plots.colouring import (
     Colouring,
     Looking,
@@ -86,6 +86,7 @@ def tokens(
         LocalizeError: If there is no such paragraph, kind or query, `heads` is below 1, or the tokenizer
             cannot decode.
     """
+    signature.one_model(caller())
     dataset = signature.dataset
     row = row_of(dataset, paragraph)
     ids = measured_tokens(dataset, row, loss_variable(dataset))
