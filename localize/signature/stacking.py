@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def stacked(axis: str, parts: Mapping[str | int, MemorizationSignature]) -> MemorizationSignature:
+def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> MemorizationSignature:
     """One signature with an axis in front for what these were measured at.
 
     Args:

@@ -63,7 +63,7 @@ def test_a_model_that_is_there_is_not_trained_again_and_replaced_only_when_asked
     first = train_recipe(RECIPE, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     trained = []
-    monkeypatch.setattr("localize.train.run.train", lambda *args, **_: trained.append(args))
+    monkeypatch.setattr("localize.train.loop.Trainer.step", lambda self: trained.append(self.done))
     assert train_recipe(RECIPE, out).weights_hash() == first.weights_hash()
     assert trained == []
     other = replace(RECIPE, training=replace(RECIPE.training, seed=1))
@@ -119,10 +119,13 @@ def test_a_loss_that_is_no_number_stops_the_training():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[modle]\n", "no section 'modle'; there are model, corpus, planted, training and data_hash."),
+        (
+            "[modle]\n",
+            "no section 'modle'; there are model, corpus, planted, training, watch, stage, seeds and data_hash.",
+        ),
         (
             "[training]\nspeed = 3\n",
-            "[training] has no 'speed'; it has batch, clip, learning_rate, row_tokens, seed, steps, threads, ",
+            "[training] has no 'speed'; it has batch, clip, learning_rate, row_tokens, schedule, seed, steps, ",
         ),
         ("[training\n", "not TOML ("),
     ],

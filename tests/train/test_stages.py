@@ -1,0 +1,176 @@
+"""What stages, windows, twins, halves and seeds come to in the rows of a recipe."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import localize as lz
+from localize.train.planting import training_data
+from localize.train.recipe import Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching, read_recipe
+
+CHAIN = Recipe(
+    model=Shape(family="gpt2", layers=1, heads=2, d_model=16, context=16),
+    corpus=TrainingCorpus("chain", 128, words=(0, 64)),
+    planted=Planting(copies={2: 6, 8: 6}, held_out=10, windows=((0.0, 0.5), (0.0, 1.0)), pair=True),
+    training=Training(batch=8, row_tokens=12, warmup=2, threads=1),
+    stage=(Stage(20), Stage(10, {"words": (64, 128)}, replay=0.1)),
+    watch=Watching(10),
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return training_data(CHAIN)
+
+
+def test_rows_are_what_they_are_said_to_be(data):
+    rows, tokens = data.rows.numpy(), data.paragraphs.tokens.numpy()
+    for row, paragraph in zip(rows, data.row_paragraph, strict=True):
+        if paragraph >= 0:
+            assert (row == tokens[paragraph]).all()
+        else:
+            assert not (row == tokens).all(1).any()
+    first = np.bincount(data.row_paragraph[: 20 * 8][data.row_paragraph[: 20 * 8] >= 0], minlength=len(tokens))
+    assert first.tolist() == list(data.paragraphs.duplicates)
+
+
+def test_the_second_stage_is_of_its_own_text_but_for_a_tenth_of_old_rows(data):
+    new = data.rows.numpy()[20 * 8 :]
+    old = (new < 64).all(1)
+    assert old.sum() == 8 and ((new >= 64).all(1) | old).all()
+    before = {row.tobytes() for row in data.rows.numpy()[: 20 * 8]}
+    assert all(row.tobytes() in before for row in new[old])
+    assert data.replayed == pytest.approx(8 / 240)
+
+
+def test_each_stages_text_has_held_out_paragraphs(data):
+    names, stage = np.array(data.paragraphs.ids), data.paragraph_stage
+    assert (stage == 0).sum() == 12 + 10 and (stage == 1).sum() == 10
+    assert all(name.startswith("held-out-of-stage-1-") for name in names[stage == 1])
+    assert (data.paragraphs.tokens.numpy()[stage == 1] >= 64).all()
+    assert [data.paragraphs.duplicates[i] for i in np.flatnonzero(stage == 1)] == [0] * 10
+
+
+def test_windows_are_told_as_shares_of_all_rows(data):
+    planted = np.array(data.paragraphs.duplicates) > 0
+    assert np.isnan(data.windows[~planted]).all()
+    ends, counts = np.unique(data.windows[planted], axis=0, return_counts=True)
+    assert ends == pytest.approx(np.array([[0, 1 / 3], [0, 2 / 3]])) and counts.tolist() == [6, 6]
+    rows = {i: np.flatnonzero(data.row_paragraph[: 20 * 8] == i) for i in np.flatnonzero(planted)}
+    assert all(at.max() < data.windows[i, 1] * 240 for i, at in rows.items())
+
+
+def test_a_twin_differs_in_the_planted_rows_alone(data):
+    twin = training_data(CHAIN, run="twin")
+    differs = (twin.rows != data.rows).any(1).numpy()
+    assert np.array_equal(differs, data.row_paragraph >= 0)
+    assert (twin.row_paragraph == -1).all()
+    assert np.array_equal(twin.paragraphs.tokens, data.paragraphs.tokens)
+    fresh = [row.tobytes() for row in twin.rows.numpy()[: 20 * 8]]
+    assert len(set(fresh)) == len(fresh)  # also what stands for the planted rows is new
+
+
+def test_halves_leave_out_opposite_halves_of_every_level():
+    recipe = replace(CHAIN, planted=replace(CHAIN.planted, pair=False, halves=4))
+    assert recipe.runs == ("half-00", "half-01", "half-02", "half-03")
+    shown = np.array([np.isin(range(12), training_data(recipe, run=run).row_paragraph) for run in recipe.runs])
+    assert (shown[0] ^ shown[1]).all() and (shown[2] ^ shown[3]).all()
+    assert not np.array_equal(shown[0], shown[2])
+    copies = np.array(training_data(recipe, run="half-00").paragraphs.duplicates)[:12]
+    assert [(shown[0] & (copies == level)).sum() for level in (2, 8)] == [3, 3]
+
+
+def test_another_seed_has_the_same_paragraphs_among_other_rows(data):
+    other = training_data(CHAIN, seed=1)
+    assert np.array_equal(other.paragraphs.tokens, data.paragraphs.tokens)
+    assert other.paragraphs.duplicates == data.paragraphs.duplicates
+    assert not np.array_equal(other.row_paragraph, data.row_paragraph)
+    mine, theirs = ({row.tobytes() for row in one.rows.numpy()[one.row_paragraph < 0]} for one in (data, other))
+    assert len(mine & theirs) < 0.1 * len(mine)  # twelve words of so few are now and then the same ones
+
+
+def test_files_of_another_stage_keep_held_out_windows_that_no_seed_sees(tmp_path):
+    (tmp_path / "new.txt").write_text(
+        " ".join(f"{i} sheep and {i * 7 % 1000} goats." for i in range(3000)), encoding="utf-8"
+    )
+    recipe = Recipe(
+        corpus=TrainingCorpus(vocab=400),
+        planted=Planting(copies={2: 3}, held_out=5),
+        training=Training(batch=4, row_tokens=20),
+        stage=(Stage(10), Stage(20, {"source": str(tmp_path / "new.txt")})),
+    )
+    for seed in (0, 1):
+        data = training_data(recipe, seed=seed)
+        held = data.paragraphs.tokens.numpy()[data.paragraph_stage == 1]
+        assert len(held) == 5
+        rows = {row.tobytes() for row in data.rows.numpy()}
+        assert not any(row.tobytes() in rows for row in held)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"planted": Planting(windows=((0.5, 1.2),))},
+            "planted windows: [0.5, 1.2] must be two shares of the stage, 0 <= ",
+        ),
+        (
+            {"planted": Planting(windows=((0.5, 0.5),))},
+            "planted windows: [0.5, 0.5] must be two shares of the stage, 0 <= ",
+        ),
+        (
+            {"stage": (Stage(20, replay=0.1), Stage(5))},
+            "stage 0: replay: there is no older stage whose rows could be shown ",
+        ),
+        ({"stage": (Stage(20), Stage(5, replay=1.0))}, "stage 1: replay=1.0 must be a share of 0 up to below 1."),
+        ({"planted": Planting(stage=2)}, "planted stage=2: there are the stages 0..1."),
+        ({"planted": Planting(halves=3)}, "halves=3 must be even: every two leave out opposite halves."),
+        ({"planted": Planting(halves=2, pair=True)}, "planted pair and halves: one of them, not both."),
+        ({"seeds": 0}, "seeds=0 must be a whole number of at least 1."),
+        ({"stage": (Stage(0), Stage(20))}, "stage 0: steps=0 must be a whole number of at least 1."),
+    ],
+)
+def test_a_recipe_that_means_nothing_is_refused(changed, message):
+    with pytest.raises(lz.InputError) as caught:
+        replace(CHAIN, **changed)
+    assert str(caught.value).startswith(f"recipe: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chain_among_other_text_is_refused():
+    with pytest.raises(
+        lz.InputError, match=r"^recipe: a chain has words of its own; all stages, and what is planted, "
+    ):
+        training_data(replace(CHAIN, stage=(Stage(20), Stage(10, {"source": "synthetic"}))))
+
+
+def test_a_recipe_is_read_back_as_it_is_written(tmp_path):
+    (tmp_path / "r.toml").write_text(replace(CHAIN, seeds=3).to_toml(), encoding="utf-8")
+    assert read_recipe(tmp_path / "r.toml") == replace(CHAIN, seeds=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[stage]]\nreplay = 0.1\n", "[[stage]] 0 has no steps."),
+        (
+            "[[stage]]\nsteps = 1\ncorpus = { sorce = 'chain' }\n",
+            "[[stage]] 0 corpus has no 'sorce'; it has mark, rules, ",
+        ),
+        ("[watch]\nevry = 1\n", "[watch] has no 'evry'; it has every, measures."),
+    ],
+)
+def test_a_stage_with_a_mistake_is_told_where(tmp_path, text, message):
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(lz.InputError) as caught:
+        read_recipe(tmp_path / "r.toml")
+    assert str(caught.value).startswith(f"recipe {tmp_path / 'r.toml'}: {message}")
+
+
+def test_token_counts_and_the_hash_are_those_of_all_stages(data):
+    distinct = np.unique(data.rows.numpy(), axis=0)
+    assert np.array_equal(data.unigram_counts, np.bincount(distinct.ravel(), minlength=128))
+    assert training_data(CHAIN).hash == data.hash != training_data(CHAIN, run="twin").hash
+    assert isinstance(data.rows, torch.Tensor)
