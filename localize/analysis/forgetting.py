@@ -122,19 +122,30 @@ def fadings_of(trainings: Trainings, copies: int | None = None) -> list[Fading]:
     if not (chosen & trainings.planted).any():
         known = ", ".join(str(int(c)) for c in np.unique(trainings.copies[trainings.planted]))
         raise SignatureError(f"{caller()}: no paragraph has copies={copies!r}; there are {known}.")
-    found = []
-    for window in trainings.windows():
-        rows = trainings.inside(window) & chosen
-        last = window.end * trainings.total_steps
-        places = np.flatnonzero(trainings.steps >= last - ROUNDING)  # none where the end is nan
-        if rows.any() and window.end < 1 and len(places):
-            gap = trainings.mean(trainings.gap, rows)[:, places]
-            since = np.maximum(trainings.steps[places] - last, 0.0)
-            fits = tuple(fitted_forgetting(since, of_seed) for of_seed in gap)
-            found.append(Fading(window, rows, last, places, gap, fits))
+    found = [one for window in ended(trainings) if (one := _fading(trainings, window, chosen)) is not None]
     if not found:
         raise SignatureError(f"{caller()}: no window ends before the training and was measured after its end.")
     return found
+
+
+def ended(trainings: Trainings) -> list[Window]:
+    """The windows that end before the training does, and after whose end something was measured."""
+    return [
+        window
+        for window in trainings.windows()
+        if window.end < 1 and trainings.steps[-1] >= window.end * trainings.total_steps - ROUNDING
+    ]
+
+
+def _fading(trainings: Trainings, window: Window, chosen: Bool[np.ndarray, " paragraph"]) -> Fading | None:
+    """What came of the chosen paragraphs of an ended window; None where there are none."""
+    rows, last = trainings.inside(window) & chosen, window.end * trainings.total_steps
+    if not rows.any():
+        return None
+    places = np.flatnonzero(trainings.steps >= last - ROUNDING)
+    gap = trainings.mean(trainings.gap, rows)[:, places]
+    since = np.maximum(trainings.steps[places] - last, 0.0)
+    return Fading(window, rows, last, places, gap, tuple(fitted_forgetting(since, of_seed) for of_seed in gap))
 
 
 def fading_rows(trainings: Trainings, fading: Fading, draws: Draws) -> list[Row]:

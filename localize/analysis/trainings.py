@@ -14,7 +14,7 @@ from localize.analysis.rows import Basis, Null, Row, row_of
 from localize.axes import TRAINED, TWIN
 from localize.errors import SignatureError, caller, warn
 from localize.signature.schema import range_of
-from localize.statistics import UNBOUNDED, Interval, Range, pair_differences
+from localize.statistics import UNBOUNDED, Interval, Range, cluster_bootstrap_difference, pair_differences
 from localize.statistics.seeds import seed_interval, seed_test
 
 if TYPE_CHECKING:
@@ -247,6 +247,13 @@ class Trainings:
         if self.seeds > 1:
             return seed_interval(mean_measured(of_paragraph)).within(possible)
         return draws.mean(of_paragraph[:, 0], self.clusters[rows]).within(possible)
+
+    def gap_interval(self, rows: Bool[np.ndarray, " paragraph"], draws: Draws) -> Interval:
+        """The mean gap of some paragraphs at every step, with its interval; of an unmatched one of one seed, of both groups' clusters."""
+        if self.seeds > 1 or self.twin_nll is not None:
+            return self.interval(self.gap, rows, draws)
+        many = {"seed": draws.seed, "resamples": draws.resamples}
+        return cluster_bootstrap_difference(self.nll[0].T, self.held_out, rows, self.clusters, **many)
 
     def mean_row(
         self,

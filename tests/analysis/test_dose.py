@@ -149,6 +149,10 @@ def test_of_one_seed_intervals_are_over_clusters_and_it_says_so(make_training):
     assert found["AUC of the pair effect"] == pytest.approx(of_pair)
     assert found["AUC of the loss"] == pytest.approx(of_loss)
     assert found["AUC of the pair effect - AUC of the loss"] == pytest.approx(of_pair - of_loss)
+    few, found = np.isin(np.arange(14), range(6, 10)), table.loc[(2, "not told")]["estimate"]
+    of_pair, of_loss = u_auc(effect[few], effect[held]), u_auc(-nll[0, 2, few], -nll[0, 2, held])
+    assert of_pair != of_loss
+    assert found["AUC of the pair effect - AUC of the loss"] == pytest.approx(of_pair - of_loss)
     alone = lz.dose_table(make_training(nll[0], copies=COPIES, clusters=clusters)).loc[(8, "not told", "unmatched gap")]
     interval, test = draws.difference(nll[0, 2], held, planted, clusters)
     assert (alone["estimate"], alone["low"], alone["p_value"]) == (interval.estimate, interval.low, test.p_value)
