@@ -252,8 +252,9 @@ class Trainings:
         """The mean gap of some paragraphs at every step, with its interval; of an unmatched one of one seed, of both groups' clusters."""
         if self.seeds > 1 or self.twin_nll is not None:
             return self.interval(self.gap, rows, draws)
-        many = {"seed": draws.seed, "resamples": draws.resamples}
-        return cluster_bootstrap_difference(self.nll[0].T, self.held_out, rows, self.clusters, **many)
+        return cluster_bootstrap_difference(
+            self.nll[0].T, self.held_out, rows, self.clusters, seed=draws.seed, resamples=draws.resamples
+        )
 
     def mean_row(
         self,

@@ -104,7 +104,7 @@ def _null(panel: Panel, levels: list[Level], rows: list[Row], name: str) -> None
     for place, count in enumerate(copies):
         of_count = [row for level, row in zip(levels, rows, strict=True) if level.copies == count]
         ends = np.array([null_ends(row) for row in of_count])
-        low[place], high[place] = ends[:, 0].min(), ends[:, 1].max()
+        low[place], high[place] = np.fmin.reduce(ends[:, 0]), np.fmax.reduce(ends[:, 1])
         middle[place] = np.mean([row["null"] for row in of_count])
     x = np.log2(copies.astype(float))
     x, low, high, middle = (np.concatenate([v[:1], v, v[-1:]]) for v in (x, low, high, middle))

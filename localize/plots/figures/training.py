@@ -53,7 +53,7 @@ def training(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure
         ]
         highest = max(float(np.nanmax(np.concatenate([one.estimate, one.high]))) for *_, one in intervals)
         x = {"title": {"text": axis_words("training_step")}, "nticks": 6}
-        y = {"title": {"text": variable_words(name, words)}, "range": [0, 1.04 * (highest or 1.0)]}
+        y = {"title": {"text": variable_words(name, words)}, "range": [0.0, 1.04 * (highest or 1.0)]}
         panel = sheet.panel(box, f"{words[0].upper()}{words[1:]} while training", basis_words(trainings), x=x, y=y)
         stage_lines(panel, trainings, *y["range"])
         for series, group, interval in intervals:
