@@ -195,8 +195,10 @@ def _over_clusters(trainings: Trainings, fading: Fading, draws: Draws) -> Interv
 
 
 def _exponential(interval: Interval) -> Interval:
-    ends = (np.exp(getattr(interval, end)) for end in ("estimate", "low", "high"))
-    return Interval(*(np.asarray(end) for end in ends), rough=interval.rough)
+    """Of logarithms the numbers; an end that no float holds is infinite."""
+    with np.errstate(over="ignore"):
+        ends = [np.asarray(np.exp(getattr(interval, end))) for end in ("estimate", "low", "high")]
+    return Interval(*ends, rough=interval.rough)
 
 
 def _null_of_floor(trainings: Trainings, fading: Fading, draws: Draws) -> Null:
