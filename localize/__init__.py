@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from localize import bench, localizers, plots
     from localize.analysis.aim import edit_aim
     from localize.analysis.change import Change, edit_table
+    from localize.analysis.dose import dose_table
     from localize.analysis.edit_differences import edit_differences
+    from localize.analysis.forgetting import forgetting_table
     from localize.analysis.paired import compare_paired
+    from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
     from localize.analysis.summary import SummaryRow
     from localize.edit.budget import units_holding
@@ -95,12 +98,15 @@ _HOME = {
     "compare_paired": "localize.analysis.paired",
     "copies_of": "localize.paragraphs.copies",
     "curvature_edit": "localize.edit.curvature",
+    "dose_table": "localize.analysis.dose",
     "edit_aim": "localize.analysis.aim",
     "edit_differences": "localize.analysis.edit_differences",
     "edit_sets": "localize.edit.sets",
     "edit_table": "localize.analysis.change",
     "evaluate_edit": "localize.edit.evaluation",
     "exposures": "localize.train.exposures",
+    "first_recital": "localize.analysis.recital",
+    "forgetting_table": "localize.analysis.forgetting",
     "head_means": "localize.measure.ablate",
     "largest_weights": "localize.edit.masks",
     "load_edit": "localize.edit.weight_edit",
@@ -116,6 +122,7 @@ _HOME = {
     "patch_hooks": "localize.measure.patch",
     "plant": "localize.truths.plant",
     "plots": "localize",
+    "recital_table": "localize.analysis.recital",
     "register": "localize.measurements",
     "relearn": "localize.edit.relearning",
     "report": "localize",

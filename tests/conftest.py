@@ -403,3 +403,56 @@ def measured(parts):
     """All of `parts` in one."""
     recall, gradients, heads, perturbation = parts
     return recall | gradients | heads | perturbation
+
+
+def made_training(
+    nll, exact_match=None, *, copies, windows=None, steps=None, runs=(), seeds=(), exposures=None, clusters=None,
+    training=None, length=8,
+):  # fmt: skip
+    """A signature over training with these numbers along (run, seed, step, paragraph), run and seed only where they are named.
+
+    `windows` are pairs of ends as shares of the run, one for every paragraph.
+    """
+    import xarray as xr
+
+    from localize.signature.signature import MemorizationSignature
+
+    nll, copies = np.asarray(nll, float), np.asarray(copies)
+    named = {"training_run": list(runs), "training_seed": list(seeds)}
+    axes = {axis: labels for axis, labels in named.items() if labels}
+    axes["training_step"] = list(range(nll.shape[-2])) if steps is None else list(steps)
+    dims, count = (*axes, "paragraph"), nll.shape[-1]
+    assert nll.shape == (*(len(labels) for labels in axes.values()), count)
+    exact_match = np.zeros(nll.shape, int) if exact_match is None else np.asarray(exact_match, int)
+    variables = {"nll": (dims, nll), "exact_match": (dims, exact_match)}
+    variables["token_nll"] = ((*dims, "continuation_position"), np.repeat(nll[..., None], length, -1))
+    if exposures is not None:
+        variables["exposures"] = (dims, np.asarray(exposures, int))
+    hashes = np.array([f"{at:064x}" for at in range(nll[..., 0].size)]).reshape(nll.shape[:-1])
+    coords = axes | {
+        "weights_hash": (tuple(axes), hashes), "paragraph": [f"p{at}" for at in range(count)],
+        "group": ("paragraph", np.where(copies > 0, "planted", "never_trained")),
+        "cluster": ("paragraph", np.arange(count) if clusters is None else np.asarray(clusters)),
+        "duplicates": ("paragraph", copies), "continuation_position": np.arange(10, 10 + length),
+    }  # fmt: skip
+    if windows is not None:
+        ends = np.asarray(windows, float)
+        coords |= {"window_start": ("paragraph", ends[:, 0]), "window_end": ("paragraph", ends[:, 1])}
+    about = {
+        "source": "made",
+        "data_hash": "d" * 64,
+        "prefix_length": 10,
+        "continuation_length": length,
+        "continuation": "true",
+    }
+    model = {"name": "made", "family": "gpt-neo", "weights": "raw", "weights_hash": "a" * 64, "revision": None}
+    attrs = {"schema": 3, "model": model, "paragraphs": about, "calls": [{"measurement": "made", "seed": 0}]}
+    if training is not None:
+        attrs["training"] = training
+    return MemorizationSignature(xr.Dataset(variables, coords, attrs))
+
+
+@pytest.fixture(scope="session")
+def make_training():
+    """`make_training(nll, exact_match, copies=..., ...)`: see `made_training`."""
+    return made_training

@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.corruption import corruption
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
+    from localize.plots.figures.dose import dose
     from localize.plots.figures.editing import editing
+    from localize.plots.figures.forgetting import forgetting
     from localize.plots.figures.gradients import gradients
     from localize.plots.figures.heads import heads
     from localize.plots.figures.locality import locality
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.stored_units import stored_units
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens
+    from localize.plots.figures.training import training
     from localize.plots.kinds import FigureKind
 
 
@@ -55,9 +58,9 @@ def _others() -> dict[str, Any]:
 
 def _public() -> dict[str, Any]:
     """Every public name: the functions of the figures by their own name and by the measurement's, and the others."""
-    from localize.plots.catalogue import EDIT_KINDS, kinds
+    from localize.plots.catalogue import EDIT_KINDS, TRAINING_KINDS, kinds
 
-    drawing = (*kinds(), *EDIT_KINDS)
+    drawing = (*kinds(), *EDIT_KINDS, *TRAINING_KINDS)
     own = {kind.function.__name__: kind.function for kind in drawing}
     return _others() | own | {kind.name: kind.function for kind in drawing}
 

@@ -13,7 +13,9 @@ from localize.plots.figures import (
     attention,
     contrast,
     corruption,
+    dose,
     editing,
+    forgetting,
     gradients,
     heads,
     locality,
@@ -26,6 +28,7 @@ from localize.plots.figures import (
     resurfacing,
     signature,
     stored_units,
+    training,
 )
 from localize.plots.figures.default import default, default_words
 from localize.plots.kinds import REGISTERED, EditsAsked, FigureAsked, FigureKind
@@ -57,6 +60,9 @@ KINDS = (
 
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
+
+TRAINING_KINDS = (training.KIND, dose.KIND, forgetting.KIND)
+"""Those of what was measured while a model was trained."""
 
 for _kind in KINDS:
     _kind.register()
@@ -141,6 +147,22 @@ def edit_figures_of(
     drawn = ((kind, kind.make(asked)) for kind in EDIT_KINDS)
     return {
         kind.name: Drawn(kind.name, kind.title, kind.caption, figure) for kind, figure in drawn if figure is not None
+    }
+
+
+def training_figures_of(signature: "MemorizationSignature", *, seed: int = 0) -> dict[str, Drawn]:
+    """The figures of a signature over training, by name: its course, what copies taught, and how that was forgotten.
+
+    Args:
+        signature: Over training, with recall and the copies of paragraphs.
+        seed: Of bootstraps.
+
+    Raises:
+        SignatureError: If the signature is not over training, or does not say what was planted.
+    """
+    there = (kind for kind in TRAINING_KINDS if kind.there(signature))
+    return {
+        kind.name: Drawn(kind.name, kind.title, kind.caption, kind.function(signature, seed=seed)) for kind in there
     }
 
 

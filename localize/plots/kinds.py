@@ -146,6 +146,25 @@ class EditFigureKind:
     make: Callable[[EditsAsked], "go.Figure | None"]
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingFigureKind:
+    """One kind of figure of what was measured while a model was trained.
+
+    Attributes:
+        name: Of its file, and of its function in `localize.plots`.
+        title: What is seen.
+        caption: What the reader must know.
+        function: Takes a signature over training and `seed`, and gives a plotly figure.
+        there: Whether the signature holds what it draws.
+    """
+
+    name: str
+    title: str
+    caption: str
+    function: Callable[..., "go.Figure"]
+    there: Callable[["MemorizationSignature"], bool]
+
+
 _KINDS: dict[str, FigureKind] = {}
 REGISTERED = MappingProxyType(_KINDS)
 """The figures of what was measured, by name: those of the house, once `localize.plots.catalogue` is there, and the user's own."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from localize.plots.groups import Group
     from localize.plots.sheet import Panel, Sheet
 
-ROUGH = "~ or hatched: rough interval (too few or too skewed clusters)"
+ROUGH = "~ or hatched: rough interval (clusters or seeds too few, or too skewed)"
 SIGN = "~"
 
 Outline = tuple[Float[np.ndarray, " corner"], Float[np.ndarray, " corner"]]

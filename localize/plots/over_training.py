@@ -1,0 +1,81 @@
+"""What figures of signatures over training share: colours of windows, words for what intervals are over, stages."""
+
+import numpy as np
+from jaxtyping import Bool
+
+from localize.analysis.rows import Row
+from localize.analysis.trainings import NOT_TOLD, PAIR_EFFECT, SEEDS, UNMATCHED, Trainings, Window
+from localize.plots.groups import Group
+from localize.plots.series import Series
+from localize.plots.sheet import NOTE, Panel, Sheet
+from localize.plots.theme import NULL, Px, plain
+from localize.statistics import Interval
+
+INTERVALS = "Bands and bars are 95% intervals over seeds of the training (Student's t); with one seed they are by bootstrap over clusters."
+
+PLACES = (0, 1, 2, 4, 6, 5, 3)
+"""Of windows among the colours: black, which hides the others' bands, comes last."""
+
+GAP_WORDS = {
+    PAIR_EFFECT: "NLL, twin − planted run (nats per token)",
+    UNMATCHED: "NLL, held-out − planted (nats per token)",
+}
+"""Axis titles of what was learned."""
+
+HELD_OUT, DEALT = "held-out paragraphs, never trained on", "labels dealt out anew"
+
+
+def basis_words(trainings: Trainings) -> str:
+    """ "95% intervals over 5 seeds"."""
+    return (
+        f"95% intervals over {trainings.seeds} seeds"
+        if trainings.unit == SEEDS
+        else "one seed; 95% intervals over clusters"
+    )
+
+
+def window_series(window: Window, place: int) -> Series:
+    """The line of a window, by its place among all."""
+    ends = f"{100 * window.start:.3g}–{100 * window.end:.3g}% of the training"
+    return Series.of("planted" if window.words == NOT_TOLD else f"shown in {ends}", PLACES[place % len(PLACES)])
+
+
+def members(series: Series, rows: Bool[np.ndarray, " paragraph"], trainings: Trainings) -> Group:
+    """Paragraphs in the look of their line."""
+    return Group(series.words, series.words, series.colour, series.symbol, rows, trainings.clusters[rows])
+
+
+def interval_of(rows: list[Row]) -> Interval:
+    """The estimates of some rows of a table with their intervals."""
+    ends = (np.array([row[end] for row in rows], dtype=float) for end in ("estimate", "low", "high"))
+    return Interval(*ends, rough=np.array([bool(row["rough"]) for row in rows]))
+
+
+def null_band(panel: Panel, x: np.ndarray, interval: Interval, name: str = HELD_OUT) -> None:
+    """A grey band and a dashed line: what is seen of paragraphs that were never trained on, or what else nothing looks like."""
+    panel.band(x, interval.low, interval.high, "null interval", rough=interval.rough, name=f"{name}: 95% interval")
+    panel.null_line(x, interval.estimate, name)
+
+
+def stages_note(sheet: Sheet, trainings: Trainings, bottom: Px) -> Px:
+    """A line under everything that names the stages, where there are several; gives the bottom in px."""
+    names = [plain(str(stage["name"])) for stage in _stages(trainings)]
+    if len(names) < 2:
+        return bottom
+    sheet.text(f"Upright lines part the stages of the training: {', '.join(names)}.", 4, bottom + NOTE, colour=NULL)
+    return bottom + NOTE + 4
+
+
+def stage_lines(panel: Panel, trainings: Trainings, low: float, high: float) -> None:
+    """Thin upright lines between the stages of a training."""
+    import plotly.graph_objects as go
+
+    for end in np.cumsum([stage["steps"] for stage in _stages(trainings)])[:-1].tolist():
+        line = go.Scatter(
+            x=[end, end], y=[low, high], mode="lines", line={"color": NULL, "width": 0.8}, hoverinfo="skip"
+        )
+        panel.add(line.update(showlegend=False, name="stage"), "rule")
+
+
+def _stages(trainings: Trainings) -> list[dict]:
+    return trainings.dataset.attrs.get("training", {}).get("stages", [])
