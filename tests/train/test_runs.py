@@ -1,0 +1,226 @@
+"""Trainings of a recipe: several seeds and runs, killed and gone on, watched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import localize as lz
+from localize.train import run as running
+from localize.train.loop import Trainer
+from localize.train.recipe import Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching
+from localize.train.run import STATE_FILE, WATCHED_FILE, train_recipe
+
+RECIPE = Recipe(
+    model=Shape(family="gpt2", layers=1, heads=2, d_model=16, context=16),
+    corpus=TrainingCorpus("chain", 64),
+    planted=Planting(copies={4: 4, 16: 4}, held_out=6, windows=((0.0, 0.5), (0.0, 1.0))),
+    training=Training(steps=30, batch=8, row_tokens=12, warmup=2, threads=1, learning_rate=1e-2),
+    watch=Watching(10),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return out, train_recipe(RECIPE, out)
+
+
+def contents(folder):
+    """All that a training leaves, but for the record of when it was made."""
+    left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "command.json"}
+    left["weights"] = lz.load_model(folder).weights_hash()
+    watched = left.pop(WATCHED_FILE, None)
+    return left, None if watched is None else lz.load_signature(folder / WATCHED_FILE)
+
+
+def test_what_is_watched_is_what_recall_says(whole):
+    out, model = whole
+    signature = lz.load_signature(out / WATCHED_FILE)
+    assert signature.over_training == ("training_step",)
+    assert signature["training_step"].values.tolist() == [0, 10, 20, 30]
+    assert signature.groups == ("never_trained", "planted")
+    paragraphs = lz.load_paragraphs(out / "paragraphs.jsonl", model, prefix_length=6, continuation_length=6)
+    last = signature.at(training_step=-1)
+    assert np.array_equal(last["token_nll"], lz.recall(model, paragraphs)["token_nll"])
+    assert signature["exposures"].values[-1].tolist() == list(paragraphs.duplicates)
+    planted = np.array(paragraphs.duplicates) > 0
+    ends = signature.dataset["window_end"].values
+    assert np.isnan(ends[~planted]).all() and set(ends[planted]) == {0.5, 1.0}
+    early = signature["exposures"].values[2] == np.array(paragraphs.duplicates)
+    assert early[planted & (ends == 0.5)].all() and not early[planted & (ends == 1.0)].all()
+    assert signature.dataset.attrs["training"] == {
+        "steps": 30,
+        "batch": 8,
+        "stages": [{"steps": 30, "schedule": "cosine", "learning_rate": 0.01, "replay": 0.0}],
+    }
+
+
+def test_watching_changes_no_bit_of_the_model(whole, tmp_path):
+    out, model = whole
+    assert train_recipe(replace(RECIPE, watch=Watching()), tmp_path / "out").weights_hash() == model.weights_hash()
+    assert not (tmp_path / "out" / WATCHED_FILE).exists() and (out / WATCHED_FILE).exists()
+
+
+def test_the_log_has_a_line_every_20_steps_and_for_each_look(whole, tmp_path):
+    lines = [json.loads(line) for line in (whole[0] / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 21]
+    looks = {line["step"]: line for line in lines if "nll_planted" in line}
+    signature = lz.load_signature(whole[0] / WATCHED_FILE)
+    for step, line in looks.items():
+        for group in signature.groups:
+            part = signature.where(group=group).at(training_step=step)
+            assert line[f"nll_{group}"] == pytest.approx(float(part["nll"].mean()))
+            assert line[f"exact_match_{group}"] == pytest.approx(float(part["exact_match"].mean()))
+    assert list(looks) == [0, 10, 20, 30]
+    told = []
+    train_recipe(RECIPE, tmp_path / "out", on_log=told.append)
+    assert told == lines
+
+
+@pytest.mark.parametrize("at", [1, 9, 10, 25])
+def test_a_training_that_failed_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(running, "STATE_SECONDS", -1.0)  # kept after every step
+    step, out = Trainer.step, tmp_path / "out"
+
+    def broken(self):
+        if self.done == at:
+            raise OSError("power cut")
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    with pytest.raises(OSError, match="power cut"):
+        train_recipe(RECIPE, out)
+    assert (out / STATE_FILE).is_file() and not (out / "model.safetensors").exists()
+    made = []
+    monkeypatch.setattr(Trainer, "step", lambda self: (made.append(self.done), step(self))[1])
+    train_recipe(RECIPE, out)
+    assert made[0] == at and len(made) == 30 - at
+    (files, watched), (expected, signature) = contents(out), contents(whole[0])
+    assert files == expected
+    assert watched.dataset.identical(signature.dataset.assign_attrs(watched.dataset.attrs))
+    assert watched["token_nll"].identical(signature["token_nll"])
+
+
+def test_what_was_stopped_does_not_go_on_by_another_recipe(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "STATE_SECONDS", -1.0)
+    out, step = tmp_path / "out", Trainer.step
+
+    def broken(self):
+        if self.done == 5:
+            raise OSError("power cut")
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    with pytest.raises(OSError, match="power cut"):
+        train_recipe(RECIPE, out)
+    other = replace(RECIPE, training=replace(RECIPE.training, learning_rate=0.02))
+    with pytest.raises(lz.LocalizeError) as caught:
+        train_recipe(other, out)
+    assert str(caught.value) == (
+        f"train {out}: holds results of localize train with training.learning_rate = 0.01, and 0.02 is asked for; choose another --out, "
+        "or --overwrite replaces it."
+    )
+
+
+KILLED = """
+import sys
+from localize.train import run
+run.STATE_SECONDS = 0.0
+from localize.train.recipe import read_recipe
+run.train_recipe(read_recipe(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_ten_times_ends_in_the_same_bits(tmp_path):
+    recipe = replace(RECIPE, training=replace(RECIPE.training, steps=400))
+    expected = train_recipe(recipe, tmp_path / "whole").weights_hash()
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    out, killed, stood = tmp_path / "out", 0, []
+    rng = np.random.default_rng(0)
+    while killed < 10:
+        process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "recipe.toml", out], env=os.environ)
+        before = (out / STATE_FILE).stat().st_mtime_ns if (out / STATE_FILE).exists() else 0
+        while process.poll() is None and not (
+            (out / STATE_FILE).exists() and (out / STATE_FILE).stat().st_mtime_ns > before
+        ):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "finished before it was killed ten times"
+        killed += 1
+        stood.append((out / STATE_FILE).stat().st_mtime_ns)
+    assert len(set(stood)) == 10 and not (out / "model.safetensors").exists()
+    assert train_recipe(recipe, out).weights_hash() == expected
+    assert contents(out)[0] == contents(tmp_path / "whole")[0]
+
+
+def test_seeds_and_twins_are_joined_and_trained_once(tmp_path, monkeypatch):
+    recipe = replace(RECIPE, seeds=2, planted=replace(RECIPE.planted, pair=True))
+    out = tmp_path / "out"
+    first = train_recipe(recipe, out)
+    names = {"seed-0-planted", "seed-0-twin", "seed-1-planted", "seed-1-twin"}
+    assert {path.name for path in out.iterdir()} == names | {"recipe.toml", "command.json", WATCHED_FILE}
+    signature = lz.load_signature(out / WATCHED_FILE)
+    assert signature.over_training == ("training_run", "training_seed", "training_step")
+    assert signature["training_run"].values.tolist() == ["planted", "twin"]
+    for run in ("planted", "twin"):
+        for seed in (0, 1):
+            model = lz.load_model(out / f"seed-{seed}-{run}")
+            last = signature.at(training_run=run, training_seed=seed, training_step=-1)
+            assert last.dataset.attrs["model"]["weights_hash"] == model.weights_hash()
+    assert len(set(signature.dataset["weights_hash"].values[:, :, -1].flat)) == 4
+    same = signature.dataset["weights_hash"].values[:, :, 0]
+    assert (same[0] == same[1]).all() and same[0, 0] != same[0, 1]  # twins begin alike
+    assert first.weights_hash() == lz.load_model(out / "seed-0-planted").weights_hash()
+    assert (signature["exposures"].sel(training_run="twin") == 0).all()
+    assert contents(out / "seed-0-planted")[0]["weights"] == train_recipe(RECIPE, tmp_path / "alone").weights_hash()
+    (out / "seed-1-twin" / "command.json").unlink()
+    for path in (out / "seed-1-twin").iterdir():
+        path.unlink()
+    step, made = Trainer.step, []
+    monkeypatch.setattr(Trainer, "step", lambda self: (made.append(self.done), step(self))[1])
+    train_recipe(recipe, out)
+    assert len(made) == 30  # the one that is not there
+    assert lz.load_signature(out / WATCHED_FILE)["nll"].identical(signature["nll"])
+
+
+def test_a_model_is_trained_on(whole, tmp_path):
+    out, before = whole
+    recipe = replace(RECIPE, model=Shape(start=str(out)), training=replace(RECIPE.training, steps=25, seed=4))
+    model = train_recipe(recipe, tmp_path / "on")
+    watched = lz.load_signature(tmp_path / "on" / WATCHED_FILE)
+    assert watched.dataset["weights_hash"].values[0] == before.weights_hash() != model.weights_hash()
+    assert lz.load_model(tmp_path / "on").tokenizer.decode([3, 5]) == "w3 w5"
+
+
+def test_a_chain_of_other_words_than_the_model_has_is_refused(whole, tmp_path):
+    recipe = replace(RECIPE, model=Shape(start=str(whole[0])), corpus=TrainingCorpus("chain", 32))
+    with pytest.raises(lz.InputError, match=r"its words are not those of the chain \(32\)\.$"):
+        train_recipe(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_stages_have_schedules_of_their_own(tmp_path):
+    recipe = replace(
+        RECIPE,
+        planted=replace(RECIPE.planted, windows=((0.0, 1.0),)),
+        stage=(Stage(20), Stage(21, {"rules": 1}, learning_rate=0.02, schedule="constant", warmup=4, replay=0.25)),
+    )
+    rates = []
+    train_recipe(recipe, tmp_path / "out", on_log=lambda line: rates.append((line["step"], line.get("learning_rate"))))
+    told = {step: rate for step, rate in rates if rate is not None}
+    assert told[21] == pytest.approx(0.02 / 4)  # warms up again
+    assert told[41] == pytest.approx(0.02)
+    signature = lz.load_signature(tmp_path / "out" / WATCHED_FILE)
+    assert signature.groups == ("never_trained_stage_0", "never_trained_stage_1", "planted")
+    assert (signature.dataset["training_stage"].values == 1).sum() == 6
+    counts = signature["exposures"]
+    assert (counts.values[-1] > counts.sel(training_step=20).values).any()  # shown again by replay
