@@ -28,7 +28,8 @@ FILES = tuple(f"{place}*.{kind}" for place in ("", "*/") for kind in (*FORMATS, 
 @app.command()
 def figures(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of `localize run` or `localize edit`, or .zarr.zip files.")
+        list[Path],
+        typer.Argument(help="Folders of `localize run`, `localize edit` or `localize train`, or .zarr.zip files."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the figures; of several runs, a folder in it for each.")] = Path(
         "figs"
@@ -50,7 +51,7 @@ def figures(
     seed: Annotated[int, typer.Option(help="Of bootstraps and permutations.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Draw every figure of a run or of edits, for a paper: SVG, PDF, PNG and JSON at page and column width, with captions."""
+    """Draw every figure of a run, of edits or of trainings, for a paper: SVG, PDF, PNG and JSON at page and column width, with captions."""
     formats, widths = format or list(FORMATS), width or list(WIDTHS)
     for option, given, allowed in (("format", formats, (*FORMATS, "none")), ("width", widths, WIDTHS)):
         if unknown := set(given) - set(allowed):
@@ -96,9 +97,11 @@ def _named(results: "list[CommandResults]") -> "dict[str, CommandResults]":
 
 def _figures(results: "CommandResults", paragraph: str | None, seed: int) -> "dict[str, Drawn]":
     """Of the signature, and of edits; a folder may hold both."""
-    from localize.plots.catalogue import edit_figures_of, figures_of
+    from localize.plots.catalogue import edit_figures_of, figures_of, training_figures_of
 
     found = {}
+    if results.training is not None:
+        found |= training_figures_of(results.training, seed=seed)
     if results.signature is not None:
         found |= figures_of(results.signature, tokenizer=results.tokenizer, paragraph=paragraph, seed=seed)
     elif paragraph is not None:

@@ -16,7 +16,8 @@ from localize.storage import check_writable
 @app.command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of `localize run` or `localize edit`, or .zarr.zip files.")
+        list[Path],
+        typer.Argument(help="Folders of `localize run`, `localize edit` or `localize train`, or .zarr.zip files."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="File to write; report.html in the first folder if left out.")

@@ -12,10 +12,10 @@ from localize.cli.app import app
 from localize.cli.inputs import Overwrite, check_numbers
 from localize.cli.origin import typed
 from localize.cli.run import run_command
-from localize.cli.words import quiet_libraries, say
+from localize.cli.words import next_command, quiet_libraries, say
 from localize.resources import embedded
 from localize.storage import check_writable
-from localize.train.recipe import read_recipe
+from localize.train.recipe import WATCHED_FILE, read_recipe
 
 
 @app.command()
@@ -40,7 +40,7 @@ def train(
     quiet_libraries()
     from tqdm import tqdm
 
-    from localize.train.run import PARAGRAPHS_FILE, WATCHED_FILE, train_recipe
+    from localize.train.run import PARAGRAPHS_FILE, train_recipe
 
     if corpus:
         read = replace(read, corpus=replace(read.corpus, source=tuple(corpus)))
@@ -77,10 +77,8 @@ def train(
         bar.close()
     say(str(model))
     if several > 1:
-        say(
-            f"Wrote {out}: {several} trainings"
-            + f" and {WATCHED_FILE}, what was watched in all" * bool(read.watch.every)
-        )
+        told = f" and {WATCHED_FILE}, what was watched in all; next: {next_command('report', out)}"
+        say(f"Wrote {out}: {several} trainings" + told * bool(read.watch.every))
         return
     lengths = {"prefix": read.training.prefix, "continuation": read.training.row_tokens - read.training.prefix}
     say(f"Wrote {out}; next: {run_command(out, out / PARAGRAPHS_FILE, **lengths)}")

@@ -59,7 +59,7 @@ def null_band(panel: Panel, x: np.ndarray, interval: Interval, name: str = HELD_
 
 def stages_note(sheet: Sheet, trainings: Trainings, bottom: Px) -> Px:
     """A line under everything that names the stages, where there are several; gives the bottom in px."""
-    names = [plain(str(stage["name"])) for stage in _stages(trainings)]
+    names = [plain(str(stage.get("name", f"stage {at}"))) for at, stage in enumerate(_stages(trainings))]
     if len(names) < 2:
         return bottom
     sheet.text(f"Upright lines part the stages of the training: {', '.join(names)}.", 4, bottom + NOTE, colour=NULL)

@@ -1,4 +1,4 @@
-"""What `localize run` and `localize edit` leave in a folder, written and read in one place."""
+"""What `localize run`, `localize edit` and `localize train` leave in a folder, read in one place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from localize.errors import InputError
 from localize.models.load import load_tokenizer
 from localize.signature.signature import MemorizationSignature, load_signature
 from localize.storage import read_json
+from localize.train.recipe import WATCHED_FILE
 
 SIGNATURE_FILE = "signature.zarr.zip"
 EDITS_FILE = "edits.json"
@@ -34,6 +35,7 @@ class CommandResults:
         command: What was typed, "" where it was not kept.
         unfinished: Why more was asked for than is there, "" where nothing is known to be missing.
         attacked: Of edits: what attacks brought back, by name, a repeat after the other.
+        training: Of a training: what was watched.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class CommandResults:
     command: str = ""
     unfinished: str = ""
     attacked: Mapping[str, list[MemorizationSignature]] = field(default_factory=dict)
+    training: MemorizationSignature | None = None
 
     @property
     def name(self) -> str:
@@ -53,7 +56,7 @@ class CommandResults:
 
 
 def read_results(path: str | Path) -> CommandResults:
-    """Read a folder of `localize run` or `localize edit`, or a signature's file.
+    """Read a folder of `localize run`, `localize edit` or `localize train`, or a signature's file.
 
     Raises:
         InputError: If there is no such folder, it holds no results, or what it says of them is damaged.
@@ -63,13 +66,17 @@ def read_results(path: str | Path) -> CommandResults:
     if path.is_file():
         signature = load_signature(path)
         told = signature.dataset.attrs.get("run", {})
+        if signature.over_training:
+            return CommandResults(path, training=signature, command=told.get("command", ""))
         return CommandResults(path, signature, command=told.get("command", ""), unfinished=unfinished_words(told))
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; one that `localize run` or `localize edit` wrote is needed.")
     has_signature, has_edits = (path / SIGNATURE_FILE).is_file(), (path / EDITS_FILE).is_file()
-    if not (has_signature or has_edits):
+    has_training = (path / WATCHED_FILE).is_file()
+    if not (has_signature or has_edits or has_training):
         raise InputError(
-            f"{path}: holds neither {SIGNATURE_FILE} nor {EDITS_FILE}; a folder that `localize run` or `localize edit` wrote is needed."
+            f"{path}: holds neither {SIGNATURE_FILE} nor {EDITS_FILE} nor {WATCHED_FILE}; a folder that `localize run`, `localize edit` or "
+            "`localize train` wrote is needed."
         )
     edits = read_json(path / EDITS_FILE) if has_edits else {"edits": [], "relearned": []}
     try:
@@ -94,6 +101,7 @@ def read_results(path: str | Path) -> CommandResults:
         "; ".join(told.get("commands") or [str(told.get("command", ""))]),
         unfinished_words(told),
         attacked,
+        load_signature(path / WATCHED_FILE) if has_training else None,
     )
 
 

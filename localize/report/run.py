@@ -10,7 +10,7 @@ from markupsafe import Markup
 from localize import __version__
 from localize.analysis.change import Change
 from localize.errors import InputError
-from localize.plots.catalogue import Drawn, edit_figures_of, figures_of
+from localize.plots.catalogue import Drawn, edit_figures_of, figures_of, training_figures_of
 from localize.report.drawn import figure_json
 from localize.report.evidence import aim_table, distinguish_table, edits_table, heard, strongest_table, summary_table
 from localize.report.facts import (
@@ -27,6 +27,7 @@ from localize.report.folder import CommandResults
 from localize.report.literal import script_json
 from localize.report.paragraphs import Sampling, paragraph_content
 from localize.report.tables import Table, group_words
+from localize.report.training import last_model, training_tables
 from localize.signature.signature import MemorizationSignature
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def run_of(results: CommandResults, name: str, key: str, asked: Sampling) -> Run
     """Work out what the page tells of one run.
 
     Args:
-        results: Of a run, of edits, or of both.
+        results: Of a run, of edits, or of trainings.
         name: What the page calls it.
         key: What its ids begin with.
         asked: How many paragraphs, and the seed.
@@ -138,7 +139,7 @@ def run_of(results: CommandResults, name: str, key: str, asked: Sampling) -> Run
         InputError: If there is nothing to tell.
     """
     edited = _first_edit(results)
-    signature = results.signature or (edited.before if edited else None)
+    signature = results.signature or (edited.before if edited else last_model(results.training))
     if signature is None:
         raise InputError(
             f"{results.path}: holds no results; one that a finished `localize run` or `localize edit` wrote is needed."
@@ -196,6 +197,8 @@ def _evidence(
         found += [make(signature, key, seed) for make in (summary_table, strongest_table, distinguish_table)]
     if results.changes:
         found += [make(results, key, seed) for make in (aim_table, edits_table)]
+    if results.training is not None:
+        found += training_tables(results.training, key, seed)
     tables = [table for table, _ in found if table is not None and table.rows]
     return tables, [note for _, notes in found for note in notes]
 
@@ -206,6 +209,8 @@ def _drawn(results: CommandResults, seed: int) -> list[Drawn]:
         figures |= figures_of(results.signature, tokenizer=results.tokenizer, seed=seed)
     if results.changes or results.relearned or results.attacked:
         figures |= edit_figures_of(results.changes, results.controls, results.relearned, results.attacked, seed=seed)
+    if results.training is not None:
+        figures |= training_figures_of(results.training, seed=seed)
     return list(figures.values())
 
 

@@ -12,6 +12,9 @@ from localize.storage import read_toml
 SYNTHETIC, CHAIN = "synthetic", "chain"
 """Sources that are generated: paragraphs of the suite's own, and rows of a Markov chain."""
 
+WATCHED_FILE = "training.zarr.zip"
+"""What was watched, in the folder of a training."""
+
 WHOLE = (0.0, 1.0)
 """The window of a whole stage."""
 
@@ -96,10 +99,11 @@ class Training:
 class Stage:
     """A part of the training with text and a schedule of its own; what is left out is as in `[corpus]` and `[training]`.
 
-    `replay` is the share of its rows that are drawn from the rows of the stages before.
+    `name` is what figures call it; `replay` is the share of its rows that are drawn from the rows of the stages before.
     """
 
     steps: int
+    name: str = ""
     corpus: dict[str, Any] = field(default_factory=dict)
     learning_rate: float | None = None
     schedule: Literal["cosine", "constant"] | None = None

@@ -25,14 +25,13 @@ from localize.signature.stacking import stacked
 from localize.storage import replacing
 from localize.train.loop import Trainer, build_model
 from localize.train.planting import TrainingData, training_data
-from localize.train.recipe import CHAIN, Recipe
+from localize.train.recipe import CHAIN, WATCHED_FILE, Recipe
 from localize.train.watch import Watch
 
 PARAGRAPHS_FILE = "paragraphs.jsonl"
 RECIPE_FILE = "recipe.toml"
 LOG_FILE = "training.json"
 LINES_FILE = "log.jsonl"
-WATCHED_FILE = "training.zarr.zip"
 STATE_FILE, STATE_WATCHED_FILE = "state.safetensors", "state.zarr.zip"
 LOG_EVERY = 20
 STATE_SECONDS = 20.0
@@ -228,7 +227,8 @@ class _Running:
         )  # fmt: skip
         stages = [
             {
-                "steps": training.steps, "schedule": training.schedule, "learning_rate": training.learning_rate,
+                "name": (recipe.stage[at].name if recipe.stage else "") or f"stage {at}", "steps": training.steps,
+                "schedule": training.schedule, "learning_rate": training.learning_rate,
                 "replay": recipe.stage[at].replay if recipe.stage else 0.0,
             }
             for at, training in enumerate(recipe.trainings)

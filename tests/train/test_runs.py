@@ -14,8 +14,8 @@ import pytest
 import localize as lz
 from localize.train import run as running
 from localize.train.loop import Trainer
-from localize.train.recipe import Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching
-from localize.train.run import STATE_FILE, WATCHED_FILE, train_recipe
+from localize.train.recipe import WATCHED_FILE, Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching
+from localize.train.run import STATE_FILE, train_recipe
 
 RECIPE = Recipe(
     model=Shape(family="gpt2", layers=1, heads=2, d_model=16, context=16),
@@ -58,7 +58,7 @@ def test_what_is_watched_is_what_recall_says(whole):
     assert signature.dataset.attrs["training"] == {
         "steps": 30,
         "batch": 8,
-        "stages": [{"steps": 30, "schedule": "cosine", "learning_rate": 0.01, "replay": 0.0}],
+        "stages": [{"name": "stage 0", "steps": 30, "schedule": "cosine", "learning_rate": 0.01, "replay": 0.0}],
     }
 
 
@@ -212,7 +212,10 @@ def test_stages_have_schedules_of_their_own(tmp_path):
     recipe = replace(
         RECIPE,
         planted=replace(RECIPE.planted, windows=((0.0, 1.0),)),
-        stage=(Stage(20), Stage(21, {"rules": 1}, learning_rate=0.02, schedule="constant", warmup=4, replay=0.25)),
+        stage=(
+            Stage(20),
+            Stage(21, corpus={"rules": 1}, learning_rate=0.02, schedule="constant", warmup=4, replay=0.25),
+        ),
     )
     rates = []
     train_recipe(recipe, tmp_path / "out", on_log=lambda line: rates.append((line["step"], line.get("learning_rate"))))

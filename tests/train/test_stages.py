@@ -15,7 +15,7 @@ CHAIN = Recipe(
     corpus=TrainingCorpus("chain", 128, words=(0, 64)),
     planted=Planting(copies={2: 6, 8: 6}, held_out=10, windows=((0.0, 0.5), (0.0, 1.0)), pair=True),
     training=Training(batch=8, row_tokens=12, warmup=2, threads=1),
-    stage=(Stage(20), Stage(10, {"words": (64, 128)}, replay=0.1)),
+    stage=(Stage(20), Stage(10, corpus={"words": (64, 128)}, replay=0.1)),
     watch=Watching(10),
 )
 
@@ -99,7 +99,7 @@ def test_files_of_another_stage_keep_held_out_windows_that_no_seed_sees(tmp_path
         corpus=TrainingCorpus(vocab=400),
         planted=Planting(copies={2: 3}, held_out=5),
         training=Training(batch=4, row_tokens=20),
-        stage=(Stage(10), Stage(20, {"source": str(tmp_path / "new.txt")})),
+        stage=(Stage(10), Stage(20, corpus={"source": str(tmp_path / "new.txt")})),
     )
     for seed in (0, 1):
         data = training_data(recipe, seed=seed)
@@ -143,7 +143,7 @@ def test_a_chain_among_other_text_is_refused():
     with pytest.raises(
         lz.InputError, match=r"^recipe: a chain has words of its own; all stages, and what is planted, "
     ):
-        training_data(replace(CHAIN, stage=(Stage(20), Stage(10, {"source": "synthetic"}))))
+        training_data(replace(CHAIN, stage=(Stage(20), Stage(10, corpus={"source": "synthetic"}))))
 
 
 def test_a_recipe_is_read_back_as_it_is_written(tmp_path):
