@@ -36,6 +36,7 @@ from localize.errors import InputError
 from localize.measurements import MEASUREMENTS, Measurement, asked_names, measurement_named
 from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER, unfinished_words
 from localize.storage import read_json
+from localize.train.recipe import WATCHED_FILE
 
 if TYPE_CHECKING:
     from localize.claims import Claim
@@ -159,9 +160,11 @@ def _options(measurement: Measurement, given: dict[str, Any], *, size: bool = Tr
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run, a .zarr.zip file, or the store of a sweep.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a run or of trainings, a .zarr.zip file, or the store of a sweep.")
+    ],
 ) -> None:
-    """Print the summary of a run, or the cells of a sweep."""
+    """Print the summary of a run, what copies taught in trainings, or the cells of a sweep."""
     if (folder / "zarr.json").is_file():
         from localize.cli.sweep import print_cells
         from localize.sweep.results import open_sweep
@@ -170,7 +173,13 @@ def show(
         return
     from localize.signature.signature import load_signature
 
-    signature = load_signature(folder / SIGNATURE_FILE if folder.is_dir() else folder)
+    watched = folder.is_dir() and not (folder / SIGNATURE_FILE).is_file() and (folder / WATCHED_FILE).is_file()
+    signature = load_signature(folder / (WATCHED_FILE if watched else SIGNATURE_FILE) if folder.is_dir() else folder)
+    if signature.over_training:
+        from localize.cli.trained import print_training
+
+        print_training(signature)
+        return
     print_summary(signature)
     record = folder / COMMAND_FILE
     if told := unfinished_words(read_json(record) if record.is_file() else signature.dataset.attrs.get("run", {})):

@@ -93,8 +93,8 @@ def test_bad_options_are_refused_in_a_line_and_nothing_is_written(localize, run,
 
 def test_a_folder_without_results_is_refused(localize, tmp_path):
     assert localize.refused("figures", tmp_path, "--out", tmp_path / "figs") == (
-        f"{tmp_path}: holds neither signature.zarr.zip nor edits.json; "
-        "a folder that `localize run` or `localize edit` wrote is needed."
+        f"{tmp_path}: holds neither signature.zarr.zip nor edits.json nor training.zarr.zip; "
+        "a folder that `localize run`, `localize edit` or `localize train` wrote is needed."
     )
 
 

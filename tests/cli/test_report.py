@@ -39,7 +39,7 @@ def test_what_it_cannot_read_or_write_is_told_in_one_line(localize, ran):
     (ran / "empty").mkdir()
     (ran / "half").mkdir()
     (ran / "half" / SIGNATURE_FILE).write_bytes((ran / "one" / SIGNATURE_FILE).read_bytes()[:500])
-    needed = "a folder that `localize run` or `localize edit` wrote is needed."
+    needed = "a folder that `localize run`, `localize edit` or `localize train` wrote is needed."
     refused = localize.refused
     assert (
         refused("report", ran / "no")
@@ -47,7 +47,7 @@ def test_what_it_cannot_read_or_write_is_told_in_one_line(localize, ran):
     )
     assert (
         refused("report", ran / "one", ran / "empty")
-        == f"{ran / 'empty'}: holds neither signature.zarr.zip nor edits.json; {needed}"
+        == f"{ran / 'empty'}: holds neither signature.zarr.zip nor edits.json nor training.zarr.zip; {needed}"
     )
     assert str(ran / "half" / SIGNATURE_FILE) in refused("report", ran / "half")
     assert refused("report", ran / "one", ran / "two", "--max-paragraphs", 1) == (

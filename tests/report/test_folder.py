@@ -80,7 +80,8 @@ def test_what_is_not_there_or_damaged_is_told_in_one_line(ran, edited, tmp_path)
     for place, kind, told in (
         (tmp_path / "no", InputError, "{}: no such folder; one that `localize run` or `localize edit` wrote is needed."),
         (tmp_path / "empty", InputError,
-         "{}: holds neither signature.zarr.zip nor edits.json; a folder that `localize run` or `localize edit` wrote is needed."),
+         "{}: holds neither signature.zarr.zip nor edits.json nor training.zarr.zip; a folder that `localize run`, `localize edit` or "
+         "`localize train` wrote is needed."),
     ):  # fmt: skip
         with pytest.raises(kind) as error:
             read_results(place)
