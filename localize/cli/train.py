@@ -13,6 +13,7 @@ from localize.cli.inputs import Overwrite, check_numbers
 from localize.cli.origin import typed
 from localize.cli.run import run_command
 from localize.cli.words import next_command, quiet_libraries, say
+from localize.errors import InputError
 from localize.resources import embedded
 from localize.storage import check_writable
 from localize.train.recipe import WATCHED_FILE, read_recipe
@@ -29,6 +30,12 @@ def train(
     seeds: Annotated[
         int | None,
         typer.Option(help="Train so many models, of the seeds from the recipe's on, and join what is watched."),
+    ] = None,
+    replay: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the last stage's rows that are rows of the stages before, instead of the recipe's."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     overwrite: Overwrite = False,
@@ -48,6 +55,12 @@ def train(
         read = replace(read, planted=replace(read.planted, source=planted))
     if seeds is not None:
         read = replace(read, seeds=seeds)
+    if replay is not None:
+        if len(read.stage) < 2:
+            raise InputError(
+                f"--replay {replay}: the recipe has no stage before its last, whose rows could be shown again."
+            )
+        read = replace(read, stage=(*read.stage[:-1], replace(read.stage[-1], replay=replay)))
     several = read.seeds * len(read.runs)
     bar = tqdm(total=read.steps * several, unit="step", desc="tokenizer")
     begun, shown = -1, ""

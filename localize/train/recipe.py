@@ -294,9 +294,20 @@ def _read(path: Path, where: str, kind: type, given: Mapping[str, Any]) -> Any:
         )
     if "start" in values:
         values["start"] = str(path.parent / values["start"])
+    if "windows" in values:
+        values["windows"] = _windows(path, values["windows"])
     if "copies" in values:
         values["copies"] = {int(copies): int(count) for copies, count in values["copies"].items()}
     return kind(**{key: _tuples(value) for key, value in values.items()})
+
+
+def _windows(path: Path, given: Any) -> tuple[tuple[float, ...], ...]:
+    try:
+        return tuple(tuple(float(end) for end in window) for window in given)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"recipe {path}: [planted] windows = {given!r}: pairs of shares are needed, [[0, 0.25], [0, 1]]."
+        ) from None
 
 
 def _tuples(value: Any) -> Any:

@@ -159,6 +159,10 @@ def test_a_recipe_is_read_back_as_it_is_written(tmp_path):
             "[[stage]]\nsteps = 1\ncorpus = { sorce = 'chain' }\n",
             "[[stage]] 0 corpus has no 'sorce'; it has mark, rules, ",
         ),
+        (
+            "[planted]\nwindows = [0, 0.5]\n",
+            "[planted] windows = [0, 0.5]: pairs of shares are needed, [[0, 0.25], [0, 1]].",
+        ),
         ("[watch]\nevry = 1\n", "[watch] has no 'evry'; it has every, measures."),
     ],
 )
