@@ -54,6 +54,8 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "relearned_",
         "resurfaced_",
         "noised_",
+        "exposures",
+        "steps_since_exposure",
     )
     maps = {name for name in REGISTRY if name.endswith("_map")}
     assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)} - maps
