@@ -1,6 +1,6 @@
 """What a training tells in the terminal."""
 
-import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,20 +19,19 @@ def print_training(signature: "MemorizationSignature") -> None:
     from rich.text import Text
 
     from localize import dose_table, forgetting_table
+    from localize.report.evidence import heard
 
     dataset = signature.dataset
     sizes = ", ".join(f"{dataset.sizes[axis]} of {axis}" for axis in signature.over_training)
     say(f"{dataset.attrs['model']['name']}: {len(signature)} paragraphs over training ({sizes})")
     notes: list[str] = []
     for title, make in (("What copies taught", dose_table), ("What is left of what was shown early", forgetting_table)):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                found = make(signature)
-            except SignatureError as error:
-                notes.append(str(error))
-                continue
-        notes += [str(note.message) for note in caught]
+        try:
+            found, told = heard(partial(make, signature))
+        except SignatureError as error:
+            notes.append(str(error))
+            continue
+        notes += told
         names = [str(name) for name in found.index.names]
         shown = Table(*names, "estimate [95%]", "null", "p", "over", title=title)
         for index, row in zip(found.index, found.to_dict("records"), strict=True):

@@ -243,7 +243,7 @@ class _Running:
             return
         watch(self._model, step)
         if step in watch.steps:
-            self._say({"step": step, **_in_short(watch.signature(), step)})
+            self._say({"step": step, **_in_short(watch.measured(step))})
 
     def _say(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
@@ -284,9 +284,9 @@ def _in_groups(data: TrainingData):
     return data.paragraphs.with_groups(names)
 
 
-def _in_short(signature: MemorizationSignature, step: int) -> dict[str, float]:
-    """Mean NLL and exact match of each group at a step."""
-    now = signature.at(training_step=step).dataset
+def _in_short(signature: MemorizationSignature) -> dict[str, float]:
+    """Mean NLL and exact match of each group."""
+    now = signature.dataset
     told: dict[str, float] = {}
     for group in signature.groups:
         chosen = now["group"].values == group

@@ -126,6 +126,10 @@ class Watch:
         """Raise an `InputError` if the paragraphs exceed the model's context or vocabulary; the first call of a watch does, too."""
         self._check(model)
 
+    def measured(self, step: int) -> MemorizationSignature:
+        """What was measured at one of the `steps`: a signature of the model as it was."""
+        return MemorizationSignature(self._parts[step])
+
     @public("Watch.signature")
     def signature(self) -> MemorizationSignature:
         """What was measured so far, every variable with the axis `training_step` in front.
@@ -135,7 +139,7 @@ class Watch:
         """
         if not self._parts:
             raise SignatureError(f"{caller()}: nothing was measured yet; call watch(model, step) at a step asked for.")
-        return stacked(AXIS, {step: MemorizationSignature(self._parts[step]) for step in self.steps})
+        return stacked(AXIS, {step: self.measured(step) for step in self.steps})
 
     @public("Watch.adopt")
     def adopt(self, signature: MemorizationSignature) -> None:
