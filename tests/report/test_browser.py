@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 import localize as lz
 from localize.report.folder import CommandResults
@@ -30,6 +31,11 @@ def names(page):
 
 def heading(page):
     return page.locator(".opened h4").inner_text()
+
+
+def shows(page, paragraph):
+    """Wait until it is open. `wait_for_function` evaluates text, which the page forbids from its second look on."""
+    expect(page.locator(".opened h4")).to_have_text(f"Paragraph {paragraph}")
 
 
 def draw_all(page):
@@ -192,23 +198,22 @@ def test_the_list_is_filtered_by_group_and_sorted_by_numbers(page_file, run, ope
 def test_a_paragraph_is_opened_by_mouse_key_and_address(page_file, run, opened):
     ids = run.signature.dataset["paragraph"].values
     page = opened(page_file, f"#p={ids[7]}")
-    assert heading(page) == f"Paragraph {ids[7]}"
-    page.locator(".list a", has_text=str(ids[3])).first.click()
-    shown = heading(page)
-    assert page.evaluate("document.activeElement.textContent") == shown
+    shows(page, ids[7])
+    page.locator(".list .name").get_by_text(str(ids[3]), exact=True).click()
+    shows(page, ids[3])
+    expect(page.locator(".opened h4")).to_be_focused()
     order = names(page)
-    at = order.index(shown.removeprefix("Paragraph "))
+    at = order.index(str(ids[3]))
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.closest('.list') !== null")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    page.wait_for_function("before => document.querySelector('.opened h4').textContent !== before", arg=shown)
-    assert heading(page) == f"Paragraph {order[at + 1]}"
+    shows(page, order[at + 1])
     page.get_by_role("button", name="next").click()
-    page.wait_for_function("id => document.querySelector('.opened h4').textContent.endsWith(id)", arg=order[at + 2])
+    shows(page, order[at + 2])
     assert page.url.endswith(f"#p={order[at + 2]}")
     page.go_back()
-    page.wait_for_function("id => document.querySelector('.opened h4').textContent.endsWith(id)", arg=order[at + 1])
+    shows(page, order[at + 1])
 
 
 def test_a_hostile_id_has_an_address(hostile_file, hostile, opened):
@@ -311,14 +316,12 @@ def test_several_runs_stand_side_by_side_and_one_is_shown_at_a_time(small_model,
     assert page.locator("#table-together th").all_inner_texts() == ["quantity", "group", "a run", "other"]
     assert page.locator(".run:visible").count() == 1
     page.locator(".runs a").nth(1).click()
-    page.wait_for_function("shownRun() === 1")
-    assert page.locator(".run:visible h2").inner_text() == "other"
+    expect(page.locator(".run:visible h2")).to_have_text("other")
     assert page.get_by_text("Token ids are shown: the run kept no tokenizer.").is_visible()
     draw_all(page)
     name = signature.dataset["paragraph"].values[9]
     page.evaluate("hash => { location.hash = hash; }", f"#run=0&p={name}")
-    page.wait_for_function("shownRun() === 0")
-    assert page.locator(".run:visible .opened h4").inner_text() == f"Paragraph {name}"
+    expect(page.locator(".run:visible .opened h4")).to_have_text(f"Paragraph {name}")
 
 
 def test_a_sampled_run_says_so_and_a_long_list_grows(small_model, make_paragraphs, tmp_path, opened):
@@ -329,7 +332,7 @@ def test_a_sampled_run_says_so_and_a_long_list_grows(small_model, make_paragraph
     shown = len(names(page))
     assert 0 < shown < 150, "all were put on the page at once"
     page.locator(".list").evaluate("e => e.scrollTo(0, e.scrollHeight)")
-    page.wait_for_function("count => document.querySelectorAll('.list .name').length > count", arg=shown)
+    expect(page.locator(".list .name").nth(shown)).to_be_attached()
     for _ in range(4):
         page.locator(".list").evaluate("e => e.scrollTo(0, e.scrollHeight)")
         page.wait_for_timeout(100)
@@ -378,7 +381,7 @@ def test_real_paragraphs_of_the_pile_stay_text(shared_data, tmp_path, opened):
     for _ in range(found - 1):
         before = heading(page)
         page.get_by_role("button", name="next").click()
-        page.wait_for_function("before => document.querySelector('.opened h4').textContent !== before", arg=before)
+        expect(page.locator(".opened h4")).not_to_have_text(before)
         assert page.locator(".opened script, .opened a").count() == 0
     shown = (
         page.locator("[data-part=prefix].text").inner_text()
