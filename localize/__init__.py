@@ -11,6 +11,7 @@ from localize.threads import settle_threads
 if TYPE_CHECKING:
     from localize import bench, localizers, plots
     from localize.analysis.aim import edit_aim
+    from localize.analysis.arms import arm_table
     from localize.analysis.change import Change, edit_table
     from localize.analysis.dose import dose_table
     from localize.analysis.edit_differences import edit_differences
@@ -92,6 +93,7 @@ _HOME = {
     "WeightEdit": "localize.edit.weight_edit",
     "WeightMask": "localize.edit.masks",
     "ablation_hooks": "localize.measure.ablate",
+    "arm_table": "localize.analysis.arms",
     "balanced_subnet": "localize.edit.subnet",
     "bench": "localize",
     "choose_weights": "localize.edit.masks",

@@ -109,9 +109,9 @@ RANDOM: Final = "random"
 """Weights chosen by no gradient."""
 
 
-TRAINING_AXES: Final = ("training_run", "training_seed", "training_step")
-"""Axes that any variable may have before its own, where a model was measured while it was trained: which of the runs that differ in
-what was planted, which seed, after how many steps."""
+TRAINING_AXES: Final = ("training_arm", "training_run", "training_seed", "training_step")
+"""Axes that any variable may have before its own, where a model was measured while it was trained: which variant of the recipe, which of
+the runs that differ in what was planted, which seed, after how many steps."""
 
 TRAINED: Final = "planted"
 TWIN: Final = "twin"

@@ -407,7 +407,7 @@ def measured(parts):
 
 def made_training(
     nll, exact_match=None, *, copies, windows=None, steps=None, runs=(), seeds=(), exposures=None, clusters=None,
-    training=None, length=8,
+    training=None, length=8, stage=None,
 ):  # fmt: skip
     """A signature over training with these numbers along (run, seed, step, paragraph), run and seed only where they are named.
 
@@ -438,6 +438,8 @@ def made_training(
     if windows is not None:
         ends = np.asarray(windows, float)
         coords |= {"window_start": ("paragraph", ends[:, 0]), "window_end": ("paragraph", ends[:, 1])}
+    if stage is not None:
+        coords["training_stage"] = ("paragraph", np.asarray(stage))
     about = {
         "source": "made",
         "data_hash": "d" * 64,
@@ -450,6 +452,22 @@ def made_training(
     if training is not None:
         attrs["training"] = training
     return MemorizationSignature(xr.Dataset(variables, coords, attrs))
+
+
+@pytest.fixture(scope="session")
+def join_arms():
+    """`join_arms({"few": ..., "many": ...})`: signatures over training as those of the arms of one recipe."""
+    from localize.signature.signature import MemorizationSignature
+    from localize.signature.stacking import stacked
+
+    def joined(parts):
+        dataset = stacked("training_arm", parts).dataset
+        varied = {name: {"planted.copies": {number: 2}} for number, name in enumerate(list(parts)[1:])}
+        told = {name: part.dataset.attrs["training"] for name, part in parts.items()}
+        dataset.attrs["training"] = {"arms": {name: told[name] | {"varied": varied.get(name, {})} for name in parts}}
+        return MemorizationSignature(dataset)
+
+    return joined
 
 
 @pytest.fixture(scope="session")

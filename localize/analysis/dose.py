@@ -15,10 +15,9 @@ from jaxtyping import Float
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Null, Row, row_of
-from localize.analysis.trainings import OWN, Level, Trainings
+from localize.analysis.trainings import OWN, Level, Trainings, correct_by_quantity
 from localize.errors import caller, public, warn
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, auc
-from localize.statistics.correction import false_discovery
 from localize.statistics.seeds import seed_interval, seed_test
 
 if TYPE_CHECKING:
@@ -84,11 +83,7 @@ def dose_rows(trainings: Trainings, at: int, draws: Draws) -> list[Row]:
         rows.append(about | {"quantity": trainings.gap_name} | trainings.gap_row(at, level.rows, draws))
         rows.append(about | exact_match_row(trainings, at, level, draws))
         rows += [about | row for row in auc_rows(trainings, at, level, draws)]
-    for quantity in {row["quantity"] for row in rows}:
-        family = [row for row in rows if row["quantity"] == quantity]
-        corrected = false_discovery(np.array([row["p_value"] for row in family]))
-        for row, q_value in zip(family, corrected, strict=True):
-            row["q_value"] = float(q_value)
+    correct_by_quantity(rows)
     return rows
 
 

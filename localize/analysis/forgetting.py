@@ -1,7 +1,8 @@
 """How what a training has learned of paragraphs fades once they are shown no more.
 
 The gap, a pair effect or without a twin run an unmatched gap, is averaged over a window's paragraphs. From the window's end on, t steps
-after it, it is held to gap(t) = c + A exp(-t / tau): a floor c, a drop A and a time constant tau.
+after it, it is held to gap(t) = c + A exp(-t / tau): a floor c, a drop A and a time constant tau. The curve is that of one stage of a
+training: what other text does to it is told as the gap at each stage's end.
 """
 
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Fading:
         rows: Which paragraphs they are.
         last: Steps of training after which none of them is shown any more.
         places: Of the measured steps from there on.
+        points: How many of them lie in the same stage of the training, to which the curve is fitted.
         gap: Mean over the paragraphs there, in nats per token.
         fits: Of each seed.
     """
@@ -49,6 +51,7 @@ class Fading:
     rows: Bool[np.ndarray, " paragraph"]
     last: float
     places: Int[np.ndarray, " point"]
+    points: int
     gap: Float[np.ndarray, "seed point"]
     fits: tuple[Forgetting, ...]
 
@@ -56,6 +59,11 @@ class Fading:
     def fitted(self) -> int:
         """Seeds with a curve."""
         return sum(fit.fitted for fit in self.fits)
+
+    @property
+    def cut(self) -> bool:
+        """Whether other text follows as the window ends, so that nothing tells how it would have faded."""
+        return self.points == 1 < len(self.places)
 
 
 @public
@@ -72,9 +80,10 @@ def forgetting_table(
 
     Returns:
         Indexed by `window`, those that end before the training does, and `quantity`, columns as in `dose_table`, `points` (measured
-        steps from the window's end on) and `fitted` (seeds with a curve). Quantities: the gap at the first measured step from the
-        window's end on, and at the last, in nats per token; floor, drop and time constant (steps) of the curve, and the second gap
-        over the first. The null of a gap is as in `dose_table`; that of the floor the mean gap of held-out paragraphs at the same
+        steps from the window's end to that of its stage) and `fitted` (seeds with a curve). Quantities: the gap at the first measured
+        step from the window's end on, at the end of each stage after it, and at the last step, in nats per token; floor, drop and time
+        constant (steps) of the curve, and the last gap over the first. Of a window that ends as another stage begins there are gaps
+        alone. The null of a gap is as in `dose_table`; that of the floor the mean gap of held-out paragraphs at the same
         steps. Intervals are over seeds, of tau on the scale of its logarithm, so that its mean is the geometric one. Of a window
         whose curve has fewer than 4 points, is not found or shows no floor (tau beyond 10 times the span measured) floor, drop and
         tau are nan; seeds without a curve are left out. tau is nan where there is no drop.
@@ -92,9 +101,11 @@ def forgetting_table(
     fadings = fadings_of(trainings, copies)
     trainings.warn_of_few_seeds()
     for fading in fadings:
-        if len(fading.places) < FEWEST_POINTS:
+        if fading.cut:
+            continue
+        if fading.points < FEWEST_POINTS:
             warn(
-                f"{caller()}: window {fading.window.words} was measured at {len(fading.places)} steps after its end; "
+                f"{caller()}: window {fading.window.words} was measured at {fading.points} steps after its end; "
                 f"{FEWEST_POINTS} are needed for a curve."
             )
         elif fading.fitted < trainings.seeds:
@@ -143,20 +154,25 @@ def _fading(trainings: Trainings, window: Window, chosen: Bool[np.ndarray, " par
     if not rows.any():
         return None
     places = np.flatnonzero(trainings.steps >= last - ROUNDING)
+    stage_end = min((part.end for part in trainings.parts if part.end >= last - ROUNDING), default=np.inf)
+    points = int((trainings.steps[places] <= stage_end).sum())
     gap = trainings.mean(trainings.gap, rows)[:, places]
     since = np.maximum(trainings.steps[places] - last, 0.0)
-    return Fading(window, rows, last, places, gap, tuple(fitted_forgetting(since, of_seed) for of_seed in gap))
+    fits = tuple(fitted_forgetting(since[:points], of_seed[:points]) for of_seed in gap)
+    return Fading(window, rows, last, places, points, gap, fits)
 
 
 def fading_rows(trainings: Trainings, fading: Fading, draws: Draws) -> list[Row]:
     """All quantities of a window."""
     window, basis = fading.window, trainings.basis(fading.rows)
     about = {"window": window.words, "window_start": window.start, "window_end": window.end} | trainings.labels
-    about |= {"points": len(fading.places), "fitted": fading.fitted}
+    about |= {"points": fading.points, "fitted": fading.fitted}
     rows = [
-        about | {"quantity": quantity} | trainings.gap_row(int(place), fading.rows, draws)
-        for quantity, place in ((AT_LAST, fading.places[0]), (AT_END, fading.places[-1]))
+        about | {"quantity": quantity} | trainings.gap_row(place, fading.rows, draws)
+        for quantity, place in _gap_places(trainings, fading)
     ]
+    if fading.cut:
+        return rows
     if trainings.seeds > 1:
         interval = seed_interval(
             np.stack([_numbers(fit, gap) for fit, gap in zip(fading.fits, fading.gap, strict=True)])
@@ -169,6 +185,14 @@ def fading_rows(trainings: Trainings, fading: Fading, draws: Draws) -> list[Row]
         null = _null_of_floor(trainings, fading, draws) if quantity == FLOOR else NO_NULL
         rows.append(about | {"quantity": quantity} | row_of(own.within(possible), null, basis))
     return rows
+
+
+def _gap_places(trainings: Trainings, fading: Fading) -> list[tuple[str, int]]:
+    """When gaps are told: when the paragraphs were last shown, at the ends of the stages from then on, and in the end."""
+    first, steps = int(fading.places[0]), trainings.steps
+    between = [part for part in trainings.parts[:-1] if steps[first] < part.end and part.end in steps]
+    ends = [(f"gap at the end of {part.name}", trainings.at(part.end)) for part in between]
+    return [(AT_LAST, first), *ends, (AT_END, len(steps) - 1)]
 
 
 def _numbers(fit: Forgetting, gap: Float[np.ndarray, " point"]) -> Float[np.ndarray, " 4"]:
@@ -184,7 +208,8 @@ def _over_clusters(trainings: Trainings, fading: Fading, draws: Draws) -> Interv
 
     def numbers(means: Float[np.ndarray, "draw cell"]) -> Float[np.ndarray, "draw 4"]:
         gaps = means if means.shape[1] == count else means[:, count:] - means[:, :count]
-        return np.stack([_numbers(fitted_forgetting(since, gap), gap) for gap in gaps])
+        points = fading.points
+        return np.stack([_numbers(fitted_forgetting(since[:points], gap[:points]), gap) for gap in gaps])
 
     if trainings.gap_name == PAIR_EFFECT:
         values = trainings.gap[0, fading.places][:, fading.rows].T
@@ -205,7 +230,7 @@ def _null_of_floor(trainings: Trainings, fading: Fading, draws: Draws) -> Null:
     """The mean gap of held-out paragraphs at the same steps; without a twin run that is 0 by what the gap is."""
     if trainings.gap_name != PAIR_EFFECT:
         return NO_NULL
-    values = trainings.gap[:, fading.places].mean(1)
+    values = trainings.gap[:, fading.places[: fading.points]].mean(1)
     interval = trainings.interval(values, trainings.held_out, draws)
     if trainings.seeds == 1:
         return Null.measured(interval, np.nan)

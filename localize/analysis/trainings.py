@@ -15,6 +15,7 @@ from localize.axes import TRAINED, TWIN
 from localize.errors import SignatureError, caller, warn
 from localize.signature.schema import range_of
 from localize.statistics import UNBOUNDED, Interval, Range, cluster_bootstrap_difference, pair_differences
+from localize.statistics.correction import false_discovery
 from localize.statistics.seeds import seed_interval, seed_test
 
 if TYPE_CHECKING:
@@ -49,6 +50,15 @@ class Window:
     def words(self) -> str:
         """ "0-25 %"."""
         return NOT_TOLD if np.isnan(self.end) else f"{100 * self.start:.3g}-{100 * self.end:.3g} %"
+
+
+@dataclass(frozen=True)
+class StageSpan:
+    """A stage of a training: its name, and the steps of training before it and at its end."""
+
+    name: str
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +96,7 @@ class Trainings:
         start: Of the window in which the copies were shown, a share of the training; nan where it is not known.
         end: Likewise.
         clusters: Of near-duplicates.
+        stage: Which stage's text each paragraph is of; 0 where that is not told.
     """
 
     dataset: "xr.Dataset"
@@ -97,14 +108,22 @@ class Trainings:
     start: Float[np.ndarray, " paragraph"]
     end: Float[np.ndarray, " paragraph"]
     clusters: Int[np.ndarray, " paragraph"]
+    stage: Int[np.ndarray, " paragraph"]
 
     @classmethod
     def of(cls, signature: "MemorizationSignature") -> "Trainings":
         """From a signature over training.
 
         Raises:
-            SignatureError: If it is of one model as it is, lacks recall or the copies of paragraphs, or has no planted run.
+            SignatureError: If it is of one model as it is or of several arms, lacks recall or the copies of paragraphs, or has no
+                planted run.
         """
+        if "training_arm" in signature.over_training:
+            arms = [str(arm) for arm in signature["training_arm"].values]
+            raise SignatureError(
+                f"{caller()}: the signature is of the arms {', '.join(arms)}; choose one, .at(training_arm={arms[0]!r}), or compare them "
+                "with localize.arm_table."
+            )
         if "training_step" not in signature.over_training:
             raise SignatureError(
                 f"{caller()}: the signature has no axis 'training_step'; measurements at several steps of a training are needed."
@@ -128,12 +147,35 @@ class Trainings:
             dataset, dataset["training_step"].values.astype(np.int64), of_run(dataset, "nll", TRAINED),
             of_run(dataset, "nll", TWIN) if TWIN in runs else None, of_run(dataset, "exact_match", TRAINED),
             dataset["duplicates"].values, start, end, dataset["cluster"].values.astype(np.int64),
+            dataset["training_stage"].values.astype(np.int64) if "training_stage" in dataset.coords
+            else np.zeros(len(signature), np.int64),
         )  # fmt: skip
 
     @property
     def held_out(self) -> Bool[np.ndarray, " paragraph"]:
-        """The paragraphs that were never trained on."""
-        return self.copies == 0
+        """The paragraphs that were never trained on; where some are planted, of the text among which those are."""
+        never = self.copies == 0
+        return never & np.isin(self.stage, self.stage[self.planted]) if self.planted.any() else never
+
+    @property
+    def held_out_by_text(self) -> dict[str, Bool[np.ndarray, " paragraph"]]:
+        """The paragraphs that were never trained on, by the name of the stage whose text they are of; "" where all are of one."""
+        never = self.copies == 0
+        found = np.unique(self.stage[never]).tolist()
+        names = [part.name for part in self.parts]
+        return {
+            "" if len(found) < 2 else names[at] if at < len(names) else f"stage {at}": never & (self.stage == at)
+            for at in found
+        }
+
+    @property
+    def parts(self) -> list[StageSpan]:
+        """The stages of the training; none where they are not told."""
+        told = self.dataset.attrs.get("training", {}).get("stages", [])
+        ends = np.cumsum([0, *(int(stage["steps"]) for stage in told)]).tolist()
+        return [
+            StageSpan(str(stage.get("name") or f"stage {at}"), ends[at], ends[at + 1]) for at, stage in enumerate(told)
+        ]
 
     @property
     def planted(self) -> Bool[np.ndarray, " paragraph"]:
@@ -302,3 +344,12 @@ def of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "see
     if "training_seed" not in array.dims:
         array = array.expand_dims("training_seed")
     return array.transpose("training_seed", "training_step", "paragraph").values.astype(float)
+
+
+def correct_by_quantity(rows: list[Row]) -> None:
+    """Give each row the `q_value` of its p-value among those of the same quantity."""
+    for quantity in {row["quantity"] for row in rows}:
+        family = [row for row in rows if row["quantity"] == quantity]
+        corrected = false_discovery(np.array([row["p_value"] for row in family]))
+        for row, q_value in zip(family, corrected, strict=True):
+            row["q_value"] = float(q_value)

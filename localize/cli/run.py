@@ -36,7 +36,6 @@ from localize.errors import InputError
 from localize.measurements import MEASUREMENTS, Measurement, asked_names, measurement_named
 from localize.report.folder import REPORT_FILE, SIGNATURE_FILE, TOKENIZER_FOLDER, unfinished_words
 from localize.storage import read_json
-from localize.train.recipe import WATCHED_FILE
 
 if TYPE_CHECKING:
     from localize.claims import Claim
@@ -171,14 +170,13 @@ def show(
 
         print_cells(open_sweep(folder))
         return
-    from localize.signature.signature import load_signature
+    from localize.report.folder import read_signature
 
-    watched = folder.is_dir() and not (folder / SIGNATURE_FILE).is_file() and (folder / WATCHED_FILE).is_file()
-    signature = load_signature(folder / (WATCHED_FILE if watched else SIGNATURE_FILE) if folder.is_dir() else folder)
+    signature = read_signature(folder)
     if signature.over_training:
         from localize.cli.trained import print_training
 
-        print_training(signature)
+        print_training(signature, folder)
         return
     print_summary(signature)
     record = folder / COMMAND_FILE

@@ -16,12 +16,17 @@ from localize.cli.words import next_command, quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import embedded
 from localize.storage import check_writable
-from localize.train.recipe import WATCHED_FILE, read_recipe
+from localize.train.recipe import WATCHED_FILE, Recipe, read_recipe
 
 
 @app.command()
 def train(
-    recipe: Annotated[Path | None, typer.Argument(help="Recipe (.toml); the embedded model's if left out.")] = None,
+    recipe: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Recipes (.toml), each into a folder of its own if there are several; the embedded model's if left out."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to make: checkpoint, tokenizer, paragraphs.")] = Path("trained"),
     corpus: Annotated[
         list[str] | None, typer.Option(help="Text files or folders of them, instead of the recipe's; may be repeated.")
@@ -31,38 +36,44 @@ def train(
         int | None,
         typer.Option(help="Train so many models, of the seeds from the recipe's on, and join what is watched."),
     ] = None,
-    replay: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the last stage's rows that are rows of the stages before, instead of the recipe's."
-        ),
-    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
     """Train a small model with planted paragraphs, from a recipe; what was stopped goes on, with the same bits in the end."""
     check_numbers(seeds=seeds)
     check_writable(out, f"--out {out}")
-    read = read_recipe(recipe if recipe is not None else embedded("recipe.toml"))
+    files = recipe or [embedded("recipe.toml")]
+    places = {file: out if len(files) == 1 else out / file.stem for file in files}
+    if len(set(places.values())) < len(files):
+        raise InputError("recipes: two have the same name; each is trained into a folder of its name.")
+    asked = {place: _asked(read_recipe(file), corpus, planted, seeds) for file, place in places.items()}
     quiet_libraries()
+    for place, one in asked.items():
+        _train(one, place, device=device, overwrite=overwrite)
+
+
+def _asked(recipe: Recipe, corpus: list[str] | None, planted: str | None, seeds: int | None) -> Recipe:
+    """A recipe with what stands in the command instead of its own, in all of its arms."""
+
+    def changed(one: Recipe) -> Recipe:
+        if corpus:
+            one = replace(one, corpus=replace(one.corpus, source=tuple(corpus)))
+        if planted is not None:
+            one = replace(one, planted=replace(one.planted, source=planted))
+        return one if seeds is None else replace(one, seeds=seeds)
+
+    arms = {name: changed(arm) for name, arm in recipe.arms.items()}
+    return replace(changed(replace(recipe, arms={})), arms=arms)
+
+
+def _train(recipe: Recipe, out: Path, *, device: str, overwrite: bool) -> None:
+    """One recipe, with a live line and what comes next."""
     from tqdm import tqdm
 
     from localize.train.run import PARAGRAPHS_FILE, train_recipe
 
-    if corpus:
-        read = replace(read, corpus=replace(read.corpus, source=tuple(corpus)))
-    if planted is not None:
-        read = replace(read, planted=replace(read.planted, source=planted))
-    if seeds is not None:
-        read = replace(read, seeds=seeds)
-    if replay is not None:
-        if len(read.stage) < 2:
-            raise InputError(
-                f"--replay {replay}: the recipe has no stage before its last, whose rows could be shown again."
-            )
-        read = replace(read, stage=(*read.stage[:-1], replace(read.stage[-1], replay=replay)))
-    several = read.seeds * len(read.runs)
-    bar = tqdm(total=read.steps * several, unit="step", desc="tokenizer")
+    several = recipe.seeds * len(recipe.runs) * max(1, len(recipe.arms))
+    bar = tqdm(total=recipe.steps * several, unit="step", desc="tokenizer")
     begun, shown = -1, ""
 
     def on_progress(stage: str, count: int, loss: float) -> None:
@@ -75,7 +86,7 @@ def train(
             return
         bar.set_description(f"training{which}")
         bar.set_postfix_str(f"loss {loss:.3f} nats{shown}", refresh=False)
-        bar.update(begun * read.steps + count - bar.n)
+        bar.update(begun * recipe.steps + count - bar.n)
 
     def on_log(line: Mapping[str, Any]) -> None:
         nonlocal shown
@@ -84,14 +95,14 @@ def train(
 
     try:
         model = train_recipe(
-            read, out, device=device, overwrite=overwrite, command=typed(), on_progress=on_progress, on_log=on_log
+            recipe, out, device=device, overwrite=overwrite, command=typed(), on_progress=on_progress, on_log=on_log
         )
     finally:
         bar.close()
     say(str(model))
     if several > 1:
         told = f" and {WATCHED_FILE}, what was watched in all; next: {next_command('report', out)}"
-        say(f"Wrote {out}: {several} trainings" + told * bool(read.watch.every))
+        say(f"Wrote {out}: {several} trainings" + told * bool(recipe.watch.every))
         return
-    lengths = {"prefix": read.training.prefix, "continuation": read.training.row_tokens - read.training.prefix}
+    lengths = {"prefix": recipe.training.prefix, "continuation": recipe.training.row_tokens - recipe.training.prefix}
     say(f"Wrote {out}; next: {run_command(out, out / PARAGRAPHS_FILE, **lengths)}")

@@ -1,7 +1,7 @@
 """What a training tells in the terminal."""
 
-from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,39 +9,63 @@ from localize.cli.words import say
 from localize.errors import SignatureError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from localize.signature.signature import MemorizationSignature
 
 
-def print_training(signature: "MemorizationSignature") -> None:
-    """What copies taught, and what is left of what was shown early; what must be known of the tables stands below them."""
+def print_training(signature: "MemorizationSignature", folder: Path) -> None:
+    """Its tables, of several arms the one of all; what must be known of them stands below."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from localize import dose_table, forgetting_table
+    from localize.analysis.training_tables import training_tables
     from localize.report.evidence import heard
 
     dataset = signature.dataset
     sizes = ", ".join(f"{dataset.sizes[axis]} of {axis}" for axis in signature.over_training)
     say(f"{dataset.attrs['model']['name']}: {len(signature)} paragraphs over training ({sizes})")
     notes: list[str] = []
-    for title, make in (("What copies taught", dose_table), ("What is left of what was shown early", forgetting_table)):
+    for table in training_tables(signature):
+        if table.arm:
+            continue
         try:
-            found, told = heard(partial(make, signature))
+            found, told = heard(table.make)
         except SignatureError as error:
             notes.append(str(error))
             continue
         notes += told
-        names = [str(name) for name in found.index.names]
-        shown = Table(*names, "estimate [95%]", "null", "p", "over", title=title)
-        for index, row in zip(found.index, found.to_dict("records"), strict=True):
-            known = not np.isnan(row["low"])
-            value = f"{row['estimate']:.3f}" + f" [{row['low']:.3f}, {row['high']:.3f}]" * known
-            null, p = (f"{row[name]:.3f}" if not np.isnan(row[name]) else "." for name in ("null", "p_value"))
-            over = (
-                f"{int(row['seeds'])} seeds" if row["unit"] == "seeds" else f"{row['effective_clusters']:.0f} clusters"
-            )
-            shown.add_row(*(Text(str(cell)) for cell in (*index, value, null, p, over)))
-        Console(highlight=False).print(shown)
+        if len(found):
+            Console(highlight=False).print(_in_columns(table.title, found))
     for note in dict.fromkeys(notes):
         say(f"Note: {note}")
+    if signature.arms:
+        say(f"Each arm has a folder of its own: localize show {folder / next(iter(signature.arms))}")
+
+
+def _in_columns(title: str, found: "pd.DataFrame") -> Any:
+    """A table as it is printed; its null in the column of that name, which is the first arm where arms are told."""
+    from rich.table import Table
+    from rich.text import Text
+
+    beside = "difference" in found
+    names = [str(name) for name in found.index.names]
+    shown = Table(
+        *names, "estimate [95%]", *(["less the first [95%]"] if beside else ["null"]), "p", "over", title=title
+    )
+    for index, row in zip(found.index, found.to_dict("records"), strict=True):
+        value = _with_ends(row["estimate"], row["low"], row["high"])
+        if beside:
+            null = _with_ends(*(row[f"difference{end}"] for end in ("", "_low", "_high")))
+        else:
+            null = _with_ends(row["null"], np.nan, np.nan)
+        p = "." if np.isnan(row["p_value"]) else f"{row['p_value']:.3f}"
+        over = f"{int(row['seeds'])} seeds" if row["seeds"] > 1 else f"{row['effective_clusters']:.0f} clusters"
+        shown.add_row(*(Text(str(cell)) for cell in (*index, value, null, p, over)))
+    return shown
+
+
+def _with_ends(value: float, low: float, high: float) -> str:
+    """ "1.234 [1.200, 1.300]", "." for what is not there."""
+    if np.isnan(value):
+        return "."
+    return f"{value:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")

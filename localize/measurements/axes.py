@@ -4,6 +4,7 @@ from localize.axes import QUERIES, SITES
 from localize.measurements.declaration import Axis
 
 COMMON = (
+    Axis("training_arm", "arm"),
     Axis("training_run", "run"),
     Axis("training_seed", "seed of the training", counted="seed {}"),
     Axis("training_step", "training step", counted="step {}"),

@@ -12,6 +12,7 @@ from localize.plots.export import save
 
 if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.ablation import ablation
+    from localize.plots.figures.arms import arms
     from localize.plots.figures.attention import attention
     from localize.plots.figures.bench import bench
     from localize.plots.figures.comparison import comparison

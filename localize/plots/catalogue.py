@@ -10,6 +10,7 @@ from localize.errors import called_as
 from localize.measurements import REGISTRY
 from localize.plots.figures import (
     ablation,
+    arms,
     attention,
     contrast,
     corruption,
@@ -61,7 +62,7 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (training.KIND, dose.KIND, forgetting.KIND)
+TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:
@@ -154,16 +155,19 @@ def training_figures_of(signature: "MemorizationSignature", *, seed: int = 0) ->
     """The figures of a signature over training, by name: its course, what copies taught, and how that was forgotten.
 
     Args:
-        signature: Over training, with recall and the copies of paragraphs.
+        signature: Over training, with recall and the copies of paragraphs; of several arms the figures of each follow the one of all.
         seed: Of bootstraps.
 
     Raises:
         SignatureError: If the signature is not over training, or does not say what was planted.
     """
-    there = (kind for kind in TRAINING_KINDS if kind.there(signature))
-    return {
-        kind.name: Drawn(kind.name, kind.title, kind.caption, kind.function(signature, seed=seed)) for kind in there
-    }
+    found = {}
+    for arm, part in {"": signature, **signature.arms}.items():
+        for kind in TRAINING_KINDS:
+            if kind.of_arms == ("training_arm" in part.over_training) and kind.there(part):
+                name, title = "-".join(filter(None, (kind.name, slug(arm)))), kind.title + (f": {arm}" if arm else "")
+                found[name] = Drawn(name, title, kind.caption, kind.function(part, seed=seed))
+    return found
 
 
 def slug(words: str) -> str:

@@ -156,6 +156,7 @@ class TrainingFigureKind:
         caption: What the reader must know.
         function: Takes a signature over training and `seed`, and gives a plotly figure.
         there: Whether the signature holds what it draws.
+        of_arms: Whether it is of several arms of a training, not of one.
     """
 
     name: str
@@ -163,6 +164,7 @@ class TrainingFigureKind:
     caption: str
     function: Callable[..., "go.Figure"]
     there: Callable[["MemorizationSignature"], bool]
+    of_arms: bool = False
 
 
 _KINDS: dict[str, FigureKind] = {}

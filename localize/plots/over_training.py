@@ -59,7 +59,7 @@ def null_band(panel: Panel, x: np.ndarray, interval: Interval, name: str = HELD_
 
 def stages_note(sheet: Sheet, trainings: Trainings, bottom: Px) -> Px:
     """A line under everything that names the stages, where there are several; gives the bottom in px."""
-    names = [plain(str(stage.get("name", f"stage {at}"))) for at, stage in enumerate(_stages(trainings))]
+    names = [plain(part.name) for part in trainings.parts]
     if len(names) < 2:
         return bottom
     sheet.text(f"Upright lines part the stages of the training: {', '.join(names)}.", 4, bottom + NOTE, colour=NULL)
@@ -70,12 +70,8 @@ def stage_lines(panel: Panel, trainings: Trainings, low: float, high: float) -> 
     """Thin upright lines between the stages of a training."""
     import plotly.graph_objects as go
 
-    for end in np.cumsum([stage["steps"] for stage in _stages(trainings)])[:-1].tolist():
+    for part in trainings.parts[:-1]:
         line = go.Scatter(
-            x=[end, end], y=[low, high], mode="lines", line={"color": NULL, "width": 0.8}, hoverinfo="skip"
+            x=[part.end, part.end], y=[low, high], mode="lines", line={"color": NULL, "width": 0.8}, hoverinfo="skip"
         )
         panel.add(line.update(showlegend=False, name="stage"), "rule")
-
-
-def _stages(trainings: Trainings) -> list[dict]:
-    return trainings.dataset.attrs.get("training", {}).get("stages", [])

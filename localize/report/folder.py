@@ -105,6 +105,18 @@ def read_results(path: str | Path) -> CommandResults:
     )
 
 
+def read_signature(path: Path) -> MemorizationSignature:
+    """The signature in a folder of a run, or what was watched in one of a training; or the one in a file.
+
+    Raises:
+        SignatureError: If there is none.
+    """
+    if not path.is_dir():
+        return load_signature(path)
+    watched = (path / WATCHED_FILE).is_file() and not (path / SIGNATURE_FILE).is_file()
+    return load_signature(path / (WATCHED_FILE if watched else SIGNATURE_FILE))
+
+
 def report_file(results: Path) -> Path:
     """Where the report of results goes that is given no other place: into their folder."""
     return (results if results.is_dir() else results.parent) / REPORT_FILE

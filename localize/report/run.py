@@ -27,7 +27,7 @@ from localize.report.folder import CommandResults
 from localize.report.literal import script_json
 from localize.report.paragraphs import Sampling, paragraph_content
 from localize.report.tables import Table, group_words
-from localize.report.training import last_model, training_tables
+from localize.report.training import last_model, tables_of_training
 from localize.signature.signature import MemorizationSignature
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _evidence(
     if results.changes:
         found += [make(results, key, seed) for make in (aim_table, edits_table)]
     if results.training is not None:
-        found += training_tables(results.training, key, seed)
+        found += tables_of_training(results.training, key, seed)
     tables = [table for table, _ in found if table is not None and table.rows]
     return tables, [note for _, notes in found for note in notes]
 

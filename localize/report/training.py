@@ -1,29 +1,19 @@
 """What a training tells: what copies taught, when texts were first recited, and what was forgotten."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from localize.analysis.dose import dose_table
-from localize.analysis.forgetting import forgetting_table
-from localize.analysis.recital import recital_table
 from localize.analysis.rows import is_rough, null_ends
+from localize.analysis.training_tables import TrainingTable, training_tables
 from localize.errors import SignatureError
 from localize.report.evidence import ROUGH, SIZE, heard, size
-from localize.report.tables import Column, Table, between, chance, count, csv_of, rows_of, text
+from localize.report.tables import Column, Table, TableCell, between, chance, count, csv_of, rows_of, text
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from localize.signature.signature import MemorizationSignature
 
-TABLES: tuple[tuple[str, str, "Callable[..., pd.DataFrame]"], ...] = (
-    ("dose", "What copies taught, by when they were shown", dose_table),
-    ("recital", "When texts were first recited whole", recital_table),
-    ("forgetting", "What is left after the last time", forgetting_table),
-)
-INDEX = {"copies": "copies", "window": "shown in", "quantity": "quantity"}
+INDEX = {"copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm"}
 NOTE = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
     f"planted run, nats per token; exact match in tokens. The null is of held-out paragraphs. {ROUGH}"
@@ -38,18 +28,21 @@ def last_model(training: "MemorizationSignature | None") -> "MemorizationSignatu
     return training.at(**{axis: values[-1 if axis == "training_step" else 0].item() for axis, values in labels.items()})
 
 
-def training_tables(training: "MemorizationSignature", key: str, seed: int) -> list[tuple[Table | None, list[str]]]:
+def tables_of_training(training: "MemorizationSignature", key: str, seed: int) -> list[tuple[Table | None, list[str]]]:
     """The tables, and what must be known of them; what the signature does not hold is told."""
-    return [_table(training, f"{key}-{name}", caption, make, seed) for name, caption, make in TABLES]
+    return [
+        _table(table, f"{key}-{table.name}" + f"-{number}" * bool(table.arm), seed)
+        for number, table in enumerate(training_tables(training))
+    ]
 
 
-def _table(
-    training: "MemorizationSignature", key: str, caption: str, make: "Callable[..., pd.DataFrame]", seed: int
-) -> tuple[Table | None, list[str]]:
+def _table(table: TrainingTable, key: str, seed: int) -> tuple[Table | None, list[str]]:
     try:
-        found, notes = heard(lambda: make(training, seed=seed))
+        found, notes = heard(lambda: table.make(seed=seed))
     except SignatureError as error:
         return None, [str(error)]
+    caption = table.title + (f": {table.arm}" if table.arm else "")
+    beside = "difference" in found
     rows, names = [], [str(name) for name in found.index.names]
     for index, row in zip(found.index, found.to_dict("records"), strict=True):
         rough, null = is_rough(row), row["null"]
@@ -58,13 +51,22 @@ def _table(
                 *(count(int(at)) if name == "copies" else text(str(at)) for name, at in zip(names, index, strict=True)),
                 between(row["estimate"], row["low"], row["high"], rough=rough),
                 text("") if np.isnan(null) else between(null, *null_ends(row)),
+                *([_apart(row)] if beside else ()),
                 chance(row["p_value"], rough=rough), chance(row["q_value"], rough=rough),
                 count(int(row["seeds"])), size(int(row["n"]), float(row["effective_clusters"])),
             ]
         )  # fmt: skip
     columns = (
         *(Column(INDEX[name], name == "copies", wide=name == "quantity") for name in names),
-        Column("estimate [95% interval]", True), Column("null [95%]", True), Column("p", True), Column("q", True), Column("seeds", True),
+        Column("estimate [95% interval]", True), Column("first arm [95%]" if beside else "null [95%]", True),
+        *([Column("less the first [95%]", True)] if beside else ()), Column("p", True), Column("q", True), Column("seeds", True),
         Column(SIZE, True),
     )  # fmt: skip
     return Table(key, caption, columns, rows_of(rows), csv_of(found), NOTE, 24), notes
+
+
+def _apart(row: dict[str, Any]) -> TableCell:
+    """How far an arm is from the first."""
+    if np.isnan(row["difference"]):
+        return text("")
+    return between(row["difference"], row["difference_low"], row["difference_high"], rough=is_rough(row))

@@ -174,12 +174,24 @@ class MemorizationSignature:
         """Axes over which the model was measured while it was trained, in order; none of one model as it is."""
         return training_axes(self._dataset)
 
+    @property
+    def arms(self) -> "dict[str, MemorizationSignature]":
+        """Of measurements over several arms of a training those of each, by name; none where there is no such axis."""
+        labels = self._dataset["training_arm"].values.tolist() if "training_arm" in self._dataset.dims else []
+        return {label: self.at(training_arm=label) for label in labels}
+
     def at(
-        self, *, training_run: str | None = None, training_seed: int | None = None, training_step: int | None = None
+        self,
+        *,
+        training_arm: str | None = None,
+        training_run: str | None = None,
+        training_seed: int | None = None,
+        training_step: int | None = None,
     ) -> "MemorizationSignature":
-        """Of measurements over training those of one run, seed or step.
+        """Of measurements over training those of one arm, run, seed or step.
 
         Args:
+            training_arm: A variant's name.
             training_run: A run's name.
             training_seed: A seed.
             training_step: Steps of training before it was measured; -1 for the last.
@@ -190,7 +202,10 @@ class MemorizationSignature:
         Raises:
             SignatureError: If there is no such axis, or no such label along it.
         """
-        chosen = {"training_run": training_run, "training_seed": training_seed, "training_step": training_step}
+        chosen = {
+            "training_arm": training_arm, "training_run": training_run, "training_seed": training_seed,
+            "training_step": training_step,
+        }  # fmt: skip
         part = self._dataset
         for axis, label in chosen.items():
             if label is None:
@@ -202,6 +217,8 @@ class MemorizationSignature:
             if label not in labels:
                 raise SignatureError(f"signature: no {axis}={label!r}; there are {_listed(labels)}.")
             part = part.isel({axis: labels.index(label)}).drop_vars(axis)
+            if axis == "training_arm" and "training" in part.attrs:
+                part.attrs = {**part.attrs, "training": part.attrs["training"]["arms"][label]}
         if part is not self._dataset and not training_axes(part):
             weights = str(part["weights_hash"].values)
             part = part.drop_vars("weights_hash")

@@ -1,7 +1,7 @@
 """Signatures of one model at several times of its training, or of several trainings, as one."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+PLANTED = ("duplicates", "window_start", "window_end")
+"""Labels of paragraphs that say how they were planted."""
+
+
 def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> MemorizationSignature:
     """One signature with an axis in front for what these were measured at.
 
@@ -23,7 +27,7 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
 
     Returns:
         The same variables along the new axis. `weights_hash` is a coordinate of which weights were measured; the model's own in
-        `attrs` is a digest of them all.
+        `attrs` is a digest of them all. Copies and windows of the paragraphs may differ between arms, and have the axis, too, then.
 
     Raises:
         SignatureError: If there are none, or they differ in more than weights.
@@ -41,11 +45,13 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
             raise SignatureError(f"{caller()}: {axis}={label!r} is over {early[0]}, which cannot stand behind {axis}.")
     datasets = {label: _with_hash(signature) for label, signature in parts.items()}
     first_label, first = next(iter(datasets.items()))
+    free = [name for name in PLANTED if axis == "training_arm" and name in first.coords]
     for label, dataset in datasets.items():
-        if problem := difference(first, dataset):
+        if problem := difference(first, dataset, free):
             raise SignatureError(f"{caller()}: {axis}={label!r} differs from {axis}={first_label!r} in {problem}.")
+    varied = [name for name in free if any(not _same(first[name], dataset[name]) for dataset in datasets.values())]
     joined = xr.concat(
-        list(datasets.values()), axis, data_vars="all", coords=["weights_hash"], compat="override", join="exact",
+        list(datasets.values()), axis, data_vars="all", coords=["weights_hash", *varied], compat="override", join="exact",
         combine_attrs="override",
     )  # fmt: skip
     joined = joined.assign_coords({axis: np.array(list(parts))})
@@ -63,8 +69,8 @@ def _with_hash(signature: MemorizationSignature) -> "xr.Dataset":
     return dataset.assign_coords(weights_hash=dataset.attrs["model"]["weights_hash"])
 
 
-def difference(first: "xr.Dataset", other: "xr.Dataset") -> str | None:
-    """In what two datasets that are to stand along one axis differ, beside the weights; None if in nothing."""
+def difference(first: "xr.Dataset", other: "xr.Dataset", free: Collection[str] = ()) -> str | None:
+    """In what two datasets that are to stand along one axis differ, beside the weights and the labels `free`; None if in nothing."""
     if first.attrs["paragraphs"]["data_hash"] != other.attrs["paragraphs"]["data_hash"]:
         return "its paragraphs"
     if first.attrs["model"].get("weights") != other.attrs["model"].get("weights"):
@@ -75,11 +81,9 @@ def difference(first: "xr.Dataset", other: "xr.Dataset") -> str | None:
     if labels != others:
         return f"its labels: {', '.join(sorted(labels ^ others))}"
     for name, coordinate in first.coords.items():
-        same = coordinate.dims == other[name].dims and (
-            name == "weights_hash"
-            or np.array_equal(coordinate.values, other[name].values, equal_nan=coordinate.dtype.kind == "f")
-        )
-        if not same:
+        if not (coordinate.dims == other[name].dims if name == "weights_hash" else _same(coordinate, other[name])):
+            if name in free:
+                continue
             return f"{name!r}"
     for name, array in first.data_vars.items():
         if list(array.sizes.items()) != list(other[name].sizes.items()):  # in this order
@@ -87,3 +91,7 @@ def difference(first: "xr.Dataset", other: "xr.Dataset") -> str | None:
         if any(array.attrs.get(key) != other[name].attrs.get(key) for key in ("continuation", "options")):
             return f"the options of {name}"
     return None
+
+
+def _same(one: "xr.DataArray", other: "xr.DataArray") -> bool:
+    return one.dims == other.dims and np.array_equal(one.values, other.values, equal_nan=one.dtype.kind == "f")

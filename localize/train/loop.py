@@ -1,7 +1,7 @@
 """Training a small model from scratch: one loop, the same bits for one seed, batch size and thread count."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,7 @@ class Trainer:
         model: Trained in place.
         rows: Token rows, in their order, of all stages; each step takes `batch` of them, one paragraph each.
         stages: Steps and schedule of each stage; batch and the optimizer's settings are the first one's.
+        anew: Steps before which the model goes back to the weights that it has now, its optimizer to what it was.
 
     Attributes:
         model: What is trained.
@@ -79,13 +80,21 @@ class Trainer:
         LocalizeError: If no gradient can be computed.
     """
 
-    def __init__(self, model: HookedModel, rows: Int[Tensor, "row position"], stages: Sequence[Training]):
+    def __init__(
+        self,
+        model: HookedModel,
+        rows: Int[Tensor, "row position"],
+        stages: Sequence[Training],
+        anew: Collection[int] = (),
+    ):
         model.check_differentiable()
         self.model, self._rows, self._stages = model, rows, stages
         self.done, self.losses = 0, list[float]()
         self._first = first = stages[0]
         named = dict(model.hf.named_parameters())
         self._named = named
+        self._anew = frozenset(anew)
+        self._untrained = {name: p.detach().clone() for name, p in named.items()} if anew else {}
         decayed, others = ([p for p in named.values() if (p.ndim > 1) == wanted] for wanted in (True, False))
         groups = [{"params": decayed, "weight_decay": first.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW(groups, lr=first.learning_rate, betas=(0.9, 0.95), fused=True)
@@ -112,6 +121,8 @@ class Trainer:
             LocalizeError: If the loss is not a finite number.
         """
         batch = self._first.batch
+        if self.done in self._anew:
+            self._start_again()
         tokens = self._rows[self.done * batch : (self.done + 1) * batch].to(self.model.device)  # (batch, position)
         logits = self.model.forward(tokens[:, :-1])
         loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
@@ -129,6 +140,13 @@ class Trainer:
         self.losses.append(found)
         self.done += 1
         return found
+
+    def _start_again(self) -> None:
+        """Go back to the first weights."""
+        with torch.no_grad():
+            for name, weight in self._untrained.items():
+                self._named[name].copy_(weight)
+        self._optimizer.state.clear()
 
     def state(self) -> dict[str, Tensor]:
         """All that the next step depends on, beside the rows, by name."""

@@ -17,7 +17,7 @@ from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
 from localize.paragraphs.unigrams import unigram_counts
-from localize.train.recipe import Planting, Recipe
+from localize.train.recipe import CHAIN, Planting, Recipe
 from localize.train.rows import Layout, laid_out
 from localize.train.texts import background, held_out_of, planted_texts, tokenizer_of
 
@@ -198,7 +198,10 @@ def _allotted(texts: Sequence[tuple[str, int | None]], tokenizer: Any, recipe: R
     if (fates < 0).any():
         fates = allot_clusters(read.clusters, recipe.planted, np.random.default_rng([recipe.training.seed, 1]))
     chosen = np.concatenate([np.flatnonzero(fates > 0), np.flatnonzero(fates == 0)])
-    names = [f"planted-{fates[i]}x-{i}" if fates[i] else f"held-out-{i}" for i in chosen]
+    # Rows of a chain do not tell their copies: arms of one training, which may differ in these, have them in common.
+    generated = recipe.corpora[recipe.planted.stage].source == CHAIN
+    times = ["" if generated else f"{fate}x-" for fate in fates]
+    names = [f"planted-{times[i]}{i}" if fates[i] else f"held-out-{i}" for i in chosen]
     texts_cut = tuple(tokenizer.decode(row) for row in read.tokens[chosen])
     return replace(
         read[chosen],

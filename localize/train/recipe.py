@@ -1,9 +1,12 @@
 """What a training run is made of, as a TOML file."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from localize.axes import TRAINED, TWIN
 from localize.errors import InputError
@@ -99,7 +102,8 @@ class Training:
 class Stage:
     """A part of the training with text and a schedule of its own; what is left out is as in `[corpus]` and `[training]`.
 
-    `name` is what figures call it; `replay` is the share of its rows that are drawn from the rows of the stages before.
+    `name` is what figures call it; `replay` is the share of its rows that are drawn from the rows of the stages before. With `fresh` it
+    begins from untrained weights, those that the training began from: what its text teaches a model that knows nothing else.
     """
 
     steps: int
@@ -109,6 +113,7 @@ class Stage:
     schedule: Literal["cosine", "constant"] | None = None
     warmup: int | None = None
     replay: float = 0.0
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,8 @@ class Recipe:
     """Everything that determines a trained model; `data_hash`, where given, is checked before training starts.
 
     `seeds` is how many trainings are made, of the seeds from `training.seed` on: they differ in their first weights, in the text around
-    the planted paragraphs, and in the order of rows, and have tokenizer and paragraphs in common.
+    the planted paragraphs, and in the order of rows, and have tokenizer and paragraphs in common. `arms` are variants by name, each
+    trained with all seeds and runs instead of the recipe itself; they have steps, seeds, runs and watch in common, and texts.
     """
 
     model: Shape = Shape()
@@ -135,6 +141,7 @@ class Recipe:
     stage: tuple[Stage, ...] = ()
     seeds: int = 1
     data_hash: str | None = None
+    arms: Mapping[str, "Recipe"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = self.steps * self.training.batch
@@ -160,6 +167,24 @@ class Recipe:
             raise InputError(
                 f"recipe: planted stage={self.planted.stage}: there are the stages 0..{len(self.trainings) - 1}."
             )
+        if self.stage and self.stage[0].fresh:
+            raise InputError("recipe: stage 0: fresh: the first stage begins from untrained weights anyway.")
+        self._check_arms()
+
+    def _check_arms(self) -> None:
+        """Refuse variants that cannot stand beside each other."""
+        for name, arm in self.arms.items():
+            if not ARM_NAME.fullmatch(name):
+                raise InputError(
+                    f"recipe: arm {name!r}: letters, digits and . _ % + - alone can be in its name, which is that of a folder."
+                )
+            if arm.arms or arm.data_hash or self.data_hash:
+                raise InputError(f"recipe: arm {name!r}: arms have no arms of their own, and no data_hash.")
+            for what in ("seeds", "runs", "steps", "watch"):
+                if (own := getattr(arm, what)) != getattr(self, what):
+                    raise InputError(
+                        f"recipe: arm {name!r}: {what} = {own} is not the recipe's, {getattr(self, what)}; arms have it in common."
+                    )
 
     def _check_numbers(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -196,6 +221,12 @@ class Recipe:
         return sum(training.steps for training in self.trainings)
 
     @property
+    def fresh_at(self) -> tuple[int, ...]:
+        """Steps before which the model is untrained again."""
+        ends = np.cumsum([stage.steps for stage in self.stage]).tolist()
+        return tuple(end for end, stage in zip(ends, self.stage[1:], strict=False) if stage.fresh)
+
+    @property
     def training_seeds(self) -> range:
         """Of each training."""
         return range(self.training.seed, self.training.seed + self.seeds)
@@ -210,23 +241,29 @@ class Recipe:
     def asked(self) -> dict[str, Any]:
         """All that its models depend on, by names such as "training.seed"."""
         told: dict[str, Any] = {}
-        for section, values in asdict(self).items():
-            if section == "stage":
-                told |= {f"stage.{at}.{key}": value for at, stage in enumerate(values) for key, value in stage.items()}
-            elif isinstance(values, dict):
-                told |= {f"{section}.{key}": value for key, value in values.items()}
+        for section in SECTIONS:
+            told |= {f"{section}.{key}": value for key, value in asdict(getattr(self, section)).items()}
+        for at, stage in enumerate(self.stage):
+            told |= {f"stage.{at}.{key}": value for key, value in asdict(stage).items()}
+        for name in self.arms:
+            told |= {f"arms.{name}": self.varied(name)}
         return told | {"seeds": self.seeds}
+
+    def varied(self, arm: str) -> dict[str, Any]:
+        """What an arm has otherwise than the recipe, by the names of `asked`."""
+        own, mine = self.arms[arm].asked(), replace(self, arms={}).asked()
+        return {key: value for key, value in own.items() if value != mine.get(key)}
 
     def to_toml(self) -> str:
         """The recipe as a TOML document that `read_recipe` reads back."""
         lines = [] if self.data_hash is None else [f'data_hash = "{self.data_hash}"']
         lines += ([] if self.seeds == 1 else [f"seeds = {self.seeds}"]) + [""] * bool(lines or self.seeds > 1)
-        for section, values in asdict(self).items():
-            if section == "stage":
-                for stage in values:
-                    lines += ["[[stage]]", *_lines(stage), ""]
-            elif isinstance(values, dict):
-                lines += [f"[{section}]", *_lines(values), ""]
+        for section in SECTIONS:
+            lines += [f"[{section}]", *_lines(asdict(getattr(self, section))), ""]
+        for stage in self.stage:
+            lines += ["[[stage]]", *_lines(asdict(stage)), ""]
+        for name in self.arms:
+            lines += [f"[arms.{_toml(name)}]", *_lines(self.varied(name)), ""]
         return "\n".join(lines)
 
 
@@ -251,6 +288,8 @@ SECTIONS = {
     "model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training, "watch": Watching,
 }  # fmt: skip
 
+ARM_NAME = re.compile(r"(?!seed-)[A-Za-z0-9][A-Za-z0-9._%+-]*")
+
 
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe; relative paths in it are taken from the file's folder.
@@ -260,7 +299,36 @@ def read_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     document = read_toml(path, "recipe")
-    allowed = (*SECTIONS, "stage", "seeds", "data_hash")
+    arms = document.pop("arms", {})
+    recipe = _recipe_of(path, document)
+    found = {}
+    for name, varied in arms.items():
+        try:
+            found[name] = _recipe_of(path, _with(document, varied))
+        except InputError as error:
+            raise InputError(f"{error} (arm {name!r})") from None
+    return replace(recipe, arms=found)
+
+
+def _with(document: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with other values of some keys, section by section; a stage is named by its number."""
+    changed = {**document, **{key: value for key, value in varied.items() if not isinstance(value, Mapping)}}
+    stages = [dict(stage) for stage in document.get("stage", [])]
+    for name, values in varied.items():
+        if name == "stage" and isinstance(values, Mapping):
+            for at, of_stage in values.items():
+                if at not in map(str, range(len(stages))):
+                    raise InputError(f"recipe: no stage {at}; there are {len(stages)}, counted from 0.")
+                stages[int(at)] |= of_stage
+            changed["stage"] = stages
+        elif isinstance(values, Mapping):
+            changed[name] = {**document.get(name, {}), **values}
+    return changed
+
+
+def _recipe_of(path: Path, document: Mapping[str, Any]) -> Recipe:
+    """The recipe of a document without arms."""
+    allowed = (*SECTIONS, "stage", "arms", "seeds", "data_hash")
     if unknown := document.keys() - set(allowed):
         raise InputError(
             f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(allowed[:-1])} and data_hash."

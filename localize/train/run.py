@@ -20,6 +20,7 @@ from localize.errors import InputError
 from localize.models.hooks import HookedModel
 from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
+from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.signature import MemorizationSignature, load_signature
 from localize.signature.stacking import stacked
 from localize.storage import replacing
@@ -59,7 +60,8 @@ def train_recipe(
     """Train the models of a recipe into a folder; what is there already is not trained again, what was stopped goes on.
 
     A recipe of one seed and one run leaves its checkpoint in the folder itself; one of several leaves each in a folder of its own
-    there, `seed-0-planted`, and beside them what was watched in all of them as one signature.
+    there, `seed-0-planted`, and beside them what was watched in all of them as one signature. One with arms leaves a folder for each
+    arm, as if that had been trained alone, and what was watched in all of them beside.
 
     Args:
         recipe: What to train on, and how.
@@ -82,26 +84,45 @@ def train_recipe(
     """
     out = Path(out)
     how = {"device": device, "command": command, "on_progress": on_progress, "on_log": on_log}
-    if recipe.seeds == 1 and len(recipe.runs) == 1:
+    if not recipe.arms and recipe.seeds == 1 and len(recipe.runs) == 1:
         return _train(recipe, out, recipe.training.seed, recipe.runs[0], overwrite=overwrite, **how)
-    mine = Command("train", out, command, FILES, overwrite)
+    mine = Command("train", out, command, (*FILES, *recipe.arms), overwrite)
     asked = recipe.asked() | {"device": device}
     mine.check(asked, whole=True)
-    watched: dict[str, dict[int, MemorizationSignature]] = {run: {} for run in recipe.runs}
-    first: HookedModel | None = None
     with mine.claimed(asked):
-        for seed in recipe.training_seeds:
-            for run in recipe.runs:
-                folder = out / f"seed-{seed}-{run}"
-                model = _train(recipe, folder, seed, run, overwrite=False, **how)
-                first = first or model
-                if recipe.watch.every:
-                    watched[run][seed] = load_signature(folder / WATCHED_FILE)
+        if recipe.arms:
+            models = [train_recipe(arm, out / name, overwrite=False, **how) for name, arm in recipe.arms.items()]
+        else:
+            models = [
+                _train(recipe, out / f"seed-{seed}-{run}", seed, run, overwrite=False, **how)
+                for seed in recipe.training_seeds
+                for run in recipe.runs
+            ]
         if recipe.watch.every:
-            joined_runs(watched).save(out / WATCHED_FILE)
+            _joined(recipe, out).save(out / WATCHED_FILE)
         (out / RECIPE_FILE).write_text(recipe.to_toml(), encoding="utf-8")
-    assert first is not None  # a recipe has a seed and a run
-    return first
+    return models[0]
+
+
+def _joined(recipe: Recipe, out: Path) -> MemorizationSignature:
+    """What was watched in all trainings of a recipe."""
+    if recipe.arms:
+        return joined_arms(recipe, {name: load_signature(out / name / WATCHED_FILE) for name in recipe.arms})
+    return joined_runs({
+        run: {seed: load_signature(out / f"seed-{seed}-{run}" / WATCHED_FILE) for seed in recipe.training_seeds}
+        for run in recipe.runs
+    })  # fmt: skip
+
+
+def joined_arms(recipe: Recipe, watched: Mapping[str, MemorizationSignature]) -> MemorizationSignature:
+    """What was watched in several variants of a recipe as one signature, which tells of each how it was trained."""
+    joined = stacked("training_arm", watched).dataset
+    told = {
+        name: signature.dataset.attrs["training"] | {"varied": recipe.varied(name)}
+        for name, signature in watched.items()
+    }
+    joined.attrs["training"] = {"steps": recipe.steps, "batch": recipe.training.batch, "arms": told}
+    return MemorizationSignature(joined)
 
 
 def joined_runs(watched: Mapping[str, Mapping[int, MemorizationSignature]]) -> MemorizationSignature:
@@ -186,7 +207,7 @@ class _Running:
         tell: Progress,
         on_log: Log | None,
     ):
-        self.trainer = Trainer(model, data.rows, recipe.trainings)
+        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at)
         self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
         self._recipe, self._data = recipe, data
         self.lines: list[dict[str, Any]] = []
@@ -272,16 +293,15 @@ class _Running:
         self._tell("steps", done, float("nan"))
 
 
-def _in_groups(data: TrainingData):
-    """The paragraphs in the groups that figures tell apart: planted, and never trained, of which stage's text where there are several."""
-    planted = np.array(data.paragraphs.duplicates) > 0
+def _in_groups(data: TrainingData) -> Paragraphs:
+    """The paragraphs; where they are of several stages' text, in groups that say so."""
     stages = data.paragraph_stage
-    several = len(np.unique(stages)) > 1
-    names = [
-        TRAINED if is_planted else f"{NEVER_TRAINED}_stage_{stage}" if several else NEVER_TRAINED
-        for is_planted, stage in zip(planted, stages, strict=True)
-    ]
-    return data.paragraphs.with_groups(names)
+    if len(np.unique(stages)) == 1:
+        return data.paragraphs
+    copies = data.paragraphs.duplicates or ()
+    return data.paragraphs.with_groups(
+        [TRAINED if count else f"{NEVER_TRAINED}_stage_{stage}" for count, stage in zip(copies, stages, strict=True)]
+    )
 
 
 def _in_short(signature: MemorizationSignature) -> dict[str, float]:

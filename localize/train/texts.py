@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count as count_from
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,9 @@ def planted_texts(recipe: Recipe) -> Sequence[tuple[str, int | None]]:
     originals = [synthetic_paragraph(seed, PLANTED_FROM + i) for i in range(len(fates))]
     matches = [
         synthetic_paragraph(seed, HELD_OUT_FROM + i, genre=like.genre, topic=like.topic)
-        for i, like in zip(range(planted.held_out), _cycle(originals), strict=False)
+        for i, like in zip(range(planted.held_out), cycle(originals), strict=False)
     ]
     return [(p.text, int(n)) for p, n in zip(originals, fates, strict=True)] + [(p.text, 0) for p in matches]
-
-
-def _cycle(items: list) -> Iterator:
-    while True:
-        yield from items
 
 
 def _texts_of(source: str) -> tuple[str, ...]:

@@ -60,6 +60,26 @@ def test_floor_drop_and_time_are_found_again_with_students_interval_over_seeds(f
         assert (rows["points"] == sum(step >= window[1] * TOTAL for step in STEPS)).all()
 
 
+def test_the_curve_is_of_one_stage_and_other_text_is_told_by_the_gap_at_its_end(make_training):
+    gap = curves(5)
+    gap[:, STEPS.index(700) :, 4:7] = 0.4  # another stage brings it back
+    stages = [{"name": "old", "steps": 600}, {"name": "new", "steps": 300}, {"name": "last", "steps": 600}]
+    table = lz.forgetting_table(make_training(
+        runs(gap), copies=COPIES, windows=[*WINDOWS[:7], *[(0, 0.4)] * 3, *WINDOWS[10:]], steps=STEPS, runs=["planted", "twin"],
+        seeds=range(5), training={"steps": TOTAL, "batch": 4, "stages": stages},
+    ))  # fmt: skip
+    floor, _, tau = TRUTH[EARLY]
+    rows = table.loc["0-25 %"]
+    assert rows.loc["time constant tau", "estimate"] == pytest.approx(tau, rel=1e-5)
+    assert rows.loc["floor c", "estimate"] == pytest.approx(floor + 0.02, rel=1e-5)
+    assert (rows["points"] == sum(375 <= step <= 600 for step in STEPS)).all()
+    assert rows.loc["gap at the end of old", "estimate"] == pytest.approx(gap[:, STEPS.index(600), 4].mean())
+    assert rows.loc["gap at the end of new", "estimate"] == pytest.approx(0.4)
+    assert rows.loc["share left at the end", "estimate"] == pytest.approx((0.4 / gap[:, STEPS.index(375), 4]).mean())
+    ended = table.loc["0-40 %"]  # with its stage: nothing tells how it would have faded
+    assert ended.index.tolist() == ["gap at the last exposure", "gap at the end of new", "gap at the end"]
+
+
 def test_gaps_and_the_share_left_are_those_measured_at_the_windows_end_and_at_the_last_step(five):
     table, gap = lz.forgetting_table(five), curves(5)
     at = STEPS.index(375)

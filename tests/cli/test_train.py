@@ -53,7 +53,7 @@ def test_seeds_and_twins_are_trained_joined_and_told(localize, recipe, tmp_path)
     assert (code, stderr) == (0, "")
     told = " ".join(stdout.split())
     assert "14 paragraphs over training (2 of training_run, 2 of training_seed, 7 of training_step)" in told
-    assert "What copies taught" in told and "What is left of what was shown early" in told
+    assert "What copies taught" in told and "What is left after the last time" in told
     assert "2 seeds; 5 are needed to tell what holds for other trainings." in told
     code, _, _ = localize("figures", out, "--out", tmp_path / "figs", "--format", "none", "--width", "page")
     assert code == 0
@@ -67,21 +67,54 @@ def test_seeds_and_twins_are_trained_joined_and_told(localize, recipe, tmp_path)
         assert words in page
 
 
-def test_replay_needs_a_stage_before(localize, recipe, tmp_path):
-    assert localize.refused("train", recipe, "--out", tmp_path / "out", "--replay", "0.1") == (
-        "--replay 0.1: the recipe has no stage before its last, whose rows could be shown again."
-    )
-    assert not (tmp_path / "out").exists()
+ARMS = """
+[[stage]]
+steps = 20
+[[stage]]
+name = "new"
+steps = 20
+corpus = { rules = 1 }
+[arms."0%"]
+[arms."25%"]
+stage.1.replay = 0.25
+"""
 
 
-def test_replay_takes_the_place_of_the_recipes(localize, recipe, tmp_path):
-    stages = '[[stage]]\nsteps = 20\n[[stage]]\nname = "new"\nsteps = 20\ncorpus = { rules = 1 }\n'
-    recipe.write_text(RECIPE.replace("pair = true", "") + stages, encoding="utf-8")
+def test_arms_are_trained_beside_each_other_and_told_so(localize, recipe, tmp_path):
+    recipe.write_text(RECIPE.replace("pair = true", "") + ARMS, encoding="utf-8")
     out = tmp_path / "out"
-    assert localize("train", recipe, "--out", out, "--replay", "0.25")[0] == 0
+    code, stdout, stderr = localize("train", recipe, "--out", out, "--seeds", "2")
+    assert code == 0 and "training 4 of 4" in stderr
     signature = load_signature(out / "training.zarr.zip")
-    assert [stage["replay"] for stage in signature.dataset.attrs["training"]["stages"]] == [0.0, 0.25]
-    assert [stage["name"] for stage in signature.dataset.attrs["training"]["stages"]] == ["stage 0", "new"]
-    assert localize.refused("train", recipe, "--out", out, "--replay", "1") == (
-        "recipe: stage 1: replay=1.0 must be a share of 0 up to below 1."
+    assert dict(signature["nll"].sizes) == {"training_arm": 2, "training_seed": 2, "training_step": 9, "paragraph": 20}
+    told = signature.dataset.attrs["training"]["arms"]
+    assert [told[arm]["stages"][1]["replay"] for arm in ("0%", "25%")] == [0.0, 0.25]
+    assert told["25%"]["varied"] == {"stage.1.replay": 0.25}
+    alone = load_signature(out / "25%" / "training.zarr.zip")
+    assert (alone["nll"].values == signature.at(training_arm="25%")["nll"].values).all()
+    assert alone.dataset.attrs["training"].items() <= told["25%"].items()
+    code, stdout, _ = localize("show", out)
+    told = " ".join(stdout.split())
+    assert code == 0 and "Variants of the training beside the first" in told
+    assert f"Each arm has a folder of its own: localize show {out}/0%" in told
+    assert "What copies taught" in " ".join(localize("show", out / "25%")[1].split())
+    code, _, _ = localize("report", out)
+    assert code == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for words in ("Variants of the training beside the first", "What copies taught, by when they were shown: 25%"):
+        assert words in page
+
+
+def test_several_recipes_are_trained_each_into_a_folder_of_its_name_and_go_on(localize, recipe, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(RECIPE.replace("rate = 1e-2", "rate = 2e-2"), encoding="utf-8")
+    out = tmp_path / "out"
+    code, _, _ = localize("train", recipe, other, "--out", out)
+    assert code == 0
+    assert {path.name for path in out.iterdir()} == {"recipe", "other"}
+    before = (out / "other" / "seed-0-twin" / "model.safetensors").stat().st_mtime_ns
+    assert localize("train", recipe, other, "--out", out)[0] == 0
+    assert (out / "other" / "seed-0-twin" / "model.safetensors").stat().st_mtime_ns == before
+    assert localize.refused("train", recipe, recipe, "--out", out) == (
+        "recipes: two have the same name; each is trained into a folder of its name."
     )

@@ -224,6 +224,51 @@ def test_they_are_the_figures_of_training_and_those_that_cannot_be_drawn_are_lef
     assert list(catalogue.training_figures_of(untrained)) == ["training"]
 
 
+def arm(make_training, copies, twin=True, stages=True):
+    stage = {"stage": [0] * 3 + [1] * 3 + [0] * 8} if stages else {}
+    steps = {"steps": 1000, "stages": STAGES if stages else []}
+    return made(make_training, copies=np.where(COPIES > 0, copies, 0), twin=twin, training=steps, **stage)
+
+
+def test_arms_draws_the_numbers_of_its_table_side_by_side(make_training, join_arms):
+    signature = join_arms({"<b>few</b>": arm(make_training, 2), "many": arm(make_training, 8)})
+    table, figure = lz.arm_table(signature).sort_index(level=[0, 1], sort_remaining=False), plots.arms(signature)
+    drawn = {trace.name: trace for trace in traces(figure, "mean")}
+    assert list(drawn) == ["held-out, &lt;b&gt;first&lt;/b&gt;", "held-out, second"]
+    for name, text in zip(drawn, ("held-out, <b>first</b>", "held-out, second"), strict=True):
+        rows = table.loc[("NLL", text)]
+        np.testing.assert_allclose(drawn[name].y, rows["estimate"])
+        np.testing.assert_allclose(ends(drawn[name]), [rows["low"], rows["high"]])
+    nulls = {trace.name: trace for trace in traces(figure, "null")}
+    before = nulls["null: held-out, &lt;b&gt;first&lt;/b&gt;, before second began"]
+    rise = table.loc[("NLL since second began", "held-out, <b>first</b>"), "estimate"]
+    np.testing.assert_allclose(before.y, table.loc[("NLL", "held-out, <b>first</b>"), "estimate"] - rise)
+    without = nulls["null: held-out, second, without the planted rows"]
+    np.testing.assert_allclose(without.y, numbers()[0][1, :, -1, 3:6].mean() + np.zeros(2))
+    effects = {trace.name: trace for trace in traces(figure, "mean", 1)}
+    assert list(effects) == ["planted, 0-20 %", "planted, 50-100 %"]
+    np.testing.assert_allclose(effects["planted, 0-20 %"].y, table.loc[("pair effect", "planted, 0-20 %"), "estimate"])
+    held_out = traces(figure, "null", 1)[0]
+    nll = numbers()[0]
+    np.testing.assert_allclose(held_out.y, (nll[1] - nll[0])[:, -1, :3].mean() + np.zeros(2))
+    assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;few&lt;/b&gt;", "many"]
+    assert figure.layout.xaxis.title.text == "arm: planted.copies"
+    assert len({tuple(trace.x) for trace in (*drawn.values(), *nulls.values())}) == len(drawn) + len(nulls), (
+        "one hides another"
+    )
+
+
+def test_of_several_arms_the_figure_of_all_comes_first_and_then_those_of_each(make_training, join_arms):
+    signature = join_arms({"1%": arm(make_training, 2, stages=False), "25%": arm(make_training, 8, stages=False)})
+    drawn = catalogue.training_figures_of(signature)
+    each = [f"{name}-{share}" for share in (1, 25) for name in ("training", "dose", "forgetting")]
+    assert list(drawn) == ["arms", *each]
+    assert drawn["dose-25"].title == "What copies taught: 25%"
+    assert drawn["dose-25"].figure.to_json() == plots.dose(signature.at(training_arm="25%")).to_json()
+    with pytest.raises(lz.SignatureError, match=r"^plots\.dose: the signature is of the arms 1%, 25%; choose one, "):
+        plots.dose(signature)
+
+
 def test_where_windows_are_not_told_planted_paragraphs_are_one_line(make_training):
     figure = plots.dose(made(make_training, windows=None))
     assert legend(figure) == ["planted (n = 8)", HELD_OUT]

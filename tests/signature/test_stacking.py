@@ -9,6 +9,7 @@ from localize.errors import SignatureError
 from localize.signature import MemorizationSignature
 from localize.signature.stacking import stacked
 
+OF_ONE_ARM = TRAINING_AXES[1:]
 GROUPS = ["memorized", "not_memorized", "partial", "memorized"]
 
 
@@ -84,11 +85,37 @@ def test_the_model_is_told_by_a_digest_of_all_weights_and_each_call_once(over_st
 
 
 def test_axes_stand_in_their_order_however_deep(whole):
-    assert whole.over_training == TRAINING_AXES
-    assert whole["nll"].dims == (*TRAINING_AXES, "paragraph")
-    assert whole["weights_hash"].dims == TRAINING_AXES
+    assert whole.over_training == OF_ONE_ARM
+    assert whole["nll"].dims == (*OF_ONE_ARM, "paragraph")
+    assert whole["weights_hash"].dims == OF_ONE_ARM
     np.testing.assert_allclose(whole["nll"].values[1, 0, 2], 0.11 + 0.2)
     assert str(whole["weights_hash"].values[1, 1, 2])[:3] == "310"
+
+
+def test_arms_may_differ_in_how_paragraphs_were_planted_and_are_taken_apart_again(at):
+    def arm(copies, steps):
+        part = at(0, duplicates=copies).dataset
+        part.attrs["training"] = {"steps": steps}
+        return MemorizationSignature(part)
+
+    arms = {"few": arm([1.0, 0.0, 2.0, np.nan], 10), "many": arm([8.0, 0.0, 2.0, np.nan], 20)}
+    joined = stacked("training_arm", arms).dataset
+    joined.attrs["training"] = {"arms": {name: part.dataset.attrs["training"] for name, part in arms.items()}}
+    signature = MemorizationSignature(joined)
+    assert signature["duplicates"].dims == ("training_arm", "paragraph")
+    assert signature["cluster"].dims == ("paragraph",)
+    assert list(signature.arms) == ["few", "many"]
+    for name, part in signature.arms.items():
+        assert not part.over_training
+        np.testing.assert_array_equal(part["duplicates"].values, arms[name]["duplicates"].values)
+        assert part.dataset.attrs["training"] == arms[name].dataset.attrs["training"]
+    alike = stacked("training_arm", {"few": arms["few"], "as few": arms["few"]})
+    assert alike["duplicates"].dims == ("paragraph",)
+    assert at(0).arms == {}
+    refused = told(
+        stacked, "training_arm", {"few": arms["few"], "other": at(0, duplicates=[0.0] * 4, cluster=[1, 2, 3, 4])}
+    )
+    assert refused.endswith("differs from training_arm='few' in 'cluster'.")
 
 
 def test_what_is_not_of_the_same_is_not_joined(at, over_steps, make):
@@ -119,7 +146,7 @@ def test_what_is_not_of_the_same_is_not_joined(at, over_steps, make):
 
 def test_what_has_no_such_axis_is_not_joined(at, over_steps):
     assert told(stacked, "paragraph", {0: at(0)}) == (
-        "localize: 'paragraph' is not one of training_run, training_seed, training_step."
+        "localize: 'paragraph' is not one of training_arm, training_run, training_seed, training_step."
     )
     assert told(stacked, "training_step", {}) == "localize: no signatures to join along training_step."
     assert told(stacked, "training_step", {3: over_steps()}) == (
@@ -226,7 +253,7 @@ def test_as_a_table_a_row_is_a_paragraph_of_a_model(over_steps, whole):
     assert len(table) == 12
     assert table.loc[(5, "p2"), "nll"] == 0.06
     assert table.loc[(5, "p2"), "group"] == "partial"
-    assert whole.to_dataframe().index.names == [*TRAINING_AXES, "paragraph"]
+    assert whole.to_dataframe().index.names == [*OF_ONE_ARM, "paragraph"]
     long = over_steps().to_dataframe("rare_token_score")
     assert len(long) == 3 * 4 * 1 * 2 * 2
     assert set(long["training_step"]) == {0, 5, 10}

@@ -13,7 +13,8 @@ import pytest
 
 import localize as lz
 from localize.train import run as running
-from localize.train.loop import Trainer
+from localize.train.loop import Trainer, build_model, train
+from localize.train.planting import training_data
 from localize.train.recipe import WATCHED_FILE, Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching
 from localize.train.run import STATE_FILE, train_recipe
 
@@ -227,3 +228,24 @@ def test_stages_have_schedules_of_their_own(tmp_path):
     assert (signature.dataset["training_stage"].values == 1).sum() == 6
     counts = signature["exposures"]
     assert (counts.values[-1] > counts.sel(training_step=20).values).any()  # shown again by replay
+
+
+def test_a_fresh_stage_is_a_training_of_its_rows_alone(tmp_path):
+    planted = replace(RECIPE.planted, windows=((0.0, 1.0),))
+    recipe = replace(RECIPE, planted=planted, stage=(Stage(20), Stage(21, corpus={"rules": 1}, fresh=True)))
+    kept = train_recipe(recipe, tmp_path / "out").weights_hash()
+    data = training_data(recipe)
+    model = build_model(recipe.model, len(data.tokenizer), recipe.training.seed)
+    train(model, data.rows[20 * recipe.training.batch :], recipe.trainings[1])
+    assert model.weights_hash() == kept
+    first = lz.load_signature(tmp_path / "out" / WATCHED_FILE)["weights_hash"].sel(training_step=0).item()
+    again = Trainer(build_model(recipe.model, len(data.tokenizer), 0), data.rows, recipe.trainings, recipe.fresh_at)
+    for _ in range(30):
+        again.step()
+    state = again.state()
+    gone_on = Trainer(build_model(recipe.model, len(data.tokenizer), 0), data.rows, recipe.trainings, recipe.fresh_at)
+    assert gone_on.model.weights_hash() == first
+    gone_on.resume(state)
+    while gone_on.done < gone_on.steps:
+        gone_on.step()
+    assert gone_on.model.weights_hash() == kept, "stopped after the stage began"

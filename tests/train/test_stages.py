@@ -130,6 +130,28 @@ def test_files_of_another_stage_keep_held_out_windows_that_no_seed_sees(tmp_path
         ({"planted": Planting(halves=2, pair=True)}, "planted pair and halves: one of them, not both."),
         ({"seeds": 0}, "seeds=0 must be a whole number of at least 1."),
         ({"stage": (Stage(0), Stage(20))}, "stage 0: steps=0 must be a whole number of at least 1."),
+        (
+            {"stage": (Stage(20, fresh=True), Stage(5))},
+            "stage 0: fresh: the first stage begins from untrained weights ",
+        ),
+        (
+            {"arms": {"a b": CHAIN}},
+            "arm 'a b': letters, digits and . _ % + - alone can be in its name, which is that of a ",
+        ),
+        ({"arms": {"seed-0-x": CHAIN}}, "arm 'seed-0-x': letters, digits and . _ % + - alone can be in its name, "),
+        (
+            {"arms": {"a": replace(CHAIN, seeds=2)}},
+            "arm 'a': seeds = 2 is not the recipe's, 1; arms have it in common.",
+        ),
+        (
+            {"arms": {"a": replace(CHAIN, stage=(Stage(29),))}},
+            "arm 'a': steps = 29 is not the recipe's, 30; arms have it ",
+        ),
+        (
+            {"arms": {"a": replace(CHAIN, arms={"b": CHAIN})}},
+            "arm 'a': arms have no arms of their own, and no data_hash.",
+        ),
+        ({"arms": {"a": CHAIN}, "data_hash": "e"}, "arm 'a': arms have no arms of their own, and no data_hash."),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused(changed, message):
@@ -151,6 +173,50 @@ def test_a_recipe_is_read_back_as_it_is_written(tmp_path):
     assert read_recipe(tmp_path / "r.toml") == replace(CHAIN, seeds=3)
 
 
+VARIED = """
+seeds = 2
+[planted]
+copies = { 2 = 3 }
+[[stage]]
+steps = 20
+[[stage]]
+steps = 10
+corpus = { source = "text.txt", vocab = 300 }
+[arms.none]
+[arms."5%"]
+stage.1.replay = 0.05
+[arms.other]
+training.schedule = "constant"
+planted.copies = { 4 = 3 }
+stage.1.corpus = { vocab = 400 }
+"""
+
+
+def test_an_arm_is_the_recipe_but_for_what_it_says(tmp_path):
+    (tmp_path / "r.toml").write_text(VARIED, encoding="utf-8")
+    recipe = read_recipe(tmp_path / "r.toml")
+    base = replace(recipe, arms={})
+    assert list(recipe.arms) == ["none", "5%", "other"]
+    assert recipe.arms["none"] == base
+    assert recipe.arms["5%"] == replace(base, stage=(base.stage[0], replace(base.stage[1], replay=0.05)))
+    assert recipe.arms["other"] == replace(
+        base, training=replace(base.training, schedule="constant"), planted=replace(base.planted, copies={4: 3}),
+        stage=(base.stage[0], replace(base.stage[1], corpus={"vocab": 400})),
+    )  # fmt: skip
+    assert base.stage[1].corpus["source"] == str(tmp_path / "text.txt")
+    assert recipe.varied("5%") == {"stage.1.replay": 0.05}
+    assert recipe.asked()["arms.5%"] == {"stage.1.replay": 0.05}
+    (tmp_path / "again.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert read_recipe(tmp_path / "again.toml") == recipe
+
+
+def test_arms_of_a_chain_have_their_paragraphs_in_common():
+    few, many = (replace(CHAIN, planted=replace(CHAIN.planted, copies={copies: 6})) for copies in (2, 8))
+    one, other = training_data(few).paragraphs, training_data(many).paragraphs
+    assert (one.ids, one.data_hash) == (other.ids, other.data_hash)
+    assert one.duplicates[:6] == (2,) * 6 and other.duplicates[:6] == (8,) * 6
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -164,6 +230,8 @@ def test_a_recipe_is_read_back_as_it_is_written(tmp_path):
             "[planted] windows = [0, 0.5]: pairs of shares are needed, [[0, 0.25], [0, 1]].",
         ),
         ("[watch]\nevry = 1\n", "[watch] has no 'evry'; it has every, measures."),
+        ("[arms.a]\ntraining.speed = 1\n", "[training] has no 'speed'; it has "),
+        ("[arms.a]\nstages.1.replay = 1\n", "no section 'stages'; there are model, "),
     ],
 )
 def test_a_stage_with_a_mistake_is_told_where(tmp_path, text, message):
@@ -171,6 +239,12 @@ def test_a_stage_with_a_mistake_is_told_where(tmp_path, text, message):
     with pytest.raises(lz.InputError) as caught:
         read_recipe(tmp_path / "r.toml")
     assert str(caught.value).startswith(f"recipe {tmp_path / 'r.toml'}: {message}")
+
+
+def test_an_arm_of_a_stage_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "r.toml").write_text("[[stage]]\nsteps = 1\n[arms.a]\nstage.1.replay = 0.1\n", encoding="utf-8")
+    with pytest.raises(lz.InputError, match=r"^recipe: no stage 1; there are 1, counted from 0. \(arm 'a'\)$"):
+        read_recipe(tmp_path / "r.toml")
 
 
 def test_token_counts_and_the_hash_are_those_of_all_stages(data):

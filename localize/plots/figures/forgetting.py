@@ -112,7 +112,7 @@ def _line(
             trace.update(line={"color": series.colour, "width": 1.5}, showlegend=number == 0)
             panel.add(trace, what, group)
     if curve is not None:
-        x = np.linspace(curve.last, float(steps[-1]), POINTS)
+        x = np.linspace(curve.last, float(steps[curve.places[curve.points - 1]]), POINTS)
         line = {"color": series.colour, "width": 1.5, "dash": "dash"}
         trace = go.Scatter(x=x, y=mean_curve(curve, x), mode="lines", line=line, name=f"{name}: fit", hoverinfo="skip")
         panel.add(trace.update(showlegend=False), "fit", group)

@@ -14,7 +14,7 @@ from localize.plots.kinds import TrainingFigureKind
 from localize.plots.over_training import HELD_OUT, INTERVALS, basis_words, members, stage_lines, stages_note
 from localize.plots.series import Series
 from localize.plots.sheet import NOTE, TITLE, Box, Sheet
-from localize.plots.theme import RECALL_COLOURS, axis_words, variable_words
+from localize.plots.theme import RECALL_COLOURS, axis_words, plain, variable_words
 from localize.signature.schema import range_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def _lines(trainings: Trainings, name: str) -> list[tuple[Series, Group, Float[n
     if trainings.twin_nll is not None:
         series = Series(_words(IN_TWIN, trainings.planted), RECALL_COLOURS[NOT_MEMORIZED], "square")
         found.append((series, trainings.planted, of_run(trainings.dataset, name, TWIN)))
-    found.append((Series.of(_words(HELD_OUT, trainings.held_out), 0, null=True), trainings.held_out, values))
+    for place, (text, rows) in enumerate(trainings.held_out_by_text.items()):
+        words = _words(HELD_OUT + (f", of {plain(text)}" if text else ""), rows)
+        null = bool(trainings.planted.any() and (rows & trainings.held_out).any())
+        found.append((Series.of(words, place + 4 * bool(trainings.planted.any()), null=null), rows, values))
     return [(series, members(series, rows, trainings), of) for series, rows, of in found if rows.any()]
 
 

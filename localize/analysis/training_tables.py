@@ -1,0 +1,43 @@
+"""The tables that a training has, in the order in which they tell of it: one list for the terminal and the report."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from localize.analysis.arms import arm_table
+from localize.analysis.dose import dose_table
+from localize.analysis.forgetting import forgetting_table
+from localize.analysis.recital import recital_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from localize.signature.signature import MemorizationSignature
+
+
+class TrainingTable(NamedTuple):
+    """One table: its name, what it tells, the arm that it is of, "" of none, and what makes it."""
+
+    name: str
+    title: str
+    arm: str
+    make: "Callable[..., pd.DataFrame]"
+
+
+OF_ARMS = ("arms", "Variants of the training beside the first", arm_table)
+OF_ONE = (
+    ("dose", "What copies taught, by when they were shown", dose_table),
+    ("recital", "When texts were first recited whole", recital_table),
+    ("forgetting", "What is left after the last time", forgetting_table),
+)
+
+
+def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTable]:
+    """All tables of a signature over training; of several arms the one of all, and then those of each."""
+    arms = signature.arms
+    if arms:
+        name, title, make = OF_ARMS
+        yield TrainingTable(name, title, "", partial(make, signature))
+    for arm, part in (arms or {"": signature}).items():
+        for name, title, make in OF_ONE:
+            yield TrainingTable(name, title, arm, partial(make, part))
