@@ -294,11 +294,13 @@ ARM_NAME = re.compile(r"(?!seed-)[A-Za-z0-9][A-Za-z0-9._%+-]*")
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe; relative paths in it are taken from the file's folder.
 
+    `base` names another recipe's file, of which it is a variant: what it gives stands instead of that one's, key by key.
+
     Raises:
         InputError: If the file is missing, is not TOML, or holds a section, key or type that a recipe has not.
     """
     path = Path(path)
-    document = read_toml(path, "recipe")
+    document = _document(path)
     arms = document.pop("arms", {})
     recipe = _recipe_of(path, document)
     found = {}
@@ -308,6 +310,34 @@ def read_recipe(path: str | Path) -> Recipe:
         except InputError as error:
             raise InputError(f"{error} (arm {name!r})") from None
     return replace(recipe, arms=found)
+
+
+def _document(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's keys and its base's, with the paths in them from the files' folders."""
+    if path.resolve() in seen:
+        raise InputError(f"recipe {path}: base: is the base of itself.")
+    document = _placed(read_toml(path, "recipe"), path.parent)
+    base = document.pop("base", None)
+    if base is None:
+        return document
+    if not isinstance(base, str):
+        raise InputError(f"recipe {path}: base = {base!r}: a recipe's file is needed.")
+    return _with(_document(path.parent / base, (*seen, path.resolve())), document)
+
+
+def _placed(values: Any, folder: Path) -> Any:
+    """A table with the paths in it, and in the tables in it, taken from a folder."""
+    if isinstance(values, list):
+        return [_placed(value, folder) for value in values]
+    if not isinstance(values, Mapping):
+        return values
+    told = {key: _placed(value, folder) for key, value in values.items()}
+    if told.get("source", SYNTHETIC) not in (SYNTHETIC, CHAIN):
+        source = told["source"]
+        told["source"] = [str(folder / s) for s in source] if isinstance(source, list) else str(folder / source)
+    if "start" in told:
+        told["start"] = str(folder / told["start"])
+    return told
 
 
 def _with(document: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
@@ -328,11 +358,9 @@ def _with(document: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, A
 
 def _recipe_of(path: Path, document: Mapping[str, Any]) -> Recipe:
     """The recipe of a document without arms."""
-    allowed = (*SECTIONS, "stage", "arms", "seeds", "data_hash")
+    allowed = (*SECTIONS, "stage", "arms", "seeds", "data_hash", "base")
     if unknown := document.keys() - set(allowed):
-        raise InputError(
-            f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(allowed[:-1])} and data_hash."
-        )
+        raise InputError(f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(allowed[:-1])} and base.")
     parts: dict[str, Any] = {name: document[name] for name in ("data_hash", "seeds") if name in document}
     for name, kind in SECTIONS.items():
         parts[name] = _read(path, f"[{name}]", kind, document.get(name, {}))
@@ -348,20 +376,11 @@ def _recipe_of(path: Path, document: Mapping[str, Any]) -> Recipe:
 
 
 def _read(path: Path, where: str, kind: type, given: Mapping[str, Any]) -> Any:
-    """A section's values, their lists as tuples and their paths from the file's folder."""
+    """A section's values, their lists as tuples."""
     values = dict(given)
     allowed = {f.name for f in fields(kind)}
     if unknown := values.keys() - allowed:
         raise InputError(f"recipe {path}: {where} has no {min(unknown)!r}; it has {', '.join(sorted(allowed))}.")
-    if values.get("source", SYNTHETIC) not in (SYNTHETIC, CHAIN):
-        given_source = values["source"]
-        values["source"] = (
-            tuple(str(path.parent / s) for s in given_source)
-            if isinstance(given_source, list)
-            else str(path.parent / given_source)
-        )
-    if "start" in values:
-        values["start"] = str(path.parent / values["start"])
     if "windows" in values:
         values["windows"] = _windows(path, values["windows"])
     if "copies" in values:

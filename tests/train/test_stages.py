@@ -1,12 +1,14 @@
 """What stages, windows, twins, halves and seeds come to in the rows of a recipe."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import localize as lz
+from localize.train.chain import transitions
 from localize.train.planting import training_data
 from localize.train.recipe import Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching, read_recipe
 
@@ -208,6 +210,49 @@ def test_an_arm_is_the_recipe_but_for_what_it_says(tmp_path):
     assert recipe.asked()["arms.5%"] == {"stage.1.replay": 0.05}
     (tmp_path / "again.toml").write_text(recipe.to_toml(), encoding="utf-8")
     assert read_recipe(tmp_path / "again.toml") == recipe
+
+
+def test_a_recipe_with_a_base_is_that_one_but_for_what_it_gives(tmp_path):
+    (tmp_path / "r.toml").write_text(VARIED, encoding="utf-8")
+    (tmp_path / "deep").mkdir()
+    text = (
+        'base = "../r.toml"\nseeds = 3\nstage.0.steps = 30\n[planted]\nheld_out = 7\n[arms.other]\ntraining.steps = 4\n'
+    )
+    (tmp_path / "deep" / "r.toml").write_text(text, encoding="utf-8")
+    base, recipe = read_recipe(tmp_path / "r.toml"), read_recipe(tmp_path / "deep" / "r.toml")
+    assert (recipe.seeds, recipe.stage[0].steps, recipe.planted.held_out) == (3, 30, 7)
+    text, other = recipe.stage[1].corpus["source"], base.stage[1].corpus["source"]
+    assert Path(text).resolve() == Path(other).resolve() == (tmp_path / "text.txt").resolve()
+    assert recipe.planted.copies == base.planted.copies and recipe.arms["5%"].stage[1].replay == 0.05
+    (tmp_path / "r.toml").write_text('base = "deep/r.toml"\n', encoding="utf-8")
+    with pytest.raises(lz.InputError, match=r"base: is the base of itself\.$"):
+        read_recipe(tmp_path / "r.toml")
+    (tmp_path / "r.toml").write_text("base = 1\n", encoding="utf-8")
+    with pytest.raises(lz.InputError, match=r"base = 1: a recipe's file is needed\.$"):
+        read_recipe(tmp_path / "r.toml")
+
+
+RECIPES = sorted(path.name for path in Path("data/recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_recipe_and_its_twin_for_a_gpu_plant_the_same(name):
+    small, large = read_recipe(Path("data/recipes") / name), read_recipe(Path("data/recipes/gpu") / name)
+    for own, other in ((small, large), *((small.arms[arm], large.arms[arm]) for arm in small.arms)):
+        assert (own.planted, own.runs, len(own.stage)) == (other.planted, other.runs, len(other.stage))
+        assert [(part.name, part.replay, part.fresh) for part in own.stage] == [
+            (part.name, part.replay, part.fresh) for part in other.stage
+        ]
+        assert {corpus.source for corpus in own.corpora} == {corpus.source for corpus in other.corpora}
+        assert len({corpus for corpus in own.corpora}) == len({corpus for corpus in other.corpora})
+        for recipe in (own, other):
+            assert recipe.watch.every and recipe.steps % recipe.watch.every == 0
+            ends = np.cumsum([training.steps for training in recipe.trainings])
+            assert (ends % recipe.watch.every == 0).all(), "every stage's end is measured"
+            for corpus in recipe.corpora:
+                if corpus.source == "chain":
+                    assert transitions(corpus).sum(1).max() == pytest.approx(1)
+    assert list(small.arms) == list(large.arms) and large.model.d_model >= 4 * small.model.d_model
 
 
 def test_arms_of_a_chain_have_their_paragraphs_in_common():
