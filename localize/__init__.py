@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
+    from localize.train.recipe import Recipe, read_recipe
+    from localize.train.run import train_recipe
     from localize.train.watch import Watch
     from localize.truths.loading import load_truth
     from localize.truths.plant import plant
@@ -85,6 +87,7 @@ _HOME = {
     "MemorizationSignature": "localize.signature.signature",
     "ModelError": "localize.errors",
     "Paragraphs": "localize.paragraphs.paragraphs",
+    "Recipe": "localize.train.recipe",
     "SignatureError": "localize.errors",
     "SummaryRow": "localize.analysis.summary",
     "Truth": "localize.truths.truth",
@@ -124,6 +127,7 @@ _HOME = {
     "patch_hooks": "localize.measure.patch",
     "plant": "localize.truths.plant",
     "plots": "localize",
+    "read_recipe": "localize.train.recipe",
     "recital_table": "localize.analysis.recital",
     "register": "localize.measurements",
     "relearn": "localize.edit.relearning",
@@ -134,6 +138,7 @@ _HOME = {
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",
     "top_weights": "localize.edit.masks",
+    "train_recipe": "localize.train.run",
     "unigram_counts": "localize.paragraphs.unigrams",
     "unit_mask": "localize.edit.unit_masks",
     "units_holding": "localize.edit.budget",

@@ -1,13 +1,11 @@
 """`localize train`."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from localize.axes import TRAINED
 from localize.cli.app import app
 from localize.cli.inputs import Overwrite, check_numbers
 from localize.cli.origin import typed
@@ -67,42 +65,13 @@ def _asked(recipe: Recipe, corpus: list[str] | None, planted: str | None, seeds:
 
 
 def _train(recipe: Recipe, out: Path, *, device: str, overwrite: bool) -> None:
-    """One recipe, with a live line and what comes next."""
-    from tqdm import tqdm
-
+    """One recipe, and what comes next."""
     from localize.train.run import PARAGRAPHS_FILE, train_recipe
 
-    several = recipe.seeds * len(recipe.runs) * max(1, len(recipe.arms))
-    bar = tqdm(total=recipe.steps * several, unit="step", desc="tokenizer")
-    begun, shown = -1, ""
-
-    def on_progress(stage: str, count: int, loss: float) -> None:
-        nonlocal begun, shown
-        if stage == "tokenizer":
-            begun, shown = begun + 1, ""
-        which = f" {begun + 1} of {several}" if several > 1 else ""
-        if stage != "steps":
-            bar.set_description(f"{stage}{which}")
-            return
-        bar.set_description(f"training{which}")
-        bar.set_postfix_str(f"loss {loss:.3f} nats{shown}", refresh=False)
-        bar.update(begun * recipe.steps + count - bar.n)
-
-    def on_log(line: Mapping[str, Any]) -> None:
-        nonlocal shown
-        if f"nll_{TRAINED}" in line:
-            shown = f", planted {line[f'nll_{TRAINED}']:.3f}, EM {line[f'exact_match_{TRAINED}']:.1f}"
-
-    try:
-        model = train_recipe(
-            recipe, out, device=device, overwrite=overwrite, command=typed(), on_progress=on_progress, on_log=on_log
-        )
-    finally:
-        bar.close()
-    say(str(model))
-    if several > 1:
+    say(str(train_recipe(recipe, out, device=device, overwrite=overwrite, command=typed())))
+    if recipe.trained_models > 1:
         told = f" and {WATCHED_FILE}, what was watched in all; next: {next_command('report', out)}"
-        say(f"Wrote {out}: {several} trainings" + told * bool(recipe.watch.every))
+        say(f"Wrote {out}: {recipe.trained_models} trainings" + told * bool(recipe.watch.every))
         return
     lengths = {"prefix": recipe.training.prefix, "continuation": recipe.training.row_tokens - recipe.training.prefix}
     say(f"Wrote {out}; next: {run_command(out, out / PARAGRAPHS_FILE, **lengths)}")

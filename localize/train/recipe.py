@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from localize.axes import TRAINED, TWIN
-from localize.errors import InputError
+from localize.errors import InputError, public
 from localize.storage import read_toml
 
 SYNTHETIC, CHAIN = "synthetic", "chain"
@@ -238,6 +238,11 @@ class Recipe:
             return tuple(f"half-{index:02}" for index in range(self.planted.halves))
         return (TRAINED, TWIN) if self.planted.pair else (TRAINED,)
 
+    @property
+    def trained_models(self) -> int:
+        """How many trainings it comes to: of all arms, seeds and runs."""
+        return self.seeds * len(self.runs) * max(1, len(self.arms))
+
     def asked(self) -> dict[str, Any]:
         """All that its models depend on, by names such as "training.seed"."""
         told: dict[str, Any] = {}
@@ -291,6 +296,7 @@ SECTIONS = {
 ARM_NAME = re.compile(r"(?!seed-)[A-Za-z0-9][A-Za-z0-9._%+-]*")
 
 
+@public
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe; relative paths in it are taken from the file's folder.
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from localize.axes import NEVER_TRAINED, TRAINED
 from localize.claims import Command
-from localize.errors import InputError
+from localize.errors import InputError, public
 from localize.models.hooks import HookedModel
 from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
@@ -24,6 +24,7 @@ from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.signature import MemorizationSignature, load_signature
 from localize.signature.stacking import stacked
 from localize.storage import replacing
+from localize.train.live import LiveLine
 from localize.train.loop import Trainer, build_model
 from localize.train.planting import TrainingData, training_data
 from localize.train.recipe import CHAIN, WATCHED_FILE, Recipe
@@ -47,13 +48,14 @@ Log = Callable[[Mapping[str, Any]], None]
 Progress = Callable[[str, int, float], None]
 
 
+@public
 def train_recipe(
     recipe: Recipe,
     out: str | Path,
     *,
     device: str = "cpu",
     overwrite: bool = False,
-    command: str = "localize.train.run.train_recipe(...)",
+    command: str = "lz.train_recipe(...)",
     on_progress: Progress | None = None,
     on_log: Log | None = None,
 ) -> HookedModel:
@@ -72,7 +74,7 @@ def train_recipe(
         device: Where to train. The same bits come out for the same seed, batch and threads on a CPU, stopped and gone on or not.
         overwrite: Whether another training's results in `out` are replaced.
         command: What was typed or called, for the record.
-        on_progress: Called with stage ("tokenizer", "rows", "steps"), count and, for steps, the loss.
+        on_progress: Called with stage ("tokenizer", "rows", "steps"), count and, for steps, the loss, instead of a progress bar.
         on_log: Called with each line of the log, as a tracker takes it: `wandb.log`.
 
     Returns:
@@ -83,15 +85,31 @@ def train_recipe(
         LocalizeError: If `out` holds anything but the results of this recipe.
     """
     out = Path(out)
-    how = {"device": device, "command": command, "on_progress": on_progress, "on_log": on_log}
-    if not recipe.arms and recipe.seeds == 1 and len(recipe.runs) == 1:
+    if on_progress is not None:
+        return _trained(recipe, out, overwrite, device=device, command=command, on_progress=on_progress, on_log=on_log)
+    with LiveLine(recipe) as live:
+
+        def log(line: Mapping[str, Any]) -> None:
+            live.on_log(line)
+            if on_log is not None:
+                on_log(line)
+
+        return _trained(
+            recipe, out, overwrite, device=device, command=command, on_progress=live.on_progress, on_log=log
+        )
+
+
+def _trained(recipe: Recipe, out: Path, overwrite: bool, *, device: str, command: str, **heard: Any) -> HookedModel:
+    """All trainings of a recipe; of its arms each as a recipe of its own."""
+    how = {"device": device, "command": command, **heard}
+    if recipe.trained_models == 1 and not recipe.arms:
         return _train(recipe, out, recipe.training.seed, recipe.runs[0], overwrite=overwrite, **how)
     mine = Command("train", out, command, (*FILES, *recipe.arms), overwrite)
     asked = recipe.asked() | {"device": device}
     mine.check(asked, whole=True)
     with mine.claimed(asked):
         if recipe.arms:
-            models = [train_recipe(arm, out / name, overwrite=False, **how) for name, arm in recipe.arms.items()]
+            models = [_trained(arm, out / name, False, **how) for name, arm in recipe.arms.items()]
         else:
             models = [
                 _train(recipe, out / f"seed-{seed}-{run}", seed, run, overwrite=False, **how)
@@ -142,7 +160,7 @@ def _train(
     device: str,
     overwrite: bool,
     command: str,
-    on_progress: Progress | None,
+    on_progress: Progress,
     on_log: Log | None,
 ) -> HookedModel:
     """One training of a recipe, in a folder of its own."""
@@ -150,25 +168,24 @@ def _train(
     asked = recipe.asked() | {"device": device, "seeds": 1, "training.seed": seed, "data.seed": recipe.training.seed}
     asked |= {"run": run}
     mine.check(asked)
-    tell = on_progress or (lambda stage, count, loss: None)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.training.threads)
     try:
         model = None if recipe.model.start is None else _started(recipe)
         data = training_data(
             recipe, seed=seed, run=run, tokenizer=None if model is None else model.tokenizer,
-            on_progress=lambda stage, count: tell(stage, count, float("nan")),
+            on_progress=lambda stage, count: on_progress(stage, count, float("nan")),
         )  # fmt: skip
         asked |= {"data_hash": data.hash, "start_hash": None if model is None else model.weights_hash()}
         mine.check(asked, whole=True)
         if mine.holds(asked):
-            tell("steps", recipe.steps, float("nan"))
+            on_progress("steps", recipe.steps, float("nan"))
             return load_model(out, device=device)
         model = model or build_model(recipe.model, len(data.tokenizer), seed)
         model.hf.to(device)
         model.tokenizer, model.unigram_counts, model.name = data.tokenizer, data.unigram_counts, str(out)
         with mine.claimed(asked) as claim:
-            training = _Running(recipe, data, model, out, claim.kept, tell, on_log)
+            training = _Running(recipe, data, model, out, claim.kept, on_progress, on_log)
             training.finish()
             with tempfile.TemporaryDirectory(dir=out, prefix=".") as name:
                 _write(Path(name), recipe, data, model, training, seed, run)
