@@ -12,12 +12,12 @@ from localize.analysis.draws import Draws
 from localize.analysis.trainings import Trainings
 from localize.errors import public
 from localize.plots.kinds import TrainingFigureKind
-from localize.plots.over_training import GAP_WORDS, INTERVALS, basis_words, members
+from localize.plots.over_training import GAP_WORDS, INTERVALS, PLACES, basis_words, members
 from localize.plots.roughness import mark_rough
 from localize.plots.series import Series, whiskers
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, Px, plain, variable_words
-from localize.statistics import Interval
+from localize.statistics import UNBOUNDED, Interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -86,7 +86,10 @@ def _lines(quantity: str, found: dict[str, list[Measured]]) -> Lines:
         one.text for ones in found.values() for one in ones if one.quantity == quantity and one.planted != held_out
     ))  # fmt: skip
     return [
-        (Series.of(plain(text), place), [_of(quantity, text, ones) for ones in found.values()])
+        (
+            Series.of(plain(text), (PLACES[::-1] if held_out else PLACES)[place % len(PLACES)]),
+            [_of(quantity, text, ones) for ones in found.values()],
+        )
         for place, text in enumerate(texts)
     ]
 
@@ -102,7 +105,10 @@ def _nulls(quantity: str, trainings: Sequence[Trainings], at: int, found: dict[s
         if not first.held_out.any() or (quantity != EXACT_MATCH and first.twin_nll is None):
             return []
         of = [one.exact_match[:, at] if quantity == EXACT_MATCH else one.gap[:, at] for one in trainings]
-        values = [Measured(quantity, "", value, one.held_out) for value, one in zip(of, trainings, strict=True)]
+        possible = first.possible_tokens if quantity == EXACT_MATCH else UNBOUNDED
+        values = [
+            Measured(quantity, "", value, one.held_out, possible) for value, one in zip(of, trainings, strict=True)
+        ]
         return [(Series.of("held-out paragraphs", 0, null=True), values)]
     less = [name for name in dict.fromkeys(one.quantity for one in ones) if name == COST or name == _rise(first)]
     lines: Lines = []
