@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from localize.analysis.aim import edit_aim
     from localize.analysis.arms import arm_table
     from localize.analysis.change import Change, edit_table
+    from localize.analysis.counterfactual import counterfactual, counterfactual_table
     from localize.analysis.dose import dose_table
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
@@ -102,6 +103,8 @@ _HOME = {
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
     "copies_of": "localize.paragraphs.copies",
+    "counterfactual": "localize.analysis.counterfactual",
+    "counterfactual_table": "localize.analysis.counterfactual",
     "curvature_edit": "localize.edit.curvature",
     "dose_table": "localize.analysis.dose",
     "edit_aim": "localize.analysis.aim",

@@ -117,6 +117,13 @@ TRAINED: Final = "planted"
 TWIN: Final = "twin"
 """Runs of a minimal pair: with the planted rows, and with fresh rows in their place."""
 
+TYPICAL: Final = "typical"
+RARE: Final = "rare"
+HARD: Final = "hard"
+TEXT_KINDS: Final = (TYPICAL, RARE, HARD)
+"""Planted texts: as the language has them; with words of it replaced at random, the same at every showing; with others replaced at each
+showing, so that there is nothing to memorize in them."""
+
 WATCHED: Final = "watched"
 """Paragraphs measured while a model is trained, where nothing tells which of them it is trained on."""
 

@@ -407,7 +407,7 @@ def measured(parts):
 
 def made_training(
     nll, exact_match=None, *, copies, windows=None, steps=None, runs=(), seeds=(), exposures=None, clusters=None,
-    training=None, length=8, stage=None,
+    training=None, length=8, stage=None, kind=None,
 ):  # fmt: skip
     """A signature over training with these numbers along (run, seed, step, paragraph), run and seed only where they are named.
 
@@ -440,6 +440,8 @@ def made_training(
         coords |= {"window_start": ("paragraph", ends[:, 0]), "window_end": ("paragraph", ends[:, 1])}
     if stage is not None:
         coords["training_stage"] = ("paragraph", np.asarray(stage))
+    if kind is not None:
+        coords["text_kind"] = ("paragraph", np.asarray(kind))
     about = {
         "source": "made",
         "data_hash": "d" * 64,

@@ -133,12 +133,7 @@ def _level_rows(trainings: Trainings, rows: Bool[np.ndarray, " paragraph"], labe
     shares = {EVER: by_then[:, -1], AT_END: whole[:, -1]}
     found: list[Row] = []
     for quantity, said in shares.items():
-        values = said.astype(float)
-        if trainings.held_out.any():
-            numbers = trainings.mean_row(values, rows, draws, ZERO_TO_ONE)
-        else:
-            interval = trainings.interval(values, rows, draws, ZERO_TO_ONE)
-            numbers = row_of(interval, NO_NULL, trainings.basis(rows))
+        numbers = trainings.mean_row(said.astype(float), rows, draws, ZERO_TO_ONE)
         found.append(about | {"quantity": quantity} | numbers)
     known = Range(float(trainings.steps[0]), float(trainings.steps[-1]))
     found.append(

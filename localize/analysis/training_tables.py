@@ -5,9 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from localize.analysis.arms import arm_table
+from localize.analysis.counterfactual import counterfactual_table
 from localize.analysis.dose import dose_table
 from localize.analysis.forgetting import forgetting_table
 from localize.analysis.recital import recital_table
+from localize.analysis.trainings import Design, design_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,20 +26,19 @@ class TrainingTable(NamedTuple):
     make: "Callable[..., pd.DataFrame]"
 
 
-OF_ARMS = ("arms", "Variants of the training beside the first", arm_table)
-OF_ONE = (
-    ("dose", "What copies taught, by when they were shown", dose_table),
-    ("recital", "When texts were first recited whole", recital_table),
-    ("forgetting", "What is left after the last time", forgetting_table),
-)
+TABLES: "dict[Design, tuple[tuple[str, str, Callable[..., pd.DataFrame]], ...]]" = {
+    "arms": (("arms", "Variants of the training beside the first", arm_table),),
+    "planted": (
+        ("dose", "What copies taught, by when they were shown", dose_table),
+        ("recital", "When texts were first recited whole", recital_table),
+        ("forgetting", "What is left after the last time", forgetting_table),
+    ),
+    "halves": (("counterfactual", "What texts' own rows do for them", counterfactual_table),),
+}
 
 
 def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTable]:
     """All tables of a signature over training; of several arms the one of all, and then those of each."""
-    arms = signature.arms
-    if arms:
-        name, title, make = OF_ARMS
-        yield TrainingTable(name, title, "", partial(make, signature))
-    for arm, part in (arms or {"": signature}).items():
-        for name, title, make in OF_ONE:
+    for arm, part in {"": signature, **signature.arms}.items():
+        for name, title, make in TABLES[design_of(part)]:
             yield TrainingTable(name, title, arm, partial(make, part))

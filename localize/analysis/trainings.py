@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from localize.analysis.choice import mean_measured
 from localize.analysis.draws import Draws
-from localize.analysis.rows import Basis, Null, Row, row_of
+from localize.analysis.rows import NO_NULL, Basis, Null, Row, row_of
 from localize.axes import TRAINED, TWIN
 from localize.errors import SignatureError, caller, warn
 from localize.signature.schema import range_of
@@ -34,6 +34,12 @@ OWN = ("window_start", "window_end", "unit", "seeds")
 
 NOT_TOLD = "not told"
 """The window of paragraphs of which it is not known."""
+
+HALF = "half-"
+"""What the names of runs begin with that left out random halves of what was planted."""
+
+Design = Literal["planted", "arms", "halves"]
+"""What a training is told by: what was planted, with a twin or not; variants beside each other; models without random halves."""
 
 PAIR_EFFECT, UNMATCHED = "pair effect", "unmatched gap"
 """What was learned of a paragraph, in nats per token: its NLL in the twin run, or the mean NLL of held-out ones, less its own."""
@@ -285,10 +291,7 @@ class Trainings:
         possible: Range = UNBOUNDED,
     ) -> Interval:
         """The mean over some paragraphs, with its interval over seeds; with one seed over clusters."""
-        of_paragraph = np.moveaxis(values[..., rows], -1, 0)
-        if self.seeds > 1:
-            return seed_interval(mean_measured(of_paragraph)).within(possible)
-        return draws.mean(of_paragraph[:, 0], self.clusters[rows]).within(possible)
+        return mean_over(values, rows, self.clusters, draws, possible)
 
     def gap_interval(self, rows: Bool[np.ndarray, " paragraph"], draws: Draws) -> Interval:
         """The mean gap of some paragraphs at every step, with its interval; of an unmatched one of one seed, of both groups' clusters."""
@@ -308,14 +311,7 @@ class Trainings:
         matched_on: str = "",
     ) -> Row:
         """The mean over some paragraphs beside that of the held-out ones, each with its interval."""
-        interval, null = (self.interval(values, of, draws, possible) for of in (rows, self.held_out))
-        if self.seeds > 1:
-            own, other = (mean_measured(values[:, of].T) for of in (rows, self.held_out))
-            beside = Null.measured(null, seed_test(pair_differences(own, other)))
-        else:
-            test = draws.difference(values[0], rows, self.held_out, self.clusters)[1]
-            beside = Null.measured(null, test.p_value, test.rough)
-        return row_of(interval, beside, self.basis(rows), matched_on=matched_on)
+        return row_beside(values, rows, self.held_out, self.clusters, draws, possible, matched_on=matched_on)
 
     def gap_row(self, at: int, rows: Bool[np.ndarray, " paragraph"], draws: Draws) -> Row:
         """What was learned of some paragraphs by a step, beside what the same is of held-out ones.
@@ -336,6 +332,44 @@ class Trainings:
         return Basis.of(self.clusters[rows])
 
 
+def mean_over(
+    values: Float[np.ndarray, "seed *cell paragraph"],
+    rows: Bool[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    draws: Draws,
+    possible: Range = UNBOUNDED,
+) -> Interval:
+    """The mean over some paragraphs, with its interval over seeds; with one seed over clusters."""
+    of_paragraph = np.moveaxis(values[..., rows], -1, 0)
+    if len(values) > 1:
+        return seed_interval(mean_measured(of_paragraph)).within(possible)
+    return draws.mean(of_paragraph[:, 0], clusters[rows]).within(possible)
+
+
+def row_beside(
+    values: Float[np.ndarray, "seed paragraph"],
+    rows: Bool[np.ndarray, " paragraph"],
+    null_rows: Bool[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    draws: Draws,
+    possible: Range = UNBOUNDED,
+    *,
+    matched_on: str = "",
+) -> Row:
+    """The mean over some paragraphs beside that of others, each with its interval; without others no null is told."""
+    interval, basis = mean_over(values, rows, clusters, draws, possible), Basis.of(clusters[rows])
+    if not null_rows.any():
+        return row_of(interval, NO_NULL, basis, matched_on=matched_on)
+    null = mean_over(values, null_rows, clusters, draws, possible)
+    if len(values) > 1:
+        own, other = (mean_measured(values[:, of].T) for of in (rows, null_rows))
+        beside = Null.measured(null, seed_test(pair_differences(own, other)))
+    else:
+        test = draws.difference(values[0], rows, null_rows, clusters)[1]
+        beside = Null.measured(null, test.p_value, test.rough)
+    return row_of(interval, beside, basis, matched_on=matched_on)
+
+
 def of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed step paragraph"]:
     """A variable of one run; where there is no axis of seeds, of the one there is."""
     array = dataset[name]
@@ -353,3 +387,17 @@ def correct_by_quantity(rows: list[Row]) -> None:
         corrected = false_discovery(np.array([row["p_value"] for row in family]))
         for row, q_value in zip(family, corrected, strict=True):
             row["q_value"] = float(q_value)
+
+
+def half_runs(signature: "MemorizationSignature") -> list[str]:
+    """The runs of a signature that left out random halves, in order."""
+    dataset = signature.dataset
+    runs = [str(run) for run in dataset["training_run"].values] if "training_run" in dataset.dims else []
+    return [run for run in runs if run.startswith(HALF)]
+
+
+def design_of(signature: "MemorizationSignature") -> Design:
+    """What differs between the trainings that a signature is of, which says what can be told of them."""
+    if "training_arm" in signature.over_training:
+        return "arms"
+    return "halves" if half_runs(signature) else "planted"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.contrast import contrast
     from localize.plots.figures.corruption import corruption
+    from localize.plots.figures.counterfactual import counterfactual
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
     from localize.plots.figures.dose import dose

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localize.analysis.change import Changes
+from localize.analysis.trainings import design_of
 from localize.errors import called_as
 from localize.measurements import REGISTRY
 from localize.plots.figures import (
@@ -14,6 +15,7 @@ from localize.plots.figures import (
     attention,
     contrast,
     corruption,
+    counterfactual,
     dose,
     editing,
     forgetting,
@@ -62,7 +64,7 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND)
+TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, counterfactual.KIND)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:
@@ -164,7 +166,7 @@ def training_figures_of(signature: "MemorizationSignature", *, seed: int = 0) ->
     found = {}
     for arm, part in {"": signature, **signature.arms}.items():
         for kind in TRAINING_KINDS:
-            if kind.of_arms == ("training_arm" in part.over_training) and kind.there(part):
+            if kind.of == design_of(part) and kind.there(part):
                 name, title = "-".join(filter(None, (kind.name, slug(arm)))), kind.title + (f": {arm}" if arm else "")
                 found[name] = Drawn(name, title, kind.caption, kind.function(part, seed=seed))
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from localize.analysis.change import Changes
 from localize.analysis.rows import main_pair
+from localize.analysis.trainings import Design
 from localize.code import origin
 from localize.errors import LocalizeError
 
@@ -156,7 +157,7 @@ class TrainingFigureKind:
         caption: What the reader must know.
         function: Takes a signature over training and `seed`, and gives a plotly figure.
         there: Whether the signature holds what it draws.
-        of_arms: Whether it is of several arms of a training, not of one.
+        of: Which trainings it tells of.
     """
 
     name: str
@@ -164,7 +165,7 @@ class TrainingFigureKind:
     caption: str
     function: Callable[..., "go.Figure"]
     there: Callable[["MemorizationSignature"], bool]
-    of_arms: bool = False
+    of: Design = "planted"
 
 
 _KINDS: dict[str, FigureKind] = {}

@@ -13,7 +13,14 @@ from localize.report.tables import Column, Table, TableCell, between, chance, co
 if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
-INDEX = {"copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm"}
+INDEX = {
+    "copies": "copies",
+    "window": "shown in",
+    "quantity": "quantity",
+    "text": "text",
+    "training_arm": "arm",
+    "kind": "kind",
+}
 NOTE = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
     f"planted run, nats per token; exact match in tokens. The null is of held-out paragraphs. {ROUGH}"

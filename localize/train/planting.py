@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from localize.axes import TRAINED, TWIN
+from localize.axes import HARD, TRAINED, TWIN, TYPICAL
 from localize.errors import InputError
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
@@ -33,6 +33,7 @@ class TrainingData:
             often each is planted, whether this run shows it or leaves it out.
         windows: Where in the training each paragraph is planted, `(paragraph, 2)`, as shares of all rows; nan if nowhere.
         paragraph_stage: Which stage's text each paragraph is of, `(paragraph,)`.
+        kinds: Of which kind each paragraph is, `(paragraph,)`; what is measured of a "hard" one is words that were never shown so.
         tokenizer: A byte-level BPE trained on the corpus, the words of a chain, or that of the model that is trained on.
         unigram_counts: Occurrences of each token in the rows, every distinct row counted once.
         background_passes: How often each fresh row is seen: 1.0 if none is repeated.
@@ -44,6 +45,7 @@ class TrainingData:
     paragraphs: Paragraphs
     windows: Float[np.ndarray, "paragraph 2"]
     paragraph_stage: Int[np.ndarray, " paragraph"]
+    kinds: Shaped[np.ndarray, " paragraph"]
     tokenizer: Any
     unigram_counts: Int[Tensor, " vocab"]
     background_passes: float
@@ -85,13 +87,16 @@ def training_data(
     paragraphs = _allotted(texts, tokenizer, recipe, recipe.training.row_tokens)
     copies, own = np.array(paragraphs.duplicates), recipe.planted.stage
     planted, windows = np.repeat(np.arange(len(paragraphs)), copies), _windows(copies, recipe.planted.windows)
+    kinds, plain = kinds_of(copies, recipe.planted), paragraphs.tokens.numpy()
+    paragraphs = with_noise(paragraphs, kinds, recipe, tokenizer)
     sizes = [training.steps * recipe.training.batch for training in recipe.trainings]
     replays = [stage.replay for stage in recipe.stage] or [0.0]
     places = [(float(first), float(after)) for first, after in windows[planted]]
     layout = laid_out(sizes, replays, planted, places, own, np.random.default_rng(seed))
     left_out = left_out_by(run, recipe, copies)
+    shown = shown_tokens(planted, paragraphs, plain, kinds, recipe, seed)
     rows, passes = _filled(
-        recipe, layout, paragraphs, left_out, lambda stage: background(recipe, stage, tokenizer, seed, tell)
+        recipe, layout, shown, left_out, lambda stage: background(recipe, stage, tokenizer, seed, tell)
     )
     others = [
         (stage, held_out_of(recipe, stage, tokenizer))
@@ -108,6 +113,7 @@ def training_data(
         paragraph_stage=np.repeat(
             [own, *(stage for stage, _ in others)], [len(copies), *(len(part) for _, part in others)]
         ),
+        kinds=np.concatenate([kinds, np.full(more, TYPICAL)]),
         tokenizer=tokenizer,
         unigram_counts=unigram_counts(rows, vocab_size=len(tokenizer)),
         background_passes=passes,
@@ -124,7 +130,7 @@ def training_data(
 def _filled(
     recipe: Recipe,
     layout: Layout,
-    paragraphs: Paragraphs,
+    presented: Int[np.ndarray, "presentation position"],
     left_out: Bool[np.ndarray, " paragraph"],
     text_of: Callable[[int], Iterator[np.ndarray]],
 ) -> tuple[Int[np.ndarray, "row position"], float]:
@@ -144,7 +150,7 @@ def _filled(
             raise InputError(f"recipe: the corpus {corpus.source} gives no row of {length} tokens.")
         pool = np.resize(np.stack(found), (wanted + spare, length)) if found else np.empty((0, length), np.int64)
         rows[fresh] = pool[layout.fresh[fresh]]
-        rows[shown] = paragraphs.tokens.numpy()[layout.paragraph[shown]]
+        rows[shown] = presented[layout.presentation[shown]]
         rows[gone] = pool[wanted + layout.presentation[gone]]
         distinct += min(len(found), wanted)
     for row in np.flatnonzero(layout.again >= 0):
@@ -176,6 +182,55 @@ def _windows(
         members = np.flatnonzero(copies == level)
         found[members] = np.array(windows)[np.arange(len(members)) % len(windows)]
     return found
+
+
+def kinds_of(copies: Int[np.ndarray, " paragraph"], planted: Planting) -> Shaped[np.ndarray, " paragraph"]:
+    """The kind of each paragraph, those of a level and a window in turn."""
+    found = np.full(len(copies), planted.kinds[0], dtype="U16")
+    for level in np.unique(copies):
+        members = np.flatnonzero(copies == level)
+        turn = len(planted.windows) if level else 1
+        found[members] = np.array(planted.kinds)[np.arange(len(members)) // turn % len(planted.kinds)]
+    return found
+
+
+def with_noise(
+    paragraphs: Paragraphs, kinds: Shaped[np.ndarray, " paragraph"], recipe: Recipe, tokenizer: Any
+) -> Paragraphs:
+    """The paragraphs with the words replaced that their kinds have replaced."""
+    noisy = kinds != TYPICAL
+    if not noisy.any():
+        return paragraphs
+    rng = np.random.default_rng([recipe.training.seed, 6])
+    tokens = np.where(noisy[:, None], noised(paragraphs.tokens.numpy(), recipe, rng), paragraphs.tokens.numpy())
+    texts = tuple(tokenizer.decode(row) for row in tokens)
+    return replace(paragraphs, tokens=torch.from_numpy(tokens), texts=texts)
+
+
+def noised(
+    tokens: Int[np.ndarray, "row position"], recipe: Recipe, rng: np.random.Generator
+) -> Int[np.ndarray, "row position"]:
+    """Rows of a chain, a share of their words replaced by any that it uses; a mark stays."""
+    corpus = recipe.corpora[recipe.planted.stage]
+    first, after = corpus.words or (0, corpus.vocab)
+    replaced = rng.random(tokens.shape) < recipe.planted.noise
+    replaced[:, : int(corpus.mark is not None)] = False
+    return np.where(replaced, rng.integers(first, after, tokens.shape), tokens)
+
+
+def shown_tokens(
+    planted: Int[np.ndarray, " presentation"],
+    paragraphs: Paragraphs,
+    plain: Int[np.ndarray, "paragraph position"],
+    kinds: Shaped[np.ndarray, " paragraph"],
+    recipe: Recipe,
+    seed: int,
+) -> Int[np.ndarray, "presentation position"]:
+    """What each presentation shows: the paragraph, or, of a hard one, the row that it is of with words of its own replaced."""
+    shown, hard = paragraphs.tokens.numpy()[planted], kinds[planted] == HARD
+    if hard.any():
+        shown[hard] = noised(plain[planted], recipe, np.random.default_rng([seed, 7]))[hard]
+    return shown
 
 
 def _with_held_out(paragraphs: Paragraphs, others: Sequence[Paragraphs]) -> Paragraphs:

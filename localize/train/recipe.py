@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from localize.axes import TRAINED, TWIN
+from localize.axes import TEXT_KINDS, TRAINED, TWIN, TYPICAL
 from localize.errors import InputError, public
 from localize.storage import read_toml
 
@@ -60,6 +60,9 @@ class Planting:
     at random over a window of the stage `stage`; the paragraphs of each level take the `windows`, shares of the stage, in turn.
     `per_cluster` bounds how many of one near-duplicate cluster are taken from a file, so that one cluster does not stand for all.
 
+    Of a chain, the paragraphs of each level are of the `kinds` in turn: "typical" rows as they are; "rare" ones, a share `noise` of whose
+    words is replaced by any of the chain's, once; "hard" ones, of which other words are replaced at each showing. Held-out ones likewise.
+
     With `pair`, a twin is trained beside: the same run with fresh rows in the place of the planted ones. With `halves`, so many
     models are trained, each without a random half of the paragraphs; every two of them leave out opposite halves.
     """
@@ -72,6 +75,8 @@ class Planting:
     stage: int = 0
     pair: bool = False
     halves: int = 0
+    kinds: tuple[str, ...] = (TYPICAL,)
+    noise: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,12 @@ class Recipe:
                 raise InputError(f"recipe: {name}={value!r} must be a whole number of at least {least}.")
         if self.planted.halves % 2:
             raise InputError(f"recipe: halves={self.planted.halves} must be even: every two leave out opposite halves.")
+        if not self.planted.kinds or not set(self.planted.kinds) <= set(TEXT_KINDS):
+            raise InputError(f"recipe: planted kinds={list(self.planted.kinds)}: {', '.join(TEXT_KINDS)} are known.")
+        if not 0 < self.planted.noise <= 1:
+            raise InputError(f"recipe: planted noise={self.planted.noise} must be a share above 0, at most 1.")
+        if set(self.planted.kinds) != {TYPICAL} and self.corpora[self.planted.stage].source != CHAIN:
+            raise InputError(f"recipe: planted kinds={list(self.planted.kinds)}: text of a chain alone has such.")
         if self.planted.halves and self.planted.pair:
             raise InputError("recipe: planted pair and halves: one of them, not both.")
 

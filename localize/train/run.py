@@ -261,7 +261,7 @@ class _Running:
         dataset, recipe, data = self.watch.signature().dataset, self._recipe, self._data
         dataset = dataset.assign_coords(
             window_start=("paragraph", data.windows[:, 0]), window_end=("paragraph", data.windows[:, 1]),
-            training_stage=("paragraph", data.paragraph_stage),
+            training_stage=("paragraph", data.paragraph_stage), text_kind=("paragraph", data.kinds),
         )  # fmt: skip
         stages = [
             {

@@ -297,3 +297,42 @@ def test_token_counts_and_the_hash_are_those_of_all_stages(data):
     assert np.array_equal(data.unigram_counts, np.bincount(distinct.ravel(), minlength=128))
     assert training_data(CHAIN).hash == data.hash != training_data(CHAIN, run="twin").hash
     assert isinstance(data.rows, torch.Tensor)
+
+
+def test_kinds_of_text_are_shown_as_they_are_said_to_be():
+    planted = Planting(copies={4: 24}, held_out=6, halves=2, kinds=("typical", "rare", "hard"), noise=0.5)
+    recipe = replace(CHAIN, planted=planted, stage=())
+    plain = training_data(replace(recipe, planted=replace(planted, kinds=("typical",))), run="half-00")
+    data = training_data(recipe, run="half-00")
+    rows, tokens, before = data.rows.numpy(), data.paragraphs.tokens.numpy(), plain.paragraphs.tokens.numpy()
+    assert data.kinds.tolist() == ["typical", "rare", "hard"] * 10
+    assert set(plain.kinds) == {"typical"}
+    for paragraph in np.unique(data.row_paragraph[data.row_paragraph >= 0]):
+        shown, kind = rows[data.row_paragraph == paragraph], data.kinds[paragraph]
+        changed = (shown != before[paragraph]).mean()
+        if kind == "hard":
+            assert len(np.unique(shown, axis=0)) == 4 and not (shown == tokens[paragraph]).all(1).any()
+        else:
+            assert (shown == tokens[paragraph]).all()
+        assert changed == 0 if kind == "typical" else 0.2 < changed < 0.8
+    assert ((tokens >= 0) & (tokens < 64)).all(), "words that the chain uses"
+    texts = [data.tokenizer.decode(row) for row in tokens]
+    assert list(data.paragraphs.texts) == texts
+    other = training_data(recipe, run="half-01")
+    assert (other.paragraphs.tokens == data.paragraphs.tokens).all()
+
+
+@pytest.mark.parametrize(
+    ("planted", "message"),
+    [
+        (Planting(kinds=("odd",)), "planted kinds=['odd']: typical, rare, hard are known."),
+        (Planting(kinds=()), "planted kinds=[]: typical, rare, hard are known."),
+        (Planting(kinds=("rare",), noise=0.0), "planted noise=0.0 must be a share above 0, at most 1."),
+    ],
+)
+def test_kinds_that_are_none_are_refused(planted, message):
+    with pytest.raises(lz.InputError) as caught:
+        replace(CHAIN, planted=planted)
+    assert str(caught.value) == f"recipe: {message}"
+    with pytest.raises(lz.InputError, match=r"^recipe: planted kinds=\['rare'\]: text of a chain alone has such\.$"):
+        Recipe(planted=Planting(kinds=("rare",)))

@@ -166,5 +166,5 @@ KIND = TrainingFigureKind(
     "twin runs, which were shown no planted rows; of planted paragraphs the same of held-out ones. " + INTERVALS,
     function=arms,
     there=lambda signature: "training_step" in signature.over_training,
-    of_arms=True,
+    of="arms",
 )

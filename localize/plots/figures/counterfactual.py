@@ -1,0 +1,135 @@
+"""Counterfactual memory of texts: what their own rows do for them, against how hard they are without."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from localize.analysis.counterfactual import MEMORY, NLL_IN, counterfactual_table
+from localize.analysis.counterfactual import counterfactual as of_each
+from localize.analysis.trainings import SEEDS
+from localize.errors import public
+from localize.plots.kinds import TrainingFigureKind
+from localize.plots.over_training import HELD_OUT, INTERVALS, interval_of
+from localize.plots.roughness import mark_rough
+from localize.plots.series import Series, whiskers
+from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
+from localize.plots.theme import plain
+from localize.statistics import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from localize.signature.signature import MemorizationSignature
+
+LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
+
+PANELS = {
+    MEMORY: ("Memory by kind and copies", "NLL without − with its rows (nats per token)"),
+    NLL_IN: ("Loss by kind and copies", "NLL with its rows (nats per token)"),
+}
+
+
+@public("plots.counterfactual")
+def counterfactual(signature: "MemorizationSignature", step: int = -1, *, seed: int = 0) -> "go.Figure":
+    """Each text's memory against its NLL in models that were not trained on it; and means of memory and of loss by kind.
+
+    The memory of a text is its NLL in models without its rows less that in models with them. Grey: held-out texts, which no model was
+    trained on, dealt to the halves in turn. The numbers are those of `localize.counterfactual` and `localize.counterfactual_table`.
+
+    Args:
+        signature: Over training, as `localize.counterfactual` takes it.
+        step: Steps of training after which it was measured; -1 for the last.
+        seed: Of the bootstrap.
+
+    Returns:
+        An editable figure, 700 px for 7 in.
+
+    Raises:
+        SignatureError: As `localize.counterfactual` raises it.
+    """
+    each, table, sheet = of_each(signature, step), counterfactual_table(signature, step, seed=seed), Sheet()
+    series = {kind: Series.of(plain(str(kind)), place) for place, kind in enumerate(dict.fromkeys(each["kind"]))}
+    unit = table["unit"].iloc[0] if len(table) else SEEDS
+    note = (
+        f"95% intervals over {int(table['seeds'].iloc[0])} seeds"
+        if unit == SEEDS
+        else "one seed; 95% intervals over clusters"
+    )
+    box = Box(LEFT, TITLE + NOTE, STEP + WIDE, HEIGHT)
+    x = {"title": {"text": "NLL without its rows (nats per token)"}}
+    panel = sheet.panel(
+        box, "Hard is not memorized", "a point a text, mean over models", x=x, y={"title": {"text": PANELS[MEMORY][1]}}
+    )
+    _points(panel, each, series)
+    top = TITLE + NOTE + HEIGHT + 74
+    for number, (quantity, (title, words)) in enumerate(PANELS.items()):
+        box = Box(LEFT + number * STEP, top, WIDE, HEIGHT)
+        _means(sheet, box, title, words, note, table.xs(quantity, level="quantity"), series)
+    return sheet.finish(top + HEIGHT + UNDER)
+
+
+def _points(panel: Panel, each: "pd.DataFrame", series: dict[str, Series]) -> None:
+    """Held-out texts, and over them the planted ones by kind."""
+    import plotly.graph_objects as go
+
+    groups = [(each[each["copies"] == 0], Series.of(HELD_OUT, 0, null=True))]
+    groups += [(each[(each["copies"] > 0) & (each["kind"] == kind)], one) for kind, one in series.items()]
+    for rows, one in groups:
+        if not len(rows):
+            continue
+        marker = {"symbol": one.symbol, "size": 5, "color": one.colour}
+        name = f"null: {one.words}" if one.null else one.words
+        trace = go.Scatter(
+            x=rows["nll_without"], y=rows["memory"], mode="markers", marker=marker, name=name, customdata=rows.index.astype(str),
+            hovertemplate="%{customdata}<extra>%{fullData.name}</extra>", showlegend=panel.sheet.first("series " + one.words),
+            legendgroup=one.words,
+        )  # fmt: skip
+        panel.add(trace, "null" if one.null else "paragraphs")
+
+
+def _means(
+    sheet: Sheet, box: Box, title: str, words: str, note: str, table: "pd.DataFrame", series: dict[str, Series]
+) -> None:
+    """The means of one quantity by copies, a series per kind, each with its null in grey to its right."""
+    import plotly.graph_objects as go
+
+    copies = sorted(set(table.index.get_level_values("copies")))
+    ticks = {"tickvals": list(range(len(copies))), "ticktext": [str(count) for count in copies]}
+    x = {
+        "title": {"text": "copies in the models that were trained on them"},
+        "range": [-0.5, len(copies) - 0.5],
+    } | ticks
+    panel = sheet.panel(box, title, note, x=x, y={"title": {"text": words}})
+    for place, (kind, one) in enumerate(series.items()):
+        rows: pd.DataFrame = table[table.index.get_level_values("kind") == kind]  # pyright: ignore[reportAssignmentType]
+        at = np.array([copies.index(count) for count in rows.index.get_level_values("copies")], dtype=float)
+        at += 0.2 * (place - (len(series) - 1) / 2)
+        interval = interval_of([dict(row) for _, row in rows.iterrows()])
+        marker = {"symbol": one.symbol, "size": 6, "color": one.colour}
+        trace = go.Scatter(
+            x=at, y=interval.estimate, mode="markers", marker=marker, error_y=whiskers(interval, one.colour), name=one.words,
+            showlegend=False, legendgroup=one.words,
+        )  # fmt: skip
+        panel.add(trace, "mean")
+        mark_rough(panel, at, interval.estimate, interval, upright=True)
+        beside = Interval(*(rows[end].to_numpy(float) for end in ("null", "null_mean_low", "null_mean_high")))
+        held = Series.of(HELD_OUT, 0, null=True)
+        marker = {"symbol": held.symbol, "size": 6, "color": held.colour}
+        trace = go.Scatter(
+            x=at + 0.07, y=beside.estimate, mode="markers", marker=marker, error_y=whiskers(beside, held.colour),
+            name=f"null: {held.words}, {one.words}", showlegend=False, legendgroup=held.words,
+        )  # fmt: skip
+        panel.add(trace, "null")
+
+
+KIND = TrainingFigureKind(
+    "counterfactual",
+    title="Counterfactual memory",
+    caption="Memory of each planted text, its NLL in models that were trained without its rows less that in models with them (nats per "
+    "token), against its NLL without them; below, means of memory and of NLL by kind of text and copies. Grey: held-out texts of the "
+    "same kind, which no model was trained on, dealt to the halves in turn. " + INTERVALS,
+    function=counterfactual,
+    there=lambda signature: "exposures" in signature.dataset,
+    of="halves",
+)
