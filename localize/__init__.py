@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from localize.analysis.change import Change, edit_table
     from localize.analysis.counterfactual import counterfactual, counterfactual_table
     from localize.analysis.dose import dose_table
+    from localize.analysis.early_signs import early_signs
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
     from localize.analysis.paired import compare_paired
@@ -107,6 +108,7 @@ _HOME = {
     "counterfactual_table": "localize.analysis.counterfactual",
     "curvature_edit": "localize.edit.curvature",
     "dose_table": "localize.analysis.dose",
+    "early_signs": "localize.analysis.early_signs",
     "edit_aim": "localize.analysis.aim",
     "edit_differences": "localize.analysis.edit_differences",
     "edit_sets": "localize.edit.sets",

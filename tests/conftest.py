@@ -407,7 +407,7 @@ def measured(parts):
 
 def made_training(
     nll, exact_match=None, *, copies, windows=None, steps=None, runs=(), seeds=(), exposures=None, clusters=None,
-    training=None, length=8, stage=None, kind=None,
+    training=None, length=8, stage=None, kind=None, traits=None,
 ):  # fmt: skip
     """A signature over training with these numbers along (run, seed, step, paragraph), run and seed only where they are named.
 
@@ -440,6 +440,7 @@ def made_training(
         coords |= {"window_start": ("paragraph", ends[:, 0]), "window_end": ("paragraph", ends[:, 1])}
     if stage is not None:
         coords["training_stage"] = ("paragraph", np.asarray(stage))
+    coords |= {name: ("paragraph", np.asarray(values)) for name, values in (traits or {}).items()}
     if kind is not None:
         coords["text_kind"] = ("paragraph", np.asarray(kind))
     about = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from localize.analysis.arms import arm_table
 from localize.analysis.counterfactual import counterfactual_table
 from localize.analysis.dose import dose_table
+from localize.analysis.early_signs import early_signs
 from localize.analysis.forgetting import forgetting_table
 from localize.analysis.recital import recital_table
 from localize.analysis.trainings import Design, design_of
@@ -32,6 +33,7 @@ TABLES: "dict[Design, tuple[tuple[str, str, Callable[..., pd.DataFrame]], ...]]"
         ("dose", "What copies taught, by when they were shown", dose_table),
         ("recital", "When texts were first recited whole", recital_table),
         ("forgetting", "What is left after the last time", forgetting_table),
+        ("early-signs", "What told early which texts would be learned", early_signs),
     ),
     "halves": (("counterfactual", "What texts' own rows do for them", counterfactual_table),),
 }

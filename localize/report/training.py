@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from localize.signature.signature import MemorizationSignature
 
 INDEX = {
-    "copies": "copies",
-    "window": "shown in",
-    "quantity": "quantity",
-    "text": "text",
-    "training_arm": "arm",
-    "kind": "kind",
-}
+    "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
+    "among": "among texts",
+}  # fmt: skip
 NOTE = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
     f"planted run, nats per token; exact match in tokens. The null is of held-out paragraphs. {ROUGH}"

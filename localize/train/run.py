@@ -28,6 +28,7 @@ from localize.train.live import LiveLine
 from localize.train.loop import Trainer, build_model
 from localize.train.planting import TrainingData, training_data
 from localize.train.recipe import CHAIN, WATCHED_FILE, Recipe
+from localize.train.traits import novelty, rarity
 from localize.train.watch import Watch
 
 PARAGRAPHS_FILE = "paragraphs.jsonl"
@@ -262,6 +263,10 @@ class _Running:
         dataset = dataset.assign_coords(
             window_start=("paragraph", data.windows[:, 0]), window_end=("paragraph", data.windows[:, 1]),
             training_stage=("paragraph", data.paragraph_stage), text_kind=("paragraph", data.kinds),
+            rarity=("paragraph", rarity(data.paragraphs.tokens.numpy(), data.unigram_counts, data.paragraphs.prefix_length)),
+            novelty=("paragraph", novelty(
+                data.paragraphs.tokens.numpy(), data.rows.numpy()[data.row_paragraph < 0], data.paragraphs.prefix_length
+            )),
         )  # fmt: skip
         stages = [
             {
