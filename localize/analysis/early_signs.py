@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from localize.analysis.rows import Null, Row, row_of
-from localize.analysis.trainings import Trainings
+from localize.analysis.trainings import Trainings, label_of_run
+from localize.axes import TRAINED
 from localize.errors import SignatureError, caller, public
 from localize.statistics.seeds import seed_interval
 
@@ -97,8 +98,8 @@ def signs_of(trainings: Trainings, at: int) -> dict[str, Float[np.ndarray, "seed
     rows, dataset = trainings.planted, trainings.dataset
     found = {"copies": np.broadcast_to(trainings.copies[rows].astype(float), (trainings.seeds, int(rows.sum())))}
     for name, words in (("rarity", "rarity of its words"), ("novelty", "share of new runs of words")):
-        if name in dataset.coords and dataset[name].dims == ("paragraph",):
-            found[words] = np.broadcast_to(dataset[name].values[rows].astype(float), found["copies"].shape)
+        if name in dataset.coords:
+            found[words] = np.broadcast_to(label_of_run(dataset, name, TRAINED)[:, rows], found["copies"].shape)
     found["NLL early"] = trainings.nll[:, at][:, rows]
     found["fall of the NLL"] = (trainings.nll[:, 0] - trainings.nll[:, at])[:, rows]
     found[f"{trainings.gap_name} early"] = trainings.gap[:, at][:, rows]

@@ -332,6 +332,16 @@ class Trainings:
         return Basis.of(self.clusters[rows])
 
 
+def label_of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed paragraph"]:
+    """A label of the paragraphs in one run; of one seed where it is the same in all."""
+    label = dataset[name]
+    if "training_run" in label.dims:
+        label = label.isel(training_run=[str(at) for at in dataset["training_run"].values].index(run))
+    if "training_seed" not in label.dims:
+        label = label.expand_dims("training_seed")
+    return label.transpose("training_seed", "paragraph").values.astype(float)
+
+
 def mean_over(
     values: Float[np.ndarray, "seed *cell paragraph"],
     rows: Bool[np.ndarray, " paragraph"],

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-PLANTED = ("duplicates", "window_start", "window_end")
-"""Labels of paragraphs that say how they were planted."""
+TRAITS = ("rarity", "novelty")
+FREE = {
+    "training_arm": ("duplicates", "window_start", "window_end", *TRAITS), "training_run": TRAITS, "training_seed": TRAITS,
+}  # fmt: skip
+"""Labels of paragraphs that may differ along an axis: how they were planted, and what they are like beside the other rows."""
 
 
 def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> MemorizationSignature:
@@ -27,7 +30,8 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
 
     Returns:
         The same variables along the new axis. `weights_hash` is a coordinate of which weights were measured; the model's own in
-        `attrs` is a digest of them all. Copies and windows of the paragraphs may differ between arms, and have the axis, too, then.
+        `attrs` is a digest of them all. Copies and windows of the paragraphs may differ between arms, their rarity and novelty
+        between all trainings, and have the axis, too, then.
 
     Raises:
         SignatureError: If there are none, or they differ in more than weights.
@@ -45,7 +49,7 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
             raise SignatureError(f"{caller()}: {axis}={label!r} is over {early[0]}, which cannot stand behind {axis}.")
     datasets = {label: _with_hash(signature) for label, signature in parts.items()}
     first_label, first = next(iter(datasets.items()))
-    free = [name for name in PLANTED if axis == "training_arm" and name in first.coords]
+    free = [name for name in FREE.get(axis, ()) if name in first.coords]
     for label, dataset in datasets.items():
         if problem := difference(first, dataset, free):
             raise SignatureError(f"{caller()}: {axis}={label!r} differs from {axis}={first_label!r} in {problem}.")
