@@ -41,7 +41,7 @@ def early_signs(
         resamples: How often what was learned is dealt out anew.
 
     Returns:
-        Indexed by `sign` and `among` ("all planted", or "planted alike": ranks within levels of copies and window), columns as in
+        Indexed by `sign` and `among` ("all planted", or, of several, "planted alike": within levels of copies and window), columns as in
         `dose_table`: Spearman's rank correlation, -1 to 1, mean over seeds with Student's interval; null and p by dealing out anew,
         alike in all seeds. With one seed there is no interval.
 
@@ -62,7 +62,8 @@ def early_signs(
     signs, learned = signs_of(trainings, at), trainings.gap[:, -1][:, rows]
     rng, found = np.random.default_rng(seed), list[Row]()
     fold = rng.permutation(len(level)) % FOLDS
-    for among, of in ((ALL, np.zeros(len(level), np.int64)), (LEVELS, level)):
+    levels = [(ALL, np.zeros(len(level), np.int64)), *([(LEVELS, level)] if level.any() else [])]
+    for among, of in levels:
         told = {name: values for name, values in signs.items() if _varies(values, of)}
         ranked = {name: centred_ranks(values, of) for name, values in told.items()}
         target, dealt = centred_ranks(learned, of), [dealt_within(of, rng) for _ in range(resamples)]

@@ -17,10 +17,18 @@ INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
     "among": "among texts",
 }  # fmt: skip
-NOTE = (
+PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
-    f"planted run, nats per token; exact match in tokens. The null is of held-out paragraphs. {ROUGH}"
+    "planted run, nats per token; exact match in tokens. "
 )
+NOTES = {
+    "arms": PAIRS
+    + "The first arm's number stands beside each, and the difference to it, of the same paragraphs and seeds. ",
+    "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
+    "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "
+    "texts of the same kind, dealt to the models in turn. ",
+}
+"""What must be known of a table; of the others what must be known of pairs."""
 
 
 def last_model(training: "MemorizationSignature | None") -> "MemorizationSignature | None":
@@ -46,6 +54,7 @@ def _table(table: TrainingTable, key: str, seed: int) -> tuple[Table | None, lis
         return None, [str(error)]
     caption = table.title + (f": {table.arm}" if table.arm else "")
     beside = "difference" in found
+    note = NOTES.get(table.name, PAIRS + "The null is of held-out paragraphs. ") + ROUGH
     rows, names = [], [str(name) for name in found.index.names]
     for index, row in zip(found.index, found.to_dict("records"), strict=True):
         rough, null = is_rough(row), row["null"]
@@ -65,7 +74,7 @@ def _table(table: TrainingTable, key: str, seed: int) -> tuple[Table | None, lis
         *([Column("less the first [95%]", True)] if beside else ()), Column("p", True), Column("q", True), Column("seeds", True),
         Column(SIZE, True),
     )  # fmt: skip
-    return Table(key, caption, columns, rows_of(rows), csv_of(found), NOTE, 24), notes
+    return Table(key, caption, columns, rows_of(rows), csv_of(found), note, 24), notes
 
 
 def _apart(row: dict[str, Any]) -> TableCell:
