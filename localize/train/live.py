@@ -6,7 +6,6 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from localize.axes import TRAINED
-from localize.measure.batches import SHOW_AFTER
 from localize.train.recipe import Recipe
 
 
@@ -15,8 +14,8 @@ class LiveLine:
 
     def __init__(self, recipe: Recipe):
         self._steps, self._several = recipe.steps, recipe.trained_models
-        self._bar = tqdm(total=recipe.steps * self._several, unit="step", desc="tokenizer", delay=SHOW_AFTER)
-        self._begun, self._watched = -1, ""
+        self._bar = tqdm(total=recipe.steps * self._several, unit="step", desc="tokenizer")
+        self._begun, self._watched, self._told = -1, "", ""
 
     def __enter__(self) -> "LiveLine":
         return self
@@ -29,10 +28,11 @@ class LiveLine:
         if stage == "tokenizer":
             self._begun, self._watched = self._begun + 1, ""
         which = f" {self._begun + 1} of {self._several}" if self._several > 1 else ""
+        told = f"{'training' if stage == 'steps' else stage}{which}"
+        self._bar.set_description(told, refresh=told != self._told)
+        self._told = told
         if stage != "steps":
-            self._bar.set_description(f"{stage}{which}")
             return
-        self._bar.set_description(f"training{which}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.3f} nats{self._watched}", refresh=False)
         self._bar.update(self._begun * self._steps + count - self._bar.n)
 
