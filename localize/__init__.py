@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from localize.measure.gradients import gradients
     from localize.measure.labels import measured_signature
     from localize.measure.locality import locality
+    from localize.measure.memory import memory
     from localize.measure.patch import patch, patch_hooks
     from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
