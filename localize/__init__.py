@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from localize.analysis.early_signs import early_signs
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
+    from localize.analysis.memory import memory_agreement, memory_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
@@ -128,6 +129,8 @@ _HOME = {
     "localizers": "localize",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
+    "memory_agreement": "localize.analysis.memory",
+    "memory_table": "localize.analysis.memory",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
     "patch_hooks": "localize.measure.patch",
