@@ -68,7 +68,7 @@ def test_means_and_differences_are_those_of_the_groups_with_scipys_interval(sign
 
 def test_a_chance_that_orders_paragraphs_as_another_metric_does_has_a_mean_alone(signature):
     table, agreement = lz.memory_table(signature), lz.memory_agreement(signature, "all")
-    metric = "chance of extraction, 8 tokens given"
+    metric = "extraction in several tries, 8 tokens given"
     assert set(table.loc[metric].index.get_level_values("quantity")) == {"mean"}
     assert metric not in agreement.index.get_level_values("metric")
 

@@ -30,12 +30,12 @@ MEASUREMENT = Measurement(
             "Lin 2004", low=0, high=1,
         ),
         Variable(
-            "extraction_probability", GIVEN, "float", "probability", "extraction probability",
+            "extraction_probability", GIVEN, "float", "probability", "extraction",
             "probability of sampling all the true tokens behind the first ones of the text in one try", EXTRACTION, low=0,
             high=1,
         ),
         Variable(
-            "extraction_chance", GIVEN, "float", "probability", "chance of extraction",
+            "extraction_chance", GIVEN, "float", "probability", "extraction in several tries",
             "probability of sampling all the true tokens at least once in some tries", EXTRACTION, low=0, high=1,
         ),
         Variable(
