@@ -24,7 +24,7 @@ from localize.axes import MEMORIZED, NEVER_TRAINED, NOT_MEMORIZED, TRAINED
 from localize.errors import SignatureError, caller, public
 from localize.measurements import AXES, MEASUREMENTS
 from localize.signature.schema import range_of
-from localize.statistics import MINUS_ONE_TO_ONE, Range
+from localize.statistics import LEVEL, MINUS_ONE_TO_ONE, Range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,6 +143,10 @@ def memory_agreement(
         metric's values dealt out anew, clusters kept together; `q_value` corrects for all pairs of a group. nan where a metric is
         the same for all paragraphs, or there are fewer than 3 clusters. Fewer than 30 effective clusters warn.
 
+        In simulations of normal values with a rho of 0, .5 or .9 and 30 to 100 clusters, single paragraphs or three alike or of 1 to 20,
+        the interval held rho in 95 to 100 %. p <= .05 came in 2 to 6 % where rho was 0, in 9 % with clusters of 1 to 20, which do not
+        fit into one another's places: p is rough where it is <= .05 and the interval holds 0.
+
     Raises:
         SignatureError: If the signature lacks the measurement or the group.
     """
@@ -238,8 +242,9 @@ def agreement_rows(
     low, high = np.quantile(null, [0.025, 0.975], axis=0)
     as_far = (np.abs(null) >= np.abs(interval.estimate) - ROUNDING).sum(0)
     p_value = (1 + as_far) / (1 + len(null))
+    contradicted = (p_value <= LEVEL) & (interval.low <= 0) & (interval.high >= 0)
     return [
-        row_of(interval[at], Null.dealt(0.0, low[at], high[at], p_value[at]), basis)
+        row_of(interval[at], Null.dealt(0.0, low[at], high[at], p_value[at], contradicted[at]), basis)
         if np.isfinite(interval.estimate[at])
         else row_of(basis=basis)
         for at in range(len(p_value))

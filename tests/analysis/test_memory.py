@@ -154,6 +154,15 @@ def test_copies_of_a_paragraph_add_no_certainty():
     assert wide[1] == pytest.approx(wide[0], rel=0.2)
 
 
+def test_a_p_value_that_the_interval_contradicts_is_rough(monkeypatch):
+    values = np.random.default_rng(3).normal(size=(30, 2))
+    (plain,) = agreement_rows(values, np.arange(30), Draws(0))
+    assert plain["low"] < 0 < plain["high"] and plain["p_value"] > 0.05 and not plain["rough"]
+    monkeypatch.setattr("localize.analysis.memory.dealt_correlations", lambda *_: np.zeros((999, 2, 2)))
+    (row,) = agreement_rows(values, np.arange(30), Draws(0))
+    assert row["p_value"] == 0.001 and row["rough"]
+
+
 def test_what_does_not_vary_or_has_too_few_clusters_has_no_correlation():
     constant = np.stack([np.arange(10.0), np.full(10, 0.1)], axis=1)
     (row,) = agreement_rows(constant, np.arange(10), Draws(0))
