@@ -67,7 +67,8 @@ def memory(
     Returns:
         Behind each number of tokens given: `continued_exact_match` (tokens), the verbatim length; `continued_rouge_l` (in [0, 1];
         both sides are equally long, so that precision, recall and F1 are one number); `extraction_probability` of all true
-        tokens in one try, 0 where one is not among the top k, and `extraction_chance`, 1 - (1 - p)^tries. Of the whole
+        tokens in one try (float64: its logarithm is there down to -745), 0 where one is not among the top k, and
+        `extraction_chance`, 1 - (1 - p)^tries. Of the whole
         text: `text_log_p`, `min_k` (nats per token) and `min_k_plus_plus` (standard deviations; a token is 0 where the model finds
         all tokens alike or is certain to the last digit); `text_log_p_per_byte` (nats per byte), where a text or a tokenizer that
         decodes is there; with a reference `text_log_p_gain` (nats per token) and `memorized_bits` (bits a text, a lower bound).
