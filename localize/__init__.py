@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from localize.analysis.early_signs import early_signs
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
+    from localize.analysis.memory import memory_agreement, memory_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from localize.measure.gradients import gradients
     from localize.measure.labels import measured_signature
     from localize.measure.locality import locality
+    from localize.measure.memory import memory
     from localize.measure.patch import patch, patch_hooks
     from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
@@ -127,6 +129,8 @@ _HOME = {
     "localizers": "localize",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
+    "memory_agreement": "localize.analysis.memory",
+    "memory_table": "localize.analysis.memory",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
     "patch_hooks": "localize.measure.patch",

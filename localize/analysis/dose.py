@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.draws import Draws
-from localize.analysis.rows import Null, Row, row_of
+from localize.analysis.rows import Null, Row, auc_row, pair_wins, row_of
 from localize.analysis.trainings import OWN, Level, Trainings, correct_by_quantity
 from localize.errors import caller, public, warn
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, auc
@@ -122,20 +122,12 @@ def _aucs_of_clusters(
     trainings: Trainings, level: Level, scores: dict[str, Float[np.ndarray, "seed paragraph"]], draws: Draws
 ) -> list[Row]:
     """Of one seed: over the paragraphs judged. p of an AUC is that of mean ranks; of a gain there is none."""
-    from scipy.stats import rankdata
-
     judged = level.rows | trainings.held_out
     planted, clusters, basis = level.rows[judged], trainings.clusters[judged], trainings.basis(judged)
-    wins, rows = {}, []
-    for name, values in scores.items():
-        a, b = values[0, level.rows], values[0, trainings.held_out]
-        wins[name] = (a[:, None] > b) + (a[:, None] == b) / 2
-        interval = draws.pairs(wins[name], np.ones(wins[name].shape), planted, clusters).within(ZERO_TO_ONE)
-        test = draws.difference(rankdata(values[0, judged]), planted, ~planted, clusters)[1]
-        null = Null(0.5, p_value=test.p_value, rough=test.rough)
-        rows.append({"quantity": name} | row_of(interval, null, basis))
-    if AUC_PAIR in wins:
-        gain = wins[AUC_PAIR] - wins[AUC_LOSS]
+    of_judged = {name: values[0, judged] for name, values in scores.items()}
+    rows = [{"quantity": name} | auc_row(values, planted, clusters, draws) for name, values in of_judged.items()]
+    if AUC_PAIR in of_judged:
+        gain = pair_wins(of_judged[AUC_PAIR], planted) - pair_wins(of_judged[AUC_LOSS], planted)
         interval = draws.pairs(gain, np.ones(gain.shape), planted, clusters).within(MINUS_ONE_TO_ONE)
         rows.append({"quantity": AUC_GAIN} | row_of(interval, Null(0.0), basis))
     return rows

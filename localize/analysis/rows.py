@@ -11,6 +11,7 @@ from localize.analysis.draws import Draws
 from localize.axes import MEMORIZED, NOT_MEMORIZED, ordered_groups
 from localize.statistics import (
     LEVEL,
+    ZERO_TO_ONE,
     Interval,
     Range,
     effective_clusters,
@@ -181,6 +182,29 @@ def null_beside(
     inside = draws.mean(nulls[chosen], clusters[chosen]).within(possible)
     test = draws.sign_flip(pair_differences(values, nulls)[chosen], clusters[chosen])
     return Null.measured(inside, test.p_value, test.rough)
+
+
+def pair_wins(
+    values: Float[np.ndarray, " paragraph"], in_a: Bool[np.ndarray, " paragraph"]
+) -> Float[np.ndarray, "a b"]:
+    """Whether the a of each pair of an a and another paragraph has the larger value; ties count half."""
+    a, b = values[in_a][:, None], values[~in_a]
+    return (a > b) + (a == b) / 2
+
+
+def auc_row(
+    values: Float[np.ndarray, " paragraph"],
+    in_a: Bool[np.ndarray, " paragraph"],
+    clusters: Int[np.ndarray, " paragraph"],
+    draws: Draws,
+) -> Row:
+    """How surely a paragraph of a is told from one of the others by its larger value: chance is .5; p is that of mean ranks."""
+    from scipy.stats import rankdata
+
+    wins = pair_wins(values, in_a)
+    interval = draws.pairs(wins, np.ones(wins.shape), in_a, clusters).within(ZERO_TO_ONE)
+    test = draws.difference(rankdata(values), in_a, ~in_a, clusters)[1]
+    return row_of(interval, Null(0.5, p_value=test.p_value, rough=test.rough), Basis.of(clusters))
 
 
 def beside(

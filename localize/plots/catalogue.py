@@ -22,6 +22,7 @@ from localize.plots.figures import (
     gradients,
     heads,
     locality,
+    memory,
     noise,
     patch_map,
     patching,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     recall.KIND,
+    memory.KIND,
     stored_units.KIND,
     locality.KIND,
     contrast.KIND,

@@ -56,6 +56,11 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "noised_",
         "exposures",
         "steps_since_exposure",
+        "continued_",
+        "extraction_",
+        "text_log_p",
+        "min_k",
+        "memorized_bits",
     )
     maps = {name for name in REGISTRY if name.endswith("_map")}
     assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)} - maps

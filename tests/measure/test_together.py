@@ -18,6 +18,7 @@ def paragraphs(tokens):
 
 MEASUREMENTS = (
     lz.gradients,
+    lz.memory,
     lz.activation_gradients,
     lz.set_similarity,
     lz.rare_token_heads,

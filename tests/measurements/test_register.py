@@ -120,7 +120,7 @@ def test_the_command_line_takes_it(norms_known, grid, tmp_path, localize):
 def test_a_report_calls_it_by_its_words(signature, tmp_path):
     page = lz.report(signature, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "length of the stream" in page
-    assert "Not measured: units and heads that store a text" in page
+    assert "Not measured: metrics of memorization, units and heads that store a text" in page
 
 
 def test_it_is_compared_cell_by_cell_and_its_null_is_not(signature):
