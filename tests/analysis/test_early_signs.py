@@ -55,6 +55,11 @@ def test_rank_correlations_are_scipys_at_the_last_step_by_a_tenth_of_the_trainin
         assert (row["step"], row["seeds"], row["unit"], row["n"]) == (10, SEEDS, "seeds", 40)
 
 
+def test_signs_are_read_at_the_share_asked_for(paired):
+    assert set(lz.early_signs(paired, 0.06, resamples=5)["step"]) == {5}
+    assert set(lz.early_signs(paired, 0.5, resamples=5)["step"]) == {50}
+
+
 def test_within_levels_copies_drop_out_and_what_never_varies_is_no_sign(table):
     alike = table.xs("planted alike", level="among")
     assert list(alike.index) == ["rarity of its words", "NLL early", "fall of the NLL", "pair effect early", TOGETHER]
