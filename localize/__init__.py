@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
+    from localize.train.loss_change import LossChange, loss_change
     from localize.train.recipe import Recipe, read_recipe
     from localize.train.run import train_recipe
     from localize.train.watch import Watch
@@ -83,6 +84,7 @@ _HOME = {
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
+    "LossChange": "localize.train.loss_change",
     "Measurement": "localize.measurements",
     "MemorizationSignature": "localize.signature.signature",
     "ModelError": "localize.errors",
@@ -120,6 +122,7 @@ _HOME = {
     "load_signature": "localize.signature.signature",
     "load_truth": "localize.truths.loading",
     "localizers": "localize",
+    "loss_change": "localize.train.loss_change",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
     "noise": "localize.edit.noise",
