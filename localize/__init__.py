@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from localize.analysis.dose import dose_table
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
+    from localize.analysis.loss_change import loss_change_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
@@ -123,6 +124,7 @@ _HOME = {
     "load_truth": "localize.truths.loading",
     "localizers": "localize",
     "loss_change": "localize.train.loss_change",
+    "loss_change_table": "localize.analysis.loss_change",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
     "noise": "localize.edit.noise",
