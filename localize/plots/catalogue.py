@@ -20,6 +20,7 @@ from localize.plots.figures import (
     gradients,
     heads,
     locality,
+    loss_change,
     noise,
     patch_map,
     patching,
@@ -62,7 +63,7 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND)
+TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, loss_change.KIND)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:

@@ -78,25 +78,23 @@ def test_the_parts_sum_to_all_and_both_kinds_of_steps_to_both(seeds):
     for by in ("component", "block", "head"):
         table = lz.loss_change_table(seeds, by=by)["estimate"].sort_index()
         for name in (TRAINED, NEVER_TRAINED):
-            of_set = table.loc[name]
+            of_set = table.xs(name)
             whole = of_set.xs("all", level="component").droplevel(("layer", "head"))
             parts = of_set[of_set.index.get_level_values("component") != "all"]
             np.testing.assert_allclose(parts.groupby("exposure").sum().sort_index(), whole.sort_index(), rtol=1e-9)
             apart = parts.unstack("exposure")
             np.testing.assert_allclose(apart["shown"] + apart["other"], apart["both"], atol=1e-15)
-    component, block, head = (
-        lz.loss_change_table(seeds, by=by)["estimate"].loc[TRAINED, 1].sort_index()
-        for by in ("component", "block", "head")
-    )
+    component, block, head = (lz.loss_change_table(seeds, by=by)["estimate"] for by in ("component", "block", "head"))
+    component, block, head = (one.sort_index().loc[TRAINED].loc[1] for one in (component, block, head))
     for exposure in ("shown", "both"):
         assert block.loc["mlp", -1, exposure] == pytest.approx(
             component.loc["W_in", -1, exposure] + component.loc["W_out", -1, exposure]
         )
         attention = [component.loc[name, -1, exposure] for name in ("W_Q", "W_K", "W_V", "W_O")]
         assert block.loc["attention", -1, exposure] == pytest.approx(sum(attention))
-        heads = head.loc["W_K"].xs(exposure, level="exposure")
+        heads = head.xs(("W_K", exposure), level=("component", "exposure"))
         assert list(heads.index) == [0, 1, 2, 3] and heads.sum() == pytest.approx(attention[1])
-    outside = lz.loss_change_table(seeds).sort_index().loc[TRAINED, -1].index.get_level_values("component").unique()
+    outside = lz.loss_change_table(seeds).xs((TRAINED, -1)).index.get_level_values("component").unique()
     assert set(outside) == {"W_E + W_U", "W_pos", "biases", "layer_norms", "all"}
 
 
