@@ -38,8 +38,8 @@ OUTSIDE_LABELS: Px = 78
 ROW: Px = 26
 """Of a panel's height for each layer."""
 
-NARROW: Px = 100
-"""Below, a panel has room for two numbers at its axis."""
+ROOM_OF_LABEL: Px = 34
+"""From one number at an axis to the next, at least."""
 
 LOOKS = {"shown": ("#D55E00", "steps that show it"), "other": ("#0072B2", "other steps")}
 """Colour and words of each kind of steps."""
@@ -143,15 +143,16 @@ def _ends(of: Allocation, parts: "tuple[WeightPart, ...] | None" = None) -> tupl
 
 
 def _axis(ends: tuple[float, float], titled: bool, wide: Px) -> dict[str, Any]:
-    look = {
-        "range": list(ends),
-        "nticks": 4,
-        "tickangle": 0,
-        "zeroline": True,
-        "zerolinecolor": NULL,
-        "zerolinewidth": 1,
-    }
+    look: dict[str, Any] = {"range": list(ends), "zeroline": True, "zerolinecolor": NULL, "zerolinewidth": 1}
+    step = _step((ends[1] - ends[0]) * ROOM_OF_LABEL / wide)
+    look["tickvals"] = [step * at for at in range(int(np.ceil(ends[0] / step)), int(ends[1] // step) + 1)]
     return look | {"title": {"text": "change of the set's NLL (nats per token)" if titled else ""}}
+
+
+def _step(least: float) -> float:
+    """The smallest round number of at least this: 1, 2 or 5 of some decade."""
+    decade = 10.0 ** np.floor(np.log10(least))
+    return float(next(decade * digit for digit in (1, 2, 5, 10) if decade * digit >= least * (1 - 1e-9)))
 
 
 def _bars(panel: Panel, of: Allocation, parts: list[WeightPart]) -> None:
