@@ -237,7 +237,9 @@ class _Running:
         if every:
             paragraphs, measures = _in_groups(data), list[Any](recipe.watch.measures)
             if recipe.watch.loss_change:
-                self.loss_change = LossChange(paragraphs, data.row_paragraph, batch, held_out=_held_out(data))
+                self.loss_change = LossChange(
+                    paragraphs, data.row_paragraph, batch, held_out=_held_out(data), batch_size=batch
+                )
                 measures.append(self.loss_change.measured)
             at = sorted({*range(0, steps + 1, every), steps})
             self.watch = Watch(paragraphs, at, measures, data.row_paragraph, batch)

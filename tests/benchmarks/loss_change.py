@@ -54,8 +54,8 @@ def tell(name: str, recipe: Recipe, options: argparse.Namespace) -> None:
 
     change, step = lz.LossChange(paragraphs, batch_size=options.batch_size or training.batch), count()
     change(model, next(step))
-    of_change = seconds(lambda: change(model, next(step)), device, repeat=5)
-    of_passes = seconds(passes, device, repeat=5)
+    of_change = seconds(lambda: change(model, next(step)), device, repeat=3)
+    of_passes = seconds(passes, device, repeat=3)
     told = "within" if of_change <= LIMIT * of_passes else "BEYOND"
     print(
         f"{name}: {len(paragraphs)} paragraphs, batch {training.batch}, {torch.get_num_threads()} threads: a call "
