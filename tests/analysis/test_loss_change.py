@@ -84,18 +84,16 @@ def test_the_parts_sum_to_all_and_both_kinds_of_steps_to_both(seeds):
             np.testing.assert_allclose(parts.groupby("exposure").sum().sort_index(), whole.sort_index(), rtol=1e-9)
             apart = parts.unstack("exposure")
             np.testing.assert_allclose(apart["shown"] + apart["other"], apart["both"], atol=1e-15)
-    component, block, head = (lz.loss_change_table(seeds, by=by)["estimate"] for by in ("component", "block", "head"))
-    component, block, head = (one.sort_index().loc[TRAINED].loc[1] for one in (component, block, head))
+    found = {by: lz.loss_change_table(seeds, by=by)["estimate"].to_dict() for by in ("component", "block", "head")}
     for exposure in ("shown", "both"):
-        assert block.loc["mlp", -1, exposure] == pytest.approx(
-            component.loc["W_in", -1, exposure] + component.loc["W_out", -1, exposure]
-        )
-        attention = [component.loc[name, -1, exposure] for name in ("W_Q", "W_K", "W_V", "W_O")]
-        assert block.loc["attention", -1, exposure] == pytest.approx(sum(attention))
-        heads = head.xs(("W_K", exposure), level=("component", "exposure"))
-        assert list(heads.index) == [0, 1, 2, 3] and heads.sum() == pytest.approx(attention[1])
-    outside = lz.loss_change_table(seeds).xs((TRAINED, -1)).index.get_level_values("component").unique()
-    assert set(outside) == {"W_E + W_U", "W_pos", "biases", "layer_norms", "all"}
+        of = {name: found["component"][TRAINED, 1, name, -1, exposure] for name in COMPONENTS}
+        assert found["block"][TRAINED, 1, "mlp", -1, exposure] == pytest.approx(of["W_in"] + of["W_out"])
+        attention = sum(of[name] for name in ("W_Q", "W_K", "W_V", "W_O"))
+        assert found["block"][TRAINED, 1, "attention", -1, exposure] == pytest.approx(attention)
+        heads = [found["head"][TRAINED, 1, "W_K", head, exposure] for head in range(4)]
+        assert sum(heads) == pytest.approx(of["W_K"])
+    outside = {component for _, layer, component, _, _ in found["component"] if layer == -1}
+    assert outside == {"W_E + W_U", "W_pos", "biases", "layer_norms", "all"}
 
 
 def test_a_window_tells_what_changed_in_it(seeds):
