@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from localize.analysis.early_signs import early_signs
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
+    from localize.analysis.loss_change import loss_change_table
     from localize.analysis.memory import memory_agreement, memory_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.recital import first_recital, recital_table
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
+    from localize.train.loss_change import LossChange, loss_change
     from localize.train.recipe import Recipe, read_recipe
     from localize.train.run import train_recipe
     from localize.train.watch import Watch
@@ -87,6 +89,7 @@ _HOME = {
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
+    "LossChange": "localize.train.loss_change",
     "Measurement": "localize.measurements",
     "MemorizationSignature": "localize.signature.signature",
     "ModelError": "localize.errors",
@@ -127,6 +130,8 @@ _HOME = {
     "load_signature": "localize.signature.signature",
     "load_truth": "localize.truths.loading",
     "localizers": "localize",
+    "loss_change": "localize.train.loss_change",
+    "loss_change_table": "localize.analysis.loss_change",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
     "memory_agreement": "localize.analysis.memory",

@@ -16,6 +16,12 @@ EMBEDDINGS: Final = ("W_E", "W_pos", "W_U", "W_E + W_U")
 
 BIASES: Final = ("b_Q", "b_K", "b_V", "b_O", "b_in", "b_out")
 
+OUTSIDE: Final = (*EMBEDDINGS, "biases", "layer_norms")
+"""All weights that are no component of a block. A tied matrix, which has one gradient for both uses, is "W_E + W_U" alone."""
+
+EXPOSURES: Final = ("shown", "other")
+"""Steps of a training that show some of a set's paragraphs, and those that do not."""
+
 SITES: Final = ("q", "k", "v", "z")
 """Activations of one attention head, named as their hooks are: `blocks.1.attn.hook_q`, ...."""
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Shaped
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Row
-from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, row_beside
+from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, place_of_step, row_beside
 from localize.axes import TYPICAL
 from localize.errors import SignatureError, caller, public
 from localize.statistics import pair_differences
@@ -64,10 +64,7 @@ class Halves:
                 raise SignatureError(
                     f"{caller()}: the signature has no {name!r}, which says what each run was trained on."
                 )
-        steps = dataset["training_step"].values.tolist()
-        if step != -1 and step not in steps:
-            raise SignatureError(f"{caller()}: step={step!r} was not measured; there are {', '.join(map(str, steps))}.")
-        at = -1 if step == -1 else steps.index(step)
+        at = place_of_step(dataset["training_step"].values.astype(np.int64), step)
         nll, seen = (np.stack([of_run(dataset, name, run) for run in runs]) for name in ("nll", "exposures"))
         nll, copies = nll[:, :, at], dataset["duplicates"].values
         first = (seen[:, :, -1] > 0)[::2]  # the one of each two that is trained on it

@@ -124,12 +124,7 @@ class Trainings:
             SignatureError: If it is of one model as it is or of several arms, lacks recall or the copies of paragraphs, or has no
                 planted run.
         """
-        if "training_arm" in signature.over_training:
-            arms = [str(arm) for arm in signature["training_arm"].values]
-            raise SignatureError(
-                f"{caller()}: the signature is of the arms {', '.join(arms)}; choose one, .at(training_arm={arms[0]!r}), or compare them "
-                "with localize.arm_table."
-            )
+        check_one_arm(signature)
         if "training_step" not in signature.over_training:
             raise SignatureError(
                 f"{caller()}: the signature has no axis 'training_step'; measurements at several steps of a training are needed."
@@ -143,8 +138,6 @@ class Trainings:
                 f"{caller()}: the signature has no coordinate 'duplicates' along the paragraphs; it says how many copies were planted."
             )
         runs = [str(run) for run in dataset["training_run"].values] if "training_run" in dataset.dims else []
-        if runs and TRAINED not in runs:
-            raise SignatureError(f"{caller()}: no training_run={TRAINED!r}; there are {', '.join(runs)}.")
         start, end = (
             dataset[name].values.astype(float) if name in dataset.coords else np.full(len(signature), np.nan)
             for name in ("window_start", "window_end")
@@ -231,12 +224,7 @@ class Trainings:
         Raises:
             SignatureError: If there is no such.
         """
-        if step == -1:
-            return len(self.steps) - 1
-        if step not in self.steps:
-            nearest = self.steps[np.abs(self.steps - step).argmin()]
-            raise SignatureError(f"{caller()}: step={step!r} was not measured; the nearest that was is {nearest}.")
-        return self.steps.tolist().index(step)
+        return place_of_step(self.steps, step)
 
     def levels(self) -> Iterator[Level]:
         """Paragraphs planted alike, by copies and window, ascending."""
@@ -380,14 +368,41 @@ def row_beside(
     return row_of(interval, beside, basis, matched_on=matched_on)
 
 
-def of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed step paragraph"]:
+def place_of_step(steps: Int[np.ndarray, " step"], step: int) -> int:
+    """The place of a step among those measured, the last one's of -1.
+
+    Raises:
+        SignatureError: If there is no such.
+    """
+    if step == -1:
+        return len(steps) - 1
+    if step not in steps:
+        nearest = steps[np.abs(steps - step).argmin()]
+        raise SignatureError(f"{caller()}: step={step!r} was not measured; the nearest that was is {nearest}.")
+    return steps.tolist().index(step)
+
+
+def check_one_arm(signature: "MemorizationSignature") -> None:
+    """Raise a `SignatureError` if it is of several arms, or of several runs none of which is the planted one."""
+    if "training_arm" in signature.over_training:
+        arms = [str(arm) for arm in signature["training_arm"].values]
+        raise SignatureError(
+            f"{caller()}: the signature is of the arms {', '.join(arms)}; choose one, .at(training_arm={arms[0]!r}), or compare them "
+            "with localize.arm_table."
+        )
+    runs = [str(run) for run in signature["training_run"].values] if "training_run" in signature.dataset.dims else []
+    if runs and TRAINED not in runs:
+        raise SignatureError(f"{caller()}: no training_run={TRAINED!r}; there are {', '.join(runs)}.")
+
+
+def of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed step *of"]:
     """A variable of one run; where there is no axis of seeds, of the one there is."""
     array = dataset[name]
     if "training_run" in array.dims:
         array = array.isel(training_run=[str(label) for label in dataset["training_run"].values].index(run))
     if "training_seed" not in array.dims:
         array = array.expand_dims("training_seed")
-    return array.transpose("training_seed", "training_step", "paragraph").values.astype(float)
+    return array.transpose("training_seed", "training_step", ...).values.astype(float)
 
 
 def correct_by_quantity(rows: list[Row]) -> None:

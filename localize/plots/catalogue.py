@@ -22,6 +22,7 @@ from localize.plots.figures import (
     gradients,
     heads,
     locality,
+    loss_change,
     memory,
     noise,
     patch_map,
@@ -66,7 +67,7 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, counterfactual.KIND)
+TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, counterfactual.KIND, loss_change.KIND)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:

@@ -123,10 +123,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Watching:
-    """When paragraphs are measured while the model is trained, and what: every so many steps, from before the first on. 0: never."""
+    """When paragraphs are measured while the model is trained, and what: every so many steps, from before the first on. 0: never.
+
+    With `loss_change` the gradients of planted and held-out paragraphs are taken after every step, and what each part of the weights
+    changed in their loss is measured with the rest: see `localize.LossChange`, which tells what it costs.
+    """
 
     every: int = 0
     measures: tuple[str, ...] = ("recall",)
+    loss_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,16 @@ class Recipe:
         ):  # fmt: skip
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"recipe: {name}={value!r} must be a whole number of at least {least}.")
+        if not isinstance(self.watch.loss_change, bool):
+            raise InputError(f"recipe: watch loss_change={self.watch.loss_change!r} must be true or false.")
+        if self.watch.loss_change and not self.watch.every:
+            raise InputError(
+                "recipe: watch loss_change without watch every: it is put down at the steps that are watched."
+            )
+        if self.watch.loss_change and self.fresh_at:
+            raise InputError(
+                "recipe: watch loss_change with a fresh stage: a step back to untrained weights is none whose change can be parted."
+            )
         if self.planted.halves % 2:
             raise InputError(f"recipe: halves={self.planted.halves} must be even: every two leave out opposite halves.")
         if not self.planted.kinds or not set(self.planted.kinds) <= set(TEXT_KINDS):

@@ -26,6 +26,7 @@ from localize.signature.stacking import stacked
 from localize.storage import replacing
 from localize.train.live import LiveLine
 from localize.train.loop import Trainer, build_model
+from localize.train.loss_change import LossChange
 from localize.train.planting import TrainingData, training_data
 from localize.train.recipe import CHAIN, WATCHED_FILE, Recipe
 from localize.train.traits import novelty, rarity
@@ -37,6 +38,8 @@ LOG_FILE = "training.json"
 LINES_FILE = "log.jsonl"
 STATE_FILE, STATE_WATCHED_FILE = "state.safetensors", "state.zarr.zip"
 LOG_EVERY = 20
+LOSS_CHANGE_STATE = "loss_change."
+"""Before the names of what the loss change goes on from."""
 STATE_SECONDS = 20.0
 """A killed training loses at most so many seconds of work, and what it took to lay out the rows."""
 FILES = (
@@ -229,13 +232,18 @@ class _Running:
         self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
         self._recipe, self._data = recipe, data
         self.lines: list[dict[str, Any]] = []
-        every, steps = recipe.watch.every, recipe.steps
+        every, steps, batch = recipe.watch.every, recipe.steps, recipe.training.batch
         self.watch: Watch | None = None
+        self.loss_change: LossChange | None = None
         if every:
-            self.watch = Watch(
-                _in_groups(data), at=sorted({*range(0, steps + 1, every), steps}), measures=recipe.watch.measures,
-                row_paragraph=data.row_paragraph, batch=recipe.training.batch,
-            )  # fmt: skip
+            paragraphs, measures = _in_groups(data), list[Any](recipe.watch.measures)
+            if recipe.watch.loss_change:
+                self.loss_change = LossChange(
+                    paragraphs, data.row_paragraph, batch, held_out=_held_out(data), batch_size=batch
+                )
+                measures.append(self.loss_change.measured)
+            at = sorted({*range(0, steps + 1, every), steps})
+            self.watch = Watch(paragraphs, at, measures, data.row_paragraph, batch)
             self.watch.check(model)
         if kept and (out / STATE_FILE).is_file():
             self._go_on()
@@ -282,11 +290,22 @@ class _Running:
     def _look(self) -> None:
         """Measure the paragraphs where it is time to, and log what they say."""
         watch, step = self.watch, self.trainer.done
+        if self.loss_change is not None:
+            self.loss_change(self._model, step)
         if watch is None or step in watch.steps:
             return
         watch(self._model, step)
         if step in watch.steps:
-            self._say({"step": step, **_in_short(watch.measured(step))})
+            self._say({"step": step, **_in_short(watch.measured(step)), **self._of_loss_change()})
+
+    def _of_loss_change(self) -> dict[str, int | float]:
+        """Before the first step what following the loss change costs; after it which share of the change the parts miss."""
+        change = self.loss_change
+        if change is None:
+            return {}
+        if not self.trainer.done:
+            return {"loss_change_rows_a_step": change.cost.rows, "loss_change_of_a_step": change.cost.of_a_step}
+        return {f"loss_change_error_{name}": error for name, error in change.error.items() if np.isfinite(error)}
 
     def _say(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
@@ -299,12 +318,26 @@ class _Running:
             self.watch.signature().save(self._out / STATE_WATCHED_FILE)
         _write_lines(self._out / LINES_FILE, self.lines)
         with replacing(self._out / STATE_FILE) as beside:
-            save_file(self.trainer.state(), beside)
+            save_file(self.trainer.state() | self._summed(), beside)
         self._saved = monotonic()
+
+    def _summed(self) -> dict[str, torch.Tensor]:
+        """What the loss change goes on from, by names that the trainer's state has not."""
+        state = {} if self.loss_change is None else self.loss_change.state()
+        return {LOSS_CHANGE_STATE + name: value for name, value in state.items()}
 
     def _go_on(self) -> None:
         """Take up where the training stood."""
-        self.trainer.resume(load_file(self._out / STATE_FILE))
+        state = load_file(self._out / STATE_FILE)
+        self.trainer.resume(state)
+        if self.loss_change is not None:
+            summed = {
+                name.removeprefix(LOSS_CHANGE_STATE): v
+                for name, v in state.items()
+                if name.startswith(LOSS_CHANGE_STATE)
+            }
+            if summed:
+                self.loss_change.resume(summed)
         done = self.trainer.done
         read = (self._out / LINES_FILE).read_text(encoding="utf-8").splitlines()
         self.lines = [line for line in map(json.loads, read) if line["step"] <= done]
@@ -324,6 +357,14 @@ def _in_groups(data: TrainingData) -> Paragraphs:
     return data.paragraphs.with_groups(
         [TRAINED if count else f"{NEVER_TRAINED}_stage_{stage}" for count, stage in zip(copies, stages, strict=True)]
     )
+
+
+def _held_out(data: TrainingData) -> str | None:
+    """The group of held-out paragraphs of the text among which the others are planted; None where all are of one."""
+    stages, copies = data.paragraph_stage, np.array(data.paragraphs.duplicates or ())
+    if len(np.unique(stages)) == 1 or not (copies > 0).any():
+        return None
+    return f"{NEVER_TRAINED}_stage_{stages[copies > 0][0]}"
 
 
 def _in_short(signature: MemorizationSignature) -> dict[str, float]:

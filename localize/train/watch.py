@@ -1,27 +1,24 @@
 """What is measured of paragraphs while a model is trained, in anybody's loop, which is the same bit for bit as without it."""
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from localize.axes import NEVER_TRAINED, TRAINED, WATCHED
-from localize.errors import InputError, LocalizeError, ModelError, SignatureError, caller, public
+from localize.errors import InputError, LocalizeError, SignatureError, caller, public
 from localize.measure.labels import labelled
 from localize.measure.recall import recall
 from localize.measure.scoring import recall_of
 from localize.measurements import MEASUREMENTS, Measurement, asked_names, measurement_named
 from localize.measurements.declaration import unknown_key
 from localize.models.hooks import HookedModel
-from localize.models.load import load_model
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.signature import MemorizationSignature
 from localize.signature.stacking import difference, stacked
 from localize.train.exposures import exposures
+from localize.train.undisturbed import left_as_it_is
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -71,14 +68,14 @@ class Watch:
         row_paragraph: Any = None,
         batch: Any = None,
     ):
-        self.paragraphs = _grouped(paragraphs)
+        self.paragraphs = in_fixed_groups(paragraphs)
         self._every, self._at = _steps(at)
         asked = [measures] if isinstance(measures, str) or callable(measures) else list(measures)
         self._measures = [one for one in map(_known, asked) if one != MEASUREMENTS["recall"]]  # which always comes
         for one in self._measures:
             if isinstance(one, Measurement) and (check := getattr(one.call(), "check", None)) is not None:
                 check(self.paragraphs)
-        self._rows, self._batch = _rows(row_paragraph, batch)
+        self._rows, self._batch = training_rows(row_paragraph, batch)
         if self._rows is not None and self._batch is not None:
             exposures(self._rows, self._batch, sorted(self._at), len(self.paragraphs))
         self._parts: dict[int, xr.Dataset] = {}
@@ -108,12 +105,12 @@ class Watch:
                 an NLL is not a finite number.
             SignatureError: If what is measured is not the same as at the steps before, but for its values.
         """
-        step = _whole(step, "step")
+        step = whole_step(step, "step")
         if not self._checked:
             self._check(model)
         if step in self._adopted or not (step % self._every == 0 if self._every else step in self._at):
             return
-        with _left_as_it_is(model) as hooked, hooked.unchanged():
+        with left_as_it_is(model) as hooked, hooked.unchanged():
             if step not in self._parts:
                 self._keep(step, self._measured(hooked, step).dataset)
             elif self._parts[step].attrs["model"]["weights_hash"] != hooked.weights_hash():
@@ -187,23 +184,10 @@ class Watch:
 
     def trainer_callback(self) -> "TrainerCallback":
         """A callback for `transformers.Trainer(..., callbacks=[...])` that calls it as training begins and after every step."""
-        from transformers.trainer_callback import TrainerCallback
-
-        watch = self
-
-        class WatchCallback(TrainerCallback):
-            """Calls a watch; `state.global_step` counts on where a training is resumed."""
-
-            def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-                watch(given["model"], state.global_step)
-
-            def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-                watch(given["model"], state.global_step)
-
-        return WatchCallback()
+        return callback_calling(self)
 
     def _check(self, model: Any) -> None:
-        with _left_as_it_is(model) as hooked:
+        with left_as_it_is(model) as hooked:
             self.paragraphs.check_fits(hooked)
         self._checked = True
 
@@ -235,38 +219,23 @@ class Watch:
         self._parts[step] = found
 
 
-@contextmanager
-def _left_as_it_is(model: Any) -> Iterator[HookedModel]:
-    """The model, hooked and in evaluation mode; after it all that a training goes on from is as before.
+def callback_calling(watch: "Callable[[Any, int], None]") -> "TrainerCallback":
+    """A callback for a Trainer of transformers that calls this with model and step as training begins and after every step."""
+    from transformers.trainer_callback import TrainerCallback
 
-    That is each module's mode, what asks for a gradient, the gradients, and the random numbers of torch, NumPy and Python.
-    """
-    hf = model.hf if isinstance(model, HookedModel) else model
-    if not isinstance(hf, torch.nn.Module):
-        raise ModelError(
-            f"{caller()}: model is a {type(model).__name__}; a HookedModel or a transformers model is needed."
-        )
-    modes = [(module, module.training) for module in hf.modules()]
-    weights = [(p, p.requires_grad, p.grad) for p in hf.parameters()]
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    devices = sorted({p.device.index for p, _, _ in weights if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices):
-        try:
-            for p, _, _ in weights:
-                p.grad = None  # so that nothing is added to it in place
-            hf.eval()
-            yield model if isinstance(model, HookedModel) else load_model(model)
-        finally:
-            for module, mode in modes:
-                module.training = mode
-            for p, asks, gradient in weights:
-                p.requires_grad_(asks)
-                p.grad = gradient
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+    class WatchCallback(TrainerCallback):
+        """Calls a watch; `state.global_step` counts on where a training is resumed."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            watch(given["model"], state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            watch(given["model"], state.global_step)
+
+    return WatchCallback()
 
 
-def _grouped(paragraphs: Paragraphs) -> Paragraphs:
+def in_fixed_groups(paragraphs: Paragraphs) -> Paragraphs:
     """The paragraphs in groups that do not hang on recall, which is another at every step."""
     if paragraphs.em_bins is not None:
         raise InputError(
@@ -285,19 +254,20 @@ def _grouped(paragraphs: Paragraphs) -> Paragraphs:
 def _steps(at: Any) -> tuple[int | None, frozenset[int]]:
     """Every how many steps; or which steps."""
     if isinstance(at, Integral):
-        every = _whole(at, "at")
+        every = whole_step(at, "at")
         if every == 0:
             raise LocalizeError(f"{caller()}: at=0; every how many steps, at least 1, or a list of steps is needed.")
         return every, frozenset()
     if isinstance(at, str) or not np.iterable(at):
         raise LocalizeError(f"{caller()}: at={at!r}; every how many steps, at least 1, or a list of steps is needed.")
-    steps = frozenset(_whole(step, "at") for step in at)
+    steps = frozenset(whole_step(step, "at") for step in at)
     if not steps:
         raise LocalizeError(f"{caller()}: at={at!r} has no steps; at least one is needed.")
     return None, steps
 
 
-def _whole(step: Any, name: str) -> int:
+def whole_step(step: Any, name: str) -> int:
+    """A number of steps; a `LocalizeError` where it is none."""
     if not isinstance(step, Integral) or isinstance(step, bool) or int(step) < 0:
         raise LocalizeError(f"{caller()}: {name}={step!r}; a step is a whole number of at least 0.")
     return int(step)
@@ -317,7 +287,7 @@ def _known(measure: Any) -> "Measurement | Callable[[HookedModel, Paragraphs], A
     return found
 
 
-def _rows(row_paragraph: Any, batch: Any) -> tuple[np.ndarray | None, int | None]:
+def training_rows(row_paragraph: Any, batch: Any) -> tuple[np.ndarray | None, int | None]:
     """Which paragraph each row is, and rows a step; both or neither."""
     if row_paragraph is None and batch is None:
         return None, None

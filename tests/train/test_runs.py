@@ -69,6 +69,84 @@ def test_watching_changes_no_bit_of_the_model(whole, tmp_path):
     assert not (tmp_path / "out" / WATCHED_FILE).exists() and (out / WATCHED_FILE).exists()
 
 
+FOLLOWED = replace(RECIPE, watch=Watching(10, loss_change=True), training=replace(RECIPE.training, learning_rate=2e-3))
+
+
+def test_a_recipe_follows_the_loss_change_and_leaves_it_with_what_is_watched(tmp_path):
+    model = train_recipe(FOLLOWED, tmp_path / "out")
+    assert train_recipe(replace(FOLLOWED, watch=Watching()), tmp_path / "plain").weights_hash() == model.weights_hash()
+    signature = lz.load_signature(tmp_path / "out" / WATCHED_FILE)
+    assert signature["training_step"].values.tolist() == [0, 10, 20, 30]
+    planted, held_out = (signature["loss_change"].sel(set=name) for name in ("planted", "never_trained"))
+    last = signature["loss_change_null"].sel(set="planted").isel(training_step=-1).sum("exposure")
+    np.testing.assert_allclose(last, held_out.isel(training_step=-1).sum("exposure"), atol=1e-12)
+    assert (planted.isel(training_step=-1) != 0).all() and (held_out.sel(exposure="shown") == 0).all()
+    with pytest.warns(UserWarning, match="one seed"):
+        table = lz.loss_change_table(signature)
+    every = table.xs(("all", "both"), level=("component", "exposure"))
+    nll = signature["nll"].groupby("group").mean().diff("training_step").sum("training_step")
+    for name in ("planted", "never_trained"):
+        assert every.loc[name]["estimate"].item() == pytest.approx(float(nll.sel(group=name)), rel=0.02)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    looks = [line for line in lines if "nll_planted" in line]
+    assert looks[0]["loss_change_rows_a_step"] == 14 and looks[0]["loss_change_of_a_step"] == 14 / 8
+    assert 0 < looks[-1]["loss_change_error_planted"] < 0.02
+
+
+def test_one_that_is_stopped_and_goes_on_leaves_the_same_loss_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "STATE_SECONDS", 0.0)
+    whole = train_recipe(FOLLOWED, tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(stage, count, loss):
+        if stage == "steps" and count == 17 and not np.isnan(loss):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_recipe(FOLLOWED, tmp_path / "out", on_progress=stop)
+    assert (tmp_path / "out" / STATE_FILE).is_file()
+    assert train_recipe(FOLLOWED, tmp_path / "out").weights_hash() == whole.weights_hash()
+    one, other = (lz.load_signature(tmp_path / name / WATCHED_FILE).dataset for name in ("whole", "out"))
+    for name in one.data_vars:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=str(name))
+
+
+def test_seeds_and_runs_are_joined_with_their_loss_change(tmp_path):
+    recipe = replace(FOLLOWED, seeds=2, planted=replace(FOLLOWED.planted, pair=True))
+    train_recipe(recipe, tmp_path / "out")
+    signature = lz.load_signature(tmp_path / "out" / WATCHED_FILE)
+    assert signature["loss_change"].dims[:3] == ("training_run", "training_seed", "training_step")
+    twin = signature["loss_change"].sel(training_run="twin", exposure="shown")
+    assert (twin == 0).all(), "it is shown none"
+    with pytest.warns(UserWarning, match="2 seeds; 5 are needed"):
+        table = lz.loss_change_table(signature)
+    own = signature["loss_change"].sel(training_run="planted", training_step=30, set="planted", exposure="shown")
+    assert table.loc["planted", 0, "W_in", -1, "shown"]["estimate"] == pytest.approx(
+        float(own.sel(layer=0, component="W_in").mean())
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            {"watch": Watching(0, loss_change=True)},
+            "without watch every: it is put down at the steps that are watched.",
+        ),
+        (
+            {"watch": Watching(10, loss_change=True), "stage": (Stage(10), Stage(20, fresh=True))},
+            "with a fresh stage: a step back to untrained weights is none whose change can be parted.",
+        ),
+    ],
+)
+def test_a_loss_change_that_cannot_be_followed_is_refused(changed, told):
+    with pytest.raises(lz.InputError) as caught:
+        replace(RECIPE, **changed)
+    assert str(caught.value) == f"recipe: watch loss_change {told}"
+
+
 def test_the_log_has_a_line_every_20_steps_and_for_each_look(whole, tmp_path):
     lines = [json.loads(line) for line in (whole[0] / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 21]

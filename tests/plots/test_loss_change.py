@@ -1,0 +1,108 @@
+"""The figure of loss change allocation draws the numbers of its table, held-out text beside them."""
+
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import localize as lz
+from localize import plots
+from localize.axes import COMPONENTS, NEVER_TRAINED, TRAINED
+from localize.plots import catalogue
+from localize.plots.theme import NULL
+from localize.signature.stacking import stacked
+
+ORDER = np.array([0, -1, -1, -1, 2, 1, -1, -1])
+PLACES = {"shown": 0, "other": 1}
+
+pytestmark = pytest.mark.filterwarnings("ignore:loss_change_table. ")
+
+
+def followed(make_model, paragraphs, seed):
+    hf, change = make_model("gpt2", seed=seed, n_layer=2).hf, lz.LossChange(paragraphs, ORDER, 2, at=2)
+    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.SGD(hf.parameters(), lr=1e-3)
+    change(hf, 0)
+    for step in range(4):
+        tokens = torch.randint(97, (2, 40), generator=generator)
+        cross_entropy(hf(tokens[:, :-1]).logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        optimizer.step(), optimizer.zero_grad()
+        change(hf, step + 1)
+    return change.signature()
+
+
+@pytest.fixture(scope="module")
+def seeds(make_model, make_rows):
+    paragraphs = replace(make_rows(6), duplicates=(1, 1, 1, 0, 0, 0))
+    return stacked("training_seed", {seed: followed(make_model, paragraphs, seed) for seed in range(3)})
+
+
+def bars(figure, panel):
+    """By role, in order: steps that show the set, others."""
+    axis = "x" if panel == 0 else f"x{panel + 1}"
+    found = [trace for trace in figure.data if trace.type == "bar" and trace.xaxis == axis]
+    return {what: [trace for trace in found if trace.meta["what"] == what] for what in ("mean", "null")}
+
+
+@pytest.mark.parametrize("by", ["component", "block"])
+def test_every_bar_is_the_tables_with_held_out_text_in_grey_beside_it(seeds, by):
+    figure, table = plots.loss_change(seeds, 4, since=2, by=by), lz.loss_change_table(seeds, 4, since=2, by=by)
+    names = COMPONENTS if by == "component" else ("attention", "mlp")
+    for panel, component in enumerate(names):
+        for exposure, place in PLACES.items():
+            rows = table.xs((TRAINED, component, exposure), level=("set", "component", "exposure")).iloc[:2]
+            mean, null = (bars(figure, panel)[what][place] for what in ("mean", "null"))
+            np.testing.assert_allclose(mean.x, rows["estimate"])
+            np.testing.assert_allclose(null.x, rows["null"])
+            np.testing.assert_allclose(mean.x - mean.error_x.arrayminus, rows["low"])
+            np.testing.assert_allclose(mean.x + mean.error_x.array, rows["high"])
+            np.testing.assert_allclose(np.round(mean.y), [0, 1])
+            assert null.marker.color == NULL != mean.marker.color
+            assert (np.abs(np.subtract(null.y, mean.y)) < 0.3).all()
+    outside = table.loc[TRAINED].loc[-1].xs("shown", level="exposure")
+    axis = figure.layout[f"yaxis{len(names) + 1}"]
+    assert len(axis.ticktext) == len(outside) == 5
+    assert axis.ticktext[-1] == "all weights"
+    np.testing.assert_allclose(bars(figure, len(names))["mean"][0].x, outside["estimate"])
+
+
+def test_nothing_drawn_lies_beyond_its_axis(seeds):
+    figure = plots.loss_change(seeds)
+    for panel in range(7):
+        low, high = figure.layout[f"xaxis{panel + 1 if panel else ''}"].range
+        for trace in chain(*bars(figure, panel).values()):
+            assert (trace.x - trace.error_x.arrayminus >= low).all() and (trace.x + trace.error_x.array <= high).all()
+
+
+def test_it_says_which_set_which_steps_and_what_the_parts_miss(seeds):
+    error = lz.loss_change_table(seeds).loc[TRAINED]["error"].iloc[0]
+    texts = [note.text for note in plots.loss_change(seeds).layout.annotations]
+    assert f"planted, steps 0 to 4; all parts miss {error:.1%} of the change; 95% intervals over 3 seeds" in texts
+    one = plots.loss_change(seeds.at(training_seed=0))
+    assert any(note.text.endswith("; one seed") for note in one.layout.annotations)
+    assert all(trace.error_x.array is None for trace in bars(one, 0)["mean"])
+    legend = [trace.name for trace in plots.loss_change(seeds).data if trace.showlegend]
+    assert legend[0] == "steps that show it"
+    assert {"other steps", "null: held-out text at the same steps"} <= set(legend)
+
+
+def test_sets_that_no_step_shows_are_drawn_only_where_there_is_no_other(make_model, make_rows, seeds):
+    assert not any(NEVER_TRAINED in (trace.meta["group"] or "") for trace in plots.loss_change(seeds).data)
+    groups = make_rows(6).with_groups(list("aabbbb"))
+    figure = plots.loss_change(followed(make_model, groups, 0))
+    assert len([note for note in figure.layout.annotations if "steps 0 to 4" in note.text]) == 2
+    unknown = plots.loss_change(lz.loss_change(make_model("gpt2"), make_model("gpt2", seed=1), groups, points=1))
+    assert len(bars(unknown, 0)["mean"]) == 1, "where it is not known what steps showed, all are the others"
+
+
+def test_a_catalogue_has_it_where_it_was_followed(seeds):
+    drawn = catalogue.training_figures_of(seeds)
+    assert drawn["loss_change"].title == "Which weights took texts in"
+
+
+def test_what_cannot_be_drawn_is_told(seeds):
+    with pytest.raises(lz.LocalizeError) as caught:
+        plots.loss_change(seeds, by="head")
+    assert str(caught.value) == "plots.loss_change: by='head' is not one of component, block."
