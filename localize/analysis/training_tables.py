@@ -9,6 +9,7 @@ from localize.analysis.counterfactual import counterfactual_table
 from localize.analysis.dose import dose_table
 from localize.analysis.early_signs import early_signs
 from localize.analysis.forgetting import forgetting_table
+from localize.analysis.loss_change import loss_change_table
 from localize.analysis.recital import recital_table
 from localize.analysis.trainings import Design, design_of
 
@@ -25,6 +26,11 @@ class TrainingTable(NamedTuple):
     title: str
     arm: str
     make: "Callable[..., pd.DataFrame]"
+
+
+def _by_block(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataFrame":
+    """Loss change of attention and MLP of each layer; nothing of it is drawn from a seed."""
+    return loss_change_table(signature, by="block").droplevel("head")
 
 
 TABLES: "dict[Design, tuple[tuple[str, str, Callable[..., pd.DataFrame]], ...]]" = {
@@ -44,3 +50,7 @@ def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTabl
     for arm, part in {"": signature, **signature.arms}.items():
         for name, title, make in TABLES[design_of(part)]:
             yield TrainingTable(name, title, arm, partial(make, part))
+        if design_of(part) == "planted" and "loss_change" in part:
+            yield TrainingTable(
+                "loss-change", "Which weights took texts in, and let them go", arm, partial(_by_block, part)
+            )

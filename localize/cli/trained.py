@@ -49,9 +49,8 @@ def _in_columns(title: str, found: "pd.DataFrame") -> Any:
 
     beside = "difference" in found
     names = [str(name) for name in found.index.names]
-    shown = Table(
-        *names, "estimate [95%]", *(["less the first [95%]"] if beside else ["null"]), "p", "over", title=title
-    )
+    apart = f"less the {'first' if 'training_arm' in names else 'null'} [95%]"
+    shown = Table(*names, "estimate [95%]", apart if beside else "null", "p", "over", title=title)
     for index, row in zip(found.index, found.to_dict("records"), strict=True):
         value = _with_ends(row["estimate"], row["low"], row["high"])
         if beside:

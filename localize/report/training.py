@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
-    "among": "among texts",
+    "among": "among texts", "set": "texts", "layer": "layer", "component": "weights", "exposure": "steps",
 }  # fmt: skip
 PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
@@ -24,6 +24,8 @@ PAIRS = (
 NOTES = {
     "arms": PAIRS
     + "The first arm's number stands beside each, and the difference to it, of the same paragraphs and seeds. ",
+    "loss-change": "What these weights changed in the mean NLL of the texts, nats per token, negative where it fell, in steps that showed "
+    "them, in others and in both; layer -1 is what lies outside the blocks. The null is held-out text at the same steps. ",
     "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
     "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "
     "texts of the same kind, dealt to the models in turn. ",
@@ -53,7 +55,7 @@ def _table(table: TrainingTable, key: str, seed: int) -> tuple[Table | None, lis
     except SignatureError as error:
         return None, [str(error)]
     caption = table.title + (f": {table.arm}" if table.arm else "")
-    beside = "difference" in found
+    beside, of_arms = "difference" in found, table.name == "arms"
     note = NOTES.get(table.name, PAIRS + "The null is of held-out paragraphs. ") + ROUGH
     rows, names = [], [str(name) for name in found.index.names]
     for index, row in zip(found.index, found.to_dict("records"), strict=True):
@@ -68,17 +70,17 @@ def _table(table: TrainingTable, key: str, seed: int) -> tuple[Table | None, lis
                 count(int(row["seeds"])), size(int(row["n"]), float(row["effective_clusters"])),
             ]
         )  # fmt: skip
+    apart = [Column(f"less the {'first' if of_arms else 'null'} [95%]", True)] if beside else []
     columns = (
         *(Column(INDEX[name], name == "copies", wide=name == "quantity") for name in names),
-        Column("estimate [95% interval]", True), Column("first arm [95%]" if beside else "null [95%]", True),
-        *([Column("less the first [95%]", True)] if beside else ()), Column("p", True), Column("q", True), Column("seeds", True),
-        Column(SIZE, True),
+        Column("estimate [95% interval]", True), Column("first arm [95%]" if of_arms else "null [95%]", True), *apart,
+        Column("p", True), Column("q", True), Column("seeds", True), Column(SIZE, True),
     )  # fmt: skip
     return Table(key, caption, columns, rows_of(rows), csv_of(found), note, 24), notes
 
 
 def _apart(row: dict[str, Any]) -> TableCell:
-    """How far an arm is from the first."""
+    """How far a number is from what stands beside it."""
     if np.isnan(row["difference"]):
         return text("")
     return between(row["difference"], row["difference_low"], row["difference_high"], rough=is_rough(row))
