@@ -53,13 +53,13 @@ def test_checkpoints_of_a_hub_name_are_revisions():
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({}, "grid: empty; at least one [[measure]] is needed, of recall, stored_units,"),
+        ({}, "grid: empty; at least one [[measure]] is needed, of recall, memory, stored_units,"),
         ({"measures": []}, "grid has no 'measures'; did you mean 'measure'? Allowed: model, paragraphs, measure."),
         (
             {"measure": {"measurement": "gradient"}},
             "grid: [[measure]] 1: measurement has no 'gradient'; did you mean 'gradients'? Allowed: recall,",
         ),
-        ({"measure": {"block": 3}}, "grid: [[measure]] 1 names no measurement; one of recall, stored_units,"),
+        ({"measure": {"block": 3}}, "grid: [[measure]] 1 names no measurement; one of recall, memory, stored_units,"),
         (
             {"measure": {"measurement": "perturb_prefix", "options": {"draw": 3}}},
             "grid: [[measure]] 1: perturb_prefix has no 'draw'; did you mean 'draws'? Allowed: kinds, draws,",

@@ -115,7 +115,8 @@ def _panels(sheet: Sheet, view: DefaultView, seed: int) -> Px:
     """Curves over numbers, or points over names: a panel for each label of the other axes; gives the bottom."""
     words, drawn = view.axes.panel_words(), [(part, view.interval(part, seed)) for part in view.parts]
     highest = [
-        _highest([end[at] for _, found in drawn for end in (found.estimate, found.high)]) for at in range(len(words))
+        _highest([np.asarray(end[at]) for _, found in drawn for end in (found.estimate, found.high)])
+        for at in range(len(words))
     ]
     shared = not view.signed and max(highest) <= ONE_SCALE * min(highest)
     unit = variable_words(view.name)
