@@ -322,12 +322,7 @@ class Trainings:
 
 def label_of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed paragraph"]:
     """A label of the paragraphs in one run; of one seed where it is the same in all."""
-    label = dataset[name]
-    if "training_run" in label.dims:
-        label = label.isel(training_run=[str(at) for at in dataset["training_run"].values].index(run))
-    if "training_seed" not in label.dims:
-        label = label.expand_dims("training_seed")
-    return label.transpose("training_seed", "paragraph").values.astype(float)
+    return in_run(dataset, name, run).transpose("training_seed", "paragraph").values.astype(float)
 
 
 def mean_over(
@@ -397,12 +392,15 @@ def check_one_arm(signature: "MemorizationSignature") -> None:
 
 def of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed step *of"]:
     """A variable of one run; where there is no axis of seeds, of the one there is."""
+    return in_run(dataset, name, run).transpose("training_seed", "training_step", ...).values.astype(float)
+
+
+def in_run(dataset: "xr.Dataset", name: str, run: str) -> "xr.DataArray":
+    """A variable or label of one run, with an axis of seeds."""
     array = dataset[name]
     if "training_run" in array.dims:
         array = array.isel(training_run=[str(label) for label in dataset["training_run"].values].index(run))
-    if "training_seed" not in array.dims:
-        array = array.expand_dims("training_seed")
-    return array.transpose("training_seed", "training_step", ...).values.astype(float)
+    return array if "training_seed" in array.dims else array.expand_dims("training_seed")
 
 
 def correct_by_quantity(rows: list[Row]) -> None:
