@@ -16,6 +16,7 @@ from localize.analysis.rows import Null, Row, row_of
 from localize.analysis.trainings import Trainings, label_of_run
 from localize.axes import TRAINED
 from localize.errors import SignatureError, caller, public
+from localize.statistics import MINUS_ONE_TO_ONE
 from localize.statistics.seeds import seed_interval
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def early_signs(
             about = {"sign": name, "among": among, "step": int(trainings.steps[at])} | trainings.labels
             low, high = np.quantile(null, [0.025, 0.975])
             numbers = Null.dealt(null.mean(), low, high, p_value)
-            found.append(about | row_of(seed_interval(own), numbers, trainings.basis(rows)))
+            found.append(about | row_of(seed_interval(own).within(MINUS_ONE_TO_ONE), numbers, trainings.basis(rows)))
     return table_of(found, ("sign", "among"), ("step", "unit", "seeds"))
 
 
