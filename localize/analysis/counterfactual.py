@@ -72,7 +72,8 @@ class Halves:
         kind = dataset["text_kind"].values if "text_kind" in dataset.coords else np.full(len(copies), TYPICAL)
         for name in np.unique(kind):
             never = np.flatnonzero((copies == 0) & (kind == name))
-            first[:, :, never] = np.arange(len(never)) % 2 == 0
+            turn = np.arange(len(first))[:, None] + np.arange(len(never))  # the other way round in every other two runs
+            first[:, :, never] = (turn % 2 == 0)[:, None]
         trained, without = np.where(first, one, other), np.where(first, other, one)
         return cls(
             without.swapaxes(0, 1), trained.swapaxes(0, 1), copies, kind, dataset["cluster"].values.astype(np.int64),
