@@ -1,17 +1,24 @@
 """What figures of signatures over training share: colours of windows, words for what intervals are over, stages."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool
 
 from localize.analysis.rows import Row
-from localize.analysis.trainings import NOT_TOLD, PAIR_EFFECT, SEEDS, UNMATCHED, Trainings, Window
+from localize.analysis.trainings import NOT_TOLD, PAIR_EFFECT, UNMATCHED, Trainings, Window
 from localize.plots.groups import Group
 from localize.plots.series import Series
-from localize.plots.sheet import NOTE, Panel, Sheet
+from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, Px, plain
 from localize.statistics import Interval
 
 INTERVALS = "Bands and bars are 95% intervals over seeds of the training (Student's t); with one seed they are by bootstrap over clusters."
+
+LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
+ROOM: Px = 74
+"""Between two rows of panels."""
 
 PLACES = (0, 1, 2, 4, 6, 5, 3)
 """Of windows among the colours: black, which hides the others' bands, comes last."""
@@ -25,13 +32,20 @@ GAP_WORDS = {
 HELD_OUT, DEALT = "held-out paragraphs, never trained on", "labels dealt out anew"
 
 
-def basis_words(trainings: Trainings) -> str:
+def half_page(number: int) -> Box:
+    """The place of a panel where two stand in a row, counted row by row."""
+    return Box(LEFT + number % 2 * STEP, TITLE + NOTE + number // 2 * (HEIGHT + ROOM), WIDE, HEIGHT)
+
+
+def basis_words(seeds: int) -> str:
     """ "95% intervals over 5 seeds"."""
-    return (
-        f"95% intervals over {trainings.seeds} seeds"
-        if trainings.unit == SEEDS
-        else "one seed; 95% intervals over clusters"
-    )
+    return f"95% intervals over {seeds} seeds" if seeds > 1 else "one seed; 95% intervals over clusters"
+
+
+def labelled_axis(title: str, labels: Sequence[str]) -> dict[str, Any]:
+    """An x axis on which labels stand beside each other, at 0, 1, ..."""
+    ticks = {"tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    return {"title": {"text": title}, "range": [-0.5, len(labels) - 0.5]} | ticks
 
 
 def window_series(window: Window, place: int) -> Series:

@@ -1,6 +1,7 @@
 """Variants of one training beside each other: what held-out text came to in each, what copies taught, and what is recited."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,21 +13,28 @@ from localize.analysis.draws import Draws
 from localize.analysis.trainings import Trainings
 from localize.errors import public
 from localize.plots.kinds import TrainingFigureKind
-from localize.plots.over_training import GAP_WORDS, INTERVALS, PLACES, basis_words, members
+from localize.plots.over_training import (
+    GAP_WORDS,
+    INTERVALS,
+    PLACES,
+    STEP,
+    UNDER,
+    WIDE,
+    basis_words,
+    half_page,
+    labelled_axis,
+    members,
+)
 from localize.plots.roughness import mark_rough
 from localize.plots.series import Series, whiskers
-from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
-from localize.plots.theme import NULL, Px, plain, variable_words
+from localize.plots.sheet import Panel, Sheet
+from localize.plots.theme import NULL, plain, variable_words
 from localize.statistics import UNBOUNDED, Interval
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from localize.signature.signature import MemorizationSignature
-
-LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
-ROOM: Px = 74
-"""Between two rows of panels."""
 
 BESIDE = 0.14
 """By how much of an arm's width two series stand apart."""
@@ -59,17 +67,15 @@ def arms(signature: "MemorizationSignature", step: int = -1, *, seed: int = 0) -
     first = next(iter(by_arm.values()))
     at = first.at(step)
     found = {arm: list(measured(trainings, at)) for arm, trainings in by_arm.items()}
-    note = f"after {first.steps[at]} steps; {basis_words(first)}"
+    note = f"after {first.steps[at]} steps; {basis_words(first.seeds)}"
     quantities = [NLL, *([first.gap_name, EXACT_MATCH] if first.planted.any() else [])]
-    bottom = TITLE + NOTE + HEIGHT
+    bottom = 0
     for number, quantity in enumerate(quantities):
-        top = TITLE + NOTE + number // 2 * (HEIGHT + ROOM)
-        wide = WIDE if len(quantities) > 1 else STEP + WIDE
-        box, bottom = Box(LEFT + number % 2 * STEP, top, wide, HEIGHT), top + HEIGHT
+        box = half_page(number) if len(quantities) > 1 else replace(half_page(0), width=STEP + WIDE)
+        bottom = box.bottom
         words = {NLL: variable_words("nll", "NLL"), EXACT_MATCH: variable_words("exact_match")}
         y = {"title": {"text": words.get(quantity) or GAP_WORDS[first.gap_name]}, "rangemode": "tozero"}
-        ticks = {"tickvals": list(range(len(by_arm))), "ticktext": [plain(arm) for arm in by_arm]}
-        x = {"title": {"text": _varied(signature)}, "range": [-0.5, len(by_arm) - 0.5]} | ticks
+        x = labelled_axis(_varied(signature), [plain(arm) for arm in by_arm])
         if quantity == NLL:
             y.pop("rangemode")
         panel = sheet.panel(box, TITLES.get(quantity, TAUGHT), note, x=x, y=y)

@@ -1,18 +1,28 @@
 """Counterfactual memory of texts: what their own rows do for them, against how hard they are without."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from localize.analysis.counterfactual import MEMORY, NLL_IN, counterfactual_table
 from localize.analysis.counterfactual import counterfactual as of_each
-from localize.analysis.trainings import SEEDS
 from localize.errors import public
 from localize.plots.kinds import TrainingFigureKind
-from localize.plots.over_training import HELD_OUT, INTERVALS, interval_of
+from localize.plots.over_training import (
+    HELD_OUT,
+    INTERVALS,
+    STEP,
+    UNDER,
+    WIDE,
+    basis_words,
+    half_page,
+    interval_of,
+    labelled_axis,
+)
 from localize.plots.roughness import mark_rough
 from localize.plots.series import Series, whiskers
-from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
+from localize.plots.sheet import Box, Panel, Sheet
 from localize.plots.theme import plain
 from localize.statistics import Interval
 
@@ -21,8 +31,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from localize.signature.signature import MemorizationSignature
-
-LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
 
 PANELS = {
     MEMORY: ("Memory by kind and copies", "NLL without − with its rows (nats per token)"),
@@ -50,23 +58,17 @@ def counterfactual(signature: "MemorizationSignature", step: int = -1, *, seed: 
     """
     each, table, sheet = of_each(signature, step), counterfactual_table(signature, step, seed=seed), Sheet()
     series = {kind: Series.of(plain(str(kind)), place) for place, kind in enumerate(dict.fromkeys(each["kind"]))}
-    unit = table["unit"].iloc[0] if len(table) else SEEDS
-    note = (
-        f"95% intervals over {int(table['seeds'].iloc[0])} seeds"
-        if unit == SEEDS
-        else "one seed; 95% intervals over clusters"
-    )
-    box = Box(LEFT, TITLE + NOTE, STEP + WIDE, HEIGHT)
+    note = basis_words(signature.dataset.sizes.get("training_seed", 1))
+    box = replace(half_page(0), width=STEP + WIDE)
     x = {"title": {"text": "NLL without its rows (nats per token)"}}
     panel = sheet.panel(
         box, "Hard is not memorized", "a point a text, mean over models", x=x, y={"title": {"text": PANELS[MEMORY][1]}}
     )
     _points(panel, each, series)
-    top = TITLE + NOTE + HEIGHT + 74
     for number, (quantity, (title, words)) in enumerate(PANELS.items()):
-        box = Box(LEFT + number * STEP, top, WIDE, HEIGHT)
+        box = half_page(2 + number)
         _means(sheet, box, title, words, note, table.xs(quantity, level="quantity"), series)
-    return sheet.finish(top + HEIGHT + UNDER)
+    return sheet.finish(box.bottom + UNDER)
 
 
 def _points(panel: Panel, each: "pd.DataFrame", series: dict[str, Series]) -> None:
@@ -95,11 +97,7 @@ def _means(
     import plotly.graph_objects as go
 
     copies = sorted(set(table.index.get_level_values("copies")))
-    ticks = {"tickvals": list(range(len(copies))), "ticktext": [str(count) for count in copies]}
-    x = {
-        "title": {"text": "copies in the models that were trained on them"},
-        "range": [-0.5, len(copies) - 0.5],
-    } | ticks
+    x = labelled_axis("copies in the models that were trained on them", [str(count) for count in copies])
     panel = sheet.panel(box, title, note, x=x, y={"title": {"text": words}})
     for place, (kind, one) in enumerate(series.items()):
         rows: pd.DataFrame = table[table.index.get_level_values("kind") == kind]  # pyright: ignore[reportAssignmentType]

@@ -14,9 +14,12 @@ from localize.plots.kinds import TrainingFigureKind
 from localize.plots.over_training import (
     DEALT,
     GAP_WORDS,
+    HEIGHT,
     HELD_OUT,
     INTERVALS,
+    UNDER,
     basis_words,
+    half_page,
     interval_of,
     members,
     null_band,
@@ -24,7 +27,7 @@ from localize.plots.over_training import (
 )
 from localize.plots.roughness import mark_rough
 from localize.plots.series import whiskers, with_room
-from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
+from localize.plots.sheet import NOTE, TITLE, Panel, Sheet
 from localize.plots.theme import variable_words
 from localize.statistics import Interval
 
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from localize.signature.signature import MemorizationSignature
-
-LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
 
 ASIDE, BESIDE = 0.12, 0.4
 """Doublings of the copies by which two windows stand apart, and by which the axis goes further than the copies."""
@@ -63,7 +64,7 @@ def dose(signature: "MemorizationSignature", step: int = -1, *, seed: int = 0) -
     trainings.need_held_out()
     at, levels = trainings.at(step), list(trainings.levels())
     paired = trainings.gap_name == PAIR_EFFECT
-    note = f"after {trainings.steps[at]} steps; {basis_words(trainings)}"
+    note = f"after {trainings.steps[at]} steps; {basis_words(trainings.seeds)}"
     panels: list[tuple[str, str, Callable[[Level], Row]]] = [
         (
             "What copies took off the NLL" + (", beside a twin run" if paired else " (not matched)"),
@@ -77,9 +78,8 @@ def dose(signature: "MemorizationSignature", step: int = -1, *, seed: int = 0) -
         ),
     ]
     for column, (title, words, row_of_level) in enumerate(panels):
-        box = Box(LEFT + column * STEP, TITLE + NOTE, WIDE, HEIGHT)
         panel = sheet.panel(
-            box, title, note, x=_copies_axis(levels), y={"title": {"text": words}, "rangemode": "tozero"}
+            half_page(column), title, note, x=_copies_axis(levels), y={"title": {"text": words}, "rangemode": "tozero"}
         )
         rows = [row_of_level(level) for level in levels]
         null = HELD_OUT if paired else (f"{DEALT} in (a)", f"{HELD_OUT}, in (b)")[column]

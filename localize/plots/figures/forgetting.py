@@ -80,7 +80,7 @@ def forgetting(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figu
 
 
 def _note(trainings: Trainings) -> str:
-    told = f"bars on top: when they were shown; dashed: floor + drop·exp(−t/τ); {basis_words(trainings)}"
+    told = f"bars on top: when they were shown; dashed: floor + drop·exp(−t/τ); {basis_words(trainings.seeds)}"
     return told + "; difficulty not matched" * (trainings.gap_name != PAIR_EFFECT)
 
 

@@ -11,9 +11,19 @@ from localize.axes import MEMORIZED, NOT_MEMORIZED, TWIN
 from localize.errors import public
 from localize.plots.groups import Group
 from localize.plots.kinds import TrainingFigureKind
-from localize.plots.over_training import HELD_OUT, INTERVALS, basis_words, members, stage_lines, stages_note
+from localize.plots.over_training import (
+    HEIGHT,
+    HELD_OUT,
+    INTERVALS,
+    UNDER,
+    basis_words,
+    half_page,
+    members,
+    stage_lines,
+    stages_note,
+)
 from localize.plots.series import Series
-from localize.plots.sheet import NOTE, TITLE, Box, Sheet
+from localize.plots.sheet import NOTE, TITLE, Sheet
 from localize.plots.theme import RECALL_COLOURS, axis_words, plain, variable_words
 from localize.signature.schema import range_of
 
@@ -24,7 +34,6 @@ if TYPE_CHECKING:
 
 QUANTITIES = {"nll": "NLL", "exact_match": "exact match"}
 PLANTED, IN_TWIN = "planted paragraphs", "these in the twin run, without them"
-LEFT, STEP, WIDE, HEIGHT, UNDER = 44, 354, 292, 190, 40
 
 
 @public("plots.training")
@@ -46,7 +55,7 @@ def training(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure
     """
     trainings, draws, sheet = Trainings.of(signature), Draws(seed), Sheet()
     for column, (name, words) in enumerate(QUANTITIES.items()):
-        box, possible = Box(LEFT + column * STEP, TITLE + NOTE, WIDE, HEIGHT), range_of(trainings.dataset, name)
+        box, possible = half_page(column), range_of(trainings.dataset, name)
         intervals = [
             (series, group, trainings.interval(values, group.rows, draws, possible))
             for series, group, values in _lines(trainings, name)
@@ -54,7 +63,9 @@ def training(signature: "MemorizationSignature", *, seed: int = 0) -> "go.Figure
         highest = max(float(np.nanmax(np.concatenate([one.estimate, one.high]))) for *_, one in intervals)
         x = {"title": {"text": axis_words("training_step")}, "nticks": 6}
         y = {"title": {"text": variable_words(name, words)}, "range": [0.0, 1.04 * (highest or 1.0)]}
-        panel = sheet.panel(box, f"{words[0].upper()}{words[1:]} while training", basis_words(trainings), x=x, y=y)
+        panel = sheet.panel(
+            box, f"{words[0].upper()}{words[1:]} while training", basis_words(trainings.seeds), x=x, y=y
+        )
         stage_lines(panel, trainings, *y["range"])
         for series, group, interval in intervals:
             series.draw(panel, trainings.steps, interval, group)
