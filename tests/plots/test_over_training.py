@@ -258,6 +258,21 @@ def test_arms_draws_the_numbers_of_its_table_side_by_side(make_training, join_ar
     )
 
 
+def test_arms_that_differ_in_their_windows_have_the_points_that_they_have(make_training, join_arms):
+    plain, other = arm(make_training, 2, stages=False), [(np.nan, np.nan)] * 6 + [LATE] * 8
+    signature = join_arms(
+        {"both": plain, "late": made(make_training, copies=np.where(COPIES > 0, 2, 0), windows=other)}
+    )
+    table = lz.arm_table(signature).sort_index(level=[0, 1], sort_remaining=False)
+    drawn = {trace.name: trace for trace in traces(plots.arms(signature), "mean", 1)}
+    assert {name: len(trace.x) for name, trace in drawn.items()} == {
+        "planted, 0-20 %": 1, "planted, 50-100 %": 1, "planted": 1,
+    }  # fmt: skip
+    assert round(drawn["planted"].x[0]) == 1
+    np.testing.assert_allclose(drawn["planted"].y, table.loc[("pair effect", "planted"), "estimate"])
+    assert np.isnan(table.loc[("pair effect", "planted", "late"), "difference"])
+
+
 def test_of_several_arms_the_figure_of_all_comes_first_and_then_those_of_each(make_training, join_arms):
     signature = join_arms({"1%": arm(make_training, 2, stages=False), "25%": arm(make_training, 8, stages=False)})
     drawn = catalogue.training_figures_of(signature)

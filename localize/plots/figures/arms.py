@@ -42,7 +42,8 @@ BESIDE = 0.14
 TITLES = {NLL: "NLL of held-out text", EXACT_MATCH: "What is recited of the planted"}
 TAUGHT = "What copies took off the NLL"
 
-Lines = list[tuple[Series, list[Measured]]]
+Lines = list[tuple[Series, Sequence[Measured | None]]]
+"""Series, each with one quantity of every arm; None of an arm that has no such text, as where windows differ."""
 
 
 @public("plots.arms")
@@ -100,8 +101,8 @@ def _lines(quantity: str, found: dict[str, list[Measured]]) -> Lines:
     ]
 
 
-def _of(quantity: str, text: str, ones: list[Measured]) -> Measured:
-    return next(one for one in ones if (one.quantity, one.text) == (quantity, text))
+def _of(quantity: str, text: str, ones: list[Measured]) -> Measured | None:
+    return next((one for one in ones if (one.quantity, one.text) == (quantity, text)), None)
 
 
 def _nulls(quantity: str, trainings: Sequence[Trainings], at: int, found: dict[str, list[Measured]]) -> Lines:
@@ -122,7 +123,7 @@ def _nulls(quantity: str, trainings: Sequence[Trainings], at: int, found: dict[s
         where = "without the planted rows" if name == COST else f"before {plain(first.parts[-1].name)} began"
         for text in dict.fromkeys(one.text for one in ones if one.quantity == name):
             pairs = [(_of(NLL, text, of_arm), _of(name, text, of_arm)) for of_arm in found.values()]
-            values = [Measured(NLL, text, a.values - b.values, a.rows) for a, b in pairs]
+            values = [Measured(NLL, text, a.values - b.values, a.rows) if a and b else None for a, b in pairs]
             symbol = ("circle-open", "square-open", "diamond-open", "cross-open")[len(lines) % 4]
             lines.append((Series(f"{plain(text)}, {where}", NULL, symbol, null=True), values))
     return lines
@@ -140,21 +141,25 @@ def _rise(trainings: Trainings) -> str:
 
 
 def _points(
-    panel: Panel, series: Series, ones: list[Measured], trainings: Sequence[Trainings], aside: float, draws: Draws
+    panel: Panel,
+    series: Series,
+    ones: Sequence[Measured | None],
+    trainings: Sequence[Trainings],
+    aside: float,
+    draws: Draws,
 ) -> None:
-    """A point per arm with its interval."""
+    """A point with its interval for each arm that has the text."""
     import plotly.graph_objects as go
 
-    intervals = [
-        of.interval(one.values, one.rows, draws, one.possible) for one, of in zip(ones, trainings, strict=True)
-    ]
+    there = [(at, one) for at, one in enumerate(ones) if one is not None]
+    intervals = [trainings[at].interval(one.values, one.rows, draws, one.possible) for at, one in there]
     ends: list[Float[np.ndarray, " arm"]] = [
         np.array([float(getattr(one, end)) for one in intervals]) for end in ("estimate", "low", "high")
     ]
     interval = Interval(*ends, rough=np.array([bool(one.rough) for one in intervals]))
-    group = members(series, ones[0].rows, trainings[0])
+    group = members(series, there[0][1].rows, trainings[0])
     marker = {"symbol": series.symbol, "size": 6, "color": series.colour}
-    x = np.arange(len(ones)) + BESIDE * aside
+    x = np.array([at for at, _ in there]) + BESIDE * aside
     trace = go.Scatter(
         x=x, y=interval.estimate, mode="markers", marker=marker,
         error_y=whiskers(interval, series.colour), name=f"null: {series.words}" if series.null else series.words,
