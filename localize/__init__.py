@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from localize.report.page import report
     from localize.scan.scan import scan_corpus
     from localize.signature.signature import MemorizationSignature, load_signature
+    from localize.sweep.over_training import over_training
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
@@ -138,6 +139,7 @@ _HOME = {
     "memory_table": "localize.analysis.memory",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
+    "over_training": "localize.sweep.over_training",
     "patch_hooks": "localize.measure.patch",
     "plant": "localize.truths.plant",
     "plots": "localize",
