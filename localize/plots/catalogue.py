@@ -34,6 +34,7 @@ from localize.plots.figures import (
     signature,
     stored_units,
     training,
+    unit_dynamics,
 )
 from localize.plots.figures.default import default, default_words
 from localize.plots.kinds import REGISTERED, EditsAsked, FigureAsked, FigureKind
@@ -67,7 +68,15 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, counterfactual.KIND, loss_change.KIND)
+TRAINING_KINDS = (
+    arms.KIND,
+    training.KIND,
+    dose.KIND,
+    forgetting.KIND,
+    counterfactual.KIND,
+    loss_change.KIND,
+    unit_dynamics.KIND,
+)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
-    "among": "among texts", "set": "texts", "layer": "layer", "component": "weights", "exposure": "steps",
+    "among": "among texts", "set": "texts", "layer": "layer", "step": "step", "component": "weights", "exposure": "steps",
 }  # fmt: skip
 PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
@@ -27,6 +27,8 @@ NOTES = {
     "loss-change": "What these weights changed in the mean NLL of the texts, nats per token, negative where it fell, in steps that showed "
     "them, in others and in both; layer -1 is what lies outside the blocks. The null is held-out text at the same steps. ",
     "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
+    "units": "Of each text's best MLP units, in the planted run less in the twin run, which was never shown it; the null is that of "
+    "held-out texts, which neither was shown. ",
     "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "
     "texts of the same kind, dealt to the models in turn. ",
 }
