@@ -23,6 +23,7 @@ from localize.plots.figures import (
     heads,
     locality,
     loss_change,
+    membership,
     memory,
     noise,
     patch_map,
@@ -67,7 +68,15 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, counterfactual.KIND, loss_change.KIND)
+TRAINING_KINDS = (
+    arms.KIND,
+    training.KIND,
+    dose.KIND,
+    membership.KIND,
+    forgetting.KIND,
+    counterfactual.KIND,
+    loss_change.KIND,
+)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:
