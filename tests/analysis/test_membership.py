@@ -49,7 +49,11 @@ def training_with_memory(make_training, *, twin=True, seeds=SEEDS, **options):
     for name, values in arrays.items():
         axis = own.get(name.split("_")[0])
         dims = (*dataset["nll"].dims, *([axis] if axis else []))
-        dataset[name] = (dims, values[pick].astype(float), {"continuation": "true", "unit": "x", "description": "x", "source": "x"})
+        dataset[name] = (
+            dims,
+            values[pick].astype(float),
+            {"continuation": "true", "unit": "x", "description": "x", "source": "x"},
+        )
     return MemorizationSignature(dataset.assign_coords(tokens_given=[4, 8], ngram=[2, 3]))
 
 

@@ -1,13 +1,16 @@
 """How surely each metric of memory tells planted texts from held-out ones: by copies, or while training."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
+from localize.analysis.choice import mean_measured
 from localize.analysis.draws import Draws
 from localize.analysis.membership import CHANCE, Score, judged, longest, membership_row, scores_of
-from localize.analysis.rows import Row, null_ends
+from localize.analysis.rows import DIFFERENCE, Row, null_ends
 from localize.analysis.trainings import Level, Trainings, Window
 from localize.errors import SignatureError, caller, public
 from localize.plots.kinds import TrainingFigureKind
@@ -27,7 +30,7 @@ from localize.plots.over_training import (
     stages_note,
 )
 from localize.plots.series import Series
-from localize.plots.sheet import NOTE, TITLE, Panel, Sheet
+from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import axis_words, plain
 from localize.statistics import Interval
 
@@ -41,10 +44,10 @@ SHOWN = (
 )  # fmt: skip
 """Variables that stand in the figure unless others are asked for."""
 
-PLACES = (3, 0, 4, 1, 5, 6, 2)
+PLACES = (3, 0, 4, 1, 5, 2, 6)
 """Of metrics among the colours."""
 
-SAME_TEXTS = "the same texts in the twin run"
+SAME_TEXTS, CHANCE_WORDS = "the same texts in the twin run", "AUC of chance"
 
 
 @public("plots.membership")
@@ -58,8 +61,9 @@ def membership(
 ) -> "go.Figure":
     """AUC of planted against held-out texts, a line per metric of memory: against the copies, or against the step of training.
 
-    A panel for each window of the training in which texts were shown. Grey: the same texts in the twin run, which was shown none of them,
-    from the lowest end of the metrics' intervals to the highest, and their mean; without a twin run chance, .5. The numbers are those of
+    First how far it is from the AUC of the same texts in the twin run, which was shown none of them; beside it the AUC itself. Grey there:
+    the twin run, from the lowest end of the metrics' intervals to the highest, and their mean; without a twin run chance, .5, and no
+    first panel. Each window of the training in which texts were shown has panels of its own. The numbers are those of
     `localize.membership_table`.
 
     Args:
@@ -81,29 +85,108 @@ def membership(
     if copies is not None and not (trainings.copies[trainings.planted] == copies).any():
         there = ", ".join(f"{count:g}" for count in np.unique(trainings.copies[trainings.planted]))
         raise SignatureError(f"{caller()}: no text of {copies} copies; there are texts of {there}.")
-    shown = [(window, _levels(trainings, window, copies)) for window in trainings.windows()]
-    shown = [(window, levels) for window, levels in shown if levels]
-    for number, (window, levels) in enumerate(shown):
-        places = [(at, level) for level in levels] if copies is None else _at_every_step(trainings, levels)
-        rows = [[membership_row(trainings, score, *place, draws) for place in places] for score in scores]
-        if copies is None:
-            x = np.log2([float(level.copies) for level in levels])
-            axis, note = copies_axis(levels), f"after {trainings.steps[at]} steps; {basis_words(trainings.seeds)}"
-        else:
-            x, note = trainings.steps.astype(float), f"{copies} copies; {basis_words(trainings.seeds)}"
-            axis = {"title": {"text": axis_words("training_step")}, "nticks": 6}
-        low = min(float(np.nanmin(np.append(interval_of(of).low, CHANCE))) for of in rows)
-        y = {"title": {"text": "AUC (share of pairs)"}, "range": [max(-0.02, low - 0.05), 1.03]}
-        panel = sheet.panel(half_page(number), _title(window, len(shown)), note, x=axis, y=y)
-        if copies is not None:
-            stage_lines(panel, trainings, *y["range"])
-        _null(panel, x, rows, paired=trainings.twin_nll is not None, apart=BESIDE if copies is None else 0.0)
-        for place, (score, of) in enumerate(zip(scores, rows, strict=True)):
-            series = Series.of(plain(score.words, 60), PLACES[place % len(PLACES)])
-            group = members(series, np.any([level.rows for level in levels], axis=0), trainings)
-            series.draw(panel, x, interval_of(of), group)
-    bottom = TITLE + NOTE + HEIGHT + UNDER + (len(shown) - 1) // 2 * (HEIGHT + ROOM)
+    shown = [(window, levels) for window in trainings.windows() if (levels := _levels(trainings, window, copies))]
+    kinds, boxes = [GAIN, AUC] if trainings.twin_nll is not None else [AUC], 0
+    for window, levels in shown:
+        along = _along_copies(trainings, levels, at) if copies is None else _along_steps(trainings, levels[0])
+        rows = [[membership_row(trainings, score, *place, draws) for place in along.places] for score in scores]
+        told = "" if len(shown) == 1 else f", shown in {100 * window.start:.3g}–{100 * window.end:.3g}%"
+        for kind in kinds:
+            panel = _panel(sheet, half_page(boxes), kind, told, along, rows)
+            if copies is not None:
+                stage_lines(panel, trainings, *sheet.figure.layout[panel.axis("y")].range)
+            for place, (score, of) in enumerate(zip(scores, rows, strict=True)):
+                series = Series.of(plain(score.words, 60), PLACES[place % len(PLACES)])
+                group = members(series, np.any([level.rows for level in levels], axis=0), trainings)
+                series.draw(panel, along.x, kind.interval(of), group)
+            boxes += 1
+    bottom = TITLE + NOTE + HEIGHT + UNDER + (boxes - 1) // 2 * (HEIGHT + ROOM)
     return sheet.finish(bottom if copies is None else stages_note(sheet, trainings, bottom))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """What a panel shows of the rows of a table.
+
+    Attributes:
+        title: Of the panel.
+        words: Of its axis.
+        low: Lowest and highest end that the axis must reach.
+        high: Likewise.
+        interval: The numbers of one metric.
+        null: What nothing looks like, of all metrics together.
+    """
+
+    title: str
+    words: str
+    low: float
+    high: float
+    interval: Callable[[list[Row]], Interval]
+    null: Callable[[list[list[Row]]], Interval]
+
+
+@dataclass(frozen=True, eq=False)
+class _Along:
+    """What stands along the axis of a panel: its places, the step and level of each, and how far the axis goes beyond."""
+
+    x: Float[np.ndarray, " place"]
+    places: list[tuple[int, Level]]
+    axis: dict[str, Any]
+    note: str
+    beside: float
+
+
+def _along_copies(trainings: Trainings, levels: list[Level], at: int) -> _Along:
+    note = f"after {trainings.steps[at]} steps; {basis_words(trainings.seeds)}"
+    x = np.log2([float(level.copies) for level in levels])
+    return _Along(x, [(at, level) for level in levels], copies_axis(levels), note, BESIDE)
+
+
+def _along_steps(trainings: Trainings, level: Level) -> _Along:
+    axis = {"title": {"text": axis_words("training_step")}, "nticks": 6}
+    places = [(at, level) for at in range(len(trainings.steps))]
+    note = f"{level.copies} copies; {basis_words(trainings.seeds)}"
+    return _Along(trainings.steps.astype(float), places, axis, note, 0.0)
+
+
+def _panel(sheet: Sheet, box: Box, kind: _Kind, told: str, along: _Along, rows: list[list[Row]]) -> Panel:
+    """A panel with its null, before any line."""
+    ends = [kind.interval(of) for of in rows]
+    null = kind.null(rows)
+    known = np.concatenate([np.append(one.low, one.high) for one in (*ends, null)])
+    known = np.append(known[np.isfinite(known)], [kind.low, kind.high])
+    room = 0.04 * np.ptp(known)
+    y = {"title": {"text": kind.words}, "range": [float(known.min() - room), float(known.max() + room)]}
+    panel = sheet.panel(box, kind.title + told, along.note, x=along.axis, y=y)
+    x, middle, low, high = (np.concatenate([v[:1], v, v[-1:]]) for v in (along.x, null.estimate, null.low, null.high))
+    x[0], x[-1] = x[0] - along.beside, x[-1] + along.beside
+    if np.isnan(low).all():
+        panel.null_line(x, middle, SAME_TEXTS if kind is GAIN else CHANCE_WORDS)
+    else:
+        null_band(panel, x, Interval(middle, low, high), SAME_TEXTS)
+    return panel
+
+
+def _gain(rows: list[Row]) -> Interval:
+    """How far the AUC of a metric is from the twin run's."""
+    ends = (np.array([row[end] for row in rows], dtype=float) for end in DIFFERENCE)
+    return Interval(*ends, rough=np.array([bool(row["rough"]) for row in rows]))
+
+
+def _nothing(rows: list[list[Row]]) -> Interval:
+    flat = np.zeros(len(rows[0]))
+    return Interval(flat, flat * np.nan, flat * np.nan)
+
+
+def _of_twin(rows: list[list[Row]]) -> Interval:
+    """What the same texts give in the twin run: from the lowest end of all metrics to the highest, and the mean; or chance."""
+    ends = np.array([[null_ends(row) for row in of] for of in rows])  # (metric, place, end)
+    middle = mean_measured(np.array([[row["null"] for row in of] for of in rows], dtype=float))
+    return Interval(middle, np.fmin.reduce(ends[..., 0]), np.fmax.reduce(ends[..., 1]))
+
+
+GAIN = _Kind("AUC less the twin run's", "AUC, planted − twin run", 0.0, 0.0, _gain, _nothing)
+AUC = _Kind("AUC of planted from held-out texts", "AUC (share of pairs)", CHANCE, 1.0, interval_of, _of_twin)
 
 
 def _chosen(scores: list[Score], metrics: Sequence[str] | None) -> list[Score]:
@@ -123,28 +206,6 @@ def _levels(trainings: Trainings, window: Window, copies: int | None) -> list[Le
     return [one for one in trainings.levels() if one.window == window and copies in (None, one.copies)]
 
 
-def _at_every_step(trainings: Trainings, levels: list[Level]) -> list[tuple[int, Level]]:
-    return [(at, levels[0]) for at in range(len(trainings.steps))]
-
-
-def _title(window: Window, panels: int) -> str:
-    told = "Planted from held-out texts"
-    return told if panels == 1 else f"{told}: shown in {100 * window.start:.3g}–{100 * window.end:.3g}%"
-
-
-def _null(panel: Panel, x: np.ndarray, rows: list[list[Row]], *, paired: bool, apart: float) -> None:
-    """The band of what the same texts give in the twin run, of all metrics together; without one the line of chance."""
-    ends = np.array([[null_ends(row) for row in of] for of in rows])  # (metric, place, end)
-    low, high = np.fmin.reduce(ends[..., 0]), np.fmax.reduce(ends[..., 1])
-    middle = np.mean([[row["null"] for row in of] for of in rows], axis=0)
-    x, low, high, middle = (np.concatenate([v[:1], v, v[-1:]]) for v in (x, low, high, middle))
-    x[0], x[-1] = x[0] - apart, x[-1] + apart
-    if paired:
-        null_band(panel, x, Interval(middle, low, high), SAME_TEXTS)
-    else:
-        panel.null_line(x, middle, "AUC of chance")
-
-
 def _there(signature: "MemorizationSignature") -> bool:
     trainings = Trainings.of(signature)
     return "min_k" in signature and bool(trainings.held_out.any() and trainings.planted.any())
@@ -154,9 +215,10 @@ KIND = TrainingFigureKind(
     "membership",
     title="Which metric tells planted texts",
     caption="AUC by the copies of the planted texts, at one step of training: the share of pairs of a planted and a held-out text in which "
-    "the planted one has the larger value of a metric of memory, behind the whole prefix and of the longest n-grams. Grey: the AUCs of "
-    "the same texts in a twin run that was shown none of them, which is what their own difficulty gives, all metrics' 95% intervals "
-    f"together, and dashed their mean; without a twin run chance, .5. {INTERVALS}",
+    "the planted one has the larger value of a metric of memory, behind the whole prefix and of the longest n-grams. First, where there "
+    "is a twin run that was shown none of them, less the AUC of the same texts there, which is what their own difficulty gives; beside "
+    "it as it is. Grey: the twin run's AUCs, all metrics' 95% intervals together, and dashed their mean; without a twin run chance, .5. "
+    f"{INTERVALS}",
     function=membership,
     there=_there,
 )
