@@ -36,10 +36,10 @@ def sampling_logits(
 
 
 def drawn_tokens(logits: Float[Tensor, "row vocab"], uniform: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
-    """The token of each row at which the summed probability first exceeds a uniform number."""
+    """The token of each row at which the summed probability first exceeds a uniform number; one of no probability is never drawn."""
     reached = logits.softmax(-1).cumsum(-1)
-    passed = (reached <= uniform[:, None] * reached[:, -1:]).sum(-1)
-    return passed.clamp(max=logits.shape[1] - 1)
+    below_one = uniform.clamp(max=1 - torch.finfo(uniform.dtype).eps)  # in float32 what is just below rounds to 1
+    return (reached <= below_one[:, None] * reached[:, -1:]).sum(-1)
 
 
 def sampled_continuations(
@@ -57,13 +57,13 @@ def sampled_continuations(
     said = np.empty((len(paragraphs), samples, length), np.int64)
 
     def work(rows: slice) -> None:
-        uniform = torch.from_numpy(
-            np.concatenate([uniforms(key, samples, length, seed) for key in paragraphs.hashes[rows]])
-        ).to(model.device)  # (paragraph sample, position)
+        drawn = [uniforms(key, samples, length, seed) for key in paragraphs.hashes[rows]]
+        uniform = torch.from_numpy(np.concatenate(drawn))  # (paragraph sample, position)
 
         def choose(logits: Tensor, at: int) -> Tensor:
             precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            return drawn_tokens(sampling_logits(precise, temperature, top_k), uniform[:, at].to(precise.dtype))
+            here = uniform[:, at].to(precise.dtype).to(precise.device)
+            return drawn_tokens(sampling_logits(precise, temperature, top_k), here)
 
         given = prefixes[rows].to(model.device).repeat_interleave(samples, 0)
         found = model.continue_by(given, length, choose)

@@ -57,6 +57,7 @@ def test_a_token_is_drawn_where_the_summed_probability_first_exceeds_the_number(
     logits = torch.log(torch.tensor([[0.0, 0.25, 0.5, 0.25, 0.0]], dtype=torch.float64)).expand(6, 5)
     uniform = torch.tensor([0.0, 0.2499, 0.25, 0.7499, 0.75, 1 - 2**-53], dtype=torch.float64)
     assert drawn_tokens(logits, uniform).tolist() == [1, 1, 2, 2, 3, 3]
+    assert drawn_tokens(logits.float(), uniform.float()).tolist() == [1, 1, 2, 2, 3, 3], "1 - 2^-53 is 1 there"
 
 
 def test_samples_are_drawn_by_whole_forward_passes_from_the_top_k_at_the_temperature(hooked, paragraphs):
