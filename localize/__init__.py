@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from localize.analysis.paired import compare_paired
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
+    from localize.analysis.runs import compare_runs
     from localize.analysis.summary import SummaryRow
+    from localize.analysis.unit_dynamics import unit_dynamics_table
     from localize.edit.budget import units_holding
     from localize.edit.curvature import curvature_edit
     from localize.edit.evaluation import evaluate_edit
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from localize.report.page import report
     from localize.scan.scan import scan_corpus
     from localize.signature.signature import MemorizationSignature, load_signature
+    from localize.sweep.over_training import over_training
     from localize.sweep.results import open_sweep
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
@@ -109,6 +112,7 @@ _HOME = {
     "bench": "localize",
     "choose_weights": "localize.edit.masks",
     "compare_paired": "localize.analysis.paired",
+    "compare_runs": "localize.analysis.runs",
     "copies_of": "localize.paragraphs.copies",
     "counterfactual": "localize.analysis.counterfactual",
     "counterfactual_table": "localize.analysis.counterfactual",
@@ -140,6 +144,7 @@ _HOME = {
     "memory_table": "localize.analysis.memory",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
+    "over_training": "localize.sweep.over_training",
     "patch_hooks": "localize.measure.patch",
     "plant": "localize.truths.plant",
     "plots": "localize",
@@ -156,6 +161,7 @@ _HOME = {
     "top_weights": "localize.edit.masks",
     "train_recipe": "localize.train.run",
     "unigram_counts": "localize.paragraphs.unigrams",
+    "unit_dynamics_table": "localize.analysis.unit_dynamics",
     "unit_mask": "localize.edit.unit_masks",
     "units_holding": "localize.edit.budget",
     "unlearn": "localize.edit.unlearn",

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from localize.analysis.dose import EXACT_MATCH
 from localize.analysis.draws import Draws
 from localize.analysis.rows import DIFFERENCE, NO_NULL, Null, Row, row_of
-from localize.analysis.trainings import OWN, Trainings, correct_by_quantity
+from localize.analysis.seed_rows import correct_by_quantity
+from localize.analysis.trainings import OWN, Trainings
 from localize.axes import TRAINED
 from localize.errors import SignatureError, caller, public
 from localize.statistics import UNBOUNDED, Range, pair_differences

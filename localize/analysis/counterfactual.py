@@ -13,7 +13,8 @@ from jaxtyping import Float, Int, Shaped
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Row
-from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, place_of_step, row_beside
+from localize.analysis.seed_rows import row_beside
+from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, place_of_step
 from localize.axes import TYPICAL
 from localize.errors import SignatureError, caller, public
 from localize.statistics import pair_differences

@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Null, Row, auc_row, pair_wins, row_of
-from localize.analysis.trainings import OWN, Level, Trainings, correct_by_quantity
+from localize.analysis.seed_rows import correct_by_quantity
+from localize.analysis.trainings import OWN, Level, Trainings
 from localize.errors import caller, public, warn
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, auc
 from localize.statistics.seeds import seed_interval, seed_test

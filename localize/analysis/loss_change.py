@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from localize.analysis.rows import DIFFERENCE, Basis, Null, Row, differing, row_of
-from localize.analysis.trainings import FEW_SEEDS, check_one_arm, correct_by_quantity, of_run, place_of_step
+from localize.analysis.seed_rows import correct_by_quantity
+from localize.analysis.trainings import FEW_SEEDS, check_one_arm, of_run, place_of_step
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, EXPOSURES, MLP_COMPONENTS, OUTSIDE, TRAINED
 from localize.errors import LocalizeError, SignatureError, caller, public, warn
 from localize.statistics import Interval, pair_differences

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 from localize.analysis.draws import Draws
 from localize.analysis.memory import SAME_ORDER, arrays_of
 from localize.analysis.rows import DIFFERENCE, Null, Row, auc_row, differing, pair_wins, row_of
-from localize.analysis.trainings import OWN, Level, Trainings, array_in_run, correct_by_quantity
+from localize.analysis.seed_rows import correct_by_quantity
+from localize.analysis.trainings import OWN, Level, Trainings, array_in_run
 from localize.axes import TRAINED, TWIN
 from localize.errors import SignatureError, caller, public
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, Interval, auc

@@ -20,7 +20,7 @@ from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.draws import Draws
 from localize.analysis.measured import require
 from localize.analysis.rows import NO_NULL, Basis, Null, Row, auc_row, difference_name, null_beside, row_of, rows_of
-from localize.analysis.trainings import correct_by_quantity
+from localize.analysis.seed_rows import correct_by_quantity
 from localize.axes import MEMORIZED, NEVER_TRAINED, NOT_MEMORIZED, TRAINED
 from localize.errors import SignatureError, caller, public
 from localize.measurements import AXES, MEASUREMENTS, Variable, nulls_of

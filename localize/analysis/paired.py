@@ -75,9 +75,20 @@ def compare_paired(
         SignatureError: If ids or clusters differ, the group or a variable is not there, nothing is in both, or a variable is of
             another continuation on one side than on the other. Of `variables=None` such are left out, with a warning.
     """
-    draws = Draws(seed, resamples)
     _check_rows(after, before)
-    names = _names(after, before, variables)
+    names = names_compared(after, before, variables)
+    return compared_pairs(after, before, names, group, Draws(seed, resamples), (AFTER, BEFORE))
+
+
+def compared_pairs(
+    after: "MemorizationSignature",
+    before: "MemorizationSignature",
+    names: Sequence[str],
+    group: str | None,
+    draws: Draws,
+    sides: tuple[str, str],
+) -> Comparison:
+    """What `compare_paired` gives, of rows that correspond; `sides` is what the two are called."""
     chosen = np.ones(len(before), dtype=bool)
     if group is not None:
         chosen = before.dataset["group"].values == before.known_group(group)
@@ -85,20 +96,20 @@ def compare_paired(
     warn_of_few_clusters({group or ALL: clusters})
     effective = effective_clusters(clusters)
     about: Mapping[str, Any] = {
-        "a": AFTER,
-        "b": BEFORE,
+        "a": sides[0],
+        "b": sides[1],
         "group": group or "",
         "paragraphs": [len(clusters), len(clusters)],
         "effective_clusters": [effective, effective],
-        "seed": seed,
-        "resamples": resamples,
+        "seed": draws.seed,
+        "resamples": draws.resamples,
         "paired": True,
     }
 
     arrays = [_sides(after[name][chosen], before[name][chosen]) for name in names]
 
-    def numbers(sides: Float[np.ndarray, "row cell"], apart: Range, family: int) -> Cells:
-        one, other = _both(sides)
+    def numbers(rows: Float[np.ndarray, "row cell"], apart: Range, family: int) -> Cells:
+        one, other = both_measured(*np.split(rows, 2))
         values = pair_differences(one, other)
         interval, test = draws.mean(values, clusters).within(apart), draws.sign_flip(values, clusters, family)
         return {
@@ -139,16 +150,15 @@ def _sides(after: "xr.DataArray", before: "xr.DataArray") -> "xr.DataArray":
     return xr.concat([one, other], "paragraph").rename(after.name).assign_attrs(sides[0].attrs)
 
 
-def _both(
-    sides: Float[np.ndarray, "row cell"],
-) -> tuple[Float[np.ndarray, "pair cell"], Float[np.ndarray, "pair cell"]]:
-    """After and before, nan in both where one of them is."""
-    one, other = np.split(sides, 2)
+def both_measured(
+    one: Float[np.ndarray, "*row cell"], other: Float[np.ndarray, "*row cell"]
+) -> tuple[Float[np.ndarray, "*row cell"], Float[np.ndarray, "*row cell"]]:
+    """Two sides, nan in both where one of them is."""
     missing = np.isnan(one) | np.isnan(other)
     return np.where(missing, np.nan, one), np.where(missing, np.nan, other)
 
 
-def _names(
+def names_compared(
     after: "MemorizationSignature", before: "MemorizationSignature", variables: str | Sequence[str] | None
 ) -> list[str]:
     """What is compared: asked for, or in both and of one continuation."""

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from localize.analysis.arms import arm_table
 from localize.analysis.counterfactual import counterfactual_table
 from localize.analysis.dose import dose_table
@@ -12,7 +14,10 @@ from localize.analysis.forgetting import forgetting_table
 from localize.analysis.loss_change import loss_change_table
 from localize.analysis.membership import membership_table
 from localize.analysis.recital import recital_table
+from localize.analysis.rows import DIFFERENCE
+from localize.analysis.stored_units import HELD, LOW_HALF
 from localize.analysis.trainings import Design, design_of
+from localize.analysis.unit_dynamics import ALIKE, KEPT, LESS_TWIN, UnitDynamics, unit_dynamics_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +44,19 @@ def _by_block(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataF
     return loss_change_table(signature, by="block").droplevel("head")
 
 
+def _of_units(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataFrame":
+    """What tells units of planted texts from those of others, when they were last shown and in the end."""
+    table = unit_dynamics_table(signature, seed=seed)
+    dynamics = UnitDynamics.of(signature)
+    steps = {int(dynamics.trainings.steps[dynamics.last_shown(level.window)]) for level in dynamics.levels()}
+    step, copies, layer = (table.index.get_level_values(name).to_numpy() for name in ("step", "copies", "layer"))
+    quantity = table.index.get_level_values("quantity").to_numpy()
+    named = {name.format(dynamics.units) for name in (ALIKE, *(name + LESS_TWIN for name in (KEPT, HELD, LOW_HALF)))}
+    told = np.isin(step, list(steps)) & (copies > 0) & (layer < 0) & np.isin(quantity, list(named))
+    told &= table["p_value"].notna().to_numpy()  # not what is kept at the step by which it is told
+    return table[told].droplevel("layer").drop(columns=list(DIFFERENCE))  # pyright: ignore[reportReturnType]
+
+
 TABLES: "dict[Design, tuple[tuple[str, str, Callable[..., pd.DataFrame]], ...]]" = {
     "arms": (("arms", "Variants of the training beside the first", arm_table),),
     "planted": (
@@ -63,3 +81,5 @@ def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTabl
         if design_of(part) == "planted" and "min_k" in part:
             title = "Which metric tells planted texts from held-out ones"
             yield TrainingTable("membership", title, arm, partial(_longest, part))
+        if design_of(part) == "planted" and "unit_score" in part and "training_run" in part.over_training:
+            yield TrainingTable("units", "Where units appear, move and vanish", arm, partial(_of_units, part))

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int, Real
 
 from localize.analysis.choice import mean_measured
 from localize.analysis.draws import Draws
-from localize.analysis.rows import NO_NULL, Basis, Null, Row, row_of
+from localize.analysis.rows import Basis, Null, Row, row_of
+from localize.analysis.seed_rows import mean_over, row_beside
 from localize.axes import TRAINED, TWIN
 from localize.errors import SignatureError, caller, warn
 from localize.signature.schema import range_of
-from localize.statistics import UNBOUNDED, Interval, Range, cluster_bootstrap_difference, pair_differences
-from localize.statistics.correction import false_discovery
-from localize.statistics.seeds import seed_interval, seed_test
+from localize.statistics import UNBOUNDED, Interval, Range, cluster_bootstrap_difference
+from localize.statistics.seeds import seed_interval
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -325,44 +325,6 @@ def label_of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray
     return in_run(dataset, name, run).transpose("training_seed", "paragraph").values.astype(float)
 
 
-def mean_over(
-    values: Float[np.ndarray, "seed *cell paragraph"],
-    rows: Bool[np.ndarray, " paragraph"],
-    clusters: Int[np.ndarray, " paragraph"],
-    draws: Draws,
-    possible: Range = UNBOUNDED,
-) -> Interval:
-    """The mean over some paragraphs, with its interval over seeds; with one seed over clusters."""
-    of_paragraph = np.moveaxis(values[..., rows], -1, 0)
-    if len(values) > 1:
-        return seed_interval(mean_measured(of_paragraph)).within(possible)
-    return draws.mean(of_paragraph[:, 0], clusters[rows]).within(possible)
-
-
-def row_beside(
-    values: Float[np.ndarray, "seed paragraph"],
-    rows: Bool[np.ndarray, " paragraph"],
-    null_rows: Bool[np.ndarray, " paragraph"],
-    clusters: Int[np.ndarray, " paragraph"],
-    draws: Draws,
-    possible: Range = UNBOUNDED,
-    *,
-    matched_on: str = "",
-) -> Row:
-    """The mean over some paragraphs beside that of others, each with its interval; without others no null is told."""
-    interval, basis = mean_over(values, rows, clusters, draws, possible), Basis.of(clusters[rows])
-    if not null_rows.any():
-        return row_of(interval, NO_NULL, basis, matched_on=matched_on)
-    null = mean_over(values, null_rows, clusters, draws, possible)
-    if len(values) > 1:
-        own, other = (mean_measured(values[:, of].T) for of in (rows, null_rows))
-        beside = Null.measured(null, seed_test(pair_differences(own, other)))
-    else:
-        test = draws.difference(values[0], rows, null_rows, clusters)[1]
-        beside = Null.measured(null, test.p_value, test.rough)
-    return row_of(interval, beside, basis, matched_on=matched_on)
-
-
 def place_of_step(steps: Int[np.ndarray, " step"], step: int) -> int:
     """The place of a step among those measured, the last one's of -1.
 
@@ -405,15 +367,6 @@ def array_in_run(array: "xr.DataArray", run: str) -> "xr.DataArray":
     if "training_run" in array.dims:
         array = array.isel(training_run=[str(label) for label in array["training_run"].values].index(run))
     return array if "training_seed" in array.dims else array.expand_dims("training_seed")
-
-
-def correct_by_quantity(rows: list[Row]) -> None:
-    """Give each row the `q_value` of its p-value among those of the same quantity."""
-    for quantity in {row["quantity"] for row in rows}:
-        family = [row for row in rows if row["quantity"] == quantity]
-        corrected = false_discovery(np.array([row["p_value"] for row in family]))
-        for row, q_value in zip(family, corrected, strict=True):
-            row["q_value"] = float(q_value)
 
 
 def half_runs(signature: "MemorizationSignature") -> list[str]:

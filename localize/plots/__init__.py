@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens
     from localize.plots.figures.training import training
+    from localize.plots.figures.unit_dynamics import unit_dynamics
     from localize.plots.kinds import FigureKind
 
 

@@ -35,6 +35,7 @@ from localize.plots.figures import (
     signature,
     stored_units,
     training,
+    unit_dynamics,
 )
 from localize.plots.figures.default import default, default_words
 from localize.plots.kinds import REGISTERED, EditsAsked, FigureAsked, FigureKind
@@ -76,6 +77,7 @@ TRAINING_KINDS = (
     forgetting.KIND,
     counterfactual.KIND,
     loss_change.KIND,
+    unit_dynamics.KIND,
 )
 """Those of what was measured while a model was trained."""
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
-    "among": "among texts", "set": "texts", "layer": "layer", "component": "weights", "exposure": "steps", "metric": "metric",
+    "among": "among texts", "set": "texts", "layer": "layer", "step": "step", "component": "weights", "exposure": "steps",
+    "metric": "metric",
 }  # fmt: skip
 PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
@@ -30,6 +31,8 @@ NOTES = {
     "whole prefix, and of the longest n-grams. The null is that of the same texts in the twin run, which was shown none of them; without "
     "a twin run it is chance, .5. ",
     "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
+    "units": "Of each text's best MLP units, in the planted run less in the twin run, which was never shown it; the null is that of "
+    "held-out texts, which neither was shown. ",
     "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "
     "texts of the same kind, dealt to the models in turn. ",
 }

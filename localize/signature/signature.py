@@ -13,7 +13,7 @@ import numpy as np
 from localize.axes import ordered_groups
 from localize.errors import SignatureError
 from localize.measurements import REGISTRY
-from localize.signature.schema import check, training_axes
+from localize.signature.schema import check, is_lazy, training_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,8 @@ class MemorizationSignature:
         own = dataset.copy(deep=True)
         own = own.drop_vars(list(own.data_vars)).assign({name: own[name] for name in REGISTRY if name in own})
         for variable in own.variables.values():
-            variable.values.flags.writeable = False
+            if not is_lazy(variable):
+                variable.values.flags.writeable = False
         object.__setattr__(self, "_dataset", own)
 
     def __reduce__(self) -> tuple[type["MemorizationSignature"], tuple["xr.Dataset"]]:

@@ -1,7 +1,7 @@
 """Signatures of one model at several times of its training, or of several trainings, as one."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,27 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
     digest = hashlib.sha256("".join(joined["weights_hash"].values.flat).encode()).hexdigest()
     joined.attrs = {**first.attrs, "model": {**first.attrs["model"], "weights_hash": digest}, "calls": kept}
     return MemorizationSignature(joined)
+
+
+def nested(axes: Sequence[str], parts: Mapping[tuple[Any, ...], MemorizationSignature]) -> MemorizationSignature:
+    """Signatures by their labels on several axes as one, with those of the axes along which they differ, and with steps.
+
+    Args:
+        axes: Of `TRAINING_AXES`, in their order.
+        parts: By a label on each axis; every combination of labels that there are.
+
+    Raises:
+        SignatureError: If they differ in more than weights.
+    """
+    if not axes:
+        return next(iter(parts.values()))
+    axis, *others = axes
+    labels = list(dict.fromkeys(place[0] for place in parts))
+    inner = {
+        label: nested(others, {place[1:]: part for place, part in parts.items() if place[0] == label})
+        for label in labels
+    }
+    return stacked(axis, inner) if len(labels) > 1 or axis == "training_step" else inner[labels[0]]
 
 
 def _with_hash(signature: MemorizationSignature) -> "xr.Dataset":

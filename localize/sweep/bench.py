@@ -95,6 +95,7 @@ class Bench:
     def paragraphs(self, asked: "SetAsked") -> "tuple[Paragraphs, str]":
         """The paragraphs, read with the tokenizer of the model that is loaded, and their hash; see `set_hash`."""
         from localize.paragraphs.readers import load_paragraphs
+        from localize.train.watch import in_fixed_groups
 
         if (key := repr(asked)) not in self._sets:
             assert self._model is not None
@@ -105,6 +106,7 @@ class Bench:
                 read = read.spaced(asked.sample)
             read.check_fits(self._model)
             read = read.with_em_bins(asked.em_bins) if asked.em_bins else read
+            read = in_fixed_groups(read) if asked.groups else read
             self._sets[key] = read, set_hash(read)
         return self._sets[key]
 

@@ -13,10 +13,16 @@ from localize.measurements import Measurement, asked_names, measurement_named
 from localize.measurements.declaration import check_keys, unknown_key
 from localize.resources import EMBEDDED, path_words
 from localize.storage import read_toml
+from localize.sweep.checkpoints import checkpoints_in
 
 SECTIONS = ("model", "paragraphs", "measure")
-MODEL_KEYS = ("source", "name", "checkpoints", "tokenizer", "device", "dtype", "weights", "over")
-SET_KEYS = ("source", "name", "prefix", "continuation", "limit", "sample", "em_bins", "over")
+TRAINING_LABELS = ("training_arm", "training_run", "training_seed")
+MODEL_KEYS = ("source", "name", "checkpoints", "tokenizer", "device", "dtype", "weights", *TRAINING_LABELS, "over")
+SET_KEYS = ("source", "name", "prefix", "continuation", "limit", "sample", "em_bins", "groups", "over")
+ALL = "all"
+"""Of checkpoints: each that a folder holds."""
+COPIES = "copies"
+"""Groups of paragraphs by whether they were planted, which are the same at all checkpoints."""
 MEASURE_KEYS = ("measurement", "name", "block", "options", "over")
 
 
@@ -26,7 +32,7 @@ class ModelAsked:
 
     Attributes:
         name: As results call it, unique in the grid.
-        axes: What distinguishes it from others of one entry: `checkpoint`, `dtype`, ....
+        axes: What distinguishes it from others of one entry: `checkpoint`, `dtype`, ...; and which training's checkpoint it is.
     """
 
     name: str
@@ -50,6 +56,7 @@ class SetAsked:
     limit: int | None = None
     sample: int | None = None
     em_bins: tuple[tuple[int, int], ...] | None = None
+    groups: str | None = None
     axes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -87,11 +94,13 @@ def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
     ```toml
     [[model]]                       # left out: the embedded one
     source = "EleutherAI/gpt-neo-125M"
-    checkpoints = ["step1000", "step2000"]   # sub-folders of a folder, revisions of a hub name
+    checkpoints = ["step1000", "step2000"]   # revisions of a hub name, sub-folders of a folder; of a folder also "all"
+    training_seed = 1                        # and training_run, training_arm: whose checkpoints; known of what `localize train` left
     over = { dtype = ["float32", "float64"] }
 
     [[paragraphs]]                  # left out: the embedded ones
     source = "pile.csv"
+    groups = "copies"               # planted or never trained, as duplicates say: the same at all checkpoints; left out: by recall
 
     [[measure]]
     measurement = "ablation"
@@ -142,15 +151,43 @@ def _models(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iterat
         fixed["tokenizer"] = _path(fixed["tokenizer"], folder)
     source = _source(entry, where, folder)
     base = entry.get("name") or _short(source)
+    told = _training_labels(entry, where)
     for axes in _crossed(entry, ("tokenizer", "device", "dtype", "weights"), where):
-        for checkpoint in _list_of(entry.get("checkpoints"), "checkpoints", where) or [None]:
-            at, revision = source, None
-            if checkpoint is not None and source is not None and Path(source).is_dir():
-                at = str(Path(source) / str(checkpoint))
-            elif checkpoint is not None:
-                revision = str(checkpoint)
-            named = ({} if checkpoint is None else {"checkpoint": checkpoint}) | axes
+        for at, revision, labels in _checkpoints(entry, source, where):
+            named = told | labels | axes
             yield ModelAsked(_named(base, named), at, revision, **(fixed | axes), axes=named)
+
+
+def _training_labels(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Whose checkpoints an entry's are, as far as it says."""
+    told = {key: entry[key] for key in TRAINING_LABELS if key in entry}
+    for key, value in told.items():
+        kind, words = (int, "a whole number") if key == "training_seed" else (str, "a name")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{where}: {key} = {value!r} must be {words}.")
+    return told
+
+
+def _checkpoints(
+    entry: Mapping[str, Any], source: str | None, where: str
+) -> Iterator[tuple[str | None, str | None, dict[str, Any]]]:
+    """What to load, at which revision, and its labels, for each checkpoint of an entry; for its model where it names none."""
+    asked = entry.get("checkpoints")
+    of_folder = source is not None and Path(source).is_dir()
+    if asked == ALL:
+        if source is None or not of_folder:
+            raise InputError(f'{where}: checkpoints = "all" is for a folder; of {source or EMBEDDED} name them.')
+        for kept in checkpoints_in(Path(source), where):
+            yield str(kept.folder), None, {**kept.labels, "checkpoint": kept.folder.name}
+        return
+    names = _list_of(asked, "checkpoints", where)
+    if not names:
+        yield source, None, {}
+    for name in names:
+        if source is not None and of_folder:
+            yield str(Path(source) / str(name)), None, {"checkpoint": name}
+        else:
+            yield source, str(name), {"checkpoint": name}
 
 
 def _sets(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iterator[SetAsked]:
@@ -166,6 +203,10 @@ def _sets(entry: Mapping[str, Any], where: str, folder: Path | None) -> Iterator
             ) from None
     source = _source(entry, where, folder)
     base = entry.get("name") or _short(source)
+    if "groups" in entry:
+        if entry["groups"] != COPIES:
+            raise InputError(f'{where}: groups = {entry["groups"]!r} must be "{COPIES}", or be left out: by recall.')
+        fixed["groups"] = COPIES
     for axes in _crossed(entry, plain, where):
         for key, value in (fixed | axes).items():
             if key in plain and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

@@ -62,6 +62,11 @@ class Sweep:
         """Names of the measurements, recall first."""
         return tuple(dict.fromkeys(cell["measure"] for cell in self._cells))
 
+    @property
+    def model_axes(self) -> dict[str, dict[str, Any]]:
+        """What distinguishes each model from others of its entry in the grid: `checkpoint`, `training_seed`, `dtype`, ...."""
+        return {cell["model"]: dict(cell["axes"]["model"]) for cell in self._cells}
+
     def cells(self) -> "pd.DataFrame":
         """One row per cell: model, paragraphs, measure, its options in the grid, `status`, paragraphs done and in all, seconds, error."""
         import pandas as pd

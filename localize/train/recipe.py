@@ -127,11 +127,15 @@ class Watching:
 
     With `loss_change` the gradients of planted and held-out paragraphs are taken after every step, and what each part of the weights
     changed in their loss is measured with the rest: see `localize.LossChange`, which tells what it costs.
+
+    `checkpoints` is after how many steps each a checkpoint is kept, from before the first on, and after the last: for measurements that
+    are made when the training is over, by a sweep. 0: none but the trained model.
     """
 
     every: int = 0
     measures: tuple[str, ...] = ("recall",)
     loss_change: bool = False
+    checkpoints: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,8 @@ class Recipe:
     def _check_numbers(self) -> None:
         """Refuse numbers that mean nothing."""
         for name, value, least in (
-            ("seeds", self.seeds, 1), ("watch every", self.watch.every, 0), ("halves", self.planted.halves, 0),
+            ("seeds", self.seeds, 1), ("watch every", self.watch.every, 0),
+            ("watch checkpoints", self.watch.checkpoints, 0), ("halves", self.planted.halves, 0),
             *((f"stage {index}: steps", stage.steps, 1) for index, stage in enumerate(self.stage)),
         ):  # fmt: skip
             if isinstance(value, bool) or not isinstance(value, int) or value < least:

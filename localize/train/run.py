@@ -24,7 +24,7 @@ from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.signature.signature import MemorizationSignature, load_signature
-from localize.signature.stacking import stacked
+from localize.signature.stacking import nested, stacked
 from localize.storage import replacing
 from localize.train.live import LiveLine
 from localize.train.loop import Trainer, build_model
@@ -47,6 +47,7 @@ STATE_SECONDS = 20.0
 FILES = (
     "config.json", "generation_config.json", "model*.safetensors*", *TOKENIZER_FILES, "merges.txt", "special_tokens_map.json",
     UNIGRAM_FILE, PARAGRAPHS_FILE, RECIPE_FILE, LOG_FILE, LINES_FILE, WATCHED_FILE, STATE_FILE, STATE_WATCHED_FILE, "seed-*",
+    "step-*",
 )  # fmt: skip
 """What a training leaves in its folder."""
 
@@ -76,7 +77,7 @@ def train_recipe(
         out: The folder to make: `config.json`, `model.safetensors`, the tokenizer's files, `paragraphs.jsonl` (planted paragraphs
             and never-seen matches), `unigram_counts.npy`, `recipe.toml` (with the data's hash), `training.json` (losses, versions),
             `log.jsonl` (a line every 20 steps, and for each time that paragraphs were measured) and, if the recipe watches,
-            `training.zarr.zip`, a signature over `training_step`.
+            `training.zarr.zip`, a signature over `training_step`; with `[watch] checkpoints` also a checkpoint each in `step-100`, ....
         device: Where to train. The same bits come out for the same seed, batch and threads on a CPU, stopped and gone on or not.
         overwrite: Whether another training's results in `out` are replaced.
         command: What was typed or called, for the record.
@@ -132,10 +133,12 @@ def _joined(recipe: Recipe, out: Path) -> MemorizationSignature:
     """What was watched in all trainings of a recipe."""
     if recipe.arms:
         return joined_arms(recipe, {name: load_signature(out / name / WATCHED_FILE) for name in recipe.arms})
-    return joined_runs({
-        run: {seed: load_signature(out / f"seed-{seed}-{run}" / WATCHED_FILE) for seed in recipe.training_seeds}
+    watched = {
+        (run, seed): load_signature(out / f"seed-{seed}-{run}" / WATCHED_FILE)
         for run in recipe.runs
-    })  # fmt: skip
+        for seed in recipe.training_seeds
+    }
+    return nested(("training_run", "training_seed"), watched)
 
 
 def joined_arms(recipe: Recipe, watched: Mapping[str, MemorizationSignature]) -> MemorizationSignature:
@@ -147,14 +150,6 @@ def joined_arms(recipe: Recipe, watched: Mapping[str, MemorizationSignature]) ->
     }
     joined.attrs["training"] = {"steps": recipe.steps, "batch": recipe.training.batch, "arms": told}
     return MemorizationSignature(joined)
-
-
-def joined_runs(watched: Mapping[str, Mapping[int, MemorizationSignature]]) -> MemorizationSignature:
-    """What was watched in several trainings as one signature, with an axis for seeds and one for runs where there are several."""
-    by_run = {}
-    for run, by_seed in watched.items():
-        by_run[run] = stacked("training_seed", by_seed) if len(by_seed) > 1 else next(iter(by_seed.values()))
-    return stacked("training_run", by_run) if len(by_run) > 1 else next(iter(by_run.values()))
 
 
 def _train(
@@ -265,6 +260,18 @@ class _Running:
             if monotonic() - self._saved > STATE_SECONDS:
                 self._keep()
 
+    def _checkpoint(self) -> None:
+        """Keep the model as it is now, if the recipe asks for it; one that is there is of the same training, and the same."""
+        every, step = self._recipe.watch.checkpoints, self.trainer.done
+        place = self._out / f"step-{step}"
+        if not every or (step % every and step < self.trainer.steps) or place.is_dir():
+            return
+        with tempfile.TemporaryDirectory(dir=self._out, prefix=".") as name:
+            beside = Path(name) / place.name
+            beside.mkdir()
+            save_checkpoint(self._model, beside)
+            os.replace(beside, place)
+
     def signature(self) -> MemorizationSignature | None:
         """What was watched, with what the recipe says of each paragraph; None if nothing was."""
         if self.watch is None:
@@ -290,7 +297,8 @@ class _Running:
         return MemorizationSignature(dataset)
 
     def _look(self) -> None:
-        """Measure the paragraphs where it is time to, and log what they say."""
+        """Keep a checkpoint and measure the paragraphs where it is time to, and log what they say."""
+        self._checkpoint()
         watch, step = self.watch, self.trainer.done
         if self.loss_change is not None:
             self.loss_change(self._model, step)

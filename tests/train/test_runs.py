@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ RECIPE = Recipe(
     corpus=TrainingCorpus("chain", 64),
     planted=Planting(copies={4: 4, 16: 4}, held_out=6, windows=((0.0, 0.5), (0.0, 1.0))),
     training=Training(steps=30, batch=8, row_tokens=12, warmup=2, threads=1, learning_rate=1e-2),
-    watch=Watching(10),
+    watch=Watching(10, checkpoints=15),
 )
 
 
@@ -37,6 +38,7 @@ def contents(folder):
     """All that a training leaves, but for the record of when it was made."""
     left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "command.json"}
     left["weights"] = lz.load_model(folder).weights_hash()
+    left |= {path.name: lz.load_model(path).weights_hash() for path in folder.glob("step-*")}
     watched = left.pop(WATCHED_FILE, None)
     return left, None if watched is None else lz.load_signature(folder / WATCHED_FILE)
 
@@ -61,6 +63,16 @@ def test_what_is_watched_is_what_recall_says(whole):
         "batch": 8,
         "stages": [{"name": "stage 0", "steps": 30, "schedule": "cosine", "learning_rate": 0.01, "replay": 0.0}],
     }
+
+
+def test_checkpoints_are_what_was_watched(whole):
+    kept = {int(path.name.removeprefix("step-")): path for path in whole[0].glob("step-*")}
+    assert sorted(kept) == [0, 15, 30]
+    watched = lz.load_signature(whole[0] / WATCHED_FILE).dataset["weights_hash"].values.tolist()
+    hashes = {step: lz.load_model(path).weights_hash() for step, path in kept.items()}
+    assert [hashes[0], hashes[30]] == [watched[0], watched[-1]] and hashes[15] not in watched
+    model = lz.load_model(kept[15])
+    assert model.tokenizer is not None and model.unigram_counts is not None
 
 
 def test_watching_changes_no_bit_of_the_model(whole, tmp_path):
@@ -261,9 +273,7 @@ def test_seeds_and_twins_are_joined_and_trained_once(tmp_path, monkeypatch):
     assert first.weights_hash() == lz.load_model(out / "seed-0-planted").weights_hash()
     assert (signature["exposures"].sel(training_run="twin") == 0).all()
     assert contents(out / "seed-0-planted")[0]["weights"] == train_recipe(RECIPE, tmp_path / "alone").weights_hash()
-    (out / "seed-1-twin" / "command.json").unlink()
-    for path in (out / "seed-1-twin").iterdir():
-        path.unlink()
+    shutil.rmtree(out / "seed-1-twin")
     step, made = Trainer.step, []
     monkeypatch.setattr(Trainer, "step", lambda self: (made.append(self.done), step(self))[1])
     train_recipe(recipe, out)

@@ -274,7 +274,7 @@ def test_arms_of_a_chain_have_their_paragraphs_in_common():
             "[planted]\nwindows = [0, 0.5]\n",
             "[planted] windows = [0, 0.5]: pairs of shares are needed, [[0, 0.25], [0, 1]].",
         ),
-        ("[watch]\nevry = 1\n", "[watch] has no 'evry'; it has every, loss_change, measures."),
+        ("[watch]\nevry = 1\n", "[watch] has no 'evry'; it has checkpoints, every, loss_change, measures."),
         ("[arms.a]\ntraining.speed = 1\n", "[training] has no 'speed'; it has "),
         ("[arms.a]\nstages.1.replay = 1\n", "no section 'stages'; there are model, "),
     ],
