@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
     from localize.analysis.loss_change import loss_change_table
+    from localize.analysis.membership import membership_table
     from localize.analysis.memory import memory_agreement, memory_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.recital import first_recital, recital_table
@@ -138,6 +139,7 @@ _HOME = {
     "loss_change_table": "localize.analysis.loss_change",
     "mask_controls": "localize.edit.masks",
     "measured_signature": "localize.measure.labels",
+    "membership_table": "localize.analysis.membership",
     "memory_agreement": "localize.analysis.memory",
     "memory_table": "localize.analysis.memory",
     "noise": "localize.edit.noise",

@@ -10,19 +10,20 @@ finds what no decoding recites.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from localize.analysis.compare import warn_of_few_clusters
 from localize.analysis.draws import Draws
 from localize.analysis.measured import require
-from localize.analysis.rows import NO_NULL, Basis, Null, Row, auc_row, difference_name, row_of, rows_of
+from localize.analysis.rows import NO_NULL, Basis, Null, Row, auc_row, difference_name, null_beside, row_of, rows_of
 from localize.analysis.seed_rows import correct_by_quantity
 from localize.axes import MEMORIZED, NEVER_TRAINED, NOT_MEMORIZED, TRAINED
 from localize.errors import SignatureError, caller, public
-from localize.measurements import AXES, MEASUREMENTS
+from localize.measurements import AXES, MEASUREMENTS, Variable, nulls_of
 from localize.signature.schema import range_of
 from localize.statistics import LEVEL, MINUS_ONE_TO_ONE, Range
 
@@ -36,7 +37,6 @@ MEAN, AUC, CORRELATION = "mean", "AUC", "rank correlation"
 EVERY = "all"
 """The paragraphs of all groups together."""
 
-GIVEN = "tokens_given"
 SAME_ORDER = ("extraction_chance",)
 """Metrics that order paragraphs as another one does, so that they have a mean but no AUC and no rank of their own."""
 
@@ -63,6 +63,7 @@ class Metric:
         unit: Of its values.
         values: One number per paragraph.
         possible: Where they can lie at all.
+        null: What each value is where nothing is memorized; None where that is not known.
     """
 
     variable: str
@@ -70,6 +71,7 @@ class Metric:
     unit: str
     values: Float[np.ndarray, " paragraph"]
     possible: Range
+    null: Float[np.ndarray, " paragraph"] | None = None
 
 
 @public
@@ -94,8 +96,10 @@ def memory_table(
     Returns:
         Indexed by `metric` ("Min-K%", "ROUGE-L, 8 tokens given", ...), `quantity` and `group`, columns as in all tables and
         `variable`, `unit`. "mean": a row per group and one for the difference a - b, with 95 % intervals by bootstrap over clusters;
-        p of the difference by labels permuted over clusters. "AUC", of a and b: the share of their pairs in which the a has the
-        larger value, ties half; null .5, p that of mean ranks; nan where a group has none. `q_value` corrects for all metrics.
+        p of the difference by labels permuted over clusters. The share of sampled n-grams that stand in the rows has that of the true
+        continuation as its null, p by signs flipped over clusters; the others' means have none. "AUC", of a and b: the share of their
+        pairs in which the a has the larger value, ties half; null .5, p that of mean ranks; nan where a group has none. `q_value`
+        corrects for all metrics.
 
         A larger value is more memory throughout. Where groups follow from exact match, as they do unless labels say otherwise,
         exact match tells them apart by construction: groups that say what was trained on judge metrics. Fewer than 30 effective
@@ -116,7 +120,8 @@ def memory_table(
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
     for metric in metrics_of(dataset):
         about = {"metric": metric.words, "variable": metric.variable, "unit": metric.unit}
-        means = rows_of(MEAN, metric.values, group, clusters, draws, lambda _: NO_NULL, metric.possible, pair=pair)
+        null = partial(_null_of, metric, clusters, draws)
+        means = rows_of(MEAN, metric.values, group, clusters, draws, null, metric.possible, pair=pair)
         rows += [about | row for row in means]
         if pair is not None and metric.variable not in SAME_ORDER:
             named = {"quantity": AUC, "group": difference_name(*pair), "unit": "share of pairs"}
@@ -172,28 +177,46 @@ def memory_agreement(
     return table_of(rows, ("metric", "other", "group"))
 
 
+def _null_of(
+    metric: Metric, clusters: Int[np.ndarray, " paragraph"], draws: Draws, chosen: Bool[np.ndarray, " paragraph"]
+) -> Null:
+    """What a group's mean is held against: its null where each value has one."""
+    if metric.null is None:
+        return NO_NULL
+    return null_beside(metric.values, metric.null, clusters, draws, metric.possible, chosen)
+
+
 def measured(signature: "MemorizationSignature") -> None:
     """Raise a `SignatureError` unless the metrics were measured, of one model."""
     require(signature, {"min_k": "localize.memory(model, paragraphs)"})
 
 
 def metrics_of(dataset: "xr.Dataset") -> list[Metric]:
-    """All metrics that hold a number, in the order of their declaration and by the tokens given."""
+    """All metrics that hold a number, in the order of their declaration and by the tokens given or the length of n-grams."""
     found = []
-    for variable in MEASUREMENTS["memory"].variables:
-        if variable.name not in dataset:
-            continue
-        array, possible = dataset[variable.name].astype(float), range_of(dataset, variable.name)
-        parts = {variable.label: array}
-        if GIVEN in array.dims:
-            counted = AXES[GIVEN].counted or "{}"
-            parts = {f"{variable.label}, {counted.format(at)}": array.sel({GIVEN: at}) for at in array[GIVEN].values}
-        found += [
-            Metric(variable.name, words, variable.unit, part.values, possible)
-            for words, part in parts.items()
-            if bool(part.notnull().any())
-        ]
+    for variable, words, array in arrays_of(dataset):
+        nulls = (_alongside(dataset[name], array) for name in nulls_of(variable.name) if name in dataset)
+        possible, values = range_of(dataset, variable.name), array.values.astype(float)
+        found.append(Metric(variable.name, words, variable.unit, values, possible, next(nulls, None)))
     return found
+
+
+def _alongside(null: "xr.DataArray", array: "xr.DataArray") -> Float[np.ndarray, " paragraph"]:
+    """A metric's null at the place of an axis of its own at which the metric is."""
+    return null.sel({axis: array[axis].item() for axis in null.dims if axis not in array.dims}).values.astype(float)
+
+
+def arrays_of(dataset: "xr.Dataset") -> "Iterator[tuple[Variable, str, xr.DataArray]]":
+    """Each metric that holds a number, with its words and without an axis of its own; those of trainings are left."""
+    for variable in MEASUREMENTS["memory"].variables:
+        if variable.name not in dataset or variable.role != "measured":
+            continue
+        array, axis = dataset[variable.name], next((dim for dim in variable.dims if dim != "paragraph"), None)
+        parts = {variable.label: array}
+        if axis is not None:
+            counted = AXES[axis].counted or "{}"
+            parts = {f"{variable.label}, {counted.format(at)}": array.sel({axis: at}) for at in array[axis].values}
+        yield from ((variable, words, part) for words, part in parts.items() if bool(part.notnull().any()))
 
 
 def groups_told(signature: "MemorizationSignature", a: str | None, b: str | None) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from localize.analysis.dose import dose_table
 from localize.analysis.early_signs import early_signs
 from localize.analysis.forgetting import forgetting_table
 from localize.analysis.loss_change import loss_change_table
+from localize.analysis.membership import membership_table
 from localize.analysis.recital import recital_table
 from localize.analysis.rows import DIFFERENCE
 from localize.analysis.stored_units import HELD, LOW_HALF
@@ -31,6 +32,11 @@ class TrainingTable(NamedTuple):
     title: str
     arm: str
     make: "Callable[..., pd.DataFrame]"
+
+
+def _longest(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataFrame":
+    """AUCs behind the whole prefix and of the longest n-grams alone."""
+    return membership_table(signature, every=False, seed=seed)
 
 
 def _by_block(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataFrame":
@@ -72,5 +78,8 @@ def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTabl
             yield TrainingTable(
                 "loss-change", "Which weights took texts in, and let them go", arm, partial(_by_block, part)
             )
+        if design_of(part) == "planted" and "min_k" in part:
+            title = "Which metric tells planted texts from held-out ones"
+            yield TrainingTable("membership", title, arm, partial(_longest, part))
         if design_of(part) == "planted" and "unit_score" in part and "training_run" in part.over_training:
             yield TrainingTable("units", "Where units appear, move and vanish", arm, partial(_of_units, part))

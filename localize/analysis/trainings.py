@@ -359,9 +359,13 @@ def of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "see
 
 def in_run(dataset: "xr.Dataset", name: str, run: str) -> "xr.DataArray":
     """A variable or label of one run, with an axis of seeds."""
-    array = dataset[name]
+    return array_in_run(dataset[name], run)
+
+
+def array_in_run(array: "xr.DataArray", run: str) -> "xr.DataArray":
+    """What one run has of it, with an axis of seeds."""
     if "training_run" in array.dims:
-        array = array.isel(training_run=[str(label) for label in dataset["training_run"].values].index(run))
+        array = array.isel(training_run=[str(label) for label in array["training_run"].values].index(run))
     return array if "training_seed" in array.dims else array.expand_dims("training_seed")
 
 

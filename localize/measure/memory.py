@@ -18,6 +18,14 @@ from localize.errors import InputError, LocalizeError, caller
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
+from localize.measure.ngrams import (
+    ngram_lengths,
+    rows_facts,
+    sampled_continuations,
+    sampling_logits,
+    shares_in_rows,
+    token_rows,
+)
 from localize.measure.scoring import FINITE_IS_NEEDED, logit_pieces, recall_of, token_scores
 from localize.models.hooks import HookedModel
 from localize.models.load import load_model
@@ -43,6 +51,10 @@ def memory(
     top_k: int | None = 40,
     tries: int = 100,
     k: float = 0.2,
+    rows: Any = None,
+    samples: int = 4,
+    ngrams: int | Sequence[int] | None = None,
+    seed: int = 0,
     batch_size: int = 64,
 ) -> MemorizationSignature:
     """Metrics of how well each text is memorized, beside each other; of each a higher value is more memory.
@@ -62,6 +74,12 @@ def memory(
         top_k: Only so many likeliest tokens are sampled from (and those as likely as the last of them); None for all.
         tries: How often it is sampled.
         k: Share of the tokens that Min-K% and Min-K%++ average: the lowest.
+        rows: What the model was trained on: token ids (row, position), or the path of a .npy file of them; None leaves out what is
+            sampled and looked up there.
+        samples: Continuations that are sampled behind the whole prefix, as extraction samples, and looked up.
+        ngrams: Tokens of the n-grams that are looked up, up to the continuation's length; None for 2, 3, 4, 6 and 8, as far as it has
+            as many.
+        seed: Of the samples.
         batch_size: Paragraphs a forward pass.
 
     Returns:
@@ -72,19 +90,24 @@ def memory(
         text: `text_log_p`, `min_k` (nats per token) and `min_k_plus_plus` (standard deviations; a token is 0 where the model finds
         all tokens alike or is certain to the last digit); `text_log_p_per_byte` (nats per byte), where a text or a tokenizer that
         decodes is there; with a reference `text_log_p_gain` (nats per token) and `memorized_bits` (bits a text, a lower bound).
+        With rows, for each length of n-grams, `sampled_ngrams_in_rows`: the share (in [0, 1]) of the sampled continuations' n-grams
+            that stand in a row; 1 less it is what novelty is called. N-grams lie wholly in what was sampled: none holds tokens of
+            the prefix, which are no saying of the model's, and none goes beyond the end of a row. Beside it, as its null,
+            `true_ngrams_in_rows`: the same of the true continuation, 1 where the text is one of the rows.
         Recall is attached.
 
     Raises:
-        InputError: If the paragraphs do not fit the model or the reference.
-        LocalizeError: If a number of tokens lies outside the prefix, another option outside its range, the reference has another
-            vocabulary, or a log probability is not a finite number.
+        InputError: If the paragraphs do not fit the model or the reference, or the rows are none.
+        LocalizeError: If a number of tokens lies outside the prefix or the continuation, another option outside its range, the
+            reference has another vocabulary, or a log probability is not a finite number.
 
     Source:
         Given the first tokens of the text: Hubble (arXiv 2510.19811). Extraction: Hayes et al. 2024. Min-K%++: Zhang et al. 2024.
-        Bits: Morris et al. 2025.
+        Bits: Morris et al. 2025. N-grams of what is sampled: McCoy et al. 2023 (RAVEN, arXiv 2111.09509).
     """
-    given = _given(prefixes, paragraphs.prefix_length)
-    _check_options(temperature, top_k, tries, k)
+    given, lengths = _given(prefixes, paragraphs.prefix_length), ngram_lengths(ngrams, paragraphs.continuation_length)
+    _check_options(temperature, top_k, tries, k, samples)
+    trained_on = None if rows is None else token_rows(rows)
     recall = recall_of(model, paragraphs)
     reference = _reference(model, paragraphs, reference)
     tokens, asked = paragraphs.recall_tokens, paragraphs.continuation_length
@@ -97,16 +120,16 @@ def memory(
         right = logits.max(-1).indices == targets
         return right, sampled_log_p(logits, targets, temperature, top_k), *standardized_log_p(logits, targets)
 
-    def work(rows: slice) -> None:
-        batch = tokens[rows].to(model.device)
+    def work(part: slice) -> None:
+        batch = tokens[part].to(model.device)
         right, sampled, *of_text = by_pieces(model, model.final_states(batch[:, :-1]), batch[:, 1:], of_logits)
-        log_p[rows], standardized[rows] = (part.cpu().numpy() for part in of_text)
+        log_p[part], standardized[part] = (of.cpu().numpy() for of in of_text)
         for column, number in enumerate(given):
             wanted, predicted = batch[:, number : number + asked], slice(number - 1, number - 1 + asked)
-            exact_match[rows, column] = right[:, predicted].cumprod(1).sum(1).cpu().numpy()
-            log_extraction[rows, column] = sampled[:, predicted].double().sum(1).cpu().numpy()
+            exact_match[part, column] = right[:, predicted].cumprod(1).sum(1).cpu().numpy()
+            log_extraction[part, column] = sampled[:, predicted].double().sum(1).cpu().numpy()
             said = continued_greedily(model, batch[:, :number], wanted, right[:, predicted].all(1))
-            rouge[rows, column] = rouge_l(said.cpu().numpy(), wanted.cpu().numpy())
+            rouge[part, column] = rouge_l(said.cpu().numpy(), wanted.cpu().numpy())
 
     in_batches(work, count, batch_size, what="memory")
     _check_finite(model, paragraphs, log_p)
@@ -131,8 +154,18 @@ def memory(
             "memorized_bits": np.maximum(gain, 0.0) / math.log(2),
         }
         call["reference"] = {"name": reference.name, "weights_hash": reference.weights_hash()}
-    which = paragraphs.recall_continuation
-    return labelled(model, paragraphs, recall, arrays, call=call, continuation=which, axes={"tokens_given": given})
+    if trained_on is not None:
+        said = sampled_continuations(
+            model, paragraphs, samples, temperature=temperature, top_k=top_k, seed=seed, batch_size=batch_size
+        )
+        texts = np.concatenate(
+            [said, tokens[:, None, -asked:].numpy()], axis=1
+        )  # (paragraph, sample and truth, position)
+        shares = shares_in_rows(texts.reshape(-1, asked), trained_on, lengths).reshape(count, samples + 1, len(lengths))
+        arrays |= {"sampled_ngrams_in_rows": shares[:, :-1].mean(1), "true_ngrams_in_rows": shares[:, -1]}
+        call |= {"rows": rows_facts(trained_on), "samples": samples, "ngrams": lengths, "seed": seed}
+    which, axes = paragraphs.recall_continuation, {"tokens_given": given, "ngram": lengths}
+    return labelled(model, paragraphs, recall, arrays, call=call, continuation=which, axes=axes)
 
 
 def standardized_log_p(
@@ -154,11 +187,7 @@ def sampled_log_p(
     logits: Float[Tensor, "row vocab"], targets: Int[Tensor, " row"], temperature: float, top_k: int | None
 ) -> Float[Tensor, " row"]:
     """Log probability that sampling takes each row's target, in nats; -inf where it is not among the top k."""
-    scaled = logits / temperature
-    if top_k is not None and top_k < scaled.shape[1]:
-        least = scaled.topk(top_k).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    return scaled.log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    return sampling_logits(logits, temperature, top_k).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
 
 
 def chance_of_a_hit(probability: Float[np.ndarray, "*cell"], tries: int) -> Float[np.ndarray, "*cell"]:
@@ -278,7 +307,7 @@ def _given(prefixes: int | Sequence[int] | None, prefix_length: int) -> list[int
     return sorted({int(number) for number in numbers})
 
 
-def _check_options(temperature: Any, top_k: Any, tries: Any, k: Any) -> None:
+def _check_options(temperature: Any, top_k: Any, tries: Any, k: Any, samples: Any) -> None:
     """Raise a `LocalizeError` for an option outside its range."""
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
         raise LocalizeError(f"{caller()}: temperature={temperature!r} must be a number above 0.")
@@ -288,8 +317,9 @@ def _check_options(temperature: Any, top_k: Any, tries: Any, k: Any) -> None:
         raise LocalizeError(
             f"{caller()}: top_k={top_k!r} must be a whole number of at least 1, or None for all tokens."
         )
-    if not isinstance(tries, Integral) or tries < 1:
-        raise LocalizeError(f"{caller()}: tries={tries!r} must be a whole number of at least 1.")
+    for name, value in (("tries", tries), ("samples", samples)):
+        if not isinstance(value, Integral) or value < 1:
+            raise LocalizeError(f"{caller()}: {name}={value!r} must be a whole number of at least 1.")
 
 
 def _reference(model: HookedModel, paragraphs: Paragraphs, given: Any) -> HookedModel | None:

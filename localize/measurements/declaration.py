@@ -97,7 +97,7 @@ LENGTHS: Mapping[str, Callable[[int | float, int | float], int | float]] = Mappi
 
 Options = Mapping[str, Any]
 
-OBJECTS = ("counts", "copies", "perturbation", "at", "reference", "scores", "tokens")
+OBJECTS = ("counts", "copies", "perturbation", "at", "reference", "rows", "scores", "tokens")
 """Arguments that are arrays or results of another measurement, which a file cannot hold; each measurement has its own default."""
 
 

@@ -344,11 +344,22 @@ class HookedModel:
         Raises:
             ModelError: If the prefix is empty, or prefix and new tokens exceed the context.
         """
+        return self.continue_by(prefix, length, lambda logits, at: logits.argmax(-1))
+
+    @torch.no_grad()
+    def continue_by(
+        self, prefix: Int[Tensor, "batch position"], length: int, choose: Callable[[Tensor, int], Tensor]
+    ) -> Int[Tensor, "batch new"]:
+        """What is said after a prefix where `choose` takes each token, of the logits there (batch, vocab) and its number from 0.
+
+        Raises:
+            ModelError: As `continue_greedily`.
+        """
         if prefix.shape[1] == 0:
             raise ModelError(f"{caller()}: the prefix is empty; at least one token is needed, and no BOS is added.")
         cache, step, said = KeyValues(), prefix, []
-        for _ in range(length):
-            step = self.forward(step, cache=cache, read=slice(-1, None)).argmax(-1)
+        for at in range(length):
+            step = choose(self.forward(step, cache=cache, read=slice(-1, None))[:, 0], at)[:, None]
             said.append(step)
         return torch.cat(said, dim=1) if said else prefix[:, :0]
 

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from localize.analysis.rows import Row
-from localize.analysis.trainings import NOT_TOLD, PAIR_EFFECT, UNMATCHED, Trainings, Window
+from localize.analysis.trainings import NOT_TOLD, PAIR_EFFECT, UNMATCHED, Level, Trainings, Window
 from localize.plots.groups import Group
-from localize.plots.series import Series
+from localize.plots.series import Series, with_room
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, Px, plain
 from localize.statistics import Interval
@@ -22,6 +22,9 @@ ROOM: Px = 74
 
 PLACES = (0, 1, 2, 4, 6, 5, 3)
 """Of windows among the colours: black, which hides the others' bands, comes last."""
+
+BESIDE = 0.4
+"""Doublings by which an axis of copies goes further than the copies."""
 
 GAP_WORDS = {
     PAIR_EFFECT: "NLL, twin − planted run (nats per token)",
@@ -40,6 +43,15 @@ def half_page(number: int) -> Box:
 def basis_words(seeds: int) -> str:
     """ "95% intervals over 5 seeds"."""
     return f"95% intervals over {seeds} seeds" if seeds > 1 else "one seed; 95% intervals over clusters"
+
+
+def copies_axis(levels: Sequence[Level]) -> dict[str, Any]:
+    """Copies by their doublings."""
+    copies = np.unique([level.copies for level in levels]).astype(float)
+    told = np.array(with_room(copies) if len(copies) > 1 else copies)
+    ends = np.log2([copies[0], copies[-1]]) + np.array([-BESIDE, BESIDE])
+    look = {"tickvals": np.log2(told), "ticktext": [f"{c:.0f}" for c in told], "range": ends.tolist()}
+    return {"title": {"text": "copies in training"}} | look
 
 
 def labelled_axis(title: str, labels: Sequence[str]) -> dict[str, Any]:

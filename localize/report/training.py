@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
     "among": "among texts", "set": "texts", "layer": "layer", "step": "step", "component": "weights", "exposure": "steps",
+    "metric": "metric",
 }  # fmt: skip
 PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
@@ -26,6 +27,9 @@ NOTES = {
     + "The first arm's number stands beside each, and the difference to it, of the same paragraphs and seeds. ",
     "loss-change": "What these weights changed in the mean NLL of the texts, nats per token, negative where it fell, in steps that showed "
     "them, in others and in both; layer -1 is what lies outside the blocks. The null is held-out text at the same steps. ",
+    "membership": "AUC: the share of pairs of a planted and a held-out text in which the planted one has the larger value; behind the "
+    "whole prefix, and of the longest n-grams. The null is that of the same texts in the twin run, which was shown none of them; without "
+    "a twin run it is chance, .5. ",
     "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
     "units": "Of each text's best MLP units, in the planted run less in the twin run, which was never shown it; the null is that of "
     "held-out texts, which neither was shown. ",
@@ -74,7 +78,7 @@ def _table(table: TrainingTable, key: str, seed: int) -> tuple[Table | None, lis
         )  # fmt: skip
     apart = [Column(f"less the {'first' if of_arms else 'null'} [95%]", True)] if beside else []
     columns = (
-        *(Column(INDEX[name], name == "copies", wide=name == "quantity") for name in names),
+        *(Column(INDEX[name], name == "copies", wide=name in ("quantity", "metric")) for name in names),
         Column("estimate [95% interval]", True), Column("first arm [95%]" if of_arms else "null [95%]", True), *apart,
         Column("p", True), Column("q", True), Column("seeds", True), Column(SIZE, True),
     )  # fmt: skip

@@ -6,6 +6,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from localize.axes import NEVER_TRAINED, TRAINED
 from localize.claims import Command
 from localize.errors import InputError, public
+from localize.measurements import measurement_named
 from localize.models.hooks import HookedModel
 from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
@@ -231,7 +233,7 @@ class _Running:
         self.watch: Watch | None = None
         self.loss_change: LossChange | None = None
         if every:
-            paragraphs, measures = _in_groups(data), list[Any](recipe.watch.measures)
+            paragraphs, measures = _in_groups(data), _measures(recipe, data)
             if recipe.watch.loss_change:
                 self.loss_change = LossChange(
                     paragraphs, data.row_paragraph, batch, held_out=_held_out(data), batch_size=batch
@@ -354,6 +356,15 @@ class _Running:
             steps = watched.dataset["training_step"].values <= done
             self.watch.adopt(MemorizationSignature(watched.dataset.isel(training_step=np.flatnonzero(steps))))
         self._tell("steps", done, float("nan"))
+
+
+def _measures(recipe: Recipe, data: TrainingData) -> list[Any]:
+    """What the recipe watches; a measurement that looks texts up in the rows of a training is given these."""
+    named = [(name, measurement_named(name)) for name in recipe.watch.measures]
+    return [
+        partial(one.call(), rows=data.rows) if one is not None and "rows" in one.parameters() else name
+        for name, one in named
+    ]
 
 
 def _in_groups(data: TrainingData) -> Paragraphs:

@@ -61,6 +61,8 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "text_log_p",
         "min_k",
         "memorized_bits",
+        "sampled_ngrams_in_rows",
+        "true_ngrams_in_rows",
         "loss_change",
         "head_loss_change",
         "outside_loss_change",

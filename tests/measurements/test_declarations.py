@@ -31,7 +31,8 @@ BESIDE_OWN = {"gradient_controls": ("true",)}
 """Measurements of the own continuation that hold tokens of the true one beside it."""
 
 NOT_BY_DEFAULT = {"patch": {f"{part}_patch_{what}map" for part in ("head", "stream") for what in ("", "estimate_")},
-                  "memory": {"text_log_p_gain", "text_log_p_per_byte", "memorized_bits"}}  # fmt: skip
+                  "memory": {"text_log_p_gain", "text_log_p_per_byte", "memorized_bits", "sampled_ngrams_in_rows",
+                             "true_ngrams_in_rows"}}  # fmt: skip
 """What comes only with other options."""
 
 

@@ -19,7 +19,7 @@ OWN = {"continuation": ["own", "true"], "batch_size": [1, 64], "seed": [0, 1]}
 VALUES = {
     "recall": {},
     "memory": {"prefixes": [4, [2, 8]], "temperature": [0.5, 1.0], "top_k": [5, None], "tries": [1, 10], "k": [0.1, 0.5],
-               "batch_size": [1, 64]},
+               "samples": [1, 2], "ngrams": [2, [2, 3]], "seed": [0, 1], "batch_size": [1, 64]},
     "stored_units": {"floor": [0.1, 1.0], "untrained": [True, False]} | OWN,
     "locality": {"numbers": [4, [8, 16]], "texts": [1, None], "others": [1, 2]} | OWN,
     "gradients": {"statistics": ["max", ["max", "norm"]], "sets": [True, False], "embeddings": [True, False],

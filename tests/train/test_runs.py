@@ -337,3 +337,26 @@ def test_a_fresh_stage_is_a_training_of_its_rows_alone(tmp_path):
     while gone_on.done < gone_on.steps:
         gone_on.step()
     assert gone_on.model.weights_hash() == kept, "stopped after the stage began"
+
+
+def test_a_recipe_gives_memory_the_rows_that_it_is_trained_on(tmp_path):
+    """In both runs and seeds, beside each other in one signature; the planted texts are rows of one run alone."""
+    watch = Watching(15, ("recall", "memory"))
+    recipe = replace(RECIPE, seeds=2, watch=watch, planted=Planting(copies={4: 4, 16: 4}, held_out=6, pair=True))
+    train_recipe(recipe, tmp_path / "out")
+    signature = lz.load_signature(tmp_path / "out" / WATCHED_FILE)
+    true, sampled = signature["true_ngrams_in_rows"], signature["sampled_ngrams_in_rows"]
+    assert true.dims == ("training_run", "training_seed", "training_step", "paragraph", "ngram")
+    planted = signature.dataset["duplicates"].values > 0
+    assert (true.sel(training_run="planted").values[:, :, planted] == 1).all()
+    assert true.sel(training_run="twin", ngram=6).values[:, :, planted].mean() < 0.5
+    for run in ("planted", "twin"):
+        folder = tmp_path / "out" / f"seed-1-{run}"
+        paragraphs = lz.load_paragraphs(
+            folder / "paragraphs.jsonl", lz.load_model(folder), prefix_length=6, continuation_length=6
+        )
+        rows = training_data(recipe, seed=1, run=run).rows
+        again = lz.memory(lz.load_model(folder), paragraphs, rows=rows)
+        chosen = {"training_run": run, "training_seed": 1, "training_step": 30}
+        np.testing.assert_allclose(again["sampled_ngrams_in_rows"], sampled.sel(chosen))
+        np.testing.assert_allclose(again["min_k"], signature["min_k"].sel(chosen), atol=1e-5)

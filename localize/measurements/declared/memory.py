@@ -4,7 +4,9 @@ from localize.measurements.cost import Workload
 from localize.measurements.declaration import Axis, Measurement, Variable, always
 
 GIVEN = ("paragraph", "tokens_given")
+NGRAM = ("paragraph", "ngram")
 EXTRACTION = "Hayes et al. 2024 (arXiv 2410.19482)"
+NOVELTY = "McCoy et al. 2023 (arXiv 2111.09509)"
 EXTRACTING = "Carlini et al. 2021 (arXiv 2012.07805)"
 
 
@@ -17,6 +19,7 @@ MEASUREMENT = Measurement(
     "memory", words="metrics of memorization", place=2, passes=passes, alone=always, alone_if="always",
     axes=(
         Axis("tokens_given", "first tokens given (tokens)", counted="{} tokens given", averaged=True, chosen_by="prefixes"),
+        Axis("ngram", "length of the n-grams (tokens)", counted="n = {}", averaged=True),
     ),
     variables=(
         Variable(
@@ -63,6 +66,16 @@ MEASUREMENT = Measurement(
             "memorized_bits", ("paragraph",), "float", "bits", "memorized bits",
             "bits by which the model's code of the text is shorter than a reference model's, 0 where it is not",
             "Morris et al. 2025 (arXiv 2505.24832)", low=0,
+        ),
+        Variable(
+            "sampled_ngrams_in_rows", NGRAM, "float", "share", "sampled n-grams in the rows",
+            "share of the n-grams of continuations sampled behind the prefix that stand in the rows the model was trained on: 1 less "
+            "their novelty", NOVELTY, low=0, high=1,
+        ),
+        Variable(
+            "true_ngrams_in_rows", NGRAM, "float", "share", "true n-grams in the rows",
+            "share of the n-grams of the true continuation that stand in the rows the model was trained on", NOVELTY, low=0, high=1,
+            role="null", of="sampled_ngrams_in_rows",
         ),
     ),
 )  # fmt: skip

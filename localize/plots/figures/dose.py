@@ -1,7 +1,7 @@
 """What copies of paragraphs taught by a step of training: how far their NLL fell, and how much of them is recited, by copies."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from localize.analysis.trainings import PAIR_EFFECT, Level, Trainings
 from localize.errors import public
 from localize.plots.kinds import TrainingFigureKind
 from localize.plots.over_training import (
+    BESIDE,
     DEALT,
     GAP_WORDS,
     HEIGHT,
@@ -19,6 +20,7 @@ from localize.plots.over_training import (
     INTERVALS,
     UNDER,
     basis_words,
+    copies_axis,
     half_page,
     interval_of,
     members,
@@ -26,7 +28,7 @@ from localize.plots.over_training import (
     window_series,
 )
 from localize.plots.roughness import mark_rough
-from localize.plots.series import whiskers, with_room
+from localize.plots.series import whiskers
 from localize.plots.sheet import NOTE, TITLE, Panel, Sheet
 from localize.plots.theme import variable_words
 from localize.statistics import Interval
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
 
     from localize.signature.signature import MemorizationSignature
 
-ASIDE, BESIDE = 0.12, 0.4
-"""Doublings of the copies by which two windows stand apart, and by which the axis goes further than the copies."""
+ASIDE = 0.12
+"""Doublings of the copies by which two windows stand apart."""
 
 
 @public("plots.dose")
@@ -79,22 +81,13 @@ def dose(signature: "MemorizationSignature", step: int = -1, *, seed: int = 0) -
     ]
     for column, (title, words, row_of_level) in enumerate(panels):
         panel = sheet.panel(
-            half_page(column), title, note, x=_copies_axis(levels), y={"title": {"text": words}, "rangemode": "tozero"}
+            half_page(column), title, note, x=copies_axis(levels), y={"title": {"text": words}, "rangemode": "tozero"}
         )
         rows = [row_of_level(level) for level in levels]
         null = HELD_OUT if paired else (f"{DEALT} in (a)", f"{HELD_OUT}, in (b)")[column]
         _null(panel, levels, rows, null)
         _lines(panel, trainings, levels, rows)
     return sheet.finish(TITLE + NOTE + HEIGHT + UNDER)
-
-
-def _copies_axis(levels: list[Level]) -> dict[str, Any]:
-    """Copies by their doublings."""
-    copies = np.unique([level.copies for level in levels]).astype(float)
-    told = np.array(with_room(copies) if len(copies) > 1 else copies)
-    ends = np.log2([copies[0], copies[-1]]) + np.array([-BESIDE, BESIDE])
-    look = {"tickvals": np.log2(told), "ticktext": [f"{c:.0f}" for c in told], "range": ends.tolist()}
-    return {"title": {"text": "copies in training"}} | look
 
 
 def _null(panel: Panel, levels: list[Level], rows: list[Row], name: str) -> None:
