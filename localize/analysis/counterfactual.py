@@ -13,7 +13,16 @@ from jaxtyping import Float, Int, Shaped
 
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Row
-from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, place_of_step, row_beside
+from localize.analysis.trainings import (
+    CLUSTERS,
+    HALF,
+    SEEDS,
+    half_runs,
+    of_run,
+    place_of_step,
+    row_beside,
+    warn_of_few_seeds,
+)
 from localize.axes import TYPICAL
 from localize.errors import SignatureError, caller, public
 from localize.statistics import pair_differences
@@ -135,12 +144,22 @@ def counterfactual_table(
 
     Raises:
         SignatureError: As `counterfactual`.
+
+    Warns:
+        UserWarning: Of fewer than 5 seeds.
     """
     from localize.analysis.tables import table_of
 
-    halves, draws = Halves.of(signature, step), Draws(seed, resamples)
+    halves = Halves.of(signature, step)
+    warn_of_few_seeds(len(halves.without))
+    rows = means_by_kind(halves, Draws(seed, resamples))
+    return table_of(rows, ("copies", "kind", "quantity"), ("unit", "seeds"))
+
+
+def means_by_kind(halves: Halves, draws: Draws) -> list[Row]:
+    """The rows of `counterfactual_table`."""
     values = {MEMORY: halves.memory, NLL_OUT: halves.without, NLL_IN: halves.trained}
-    rows = []
+    rows: list[Row] = []
     for copies in np.unique(halves.copies[halves.copies > 0]):
         for kind in dict.fromkeys(halves.kind.tolist()):
             chosen, null = ((halves.copies == count) & (halves.kind == kind) for count in (copies, 0))
@@ -151,4 +170,4 @@ def counterfactual_table(
                     about | {"quantity": name} | row_beside(of.mean(1), chosen, null, halves.clusters, draws)
                     for name, of in values.items()
                 ]
-    return table_of(rows, ("copies", "kind", "quantity"), ("unit", "seeds"))
+    return rows

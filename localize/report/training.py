@@ -26,7 +26,9 @@ NOTES = {
     + "The first arm's number stands beside each, and the difference to it, of the same paragraphs and seeds. ",
     "loss-change": "What these weights changed in the mean NLL of the texts, nats per token, negative where it fell, in steps that showed "
     "them, in others and in both; layer -1 is what lies outside the blocks. The null is held-out text at the same steps. ",
-    "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
+    "early-signs": "Spearman's rank correlations with what was learned in the end; of the fit also the share of the tenth of texts that it "
+    "ranks first, read early, that is of the tenth learned most (chance: about .1). The null is what was learned, dealt out anew among "
+    "the texts; q corrects for all signs. ",
     "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "
     "texts of the same kind, dealt to the models in turn. ",
 }
