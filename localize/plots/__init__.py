@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
     from localize.plots.figures.dose import dose
+    from localize.plots.figures.early_signs import early_signs
     from localize.plots.figures.editing import editing
     from localize.plots.figures.forgetting import forgetting
     from localize.plots.figures.gradients import gradients

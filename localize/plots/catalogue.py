@@ -17,6 +17,7 @@ from localize.plots.figures import (
     corruption,
     counterfactual,
     dose,
+    early_signs,
     editing,
     forgetting,
     gradients,
@@ -67,7 +68,15 @@ KINDS = (
 EDIT_KINDS = (editing.KIND, relearning.KIND, resurfacing.KIND)
 """Those of edits."""
 
-TRAINING_KINDS = (arms.KIND, training.KIND, dose.KIND, forgetting.KIND, counterfactual.KIND, loss_change.KIND)
+TRAINING_KINDS = (
+    arms.KIND,
+    training.KIND,
+    dose.KIND,
+    forgetting.KIND,
+    early_signs.KIND,
+    counterfactual.KIND,
+    loss_change.KIND,
+)
 """Those of what was measured while a model was trained."""
 
 for _kind in KINDS:
