@@ -21,6 +21,7 @@ from localize.analysis.trainings import Trainings, correct_by_quantity, label_of
 from localize.axes import TRAINED
 from localize.errors import LocalizeError, SignatureError, caller, public
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, Range
+from localize.statistics.roughness import FEWEST
 from localize.statistics.seeds import seed_interval
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ Texts = Float[np.ndarray, "seed paragraph"]
 
 @dataclass(frozen=True, eq=False)
 class _Told:
-    """One number of a sign: of each seed, what is expected of one that tells nothing, and means over seeds where that is dealt out."""
+    """One number of a sign: of each seed, what is expected of one that tells nothing, and means over seeds where that is dealt out.
+
+    Few: so few texts are told apart by it that the number hangs on them.
+    """
 
     quantity: str
     sign: str
@@ -49,12 +53,13 @@ class _Told:
     null: Float[np.ndarray, " draw"]
     chance: float
     possible: Range
+    few: bool
 
     def numbers(self) -> Null:
         """The null, and the share of draws that lie as far from its mean."""
         middle, (low, high) = self.null.mean(), np.quantile(self.null, [0.025, 0.975])
         as_far = (np.abs(self.null - middle) >= np.abs(self.own.mean() - middle) - 1e-12).sum()
-        return Null.dealt(middle, low, high, float((1 + as_far) / (1 + len(self.null))))
+        return Null.dealt(middle, low, high, float((1 + as_far) / (1 + len(self.null))), True if self.few else None)
 
 
 @public
@@ -75,7 +80,8 @@ def early_signs(
         with what was learned in the end, -1 to 1; and, as a warning, which share of the tenth of texts that a sign ranks first, or last
         if its correlation is negative, is of the tenth learned most, 0 to 1, chance about .1. A tenth is one of each level, at least
         one text; texts that tie share the last places. All signs together rank each text by a fit to others. Means over seeds with
-        Student's interval; null and two-sided p by dealing out anew, alike in all seeds; `q_value` corrects p for all rows of the
+        Student's interval, rough also where fewer than 5 texts have another value of the sign than most; null and two-sided p by
+        dealing out anew, alike in all seeds; `q_value` corrects p for all rows of the
         same `among`. With one seed there is no interval.
 
     Raises:
@@ -143,6 +149,15 @@ def signs_of(trainings: Trainings, at: int) -> dict[str, Texts]:
 def _varies(values: Texts, level: Int[np.ndarray, " paragraph"]) -> bool:
     """Whether a sign tells texts of a level apart."""
     return any(np.ptp(values[:, level == one], axis=1).max() > 0 for one in np.unique(level))
+
+
+def told_apart(values: Texts, level: Int[np.ndarray, " paragraph"]) -> int:
+    """How many texts have another value than the most frequent of their level, in the seed with the fewest."""
+
+    def of_level(one: Float[np.ndarray, " member"]) -> int:
+        return len(one) - int(np.unique(one, return_counts=True)[1].max())
+
+    return min(sum(of_level(of_seed[level == one]) for one in np.unique(level)) for of_seed in values)
 
 
 def centred_ranks(values: Texts, level: Int[np.ndarray, " paragraph"]) -> Texts:
@@ -227,12 +242,13 @@ def _told(
     for name in (*ranked, TOGETHER):
         fits = [held_out_fit(every, one, fold) if name == TOGETHER else ranked[name] for one in (target, *dealt)]
         agree = [correlation(fit, one) for fit, one in zip(fits, (target, *dealt), strict=True)]
-        yield _Told(CORRELATION, name, agree[0], _means(agree[1:]), 0.0, MINUS_ONE_TO_ONE)
+        few = name != TOGETHER and told_apart(signs[name], level) < FEWEST
+        yield _Told(CORRELATION, name, agree[0], _means(agree[1:]), 0.0, MINUS_ONE_TO_ONE, few)
         right = [
             caught(fit if name == TOGETHER else np.sign(of.mean()) * fit, one, level)
             for fit, of, one in zip(fits, agree, (target, *dealt), strict=True)
         ]
-        flags.append(_Told(CAUGHT, name, right[0], _means(right[1:]), chance, ZERO_TO_ONE))
+        flags.append(_Told(CAUGHT, name, right[0], _means(right[1:]), chance, ZERO_TO_ONE, few))
     yield from flags
 
 

@@ -197,6 +197,20 @@ def test_signs_that_tell_nothing_are_rarely_called_something(make_training):
     assert np.mean(shares) == pytest.approx(0.1, abs=0.04)
 
 
+def test_a_sign_that_tells_few_texts_apart_is_rough(make_training):
+    def found(new):
+        return lz.early_signs(
+            make_training(
+                numbers(), copies=COPIES, steps=STEPS, runs=["planted", "twin"], seeds=range(SEEDS), traits={"novelty": new},
+                training={"steps": 100, "batch": 4, "stages": []},
+            ), resamples=5,
+        ).xs("share of new runs of words", level="sign")["rough"]  # fmt: skip
+
+    four, five = np.zeros(50), np.zeros(50)
+    four[[11, 12, 31, 32]] = five[[11, 12, 31, 32, 33]] = 1
+    assert found(four).all() and not found(five).any()
+
+
 def test_a_single_training_has_no_interval_and_says_so(paired):
     with pytest.warns(UserWarning, match="early_signs: one seed, so that there are no intervals; 5 are needed"):
         found = lz.early_signs(paired.at(training_seed=0), resamples=20)
