@@ -60,7 +60,7 @@ class Halves:
         """From a signature over training of such runs.
 
         Raises:
-            SignatureError: If it has none, does not tell what each was trained on, or the step was not measured.
+            SignatureError: If it has none, does not tell what each was trained on, nothing was planted, or the step was not measured.
         """
         dataset = signature.dataset
         runs = half_runs(signature)
@@ -73,6 +73,8 @@ class Halves:
                 raise SignatureError(
                     f"{caller()}: the signature has no {name!r}, which says what each run was trained on."
                 )
+        if not (dataset["duplicates"].values > 0).any():
+            raise SignatureError(f"{caller()}: no paragraph with duplicates of 1 or more, which were planted.")
         at = place_of_step(dataset["training_step"].values.astype(np.int64), step)
         nll, seen = (np.stack([of_run(dataset, name, run) for run in runs]) for name in ("nll", "exposures"))
         nll, copies = nll[:, :, at], dataset["duplicates"].values
@@ -108,7 +110,8 @@ def counterfactual(signature: "MemorizationSignature", step: int = -1) -> "pd.Da
         `nll_without` and `memory`, in nats per token, means over models and seeds.
 
     Raises:
-        SignatureError: If the signature has no such runs, does not tell what each was trained on, or the step was not measured.
+        SignatureError: If the signature has no such runs, does not tell what each was trained on, nothing was planted, or the step was
+            not measured.
 
     Source:
         Zhang et al. 2023 (arXiv 2112.12938), with NLL in the place of accuracy.

@@ -216,6 +216,10 @@ class Recipe:
             )
         if self.planted.halves % 2:
             raise InputError(f"recipe: halves={self.planted.halves} must be even: every two leave out opposite halves.")
+        if self.planted.halves and not any(copies and count for copies, count in self.planted.copies.items()):
+            raise InputError(
+                f"recipe: halves={self.planted.halves} without planted copies: there is nothing to leave out."
+            )
         if not self.planted.kinds or not set(self.planted.kinds) <= set(TEXT_KINDS):
             raise InputError(f"recipe: planted kinds={list(self.planted.kinds)}: {', '.join(TEXT_KINDS)} are known.")
         if not 0 < self.planted.noise <= 1:

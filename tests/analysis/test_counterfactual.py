@@ -111,3 +111,11 @@ def test_what_has_no_halves_is_refused(halves, make_training):
         lz.SignatureError, match=r"^counterfactual: step=7 was not measured; the nearest that was is 0\.$"
     ):
         lz.counterfactual(halves(), step=7)
+    never = make_training(
+        numbers(), copies=[0] * 10, runs=RUNS, seeds=range(SEEDS), steps=[0, 100], exposures=0 * seen()
+    )
+    with pytest.raises(
+        lz.SignatureError,
+        match=r"^counterfactual_table: no paragraph with duplicates of 1 or more, which were planted\.$",
+    ):
+        lz.counterfactual_table(never)

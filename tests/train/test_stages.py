@@ -129,7 +129,12 @@ def test_files_of_another_stage_keep_held_out_windows_that_no_seed_sees(tmp_path
         ({"stage": (Stage(20), Stage(5, replay=1.0))}, "stage 1: replay=1.0 must be a share of 0 up to below 1."),
         ({"planted": Planting(stage=2)}, "planted stage=2: there are the stages 0..1."),
         ({"planted": Planting(halves=3)}, "halves=3 must be even: every two leave out opposite halves."),
-        ({"planted": Planting(halves=2, pair=True)}, "planted pair and halves: one of them, not both."),
+        ({"planted": Planting(halves=2)}, "halves=2 without planted copies: there is nothing to leave out."),
+        (
+            {"planted": Planting(halves=2, copies={0: 4})},
+            "halves=2 without planted copies: there is nothing to leave out.",
+        ),
+        ({"planted": Planting(halves=2, copies={2: 4}, pair=True)}, "planted pair and halves: one of them, not both."),
         ({"seeds": 0}, "seeds=0 must be a whole number of at least 1."),
         ({"stage": (Stage(0), Stage(20))}, "stage 0: steps=0 must be a whole number of at least 1."),
         (
