@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.heads import heads
     from localize.plots.figures.locality import locality
     from localize.plots.figures.loss_change import loss_change
+    from localize.plots.figures.loss_change_over_training import loss_change_over_training
     from localize.plots.figures.memory import memory
     from localize.plots.figures.named_layers import named_layers
     from localize.plots.figures.noise import noise

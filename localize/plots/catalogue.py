@@ -24,6 +24,7 @@ from localize.plots.figures import (
     heads,
     locality,
     loss_change,
+    loss_change_over_training,
     memory,
     noise,
     patch_map,
@@ -76,6 +77,7 @@ TRAINING_KINDS = (
     early_signs.KIND,
     counterfactual.KIND,
     loss_change.KIND,
+    loss_change_over_training.KIND,
 )
 """Those of what was measured while a model was trained."""
 

@@ -191,7 +191,8 @@ def test_the_public_names_are_those_of_the_figures_and_what_is_listed_beside_the
         "FigureKind", "TokenView", "ablate", "ablation", "arms", "attention", "bench", "column", "comparison", "contrast",
         "corrupt_prefix", "corruption", "counterfactual", "default", "distinguish", "dose", "early_signs", "editing", "forgetting",
         "gradients",
-        "heads", "locality", "loss_change", "memory", "named_layers", "noise", "patch", "patch_map", "patching", "perturb_prefix",
+        "heads", "locality", "loss_change", "loss_change_over_training",
+        "memory", "named_layers", "noise", "patch", "patch_map", "patching", "perturb_prefix",
         "perturb_prefix_paragraph", "perturbation", "prefix_attention", "rare_token_heads", "recall", "relearning", "resurfacing",
         "save", "signature", "stored_units", "sweep", "tokens", "training",
     ]  # fmt: skip
