@@ -1,42 +1,24 @@
 """The figure of loss change allocation draws the numbers of its table, held-out text beside them."""
 
-from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize import plots
 from localize.axes import COMPONENTS, NEVER_TRAINED, TRAINED
 from localize.plots import catalogue
 from localize.plots.theme import NULL
-from localize.signature.stacking import stacked
 
-ORDER = np.array([0, -1, -1, -1, 2, 1, -1, -1])
 PLACES = {"shown": 0, "other": 1}
 
 pytestmark = pytest.mark.filterwarnings("ignore:loss_change_table. ")
 
 
-def followed(make_model, paragraphs, seed):
-    hf, change = make_model("gpt2", seed=seed, n_layer=2).hf, lz.LossChange(paragraphs, ORDER, 2, at=2)
-    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.SGD(hf.parameters(), lr=1e-3)
-    change(hf, 0)
-    for step in range(4):
-        tokens = torch.randint(97, (2, 40), generator=generator)
-        cross_entropy(hf(tokens[:, :-1]).logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
-        optimizer.step(), optimizer.zero_grad()
-        change(hf, step + 1)
-    return change.signature()
-
-
 @pytest.fixture(scope="module")
-def seeds(make_model, make_rows):
-    paragraphs = replace(make_rows(6), duplicates=(1, 1, 1, 0, 0, 0))
-    return stacked("training_seed", {seed: followed(make_model, paragraphs, seed) for seed in range(3)})
+def seeds(followed_seeds):
+    return followed_seeds
 
 
 def bars(figure, panel):
@@ -88,10 +70,10 @@ def test_it_says_which_set_which_steps_and_what_the_parts_miss(seeds):
     assert {"other steps", "null: held-out text at the same steps"} <= set(legend)
 
 
-def test_sets_that_no_step_shows_are_drawn_only_where_there_is_no_other(make_model, make_rows, seeds):
+def test_sets_that_no_step_shows_are_drawn_only_where_there_is_no_other(make_model, make_rows, followed, seeds):
     assert not any(NEVER_TRAINED in (trace.meta["group"] or "") for trace in plots.loss_change(seeds).data)
     groups = make_rows(6).with_groups(list("aabbbb"))
-    figure = plots.loss_change(followed(make_model, groups, 0))
+    figure = plots.loss_change(followed(groups))
     assert len([note for note in figure.layout.annotations if "steps 0 to 4" in note.text]) == 2
     unknown = plots.loss_change(lz.loss_change(make_model("gpt2"), make_model("gpt2", seed=1), groups, points=1))
     assert len(bars(unknown, 0)["mean"]) == 1, "where it is not known what steps showed, all are the others"
