@@ -1,6 +1,5 @@
 """The table of loss change allocation tells the sums of the signature, by seeds, beside held-out text at the same steps."""
 
-
 import numpy as np
 import pytest
 import torch
