@@ -211,6 +211,19 @@ def test_a_sign_that_tells_few_texts_apart_is_rough(make_training):
     assert found(four).all() and not found(five).any()
 
 
+def test_a_sign_that_runs_the_other_way_flags_its_lowest_texts(make_training, table):
+    turned = lz.early_signs(
+        make_training(
+            numbers(), copies=COPIES, steps=STEPS, runs=["planted", "twin"], seeds=range(SEEDS), traits={"rarity": -TRAIT},
+            training={"steps": 100, "batch": 4, "stages": []},
+        ), resamples=5,
+    )  # fmt: skip
+    for quantity, sign in ((CORRELATION, -1), (CAUGHT, 1)):
+        at = (quantity, "rarity of its words", "planted alike")
+        assert turned.loc[at, "estimate"] == pytest.approx(sign * table.loc[at, "estimate"])
+    assert table.loc[at, "estimate"] > 0.5
+
+
 def test_a_single_training_has_no_interval_and_says_so(paired):
     with pytest.warns(UserWarning, match="early_signs: one seed, so that there are no intervals; 5 are needed"):
         found = lz.early_signs(paired.at(training_seed=0), resamples=20)
