@@ -207,6 +207,13 @@ class Claim:
             error.add_note(told)
 
 
+def asked_of(folder: Path, name: str) -> dict[str, Any] | None:
+    """What the results of a command in a folder were asked for; None where it holds none of that command."""
+    record = folder / COMMAND_FILE
+    told = read_json(record) if record.is_file() else {}
+    return dict(told.get("asked") or {}) if told and _kind(told) == name else None
+
+
 def kept_words(place: str | Path) -> str:
     """What an interrupted command leaves, in words."""
     return f"what is finished is kept in {place}; the same command goes on"

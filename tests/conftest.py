@@ -477,3 +477,41 @@ def join_arms():
 def make_training():
     """`make_training(nll, exact_match, copies=..., ...)`: see `made_training`."""
     return made_training
+
+
+FOLLOWED = np.array([0, -1, -1, 2, 1, -1, -1, -1])
+"""Which paragraph each row is of four steps of two rows: steps 0, 1 and 2 show some."""
+
+
+def followed_training(paragraphs, seed=0):
+    """Loss change of a training of four steps of two rows, put down after 0, 2 and 4."""
+    from torch.nn.functional import cross_entropy
+
+    import localize as lz
+
+    hf, change = small_model("gpt2", seed=seed, n_layer=2).hf, lz.LossChange(paragraphs, FOLLOWED, 2, at=2)
+    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.SGD(hf.parameters(), lr=1e-3)
+    change(hf, 0)
+    for step in range(4):
+        tokens = torch.randint(VOCAB, (2, LENGTH), generator=generator)
+        cross_entropy(hf(tokens[:, :-1]).logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        optimizer.step(), optimizer.zero_grad()
+        change(hf, step + 1)
+    return change.signature()
+
+
+@pytest.fixture(scope="session")
+def followed():
+    """`followed(paragraphs, seed=0)`: see `followed_training`."""
+    return followed_training
+
+
+@pytest.fixture(scope="session")
+def followed_seeds(make_rows):
+    """Loss change of three planted paragraphs and four held out, in three seeds."""
+    from dataclasses import replace
+
+    from localize.signature.stacking import stacked
+
+    paragraphs = replace(make_rows(7), duplicates=(1, 1, 1, 0, 0, 0, 0))
+    return stacked("training_seed", {seed: followed_training(paragraphs, seed) for seed in range(3)})

@@ -1,6 +1,5 @@
 """The difference of two groups, cell by cell, with interval, test and null."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from localize.analysis.choice import mean_measured
 from localize.analysis.comparison import NUMBERS, Comparison
 from localize.analysis.draws import Draws
 from localize.analysis.rise import compared_of, has_rise, rise_of, rise_range
-from localize.errors import SignatureError, caller, public
+from localize.errors import SignatureError, caller, public, warn
 from localize.measurements import AXES, REGISTRY
 from localize.signature.schema import range_of
 from localize.statistics import (
@@ -158,10 +157,9 @@ def _default_variables(dataset: "xr.Dataset", *, rises: bool) -> list[str]:
     without = [name for name in names if rises and has_rise(name) and REGISTRY[name].before not in dataset]
     if without:
         before = ", ".join(dict.fromkeys(str(REGISTRY[name].before) for name in without))
-        warnings.warn(
+        warn(
             f"{caller()} leaves out {', '.join(without)}: the signature does not hold {before}, above which they rise; "
-            "rises=False compares levels.",
-            stacklevel=4,
+            "rises=False compares levels."
         )
     return [name for name in names if name not in without]
 
@@ -270,10 +268,9 @@ def warn_of_rough_intervals(comparison: Comparison) -> None:
         int((comparison[name]["rough"] & comparison[name]["low"].notnull()).sum()) for name in comparison.variables
     )
     if rough:
-        warnings.warn(
+        warn(
             f"rough intervals in {rough} of {len(comparison)} cells: fewer than {FEWEST:.0f} effective clusters, or too skewed "
-            "for their number; `rough` marks them.",
-            stacklevel=4,
+            "for their number; `rough` marks them."
         )
 
 
@@ -282,6 +279,4 @@ def warn_of_few_clusters(clusters: dict[str, np.ndarray]) -> None:
     effective = {group: effective_clusters(values) for group, values in clusters.items()}
     if few := {group: n for group, n in effective.items() if n < FEW_CLUSTERS}:
         told = ", ".join(f"{group} {n:.1f} of {len(clusters[group])} paragraphs" for group, n in few.items())
-        warnings.warn(
-            f"few effective clusters ({told}); below {FEW_CLUSTERS}, only large differences are found.", stacklevel=4
-        )
+        warn(f"few effective clusters ({told}); below {FEW_CLUSTERS}, only large differences are found.")

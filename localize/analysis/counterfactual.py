@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Row
 from localize.analysis.seed_rows import row_beside
-from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, place_of_step
+from localize.analysis.trainings import CLUSTERS, HALF, SEEDS, half_runs, of_run, place_of_step, warn_of_few_seeds
 from localize.axes import TYPICAL
 from localize.errors import SignatureError, caller, public
 from localize.statistics import pair_differences
@@ -52,7 +52,7 @@ class Halves:
         """From a signature over training of such runs.
 
         Raises:
-            SignatureError: If it has none, does not tell what each was trained on, or the step was not measured.
+            SignatureError: If it has none, does not tell what each was trained on, nothing was planted, or the step was not measured.
         """
         dataset = signature.dataset
         runs = half_runs(signature)
@@ -65,6 +65,8 @@ class Halves:
                 raise SignatureError(
                     f"{caller()}: the signature has no {name!r}, which says what each run was trained on."
                 )
+        if not (dataset["duplicates"].values > 0).any():
+            raise SignatureError(f"{caller()}: no paragraph with duplicates of 1 or more, which were planted.")
         at = place_of_step(dataset["training_step"].values.astype(np.int64), step)
         nll, seen = (np.stack([of_run(dataset, name, run) for run in runs]) for name in ("nll", "exposures"))
         nll, copies = nll[:, :, at], dataset["duplicates"].values
@@ -100,7 +102,8 @@ def counterfactual(signature: "MemorizationSignature", step: int = -1) -> "pd.Da
         `nll_without` and `memory`, in nats per token, means over models and seeds.
 
     Raises:
-        SignatureError: If the signature has no such runs, does not tell what each was trained on, or the step was not measured.
+        SignatureError: If the signature has no such runs, does not tell what each was trained on, nothing was planted, or the step was
+            not measured.
 
     Source:
         Zhang et al. 2023 (arXiv 2112.12938), with NLL in the place of accuracy.
@@ -136,12 +139,22 @@ def counterfactual_table(
 
     Raises:
         SignatureError: As `counterfactual`.
+
+    Warns:
+        UserWarning: Of fewer than 5 seeds.
     """
     from localize.analysis.tables import table_of
 
-    halves, draws = Halves.of(signature, step), Draws(seed, resamples)
+    halves = Halves.of(signature, step)
+    warn_of_few_seeds(len(halves.without))
+    rows = means_by_kind(halves, Draws(seed, resamples))
+    return table_of(rows, ("copies", "kind", "quantity"), ("unit", "seeds"))
+
+
+def means_by_kind(halves: Halves, draws: Draws) -> list[Row]:
+    """The rows of `counterfactual_table`."""
     values = {MEMORY: halves.memory, NLL_OUT: halves.without, NLL_IN: halves.trained}
-    rows = []
+    rows: list[Row] = []
     for copies in np.unique(halves.copies[halves.copies > 0]):
         for kind in dict.fromkeys(halves.kind.tolist()):
             chosen, null = ((halves.copies == count) & (halves.kind == kind) for count in (copies, 0))
@@ -152,4 +165,4 @@ def counterfactual_table(
                     about | {"quantity": name} | row_beside(of.mean(1), chosen, null, halves.clusters, draws)
                     for name, of in values.items()
                 ]
-    return table_of(rows, ("copies", "kind", "quantity"), ("unit", "seeds"))
+    return rows

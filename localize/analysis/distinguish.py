@@ -1,6 +1,5 @@
 """Whether two groups are told apart by how well a paragraph is recited, by the rest of its signature, and by that beyond how well."""
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from localize.analysis.compare import SHOW_AFTER, draw_axes, warn_of_few_cluster
 from localize.analysis.draws import Draws
 from localize.analysis.rows import NO_NULL, Basis, Null, Row, row_of
 from localize.axes import MEMORIZED, NOT_MEMORIZED
-from localize.errors import SignatureError, caller, public
+from localize.errors import SignatureError, caller, public, warn
 from localize.measurements import REGISTRY
 from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, effective_clusters
 from localize.statistics.classification import (
@@ -243,7 +242,7 @@ def _usable_folds(in_a: Bool[np.ndarray, " paragraph"], clusters: np.ndarray, a:
             f"{caller()}: {name} has {counts[name]} clusters; at least {FEWEST_FOLDS} are needed in each group to hold some out."
         )
     if counts[name] < folds:
-        warnings.warn(f"{caller()}: {name} has {counts[name]} clusters; {counts[name]} folds are made.", stacklevel=5)
+        warn(f"{caller()}: {name} has {counts[name]} clusters; {counts[name]} folds are made.")
     return min(folds, counts[name])
 
 
@@ -295,8 +294,7 @@ def _null(numbers: Float[np.ndarray, " labelling"]) -> Null:
 def _warn_of_little_overlap(table: "pd.DataFrame", a: str, b: str, shared: int, count: int) -> None:
     of_loss = float(table["estimate"].loc[AUC, LOSS])
     if len(table) > 1 and (max(of_loss, 1 - of_loss) > HARDLY_OVERLAPS or not shared):
-        warnings.warn(
+        warn(
             f"{a} and {b} hardly overlap in loss (its AUC is {of_loss:.3f}; {shared} of {count} paragraphs have one of the other "
-            "group beside them): what where tells beyond it cannot be judged.",
-            stacklevel=5,
+            "group beside them): what where tells beyond it cannot be judged."
         )

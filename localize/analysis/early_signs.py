@@ -5,18 +5,24 @@ how far that fell, and what was learned of it by then (the pair effect, or the u
 was learned in the end is told over all planted texts, and within levels, among texts planted alike, so that copies and windows drop out.
 All signs together predict by ridge regression of ranks, each text by a fit to others. Null: what was learned, dealt out anew among all
 texts, or among those of a level.
+
+As a warning a sign flags the tenth of the texts of each level that it ranks first: how many of them are among the tenth learned most.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from localize.analysis.rows import Null, Row, row_of
-from localize.analysis.trainings import Trainings, label_of_run
+from localize.analysis.seed_rows import correct_by_quantity
+from localize.analysis.trainings import Trainings, label_of_run, warn_of_few_seeds
 from localize.axes import TRAINED
-from localize.errors import SignatureError, caller, public
-from localize.statistics import MINUS_ONE_TO_ONE
+from localize.errors import LocalizeError, SignatureError, caller, public
+from localize.statistics import MINUS_ONE_TO_ONE, ZERO_TO_ONE, Range
+from localize.statistics.roughness import FEWEST
 from localize.statistics.seeds import seed_interval
 
 if TYPE_CHECKING:
@@ -27,6 +33,34 @@ if TYPE_CHECKING:
 ALL, LEVELS = "all planted", "planted alike"
 TOGETHER = "all signs together, held out"
 FOLDS, PENALTY = 5, 1.0
+FLAGGED = 0.1
+"""The share of texts that is flagged, and that counts as learned most."""
+
+CORRELATION, CAUGHT = "rank correlation", "flagged tenth, share of it learned most"
+
+Texts = Float[np.ndarray, "seed paragraph"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """One number of a sign: of each seed, what is expected of one that tells nothing, and means over seeds where that is dealt out.
+
+    Few: so few texts are told apart by it that the number hangs on them.
+    """
+
+    quantity: str
+    sign: str
+    own: Float[np.ndarray, " seed"]
+    null: Float[np.ndarray, " draw"]
+    chance: float
+    possible: Range
+    few: bool
+
+    def numbers(self) -> Null:
+        """The null, and the share of draws that lie as far from its mean."""
+        middle, (low, high) = self.null.mean(), np.quantile(self.null, [0.025, 0.975])
+        as_far = (np.abs(self.null - middle) >= np.abs(self.own.mean() - middle) - 1e-12).sum()
+        return Null.dealt(middle, low, high, float((1 + as_far) / (1 + len(self.null))), True if self.few else None)
 
 
 @public
@@ -42,19 +76,33 @@ def early_signs(
         resamples: How often what was learned is dealt out anew.
 
     Returns:
-        Indexed by `sign` and `among` ("all planted", or, of several, "planted alike": within levels of copies and window), columns as in
-        `dose_table`: Spearman's rank correlation, -1 to 1, mean over seeds with Student's interval; null and p by dealing out anew,
-        alike in all seeds. With one seed there is no interval.
+        Indexed by `quantity`, `sign` and `among` ("all planted", or, of several, "planted alike": within levels of copies and window),
+        columns as in `dose_table`, and `chance`, what is expected of a sign that tells nothing. Quantities: Spearman's rank correlation
+        with what was learned in the end, -1 to 1; and, as a warning, which share of the tenth of texts that a sign ranks first, or last
+        if its correlation is negative, is of the tenth learned most, 0 to 1, chance about .1. A tenth is one of each level, at least
+        one text; texts that tie share the last places. All signs together rank each text by a fit to others. Means over seeds with
+        Student's interval, rough also where fewer than 5 texts have another value of the sign than most; null and two-sided p by
+        dealing out anew, alike in all seeds; `q_value` corrects p for all rows of the
+        same `among`. With one seed there is no interval.
 
     Raises:
         SignatureError: If the signature is not over training, does not say what was planted, or nothing was measured so early.
-        LocalizeError: If `share` is out of range.
+        LocalizeError: If `share` is no number between 0 and 1.
+
+    Warns:
+        UserWarning: Of fewer than 5 seeds.
     """
     from localize.analysis.tables import table_of
 
     trainings = Trainings.of(signature)
+    rows = early_rows(trainings, share, seed, resamples)
+    warn_of_few_seeds(trainings.seeds, alone="there are no intervals")
+    return table_of(rows, ("quantity", "sign", "among"), ("chance", "step", "unit", "seeds"))
+
+
+def early_rows(trainings: Trainings, share: float, seed: int, resamples: int) -> list[Row]:
+    """The rows of `early_signs`."""
     trainings.need_held_out()
-    trainings.warn_of_few_seeds()
     at = early_place(trainings, share)
     rows = trainings.planted
     level = np.zeros(int(rows.sum()), np.int64)
@@ -65,27 +113,18 @@ def early_signs(
     fold = rng.permutation(len(level)) % FOLDS
     levels = [(ALL, np.zeros(len(level), np.int64)), *([(LEVELS, level)] if level.any() else [])]
     for among, of in levels:
-        told = {name: values for name, values in signs.items() if _varies(values, of)}
-        ranked = {name: centred_ranks(values, of) for name, values in told.items()}
-        target, dealt = centred_ranks(learned, of), [dealt_within(of, rng) for _ in range(resamples)]
-        predictions = dict(ranked)
-        if len(ranked) > 1:
-            predictions[TOGETHER] = held_out_fit(np.stack(list(ranked.values()), -1), target, fold)
-        for name, values in predictions.items():
-            own = correlation(values, target)
-            null = _null(name, values, ranked, target, fold, dealt)
-            p_value = float((1 + (np.abs(null) >= np.abs(own.mean())).sum()) / (1 + resamples))
-            about = {"sign": name, "among": among, "step": int(trainings.steps[at])} | trainings.labels
-            low, high = np.quantile(null, [0.025, 0.975])
-            numbers = Null.dealt(null.mean(), low, high, p_value)
-            found.append(about | row_of(seed_interval(own).within(MINUS_ONE_TO_ONE), numbers, trainings.basis(rows)))
-    return table_of(found, ("sign", "among"), ("step", "unit", "seeds"))
+        labels = {"among": among, "step": int(trainings.steps[at])} | trainings.labels
+        for told in _told(signs, learned, of, fold, resamples, rng):
+            numbers = row_of(seed_interval(told.own).within(told.possible), told.numbers(), trainings.basis(rows))
+            found.append({"quantity": told.quantity, "sign": told.sign, "chance": told.chance} | labels | numbers)
+    correct_by_quantity(found, "among")
+    return found
 
 
 def early_place(trainings: Trainings, share: float) -> int:
     """The last measured step by a share of the training, and not the first, at which nothing was trained."""
     if not 0 < share < 1:
-        raise SignatureError(f"{caller()}: share={share} must lie between 0 and 1.")
+        raise LocalizeError(f"{caller()}: share={share} must lie between 0 and 1, a part of the training.")
     early = np.flatnonzero((trainings.steps <= share * trainings.total_steps) & (trainings.steps > 0))
     if not len(early):
         raise SignatureError(
@@ -95,7 +134,7 @@ def early_place(trainings: Trainings, share: float) -> int:
     return int(early[-1])
 
 
-def signs_of(trainings: Trainings, at: int) -> dict[str, Float[np.ndarray, "seed paragraph"]]:
+def signs_of(trainings: Trainings, at: int) -> dict[str, Texts]:
     """What is known of the planted texts at one of the measured steps."""
     rows, dataset = trainings.planted, trainings.dataset
     found = {"copies": np.broadcast_to(trainings.copies[rows].astype(float), (trainings.seeds, int(rows.sum())))}
@@ -108,14 +147,21 @@ def signs_of(trainings: Trainings, at: int) -> dict[str, Float[np.ndarray, "seed
     return found
 
 
-def _varies(values: Float[np.ndarray, "seed paragraph"], level: Int[np.ndarray, " paragraph"]) -> bool:
+def _varies(values: Texts, level: Int[np.ndarray, " paragraph"]) -> bool:
     """Whether a sign tells texts of a level apart."""
     return any(np.ptp(values[:, level == one], axis=1).max() > 0 for one in np.unique(level))
 
 
-def centred_ranks(
-    values: Float[np.ndarray, "seed paragraph"], level: Int[np.ndarray, " paragraph"]
-) -> Float[np.ndarray, "seed paragraph"]:
+def told_apart(values: Texts, level: Int[np.ndarray, " paragraph"]) -> int:
+    """How many texts have another value than the most frequent of their level, in the seed with the fewest."""
+
+    def of_level(one: Float[np.ndarray, " member"]) -> int:
+        return len(one) - int(np.unique(one, return_counts=True)[1].max())
+
+    return min(sum(of_level(of_seed[level == one]) for one in np.unique(level)) for of_seed in values)
+
+
+def centred_ranks(values: Texts, level: Int[np.ndarray, " paragraph"]) -> Texts:
     """Ranks within levels, ties by their mean, from their middle, as shares of the level."""
     from scipy.stats import rankdata
 
@@ -126,9 +172,7 @@ def centred_ranks(
     return found
 
 
-def correlation(
-    one: Float[np.ndarray, "seed paragraph"], other: Float[np.ndarray, "seed paragraph"]
-) -> Float[np.ndarray, " seed"]:
+def correlation(one: Texts, other: Texts) -> Float[np.ndarray, " seed"]:
     """Of two sets of centred numbers, seed by seed; 0 where one of them is constant."""
     sizes = np.sqrt((one**2).sum(1) * (other**2).sum(1))
     return np.where(sizes > 0, (one * other).sum(1) / np.where(sizes > 0, sizes, 1.0), 0.0)
@@ -145,9 +189,9 @@ def dealt_within(level: Int[np.ndarray, " paragraph"], rng: np.random.Generator)
 
 def held_out_fit(
     signs: Float[np.ndarray, "seed paragraph sign"],
-    target: Float[np.ndarray, "seed paragraph"],
+    target: Texts,
     fold: Int[np.ndarray, " paragraph"],
-) -> Float[np.ndarray, "seed paragraph"]:
+) -> Texts:
     """Each text's target by ridge regression on the signs of the texts in other folds, seed by seed."""
     found, eye = np.empty(target.shape), PENALTY * np.eye(signs.shape[-1])
     for one in np.unique(fold):
@@ -158,18 +202,57 @@ def held_out_fit(
     return found
 
 
-def _null(
-    name: str,
-    values: Float[np.ndarray, "seed paragraph"],
-    ranked: dict[str, Float[np.ndarray, "seed paragraph"]],
-    target: Float[np.ndarray, "seed paragraph"],
+def top_tenth(values: Texts, level: Int[np.ndarray, " paragraph"]) -> Texts:
+    """How much of each text is in the largest tenth of its level, of at least one text: 0 or 1, less where ties share a place."""
+    found = np.zeros(values.shape)
+    for one in np.unique(level):
+        of = values[:, level == one]
+        places = _places(of.shape[1])
+        last = np.sort(of, axis=1)[:, -places, None]
+        above, tied = of > last, of == last
+        left = places - above.sum(1, keepdims=True)
+        found[:, level == one] = above + tied * left / tied.sum(1, keepdims=True)
+    return found
+
+
+def caught(predicted: Texts, target: Texts, level: Int[np.ndarray, " paragraph"]) -> Float[np.ndarray, " seed"]:
+    """Which share of the tenth predicted first is of the tenth that the target has largest."""
+    flagged = top_tenth(predicted, level)
+    return (flagged * top_tenth(target, level)).sum(1) / flagged.sum(1)
+
+
+def _places(count: int) -> int:
+    return max(1, round(FLAGGED * count))
+
+
+def _told(
+    signs: dict[str, Texts],
+    learned: Texts,
+    level: Int[np.ndarray, " paragraph"],
     fold: Int[np.ndarray, " paragraph"],
-    dealt: list[Int[np.ndarray, " paragraph"]],
-) -> Float[np.ndarray, " draw"]:
-    """Mean correlations with what was learned dealt out anew; what is fitted is fitted to each anew."""
-    if name != TOGETHER:
-        return np.array([correlation(values, target[:, order]).mean() for order in dealt])
-    signs = np.stack(list(ranked.values()), -1)
-    return np.array([
-        correlation(held_out_fit(signs, target[:, order], fold), target[:, order]).mean() for order in dealt
-    ])  # fmt: skip
+    resamples: int,
+    rng: np.random.Generator,
+) -> Iterator[_Told]:
+    """Each sign that varies within levels, and all of them together; fits are made anew to what is dealt out anew."""
+    ranked = {name: centred_ranks(values, level) for name, values in signs.items() if _varies(values, level)}
+    target = centred_ranks(learned, level)
+    dealt = [target[:, dealt_within(level, rng)] for _ in range(resamples)]
+    sizes = np.unique(level, return_counts=True)[1].tolist()
+    chance = sum(_places(size) ** 2 / size for size in sizes) / sum(map(_places, sizes))
+    every, flags = np.stack(list(ranked.values()), -1), list[_Told]()
+    for name in (*ranked, TOGETHER):
+        fits = [held_out_fit(every, one, fold) if name == TOGETHER else ranked[name] for one in (target, *dealt)]
+        agree = [correlation(fit, one) for fit, one in zip(fits, (target, *dealt), strict=True)]
+        few = name != TOGETHER and told_apart(signs[name], level) < FEWEST
+        yield _Told(CORRELATION, name, agree[0], _means(agree[1:]), 0.0, MINUS_ONE_TO_ONE, few)
+        right = [
+            caught(fit if name == TOGETHER else np.sign(of.mean()) * fit, one, level)
+            for fit, of, one in zip(fits, agree, (target, *dealt), strict=True)
+        ]
+        flags.append(_Told(CAUGHT, name, right[0], _means(right[1:]), chance, ZERO_TO_ONE, few))
+    yield from flags
+
+
+def _means(of_draws: list[Float[np.ndarray, " seed"]]) -> Float[np.ndarray, " draw"]:
+    """Over seeds."""
+    return np.stack(of_draws).mean(1)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from localize.analysis.rows import DIFFERENCE, Basis, Null, Row, differing, row_of
 from localize.analysis.seed_rows import correct_by_quantity
-from localize.analysis.trainings import FEW_SEEDS, check_one_arm, of_run, place_of_step
+from localize.analysis.trainings import check_one_arm, of_run, place_of_step, warn_of_few_seeds
 from localize.axes import ATTENTION_COMPONENTS, COMPONENTS, EXPOSURES, MLP_COMPONENTS, OUTSIDE, TRAINED
 from localize.errors import LocalizeError, SignatureError, caller, public, warn
 from localize.statistics import Interval, pair_differences
@@ -234,9 +234,7 @@ def intervals(of: Allocation) -> tuple[Interval, Interval, Interval]:
 
 def _warn(found: list[Allocation]) -> None:
     """Warn of few seeds, and of parts that do not sum to what changed."""
-    if (seeds := found[0].seeds) < FEW_SEEDS:
-        many = f"{seeds} seeds" if seeds > 1 else "one seed, so that there are no intervals"
-        warn(f"{caller()}: {many}; {FEW_SEEDS} are needed to tell what holds for other trainings.")
+    warn_of_few_seeds(found[0].seeds, alone="there are no intervals")
     if far := [f"{np.max(one.error):.2g} of {one.name!r}" for one in found if np.max(one.error) > LARGEST_ERROR]:
         warn(
             f"{caller()}: all parts together miss a share of what changed, {', '.join(far)}, more than {LARGEST_ERROR}; steps are "

@@ -1,6 +1,5 @@
 """Two signatures of paragraphs that correspond row by row: before and after an edit, a paragraph and its copy."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from localize.analysis.compare import (
 from localize.analysis.comparison import Comparison
 from localize.analysis.draws import Draws
 from localize.analysis.weight_units import unlike_units
-from localize.errors import SignatureError, caller, public
+from localize.errors import SignatureError, caller, public, warn
 from localize.signature.schema import range_of
 from localize.statistics import (
     Range,
@@ -128,7 +127,7 @@ def compared_pairs(
         }
 
     if unlike := unlike_units((after.dataset, before.dataset), names):
-        warnings.warn(f"{caller()}: {unlike}.", stacklevel=3)
+        warn(f"{caller()}: {unlike}.")
     apart = {name: range_of(after.dataset, name).minus(range_of(before.dataset, name)) for name in names}
     comparison = compared(arrays, numbers, apart, about)
     warn_of_rough_intervals(comparison)
@@ -189,9 +188,7 @@ def names_compared(
             f"{caller()}: nothing that is compared is in both, of one continuation: {one} after, {other} before."
         )
     if left_out := [name for name in shared if name not in names]:
-        warnings.warn(
-            f"{caller()} leaves out {', '.join(left_out)}: of another continuation before than after.", stacklevel=4
-        )
+        warn(f"{caller()} leaves out {', '.join(left_out)}: of another continuation before than after.")
     return names
 
 

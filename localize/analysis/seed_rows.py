@@ -72,10 +72,10 @@ def row_in_twin(
     return row_of(own, null, Basis.of(clusters[rows])) | differing(apart)
 
 
-def correct_by_quantity(rows: list[Row]) -> None:
-    """Give each row the `q_value` of its p-value among those of the same quantity."""
-    for quantity in {row["quantity"] for row in rows}:
-        family = [row for row in rows if row["quantity"] == quantity]
+def correct_by_quantity(rows: list[Row], column: str = "quantity") -> None:
+    """Give each row the `q_value` of its p-value among those of the same quantity, or of another column's same value."""
+    for value in {row[column] for row in rows}:
+        family = [row for row in rows if row[column] == value]
         corrected = false_discovery(np.array([row["p_value"] for row in family]))
         for row, q_value in zip(family, corrected, strict=True):
             row["q_value"] = float(q_value)

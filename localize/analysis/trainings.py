@@ -257,13 +257,7 @@ class Trainings:
 
     def warn_of_few_seeds(self) -> None:
         """Warn where so few trainings were made that other ones may well differ."""
-        if self.seeds < FEW_SEEDS:
-            many = (
-                f"{self.seeds} seeds"
-                if self.seeds > 1
-                else "one seed, so that intervals are over clusters of paragraphs"
-            )
-            warn(f"{caller()}: {many}; {FEW_SEEDS} are needed to tell what holds for other trainings.")
+        warn_of_few_seeds(self.seeds)
 
     def mean(
         self, values: Float[np.ndarray, "seed step paragraph"], rows: Bool[np.ndarray, " paragraph"]
@@ -318,6 +312,13 @@ class Trainings:
     def basis(self, rows: Bool[np.ndarray, " paragraph"]) -> Basis:
         """What a number of some paragraphs rests on."""
         return Basis.of(self.clusters[rows])
+
+
+def warn_of_few_seeds(seeds: int, *, alone: str = "intervals are over clusters of paragraphs") -> None:
+    """Warn where so few trainings were made that other ones may well differ; `alone`: what follows of a single one."""
+    if seeds < FEW_SEEDS:
+        many = f"{seeds} seeds" if seeds > 1 else f"one seed, so that {alone}"
+        warn(f"{caller()}: {many}; {FEW_SEEDS} are needed to tell what holds for other trainings.")
 
 
 def label_of_run(dataset: "xr.Dataset", name: str, run: str) -> Float[np.ndarray, "seed paragraph"]:

@@ -64,10 +64,25 @@ def _asked(recipe: Recipe, corpus: list[str] | None, planted: str | None, seeds:
     return replace(changed(replace(recipe, arms={})), arms=arms)
 
 
+def _costs(recipe: Recipe) -> list[str]:
+    """What following the loss change costs, known before anything is trained: a line, or one for each arm where they differ."""
+    from localize.train.loss_change import StepCost
+
+    if not recipe.watch.loss_change:
+        return []
+    rows = {name: (arm.watched_paragraphs, arm.training.batch) for name, arm in (recipe.arms or {"": recipe}).items()}
+    words = {name: StepCost(count, count / batch).words for name, (count, batch) in rows.items()}
+    if len(set(words.values())) == 1:
+        return [f"Loss change: {next(iter(words.values()))}."]
+    return [f"Loss change of {name}: {told}." for name, told in words.items()]
+
+
 def _train(recipe: Recipe, out: Path, *, device: str, overwrite: bool) -> None:
     """One recipe, and what comes next."""
     from localize.train.run import PARAGRAPHS_FILE, train_recipe
 
+    for cost in _costs(recipe):
+        say(cost)
     say(str(train_recipe(recipe, out, device=device, overwrite=overwrite, command=typed())))
     if recipe.trained_models > 1:
         told = f" and {WATCHED_FILE}, what was watched in all; next: {next_command('report', out)}"

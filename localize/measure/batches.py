@@ -1,13 +1,12 @@
 """Paragraphs a batch at a time, with a progress bar, halving the batch where memory runs out."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 
 import torch
 from tqdm.auto import tqdm
 
-from localize.errors import LocalizeError
+from localize.errors import LocalizeError, warn
 
 SHOW_AFTER = 2.0
 """Seconds after which work shows a progress bar."""
@@ -39,7 +38,7 @@ def in_batches(
                     raise
                 batch_size = (stop - start) // 2
                 torch.cuda.empty_cache()
-                warnings.warn(f"{what}: out of memory; going on in batches of {batch_size}.", stacklevel=3)
+                warn(f"{what}: out of memory; going on in batches of {batch_size}.")
                 continue
             bar.update(stop - start)
             start = stop

@@ -1,6 +1,5 @@
 """Which activations carry what a changed prefix token changes: those of one run put into the other."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from localize.axes import DIRECTIONS, KINDS, OWN, PATCH_METRICS, SITES, STREAMS
-from localize.errors import InputError, LocalizeError, caller, public
+from localize.errors import InputError, LocalizeError, caller, public, warn
 from localize.measure.batches import in_batches
 from localize.measure.inputs import reads_inputs
 from localize.measure.labels import labelled
@@ -232,6 +231,6 @@ def _halving(work: Callable[[int], None], tokens_at_once: int) -> int:
                 raise
             tokens_at_once //= 2
             torch.cuda.empty_cache()
-            warnings.warn(f"patching: out of memory; going on with {tokens_at_once} tokens at once.", stacklevel=6)
+            warn(f"patching: out of memory; going on with {tokens_at_once} tokens at once.")
             continue
         return tokens_at_once

@@ -22,12 +22,14 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
     from localize.plots.figures.dose import dose
+    from localize.plots.figures.early_signs import early_signs
     from localize.plots.figures.editing import editing
     from localize.plots.figures.forgetting import forgetting
     from localize.plots.figures.gradients import gradients
     from localize.plots.figures.heads import heads
     from localize.plots.figures.locality import locality
     from localize.plots.figures.loss_change import loss_change
+    from localize.plots.figures.loss_change_over_training import loss_change_over_training
     from localize.plots.figures.membership import membership
     from localize.plots.figures.memory import memory
     from localize.plots.figures.named_layers import named_layers

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from localize.analysis.rows import Row
 from localize.analysis.trainings import NOT_TOLD, PAIR_EFFECT, UNMATCHED, Level, Trainings, Window
 from localize.plots.groups import Group
-from localize.plots.series import Series, with_room
+from localize.plots.roughness import mark_rough
+from localize.plots.series import Series, whiskers, with_room
 from localize.plots.sheet import NOTE, TITLE, Box, Panel, Sheet
 from localize.plots.theme import NULL, Px, plain
 from localize.statistics import Interval
@@ -75,6 +76,39 @@ def interval_of(rows: list[Row]) -> Interval:
     """The estimates of some rows of a table with their intervals."""
     ends = (np.array([row[end] for row in rows], dtype=float) for end in ("estimate", "low", "high"))
     return Interval(*ends, rough=np.array([bool(row["rough"]) for row in rows]))
+
+
+def whisker_points(
+    panel: Panel,
+    series: Series,
+    x: Float[np.ndarray, " point"],
+    interval: Interval,
+    group: Group | None = None,
+    *,
+    of: str = "",
+    keyed: bool = False,
+) -> None:
+    """Points in the look of a series, each with its interval standing on it; "~" beside those that are rough.
+
+    Args:
+        panel: Where they are drawn.
+        series: Their look; a null's name says so.
+        x: Where they stand.
+        interval: What is drawn.
+        group: Whose they are, where it is one group.
+        of: What else the name says: of which other series a null is.
+        keyed: Whether the series has no entry of its own in the legend yet, and gets one.
+    """
+    import plotly.graph_objects as go
+
+    words = ", ".join(filter(None, (series.words, of)))
+    trace = go.Scatter(
+        x=x, y=interval.estimate, mode="markers", marker={"symbol": series.symbol, "size": 6, "color": series.colour},
+        error_y=whiskers(interval, series.colour), name=f"null: {words}" if series.null else words,
+        showlegend=keyed and panel.sheet.first("series " + series.words), legendgroup=None if group else series.words,
+    )  # fmt: skip
+    panel.add(trace, "null" if series.null else "mean", group)
+    mark_rough(panel, x, interval.estimate, interval, group, upright=True)
 
 
 def null_band(panel: Panel, x: np.ndarray, interval: Interval, name: str = HELD_OUT) -> None:

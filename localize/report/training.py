@@ -30,7 +30,9 @@ NOTES = {
     "membership": "AUC: the share of pairs of a planted and a held-out text in which the planted one has the larger value; behind the "
     "whole prefix, and of the longest n-grams. The null is that of the same texts in the twin run, which was shown none of them; without "
     "a twin run it is chance, .5. ",
-    "early-signs": "Spearman's rank correlations with what was learned in the end; the null is that dealt out anew among the texts. ",
+    "early-signs": "Spearman's rank correlations with what was learned in the end; of the fit also the share of the tenth of texts that it "
+    "ranks first, read early, that is of the tenth learned most (chance: about .1). The null is what was learned, dealt out anew among "
+    "the texts; q corrects for all signs. ",
     "units": "Of each text's best MLP units, in the planted run less in the twin run, which was never shown it; the null is that of "
     "held-out texts, which neither was shown. ",
     "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "

@@ -44,6 +44,12 @@ class StepCost(NamedTuple):
     rows: int
     of_a_step: float
 
+    @property
+    def words(self) -> str:
+        """ "every step also takes a forward and backward pass of 70 rows, 2.2 of a step's"."""
+        times = "" if np.isnan(self.of_a_step) else f", {self.of_a_step:.2g} of a step's"
+        return f"every step also takes a forward and backward pass of {self.rows} rows{times}"
+
 
 class LossChange:
     """Adds up, step by step, what each part of the weights changes in the loss of sets of paragraphs; else as `Watch`.

@@ -175,6 +175,11 @@ class Recipe:
         for index, stage in enumerate(self.stage):
             if not 0 <= stage.replay < 1:
                 raise InputError(f"recipe: stage {index}: replay={stage.replay} must be a share of 0 up to below 1.")
+            if unset := [key for key, value in stage.corpus.items() if value is None]:
+                raise InputError(
+                    f"recipe: stage {index}: corpus {unset[0]} = None: a file cannot say so; leave it out of [corpus], and set it in the "
+                    "other stages."
+                )
             if stage.replay and not index:
                 raise InputError("recipe: stage 0: replay: there is no older stage whose rows could be shown again.")
         if self.planted.stage not in range(len(self.trainings)):
@@ -199,6 +204,17 @@ class Recipe:
                     raise InputError(
                         f"recipe: arm {name!r}: {what} = {own} is not the recipe's, {getattr(self, what)}; arms have it in common."
                     )
+            if len(arm.stage) != len(self.stage):
+                raise InputError(
+                    f"recipe: arm {name!r}: {len(arm.stage)} stages are not the recipe's {len(self.stage)}; a file cannot say so."
+                )
+            for key, own in self.varied(name).items():
+                if own is None:  # for which TOML has no word
+                    mine = replace(self, arms={}).asked()[key]
+                    raise InputError(
+                        f"recipe: arm {name!r}: {key} is not set, and the recipe has {mine!r}; a file cannot say so: leave it out of the "
+                        "recipe, and set it in the other arms."
+                    )
 
     def _check_numbers(self) -> None:
         """Refuse numbers that mean nothing."""
@@ -221,6 +237,10 @@ class Recipe:
             )
         if self.planted.halves % 2:
             raise InputError(f"recipe: halves={self.planted.halves} must be even: every two leave out opposite halves.")
+        if self.planted.halves and not any(copies and count for copies, count in self.planted.copies.items()):
+            raise InputError(
+                f"recipe: halves={self.planted.halves} without planted copies: there is nothing to leave out."
+            )
         if not self.planted.kinds or not set(self.planted.kinds) <= set(TEXT_KINDS):
             raise InputError(f"recipe: planted kinds={list(self.planted.kinds)}: {', '.join(TEXT_KINDS)} are known.")
         if not 0 < self.planted.noise <= 1:
@@ -268,6 +288,15 @@ class Recipe:
         if self.planted.halves:
             return tuple(f"half-{index:02}" for index in range(self.planted.halves))
         return (TRAINED, TWIN) if self.planted.pair else (TRAINED,)
+
+    @property
+    def watched_paragraphs(self) -> int:
+        """How many are planted, and held out of each stage's text."""
+        texts = 1 + sum(
+            corpus != self.corpora[self.planted.stage] and corpus not in self.corpora[:stage]
+            for stage, corpus in enumerate(self.corpora)
+        )
+        return sum(self.planted.copies.values()) + self.planted.held_out * texts
 
     @property
     def trained_models(self) -> int:

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from localize.axes import NEVER_TRAINED, TRAINED
-from localize.claims import Command
+from localize.claims import Command, asked_of
 from localize.errors import InputError, public
 from localize.measurements import measurement_named
 from localize.models.hooks import HookedModel
@@ -30,7 +30,7 @@ from localize.train.live import LiveLine
 from localize.train.loop import Trainer, build_model
 from localize.train.loss_change import LossChange
 from localize.train.planting import TrainingData, training_data
-from localize.train.recipe import CHAIN, WATCHED_FILE, Recipe
+from localize.train.recipe import ARM_NAME, CHAIN, WATCHED_FILE, Recipe
 from localize.train.traits import novelty, rarity
 from localize.train.watch import Watch
 
@@ -111,7 +111,7 @@ def _trained(recipe: Recipe, out: Path, overwrite: bool, *, device: str, command
     how = {"device": device, "command": command, **heard}
     if recipe.trained_models == 1 and not recipe.arms:
         return _train(recipe, out, recipe.training.seed, recipe.runs[0], overwrite=overwrite, **how)
-    mine = Command("train", out, command, (*FILES, *recipe.arms), overwrite)
+    mine = Command("train", out, command, _files(recipe, out), overwrite)
     asked = recipe.asked() | {"device": device}
     mine.check(asked, whole=True)
     with mine.claimed(asked):
@@ -127,6 +127,13 @@ def _trained(recipe: Recipe, out: Path, overwrite: bool, *, device: str, command
             _joined(recipe, out).save(out / WATCHED_FILE)
         (out / RECIPE_FILE).write_text(recipe.to_toml(), encoding="utf-8")
     return models[0]
+
+
+def _files(recipe: Recipe, out: Path) -> tuple[str, ...]:
+    """What a training may replace in its folder: also the folders of arms, its own and those that it had, where they are trainings."""
+    before = (key.partition("arms.")[2] for key in asked_of(out, "train") or {})
+    named = sorted({*recipe.arms, *filter(ARM_NAME.fullmatch, before)})
+    return (*FILES, *(name for name in named if asked_of(out / name, "train") is not None))
 
 
 def _joined(recipe: Recipe, out: Path) -> MemorizationSignature:
@@ -165,7 +172,7 @@ def _train(
     on_log: Log | None,
 ) -> HookedModel:
     """One training of a recipe, in a folder of its own."""
-    mine = Command("train", out, command, FILES, overwrite)
+    mine = Command("train", out, command, _files(recipe, out), overwrite)
     asked = recipe.asked() | {"device": device, "seeds": 1, "training.seed": seed, "data.seed": recipe.training.seed}
     asked |= {"run": run}
     mine.check(asked)

@@ -193,6 +193,7 @@ def test_a_rise_over_a_level_that_was_not_measured_is_refused_or_left_out(make, 
     )
     with pytest.warns(UserWarning, match="leaves out") as warned:
         assert "perturbed_exact_match" not in lacking.compare("memorized", "not_memorized", resamples=100)
+    assert {note.filename for note in warned} == {__file__}
     assert [str(one.message) for one in warned if "leaves out" in str(one.message)] == [told]
     assert "perturbed_exact_match" in lacking.compare("memorized", "not_memorized", rises=False, resamples=100)
 
@@ -338,6 +339,7 @@ def test_few_effective_clusters_warn(signature, make):
     clusters = [0] * 25 + list(range(1, 26)) + [100] * 50
     with pytest.warns(UserWarning, match="^few effective clusters") as caught:
         make(["a"] * 50 + ["b"] * 50, cluster=clusters).compare("a", "b", "nll", resamples=100)
+    assert {note.filename for note in caught} == {__file__}
     assert str(caught[0].message) == (
         "few effective clusters (a 3.8 of 50 paragraphs, b 1.0 of 50 paragraphs); below 30, only large differences are found."
     )

@@ -11,6 +11,8 @@ RUNS = [f"half-{number:02}" for number in range(4)]
 COPIES, KIND = [8] * 6 + [0] * 4, ["typical", "rare"] * 5
 SEEDS = 3
 
+pytestmark = pytest.mark.filterwarnings("ignore:counterfactual_table. (one|2|3) seed")
+
 
 def seen():
     """Rows shown by the last step along run, seed, step, paragraph: opposite halves in every two runs."""
@@ -85,7 +87,10 @@ def test_the_table_is_over_seeds_beside_held_out_texts_of_the_kind(halves):
 
 
 def test_of_one_seed_intervals_are_over_clusters(halves):
-    table = lz.counterfactual_table(halves(1))
+    message = "counterfactual_table: one seed, so that intervals are over clusters of paragraphs; 5 are needed"
+    with pytest.warns(UserWarning, match=message) as warned:
+        table = lz.counterfactual_table(halves(1))
+    assert warned[0].filename == __file__
     row = table.loc[(8, "typical", MEMORY)]
     assert row["unit"] == "clusters" and row["low"] < row["estimate"] < row["high"]
     assert row["estimate"] == pytest.approx(np.mean([by_a_loop(numbers()[:, 0], seen()[:, 0], p) for p in (0, 2, 4)]))
@@ -106,3 +111,11 @@ def test_what_has_no_halves_is_refused(halves, make_training):
         lz.SignatureError, match=r"^counterfactual: step=7 was not measured; the nearest that was is 0\.$"
     ):
         lz.counterfactual(halves(), step=7)
+    never = make_training(
+        numbers(), copies=[0] * 10, runs=RUNS, seeds=range(SEEDS), steps=[0, 100], exposures=0 * seen()
+    )
+    with pytest.raises(
+        lz.SignatureError,
+        match=r"^counterfactual_table: no paragraph with duplicates of 1 or more, which were planted\.$",
+    ):
+        lz.counterfactual_table(never)

@@ -75,8 +75,9 @@ def test_groups_that_hardly_overlap_in_loss_are_told(make):
     group = ["memorized"] * 40 + ["not_memorized"] * 40
     nll = np.r_[np.linspace(0.1, 0.2, 40), np.linspace(2, 3, 40)]
     arrays = {"nll": nll, "rare_token_score": np.random.default_rng(0).uniform(-1, 1, (80, 1, 2, 2))}
-    with pytest.warns(UserWarning, match="hardly overlap in loss"):
+    with pytest.warns(UserWarning, match="hardly overlap in loss") as warned:
         table = make(group, arrays).distinguish(**QUICK)
+    assert {note.filename for note in warned} == {__file__}
     assert table.loc[(AUC, "loss"), "estimate"] == 1
     assert np.isnan(table.loc[(GAIN, "loss + where"), "p_value"])
 
@@ -140,8 +141,9 @@ def test_too_few_draws_are_refused_as_by_every_comparison(make):
 @pytest.mark.filterwarnings("ignore:few effective clusters", "ignore:.*hardly overlap")
 def test_few_clusters_make_fewer_folds_and_tell(make):
     signature = make(["memorized"] * 8 + ["not_memorized"] * 20, cluster=[0, 0, 1, 1, 2, 2, 3, 3, *range(4, 24)])
-    with pytest.warns(UserWarning, match=r"^distinguish: memorized has 4 clusters; 4 folds are made\.$"):
+    with pytest.warns(UserWarning, match=r"^distinguish: memorized has 4 clusters; 4 folds are made\.$") as warned:
         table = signature.distinguish(**QUICK)
+    assert {note.filename for note in warned} == {__file__}
     assert table.attrs["folds"] == 4
 
 

@@ -1,40 +1,22 @@
 """The table of loss change allocation tells the sums of the signature, by seeds, beside held-out text at the same steps."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.axes import COMPONENTS, NEVER_TRAINED, TRAINED
 from localize.signature.stacking import stacked
 
-ORDER = np.array([0, -1, -1, 2, 1, -1, -1, -1])
-LAYERS, SEEDS, STEPS = 2, 3, [0, 2, 4]
+LAYERS, SEEDS = 2, 3
 
 pytestmark = pytest.mark.filterwarnings("ignore:loss_change_table. (one seed|. seeds)")
 
 
-def followed(make_model, paragraphs, seed=0):
-    """A training of four steps of two rows, put down after 0, 2 and 4; steps 1 and 2 show paragraphs."""
-    hf, change = make_model("gpt2", seed=seed, n_layer=LAYERS).hf, lz.LossChange(paragraphs, ORDER, 2, at=STEPS)
-    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.SGD(hf.parameters(), lr=1e-3)
-    change(hf, 0)
-    for step in range(4):
-        tokens = torch.randint(97, (2, 40), generator=generator)
-        cross_entropy(hf(tokens[:, :-1]).logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
-        optimizer.step(), optimizer.zero_grad()
-        change(hf, step + 1)
-    return change.signature()
-
-
 @pytest.fixture(scope="module")
-def seeds(make_model, make_rows):
-    paragraphs = replace(make_rows(7), duplicates=(1, 1, 1, 0, 0, 0, 0))
-    return stacked("training_seed", {seed: followed(make_model, paragraphs, seed) for seed in range(SEEDS)})
+def seeds(followed_seeds):
+    return followed_seeds
 
 
 def sums(signature, ending="", **of):

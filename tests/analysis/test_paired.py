@@ -217,6 +217,7 @@ def test_few_clusters_and_rough_intervals_warn(make):
     before, after = make(["a"] * 4), make(["a"] * 4, {"nll": np.arange(4.0)})
     with pytest.warns(UserWarning, match=r"few effective clusters|rough intervals") as caught:
         lz.compare_paired(after, before, "nll", resamples=100)
+    assert {note.filename for note in caught} == {__file__}
     assert [str(w.message).split(";")[0].split(":")[0] for w in caught] == [
         "few effective clusters (all paragraphs 4.0 of 4 paragraphs)",
         "rough intervals in 1 of 1 cells",

@@ -118,3 +118,66 @@ def test_several_recipes_are_trained_each_into_a_folder_of_its_name_and_go_on(lo
     assert localize.refused("train", recipe, recipe, "--out", out) == (
         "recipes: two have the same name; each is trained into a folder of its name."
     )
+
+
+@pytest.mark.parametrize(
+    ("copies", "halves", "message"),
+    [
+        ("4 = 4", "3", "halves=3 must be even: every two leave out opposite halves."),
+        ("4 = 4", "-2", "halves=-2 must be a whole number of at least 0."),
+        ("", "2", "halves=2 without planted copies: there is nothing to leave out."),
+    ],
+)
+def test_halves_that_mean_nothing_are_refused_before_anything_is_made(
+    localize, recipe, tmp_path, copies, halves, message
+):
+    text = RECIPE.replace("4 = 4, 16 = 4", copies).replace("pair = true", f"halves = {halves}")
+    recipe.write_text(text, encoding="utf-8")
+    assert localize.refused("train", recipe, "--out", tmp_path / "out") == f"recipe: {message}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_halves_are_one_model_and_halves_of_one_seed_are_told_with_a_warning(localize, recipe, tmp_path):
+    """Two models tell each text's memory; its interval is then over texts, which says nothing of other trainings."""
+    recipe.write_text(RECIPE.replace("pair = true", "halves = 0"), encoding="utf-8")
+    assert localize("train", recipe, "--out", tmp_path / "none")[0] == 0
+    assert (tmp_path / "none" / "model.safetensors").is_file()
+    recipe.write_text(RECIPE.replace("pair = true", "halves = 2"), encoding="utf-8")
+    assert localize("train", recipe, "--out", tmp_path / "halves")[0] == 0
+    code, stdout, stderr = localize("show", tmp_path / "halves")
+    told = " ".join(stdout.split())
+    assert (code, stderr) == (0, "") and "memory: NLL without - with" in told and "clusters" in told
+    assert (
+        "Note: counterfactual_table: one seed, so that intervals are over clusters of paragraphs; 5 are needed" in told
+    )
+
+
+def test_what_the_loss_change_costs_is_told_before_the_first_step(localize, recipe, tmp_path, monkeypatch):
+    """What is told is what the training then takes: held-out text of a second stage counts."""
+    import json
+
+    from localize.train.loop import Trainer
+
+    text = RECIPE.replace("pair = true", "").replace("every = 5", "every = 5\nloss_change = true")
+    recipe.write_text(text, encoding="utf-8")
+    out = tmp_path / "out"
+    wanted = "Loss change: every step also takes a forward and backward pass of 14 rows, 1.8 of a step's."
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", lambda self: (_ for _ in ()).throw(OSError("power cut")))
+        with pytest.raises(OSError, match="power cut"):
+            localize("train", recipe, "--out", tmp_path / "cut")
+    assert wanted in localize("train", recipe, "--out", out)[1].splitlines()[0]
+    first = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert (first["loss_change_rows_a_step"], first["loss_change_of_a_step"]) == (14, 1.75)
+    arms = ARMS.replace("stage.1.replay = 0.25", "planted.held_out = 2").replace('[arms."25%"]', "[arms.few]")
+    recipe.write_text(text + arms, encoding="utf-8")
+    told = localize("train", recipe, "--out", tmp_path / "arms")[1].splitlines()[:2]
+    assert told == [
+        "Loss change of 0%: every step also takes a forward and backward pass of 20 rows, 2.5 of a step's.",
+        "Loss change of few: every step also takes a forward and backward pass of 12 rows, 1.5 of a step's.",
+    ]
+    for arm, rows in (("0%", 20), ("few", 12)):
+        first = json.loads((tmp_path / "arms" / arm / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        assert first["loss_change_rows_a_step"] == rows
+    recipe.write_text(RECIPE, encoding="utf-8")
+    assert "Loss change" not in localize("train", recipe, "--out", tmp_path / "without")[1]

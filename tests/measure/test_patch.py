@@ -257,6 +257,7 @@ def test_where_memory_runs_out_fewer_tokens_at_once_give_the_same_and_it_is_said
     monkeypatch.setattr("localize.measure.patch.WITHIN_CACHE", {"cpu": 600})
     with pytest.warns(UserWarning, match="^patching: out of memory") as warned:
         less = true(neo, paragraphs, copies)
+    assert {note.filename for note in warned} == {__file__}
     assert [str(w.message) for w in warned] == ["patching: out of memory; going on with 300 tokens at once."]
     for name in whole.variables:
         assert same(whole[name], less[name]), name

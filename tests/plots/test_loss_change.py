@@ -1,42 +1,24 @@
 """The figure of loss change allocation draws the numbers of its table, held-out text beside them."""
 
-from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize import plots
 from localize.axes import COMPONENTS, NEVER_TRAINED, TRAINED
 from localize.plots import catalogue
 from localize.plots.theme import NULL
-from localize.signature.stacking import stacked
 
-ORDER = np.array([0, -1, -1, -1, 2, 1, -1, -1])
 PLACES = {"shown": 0, "other": 1}
 
 pytestmark = pytest.mark.filterwarnings("ignore:loss_change_table. ")
 
 
-def followed(make_model, paragraphs, seed):
-    hf, change = make_model("gpt2", seed=seed, n_layer=2).hf, lz.LossChange(paragraphs, ORDER, 2, at=2)
-    generator, optimizer = torch.Generator().manual_seed(seed), torch.optim.SGD(hf.parameters(), lr=1e-3)
-    change(hf, 0)
-    for step in range(4):
-        tokens = torch.randint(97, (2, 40), generator=generator)
-        cross_entropy(hf(tokens[:, :-1]).logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
-        optimizer.step(), optimizer.zero_grad()
-        change(hf, step + 1)
-    return change.signature()
-
-
 @pytest.fixture(scope="module")
-def seeds(make_model, make_rows):
-    paragraphs = replace(make_rows(6), duplicates=(1, 1, 1, 0, 0, 0))
-    return stacked("training_seed", {seed: followed(make_model, paragraphs, seed) for seed in range(3)})
+def seeds(followed_seeds):
+    return followed_seeds
 
 
 def bars(figure, panel):
@@ -88,10 +70,10 @@ def test_it_says_which_set_which_steps_and_what_the_parts_miss(seeds):
     assert {"other steps", "null: held-out text at the same steps"} <= set(legend)
 
 
-def test_sets_that_no_step_shows_are_drawn_only_where_there_is_no_other(make_model, make_rows, seeds):
+def test_sets_that_no_step_shows_are_drawn_only_where_there_is_no_other(make_model, make_rows, followed, seeds):
     assert not any(NEVER_TRAINED in (trace.meta["group"] or "") for trace in plots.loss_change(seeds).data)
     groups = make_rows(6).with_groups(list("aabbbb"))
-    figure = plots.loss_change(followed(make_model, groups, 0))
+    figure = plots.loss_change(followed(groups))
     assert len([note for note in figure.layout.annotations if "steps 0 to 4" in note.text]) == 2
     unknown = plots.loss_change(lz.loss_change(make_model("gpt2"), make_model("gpt2", seed=1), groups, points=1))
     assert len(bars(unknown, 0)["mean"]) == 1, "where it is not known what steps showed, all are the others"
@@ -100,6 +82,62 @@ def test_sets_that_no_step_shows_are_drawn_only_where_there_is_no_other(make_mod
 def test_a_catalogue_has_it_where_it_was_followed(seeds):
     drawn = catalogue.training_figures_of(seeds)
     assert drawn["loss_change"].title == "Which weights took texts in"
+    assert drawn["loss_change_over_training"].title == "When weights took texts in, and let them go"
+
+
+def lines(figure, panel):
+    """By role, in order: steps that show the set, others, all."""
+    axis = "x" if panel == 0 else f"x{panel + 1}"
+    found = [trace for trace in figure.data if trace.type == "scatter" and trace.xaxis == axis]
+    return {what: [trace for trace in found if (trace.meta or {}).get("what") == what] for what in ("mean", "null")}
+
+
+@pytest.mark.parametrize(("by", "layer"), [("block", None), ("component", 1)])
+def test_over_training_every_line_is_the_tables_at_each_step_with_held_out_text_dashed(seeds, by, layer):
+    figure = plots.loss_change_over_training(seeds, by=by, layer=layer)
+    names = (
+        list(COMPONENTS)
+        if by == "component"
+        else ["attention", "mlp", "W_pos", "W_E + W_U", "biases", "layer_norms", "all"]
+    )
+    assert len(figure.layout.meta["sheet"]["panels"]) == len(names)
+    tables = {step: lz.loss_change_table(seeds, step, by=by).loc[TRAINED] for step in (0, 2, 4)}
+    for panel, component in enumerate(names):
+        found = lines(figure, panel)
+        for place, exposure in enumerate(("shown", "other", "both")):
+            mean, null = (found[what][place] for what in ("mean", "null"))
+            assert list(mean.x) == [0, 2, 4] == list(null.x)
+            for at, table in enumerate(tables.values()):
+                rows = table.xs((component, exposure), level=("component", "exposure"))
+                rows = rows if layer is None else rows.xs(layer, level="layer")
+                np.testing.assert_allclose(mean.y[at], rows["estimate"].sum(), atol=1e-15)
+                np.testing.assert_allclose(null.y[at], rows["null"].sum(), atol=1e-15)
+            assert (null.line.dash, null.line.color) == ("dash", mean.line.color)
+            assert mean.name == ("steps that show it", "other steps", "all steps")[place]
+    if by == "block":
+        rows = tables[4].xs(("all", "both"), level=("component", "exposure")).iloc[0]
+        bands = [trace for trace in figure.data if trace.xaxis == "x7" and (trace.meta or {}).get("what") == "interval"]
+        assert np.isclose(list(bands[-1].y), rows["low"]).any() and np.isclose(list(bands[-1].y), rows["high"]).any()
+
+
+def test_over_training_it_says_what_it_is_of_and_refuses_what_is_of_one_step(seeds):
+    error = lz.loss_change_table(seeds).loc[TRAINED]["error"].iloc[0]
+    which = "Change of the NLL of planted since step 0, all layers together"
+    note = f"{which}; all parts miss {error:.1%} of it; bands: 95% intervals over 3 seeds"
+    assert note in [text.text for text in plots.loss_change_over_training(seeds).layout.annotations]
+    one = plots.loss_change_over_training(seeds.at(training_seed=0))
+    assert any(text.text.endswith("; one seed") for text in one.layout.annotations)
+    for function, message in (
+        (lambda: plots.loss_change_over_training(seeds, by="head"), "by='head' is not one of component, block."),
+        (lambda: plots.loss_change_over_training(seeds, layer=2), "layer=2 is not one of 0..1."),
+        (
+            lambda: plots.loss_change_over_training(seeds.at(training_step=4)),
+            "the signature is of one step alone; several steps of a training are needed.",
+        ),
+    ):
+        with pytest.raises(lz.LocalizeError) as caught:
+            function()
+        assert str(caught.value) == f"plots.loss_change_over_training: {message}"
 
 
 def test_what_cannot_be_drawn_is_told(seeds):

@@ -214,12 +214,12 @@ def test_stages_are_parted_by_lines_and_named_literally(make_training):
 
 def test_they_are_the_figures_of_training_and_those_that_cannot_be_drawn_are_left_out(paired, make_training):
     drawn = catalogue.training_figures_of(paired)
-    assert list(drawn) == ["training", "dose", "forgetting"]
+    assert list(drawn) == ["training", "dose", "forgetting", "early_signs"]
     for name, one in drawn.items():
         assert one.figure.to_json() == getattr(plots, name)(paired).to_json()
         assert one.title and "95% intervals" in one.caption
     never = made(make_training, windows=[(np.nan, np.nan)] * 6 + [(0, 1)] * 8)
-    assert list(catalogue.training_figures_of(never)) == ["training", "dose"]
+    assert list(catalogue.training_figures_of(never)) == ["training", "dose", "early_signs"]
     untrained = made(make_training, copies=np.zeros(14, int), windows=None)
     assert list(catalogue.training_figures_of(untrained)) == ["training"]
 
@@ -276,7 +276,7 @@ def test_arms_that_differ_in_their_windows_have_the_points_that_they_have(make_t
 def test_of_several_arms_the_figure_of_all_comes_first_and_then_those_of_each(make_training, join_arms):
     signature = join_arms({"1%": arm(make_training, 2, stages=False), "25%": arm(make_training, 8, stages=False)})
     drawn = catalogue.training_figures_of(signature)
-    each = [f"{name}-{share}" for share in (1, 25) for name in ("training", "dose", "forgetting")]
+    each = [f"{name}-{share}" for share in (1, 25) for name in ("training", "dose", "forgetting", "early_signs")]
     assert list(drawn) == ["arms", *each]
     assert drawn["dose-25"].title == "What copies taught: 25%"
     assert drawn["dose-25"].figure.to_json() == plots.dose(signature.at(training_arm="25%")).to_json()

@@ -15,10 +15,6 @@ from localize.models.hooks import HookedModel
 from localize.models.parameters import weight_view
 from localize.train.weight_parts import part_sums
 
-DROPOUT = {
-    "gpt2": {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
-    "gpt-neo": {"resid_dropout": 0.1, "embed_dropout": 0.1, "attention_dropout": 0.1},
-}
 PARTS = ("loss_change", "outside_loss_change")
 
 
@@ -266,12 +262,6 @@ def test_weights_that_do_not_move_change_nothing(neo, planted):
 
 
 # The training.
-
-
-@pytest.fixture
-def fresh(make_model):
-    """`fresh(family)`: a transformers model with dropout, in training mode; the same weights each time."""
-    return lambda family="gpt2": make_model(family, dtype=torch.float32, **DROPOUT[family]).hf.train()
 
 
 def test_training_with_dropout_is_the_same_to_the_bit_with_and_without_it(fresh, family, planted):

@@ -281,6 +281,31 @@ def test_seeds_and_twins_are_joined_and_trained_once(tmp_path, monkeypatch):
     assert lz.load_signature(out / WATCHED_FILE)["nll"].identical(signature["nll"])
 
 
+def test_replaced_arms_leave_no_folder_and_nothing_else_is_touched(tmp_path):
+    def of_arms(*names, steps=4):
+        few = Planting(copies={2: 2}, held_out=2)
+        base = replace(RECIPE, training=replace(RECIPE.training, steps=steps), planted=few, watch=Watching())
+        return replace(base, arms=dict.fromkeys(names, base))
+
+    out = tmp_path / "out"
+    train_recipe(of_arms("a", "b", "notes"), out)
+    train_recipe(of_arms(), out / "other")  # a training of its own, no arm
+    for path in (out / "notes").iterdir():
+        path.unlink()
+    for folder in ("notes", "figures"):
+        (out / folder).mkdir(exist_ok=True)
+        (out / folder / "mine.txt").write_text("mine", encoding="utf-8")
+    train_recipe(of_arms("a", "c", steps=5), out, overwrite=True)
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"a", "c", "notes", "figures", "other"}
+    train_recipe(of_arms(), out, overwrite=True)
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"notes", "figures", "other"}
+    assert all((out / folder / "mine.txt").is_file() for folder in ("notes", "figures"))
+    assert (out / "model.safetensors").is_file() and (out / "other" / "model.safetensors").is_file()
+    with pytest.raises(lz.LocalizeError, match=r"figures: holds 'mine.txt', which is nothing of its own; "):
+        train_recipe(of_arms("figures"), out, overwrite=True)
+    assert (out / "figures" / "mine.txt").is_file()
+
+
 def test_a_model_is_trained_on(whole, tmp_path):
     out, before = whole
     recipe = replace(RECIPE, model=Shape(start=str(out)), training=replace(RECIPE.training, steps=25, seed=4))

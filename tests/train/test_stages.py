@@ -129,7 +129,12 @@ def test_files_of_another_stage_keep_held_out_windows_that_no_seed_sees(tmp_path
         ({"stage": (Stage(20), Stage(5, replay=1.0))}, "stage 1: replay=1.0 must be a share of 0 up to below 1."),
         ({"planted": Planting(stage=2)}, "planted stage=2: there are the stages 0..1."),
         ({"planted": Planting(halves=3)}, "halves=3 must be even: every two leave out opposite halves."),
-        ({"planted": Planting(halves=2, pair=True)}, "planted pair and halves: one of them, not both."),
+        ({"planted": Planting(halves=2)}, "halves=2 without planted copies: there is nothing to leave out."),
+        (
+            {"planted": Planting(halves=2, copies={0: 4})},
+            "halves=2 without planted copies: there is nothing to leave out.",
+        ),
+        ({"planted": Planting(halves=2, copies={2: 4}, pair=True)}, "planted pair and halves: one of them, not both."),
         ({"seeds": 0}, "seeds=0 must be a whole number of at least 1."),
         ({"stage": (Stage(0), Stage(20))}, "stage 0: steps=0 must be a whole number of at least 1."),
         (
@@ -148,6 +153,18 @@ def test_files_of_another_stage_keep_held_out_windows_that_no_seed_sees(tmp_path
         (
             {"arms": {"a": replace(CHAIN, stage=(Stage(29),))}},
             "arm 'a': steps = 29 is not the recipe's, 30; arms have it ",
+        ),
+        (
+            {"corpus": replace(CHAIN.corpus, mark=3), "arms": {"a": CHAIN, "b": CHAIN}},
+            "arm 'a': corpus.mark is not set, and the recipe has 3; a file cannot say so: leave it out of the recipe, and set it in ",
+        ),
+        (
+            {"arms": {"a": replace(CHAIN, stage=(Stage(30),))}},
+            "arm 'a': 1 stages are not the recipe's 2; a file cannot say so.",
+        ),
+        (
+            {"stage": (Stage(10, corpus={"mark": 3}), Stage(20, corpus={"mark": None}))},
+            "stage 1: corpus mark = None: a file cannot say so; leave it out of [corpus], and set it in the other stages.",
         ),
         (
             {"arms": {"a": replace(CHAIN, arms={"b": CHAIN})}},
@@ -253,6 +270,14 @@ def test_a_shipped_recipe_and_its_twin_for_a_gpu_plant_the_same(name):
                 if corpus.source == "chain":
                     assert transitions(corpus).sum(1).max() == pytest.approx(1)
     assert list(small.arms) == list(large.arms) and large.model.d_model >= 4 * small.model.d_model
+
+
+def test_what_one_arm_alone_has_not_is_set_in_the_others_and_read_back(tmp_path):
+    marked = replace(CHAIN, corpus=replace(CHAIN.corpus, mark=3))
+    recipe = replace(CHAIN, arms={"none": CHAIN, "marked": marked})
+    (tmp_path / "r.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert read_recipe(tmp_path / "r.toml") == recipe
+    assert read_recipe(tmp_path / "r.toml").arms["none"].corpus.mark is None
 
 
 def test_arms_of_a_chain_have_their_paragraphs_in_common():

@@ -13,10 +13,6 @@ from localize.axes import NEVER_TRAINED, TRAINED, UNLABELLED, WATCHED
 from localize.measurements import asked_names
 from localize.models.hooks import HookedModel
 
-DROPOUT = {
-    "gpt2": {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1},
-    "gpt-neo": {"resid_dropout": 0.1, "embed_dropout": 0.1, "attention_dropout": 0.1},
-}
 BATCH, STEPS = 4, 6
 
 
@@ -25,12 +21,6 @@ def told(function, *args, kind=lz.LocalizeError, **options):
         function(*args, **options)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
-
-
-@pytest.fixture
-def fresh(make_model):
-    """`fresh(family)`: a transformers model with dropout, in training mode; the same weights each time."""
-    return lambda family="gpt2": make_model(family, dtype=torch.float32, **DROPOUT[family]).hf.train()
 
 
 def training(hf, paragraphs, watch=None, *, hooked=False):

@@ -24,9 +24,9 @@ from localize.plots.over_training import (
     half_page,
     labelled_axis,
     members,
+    whisker_points,
 )
-from localize.plots.roughness import mark_rough
-from localize.plots.series import Series, whiskers
+from localize.plots.series import Series
 from localize.plots.sheet import Panel, Sheet
 from localize.plots.theme import NULL, plain, variable_words
 from localize.statistics import UNBOUNDED, Interval
@@ -149,8 +149,6 @@ def _points(
     draws: Draws,
 ) -> None:
     """A point with its interval for each arm that has the text."""
-    import plotly.graph_objects as go
-
     there = [(at, one) for at, one in enumerate(ones) if one is not None]
     intervals = [trainings[at].interval(one.values, one.rows, draws, one.possible) for at, one in there]
     ends: list[Float[np.ndarray, " arm"]] = [
@@ -158,15 +156,8 @@ def _points(
     ]
     interval = Interval(*ends, rough=np.array([bool(one.rough) for one in intervals]))
     group = members(series, there[0][1].rows, trainings[0])
-    marker = {"symbol": series.symbol, "size": 6, "color": series.colour}
     x = np.array([at for at, _ in there]) + BESIDE * aside
-    trace = go.Scatter(
-        x=x, y=interval.estimate, mode="markers", marker=marker,
-        error_y=whiskers(interval, series.colour), name=f"null: {series.words}" if series.null else series.words,
-        showlegend=panel.sheet.first("series " + series.words),
-    )  # fmt: skip
-    panel.add(trace, "null" if series.null else "mean", group)
-    mark_rough(panel, x, interval.estimate, interval, group, upright=True)
+    whisker_points(panel, series, x, interval, group, keyed=True)
 
 
 KIND = TrainingFigureKind(

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from localize.analysis.counterfactual import MEMORY, NLL_IN, counterfactual_table
+from localize.analysis.counterfactual import MEMORY, NLL_IN, Halves, means_by_kind
 from localize.analysis.counterfactual import counterfactual as of_each
+from localize.analysis.draws import Draws
+from localize.analysis.rows import Row
 from localize.errors import public
 from localize.plots.kinds import TrainingFigureKind
 from localize.plots.over_training import (
@@ -19,9 +21,9 @@ from localize.plots.over_training import (
     half_page,
     interval_of,
     labelled_axis,
+    whisker_points,
 )
-from localize.plots.roughness import mark_rough
-from localize.plots.series import Series, whiskers
+from localize.plots.series import Series
 from localize.plots.sheet import Box, Panel, Sheet
 from localize.plots.theme import plain
 from localize.statistics import Interval
@@ -56,7 +58,8 @@ def counterfactual(signature: "MemorizationSignature", step: int = -1, *, seed: 
     Raises:
         SignatureError: As `localize.counterfactual` raises it.
     """
-    each, table, sheet = of_each(signature, step), counterfactual_table(signature, step, seed=seed), Sheet()
+    each, sheet = of_each(signature, step), Sheet()
+    means = means_by_kind(Halves.of(signature, step), Draws(seed))
     series = {kind: Series.of(plain(str(kind)), place) for place, kind in enumerate(dict.fromkeys(each["kind"]))}
     note = basis_words(signature.dataset.sizes.get("training_seed", 1))
     box = replace(half_page(0), width=STEP + WIDE)
@@ -67,7 +70,7 @@ def counterfactual(signature: "MemorizationSignature", step: int = -1, *, seed: 
     _points(panel, each, series)
     for number, (quantity, (title, words)) in enumerate(PANELS.items()):
         box = half_page(2 + number)
-        _means(sheet, box, title, words, note, table.xs(quantity, level="quantity"), series)
+        _means(sheet, box, title, words, note, [row for row in means if row["quantity"] == quantity], series)
     return sheet.finish(box.bottom + UNDER)
 
 
@@ -91,34 +94,19 @@ def _points(panel: Panel, each: "pd.DataFrame", series: dict[str, Series]) -> No
 
 
 def _means(
-    sheet: Sheet, box: Box, title: str, words: str, note: str, table: "pd.DataFrame", series: dict[str, Series]
+    sheet: Sheet, box: Box, title: str, words: str, note: str, means: list[Row], series: dict[str, Series]
 ) -> None:
     """The means of one quantity by copies, a series per kind, each with its null in grey to its right."""
-    import plotly.graph_objects as go
-
-    copies = sorted(set(table.index.get_level_values("copies")))
+    copies = sorted({row["copies"] for row in means})
     x = labelled_axis("copies in the models that were trained on them", [str(count) for count in copies])
-    panel = sheet.panel(box, title, note, x=x, y={"title": {"text": words}})
+    panel, held = sheet.panel(box, title, note, x=x, y={"title": {"text": words}}), Series.of(HELD_OUT, 0, null=True)
     for place, (kind, one) in enumerate(series.items()):
-        rows: pd.DataFrame = table[table.index.get_level_values("kind") == kind]  # pyright: ignore[reportAssignmentType]
-        at = np.array([copies.index(count) for count in rows.index.get_level_values("copies")], dtype=float)
+        rows = [row for row in means if row["kind"] == kind]
+        at = np.array([copies.index(row["copies"]) for row in rows], dtype=float)
         at += 0.2 * (place - (len(series) - 1) / 2)
-        interval = interval_of([dict(row) for _, row in rows.iterrows()])
-        marker = {"symbol": one.symbol, "size": 6, "color": one.colour}
-        trace = go.Scatter(
-            x=at, y=interval.estimate, mode="markers", marker=marker, error_y=whiskers(interval, one.colour), name=one.words,
-            showlegend=False, legendgroup=one.words,
-        )  # fmt: skip
-        panel.add(trace, "mean")
-        mark_rough(panel, at, interval.estimate, interval, upright=True)
-        beside = Interval(*(rows[end].to_numpy(float) for end in ("null", "null_mean_low", "null_mean_high")))
-        held = Series.of(HELD_OUT, 0, null=True)
-        marker = {"symbol": held.symbol, "size": 6, "color": held.colour}
-        trace = go.Scatter(
-            x=at + 0.07, y=beside.estimate, mode="markers", marker=marker, error_y=whiskers(beside, held.colour),
-            name=f"null: {held.words}, {one.words}", showlegend=False, legendgroup=held.words,
-        )  # fmt: skip
-        panel.add(trace, "null")
+        whisker_points(panel, one, at, interval_of(rows))
+        ends = (np.array([row[end] for row in rows], float) for end in ("null", "null_mean_low", "null_mean_high"))
+        whisker_points(panel, held, at + 0.07, Interval(*ends), of=one.words)
 
 
 KIND = TrainingFigureKind(
