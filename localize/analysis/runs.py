@@ -17,9 +17,9 @@ from localize.analysis.compare import (
 from localize.analysis.comparison import Comparison
 from localize.analysis.draws import Draws
 from localize.analysis.paired import both_measured, compared_pairs, names_compared
-from localize.analysis.trainings import FEW_SEEDS, check_one_arm
+from localize.analysis.trainings import check_one_arm, warn_of_few_seeds
 from localize.axes import TRAINED, TWIN
-from localize.errors import SignatureError, caller, public, warn
+from localize.errors import SignatureError, caller, public
 from localize.signature.schema import range_of
 from localize.statistics import Range, effective_clusters, pair_differences, paired_difference, share_rising
 from localize.statistics.seeds import seed_interval, seed_test
@@ -76,8 +76,7 @@ def compare_runs(
     names = names_compared(first, second, variables)
     if len(seeds) < 2:
         return compared_pairs(first, second, names, group, draws, (a, b))
-    if len(seeds) < FEW_SEEDS:
-        warn(f"{caller()}: {len(seeds)} seeds; {FEW_SEEDS} are needed to tell what holds for other trainings.")
+    warn_of_few_seeds(len(seeds))
     return _over_seeds(one, other, names, group, (a, b))
 
 
