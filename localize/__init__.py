@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.forgetting import forgetting_table
     from localize.analysis.loss_change import loss_change_table
+    from localize.analysis.massive_activations import massive_activation_table
     from localize.analysis.membership import membership_table
     from localize.analysis.memory import memory_agreement, memory_table
     from localize.analysis.paired import compare_paired
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from localize.measure.gradients import gradients
     from localize.measure.labels import measured_signature
     from localize.measure.locality import locality
+    from localize.measure.massive_activations import massive_activations
     from localize.measure.memory import memory
     from localize.measure.patch import patch, patch_hooks
     from localize.measure.perturb_prefix import perturb_prefix
@@ -138,6 +140,7 @@ _HOME = {
     "loss_change": "localize.train.loss_change",
     "loss_change_table": "localize.analysis.loss_change",
     "mask_controls": "localize.edit.masks",
+    "massive_activation_table": "localize.analysis.massive_activations",
     "measured_signature": "localize.measure.labels",
     "membership_table": "localize.analysis.membership",
     "memory_agreement": "localize.analysis.memory",
