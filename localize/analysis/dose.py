@@ -5,7 +5,8 @@
 - *Unmatched gap*, where there is no twin run: the mean NLL of held-out paragraphs less the planted one's. How hard the paragraphs are
   is in it, and outweighs few copies: 64 paragraphs a level are needed. Null: the labels dealt out anew over clusters.
 - *Exact match* in the planted run. Null: that of held-out paragraphs.
-- *AUC*: how surely a planted paragraph is told from a held-out one by its pair effect, by its loss alone, and the difference of these.
+- *AUC*: how surely a planted paragraph is told from a held-out one by its pair effect, by its loss alone, and the difference of these; of a
+  training that went on from a trained model also by the loss less that model's, which needs no twin.
 """
 
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 EXACT_MATCH = "exact match"
 AUC_PAIR, AUC_LOSS = "AUC of the pair effect", "AUC of the loss"
+AUC_FALL = "AUC of the loss less the first model's"
 AUC_GAIN = f"{AUC_PAIR} - {AUC_LOSS}"
 
 FEW_ITEMS = 64
@@ -97,6 +99,8 @@ def exact_match_row(trainings: Trainings, at: int, level: Level, draws: Draws) -
 def auc_rows(trainings: Trainings, at: int, level: Level, draws: Draws) -> list[Row]:
     """How surely planted paragraphs are told from held-out ones by their loss and, with a twin run, by their pair effect."""
     scores = {AUC_LOSS: -trainings.nll[:, at]}
+    if trainings.went_on:
+        scores[AUC_FALL] = trainings.nll[:, 0] - trainings.nll[:, at]
     if trainings.twin_nll is not None:
         scores = {AUC_PAIR: trainings.gap[:, at]} | scores
     of = _aucs_of_seeds if trainings.seeds > 1 else _aucs_of_clusters

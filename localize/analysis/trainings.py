@@ -207,6 +207,11 @@ class Trainings:
         return int(self.dataset.attrs.get("training", {}).get("steps", self.steps[-1]))
 
     @property
+    def went_on(self) -> bool:
+        """Whether the training went on from a model that was trained already, and this was measured first."""
+        return "start" in self.dataset.attrs.get("training", {}) and int(self.steps[0]) == 0
+
+    @property
     def possible_tokens(self) -> Range:
         """Where exact match can lie."""
         return range_of(self.dataset, "exact_match")

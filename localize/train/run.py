@@ -301,6 +301,8 @@ class _Running:
             for at, training in enumerate(recipe.trainings)
         ]  # fmt: skip
         dataset.attrs["training"] = {"steps": recipe.steps, "batch": recipe.training.batch, "stages": stages}
+        if recipe.model.start is not None:
+            dataset.attrs["training"]["start"] = Path(recipe.model.start).name
         return MemorizationSignature(dataset)
 
     def _look(self) -> None:

@@ -115,6 +115,29 @@ def test_aucs_are_mann_and_whitneys_and_their_gain_is_taken_seed_by_seed(table):
         assert row["n"] == 8
 
 
+def test_of_a_training_that_went_on_the_first_models_loss_is_taken_off(make_training):
+    nll = numbers()
+    axes = {
+        "copies": COPIES,
+        "windows": WINDOWS,
+        "runs": ["planted", "twin"],
+        "seeds": range(SEEDS),
+        "steps": [0, 50, 100],
+    }
+    went_on = make_training(nll, nll * 0, training=SCHEDULE | {"start": "model"}, **axes)
+    table = lz.dose_table(went_on)
+    fall = nll[0, :, 0] - nll[0, :, 2]
+    for (copies, window), rows in {(2, EARLY): [6, 7], (8, LATE): [12, 13]}.items():
+        u = [stats.mannwhitneyu(fall[seed, rows], fall[seed, :6]).statistic / (len(rows) * 6) for seed in range(SEEDS)]
+        assert table.loc[(copies, window, "AUC of the loss less the first model's")]["estimate"] == pytest.approx(
+            np.mean(u)
+        )
+    later = make_training(nll, nll * 0, training=SCHEDULE | {"start": "model"}, **(axes | {"steps": [10, 50, 100]}))
+    for signature in (make_training(nll, nll * 0, training=SCHEDULE, **axes), later):
+        names = lz.dose_table(signature).index.get_level_values("quantity")
+        assert "AUC of the loss less the first model's" not in names
+
+
 def test_without_a_twin_held_out_paragraphs_are_compared_and_labels_dealt_out_over_clusters(make_training):
     nll = numbers()[0]
     signature = make_training(nll, copies=COPIES, windows=WINDOWS, seeds=range(SEEDS))
