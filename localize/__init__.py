@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from localize.analysis.membership import membership_table
     from localize.analysis.memory import memory_agreement, memory_table
     from localize.analysis.paired import compare_paired
+    from localize.analysis.priming import priming_table
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
     from localize.analysis.runs import compare_runs
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from localize.edit.evaluation import evaluate_edit
     from localize.edit.masks import WeightMask, choose_weights, largest_weights, mask_controls, top_weights
     from localize.edit.noise import noise
+    from localize.edit.priming import priming
     from localize.edit.relearning import relearn
     from localize.edit.resurfacing import resurface
     from localize.edit.sets import edit_sets
@@ -151,6 +153,8 @@ _HOME = {
     "patch_hooks": "localize.measure.patch",
     "plant": "localize.truths.plant",
     "plots": "localize",
+    "priming": "localize.edit.priming",
+    "priming_table": "localize.analysis.priming",
     "read_recipe": "localize.train.recipe",
     "recital_table": "localize.analysis.recital",
     "register": "localize.measurements",

@@ -111,6 +111,9 @@ MLP_PART: Final = "mlp"
 HEADS_PART: Final = "heads"
 """The kinds of units, hidden MLP units and attention heads, as what holds a number of each names them."""
 
+RESETS: Final = ("none", "largest", "random")
+"""Weights put back to what they were before a training: none, those that changed most, as many at random."""
+
 RANDOM: Final = "random"
 """Weights chosen by no gradient."""
 
