@@ -53,7 +53,7 @@ def _of_units(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataF
     quantity = table.index.get_level_values("quantity").to_numpy()
     named = {name.format(dynamics.units) for name in (ALIKE, *(name + LESS_TWIN for name in (KEPT, HELD, LOW_HALF)))}
     told = np.isin(step, list(steps)) & (copies > 0) & (layer < 0) & np.isin(quantity, list(named))
-    told &= table["p_value"].notna().to_numpy()  # not what is kept at the step by which it is told
+    told &= (table["estimate"] != table["null"]).to_numpy()  # not what is kept at the step by which it is told
     return table[told].droplevel("layer").drop(columns=list(DIFFERENCE))  # pyright: ignore[reportReturnType]
 
 
