@@ -36,18 +36,38 @@ class Repeated(NamedTuple):
 
 def repeated_rows(recipe: Recipe, seed: int) -> Repeated:
     """The rows of a recipe's set, and the order of those that the training of one seed shows."""
-    corpus, length, apart = recipe.corpus, recipe.training.row_tokens, recipe.planted.held_out
-    facts = corpus.source == FACTS
-    count, key = apart + max(corpus.rows, corpus.measured), recipe.prefix if facts else length
-    tokens = distinct_rows(count, key, corpus.vocab, recipe.training.seed)
-    if facts:
-        rng = np.random.default_rng([recipe.training.seed, 14])
-        tokens = np.concatenate([tokens, rng.integers(0, corpus.vocab, (count, corpus.value))], axis=1)
+    corpus, apart, tokens = recipe.corpus, recipe.planted.held_out, _tokens(recipe)
     orders = [shown_in(recipe, stage, seed, _stand_in(recipe, stage, seed)) for stage in range(len(recipe.trainings))]
-    copies = np.bincount(orders[0], minlength=count - apart)
+    copies = np.bincount(orders[0], minlength=len(tokens) - apart)
     if _law(recipe, 0) is None:
         copies[: corpus.rows] = len(orders[0]) // corpus.rows
     return Repeated(tokens[apart:], tokens[:apart], np.concatenate(orders), copies)
+
+
+def _tokens(recipe: Recipe) -> Int[np.ndarray, "row position"]:
+    """Rows held out, those of the set, and those that are measured beyond them."""
+    corpus, facts = recipe.corpus, recipe.corpus.source == FACTS
+    count = recipe.planted.held_out + max(corpus.rows, corpus.measured)
+    key = recipe.prefix if facts else recipe.training.row_tokens
+    tokens = distinct_rows(count, key, corpus.vocab, recipe.training.seed)
+    if not facts:
+        return tokens
+    rng = np.random.default_rng([recipe.training.seed, 14])
+    return np.concatenate([tokens, rng.integers(0, corpus.vocab, (count, corpus.value))], axis=1)
+
+
+def ambiguous_bits(recipe: Recipe) -> float:
+    """Bits of a set that nobody can predict who knows it by heart: which of the rows that begin alike a row is.
+
+    >>> from localize.train.recipe import Planting, Training, TrainingCorpus
+    >>> recipe = Recipe(corpus=TrainingCorpus("uniform", 2, rows=4), planted=Planting(held_out=0), training=Training(4, 4, 3))
+    >>> ambiguous_bits(recipe)  # two rows begin with either token
+    4.0
+    """
+    apart, given = recipe.planted.held_out, recipe.prefix
+    begun = _tokens(recipe)[apart : apart + recipe.corpus.rows, :given]
+    counts = np.unique(begun, axis=0, return_counts=True)[1]
+    return float((counts * np.log2(counts)).sum())
 
 
 def shown_in(recipe: Recipe, stage: int, seed: int, chosen: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " shown"]:

@@ -11,7 +11,7 @@ from localize.measure.scoring import recall_of
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.train.recipe import FACTS, Recipe
-from localize.train.repeated import shown_in
+from localize.train.repeated import ambiguous_bits, shown_in
 from localize.train.undisturbed import left_as_it_is
 
 STATE = "selected."
@@ -71,7 +71,7 @@ def set_facts(recipe: Recipe, model: HookedModel) -> dict[str, Any]:
     corpus = recipe.corpus
     told = {
         "source": corpus.source, "rows": corpus.rows, "vocab": corpus.vocab, "row_tokens": recipe.training.row_tokens,
-        "predicted_tokens": recipe.training.row_tokens - recipe.prefix,
+        "predicted_tokens": recipe.training.row_tokens - recipe.prefix, "ambiguous_bits": ambiguous_bits(recipe),
     }  # fmt: skip
     if corpus.source == FACTS:
         kept = [{"select": stage.select, "keep": stage.keep} for stage in recipe.stage]
