@@ -49,11 +49,11 @@ def facts_table(
         Indexed by `arm` ("" without arms), `step` and `quantity`, columns as in `dose_table`, without windows, and `kept`, how many facts
         the last stage shows, `selected_by` what ("": all are kept), `rows`, how many there are, and `parameters`. Quantities: "known
         facts", a number of facts; "accuracy, weighted by frequency", in [0, 1]: the chance that a fact asked for by its frequency is known;
-        "bits per parameter" of the values, a lower bound as in `capacity_table`. The null, and `difference` to it, is the arm that
-        keeps as many at random (`matched_on` "facts kept at random"), of the same seeds; of this arm itself, and where there is
-        none, it is facts of the same law that were never shown ("facts never shown"). Intervals over seeds are Student's t, p is of the
-        paired t-test, corrected in `q_value` for all rows of a quantity. With one seed intervals are over facts, and p of an arm beside
-        another is nan.
+        "bits per parameter" of the values, of each fact at least 0, so that facts no longer shown do not take away from others. The
+        null, and `difference` to it, is the arm that keeps as many at random (`matched_on` "facts kept at random"), of the same seeds;
+        of this arm itself, and where there is none, it is facts of the same law that were never shown ("facts never shown"). Intervals
+        over seeds are Student's t, p is of the paired t-test, corrected in `q_value` for all rows of a quantity. With one seed
+        intervals are over facts, and p of an arm beside another is nan.
 
     Raises:
         SignatureError: If the signature is of another corpus, not over steps, or the step was not measured.
@@ -103,7 +103,7 @@ def selected_by(one: OfSet) -> str:
 def values_of(one: OfSet, quantity: str, at: int) -> Float[np.ndarray, "seed paragraph"]:
     """What the mean over all facts of the set is of; of facts never shown as if each of them stood for all alike."""
     if quantity == PER_PARAMETER:
-        return one.bits[:, at] * one.rows / one.parameters
+        return np.maximum(one.bits[:, at], 0.0) * one.rows / one.parameters
     known = one.whole[:, at].astype(float)
     if quantity == KNOWN:
         return known * one.rows

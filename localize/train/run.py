@@ -31,7 +31,7 @@ from localize.train.loop import Trainer, build_model
 from localize.train.loss_change import LossChange
 from localize.train.planting import TrainingData, training_data
 from localize.train.recipe import ARM_NAME, CHAIN, WATCHED_FILE, Recipe
-from localize.train.selection import Selection, set_facts
+from localize.train.selection import FactSelection, set_facts
 from localize.train.traits import novelty, rarity
 from localize.train.watch import Watch
 
@@ -236,7 +236,7 @@ class _Running:
     ):
         given = recipe.prefix if recipe.repeated else 1
         self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at, given)
-        self._selection = Selection(recipe, data.paragraphs, seed)
+        self._selection = FactSelection(recipe, data.paragraphs, seed)
         self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
         self._recipe, self._data = recipe, data
         self.lines: list[dict[str, Any]] = []

@@ -18,7 +18,7 @@ STATE = "selected."
 """Before the names of what was selected, in a training's state."""
 
 
-class Selection:
+class FactSelection:
     """What the stages show that keep facts by the model's loss; of a training without such stages nothing is ever due.
 
     Attributes:

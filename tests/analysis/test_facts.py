@@ -59,7 +59,7 @@ def by_hand(arm):
     """Known facts, accuracy and bits per parameter of each seed at the last step, and of facts never shown."""
     nll, exact = (of[list(ARMS).index(arm), :, 1] for of in numbers())
     known = exact == 2
-    bits = 2 * (2 - nll / math.log(2))
+    bits = np.maximum(2 * (2 - nll / math.log(2)), 0)
     own = known[:, :6].sum(1), (known[:, :6] * FREQUENCY).sum(1), bits[:, :6].sum(1) / 50
     return own, (6 * known[:, 6:].mean(1), known[:, 6:].mean(1), 6 * bits[:, 6:].mean(1) / 50)
 

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 NEVER, ALL = "as many rows never shown", "known wholly"
 WORDS = "bits per parameter"
 
+BELOW = 0.3
+"""How far below 0 the panel over steps goes, as a share of the most that is held: of rows never shown a model that trusts its memory does
+many times worse than their law, which would leave no room for what it holds."""
+
 
 @public("plots.capacity")
 def capacity(signature: "MemorizationSignature", step: int = -1, *, seed: int = 0) -> "go.Figure":
     """Bits per parameter that a model holds of a set of random rows, a line per arm over the steps; beside it against the bits of the set.
 
-    Grey: first the same of rows that were never shown, from the lowest end of all arms to the highest; beside it what a model that
-    knows its set wholly would hold. The numbers are those of `localize.capacity_table`.
+    Grey: first the same of rows that were never shown, from the lowest end of all arms to the highest, as far as it
+    is not below the panel; beside it what a model that knows its set wholly would hold. The numbers are those of `localize.capacity_table`.
 
     Args:
         signature: As `localize.capacity_table` takes it.
@@ -60,7 +64,9 @@ def capacity(signature: "MemorizationSignature", step: int = -1, *, seed: int = 
     at, basis = first.at(step), basis_words(first.seeds)
     y = {"title": {"text": WORDS}}
     axis = {"title": {"text": axis_words("training_step")}, "nticks": 6}
-    panel = sheet.panel(half_page(0), "What is held of the rows", basis, x=axis, y=y)
+    highest = max(row["high"] if np.isfinite(row["high"]) else row["estimate"] for of in told.values() for row in of)
+    shown = dict(y, range=[-BELOW * highest, 1.05 * highest])
+    panel = sheet.panel(half_page(0), "What is held of the rows", basis, x=axis, y=shown)
     _never(panel, first.steps.astype(float), list(told.values()))
     looks = [(one, Series.of(_words(one), PLACES[place % len(PLACES)])) for place, one in enumerate(sets)]
     for one, series in looks:
@@ -72,7 +78,6 @@ def capacity(signature: "MemorizationSignature", step: int = -1, *, seed: int = 
         half_page(1), "Against what there is to hold", f"after {first.steps[at]} steps; {basis}",
         x={"title": {"text": f"{WORDS} in the data"}, "range": [0.0, top]}, y=dict(y, rangemode="tozero"),
     )  # fmt: skip
-    highest = max(row["high"] if np.isfinite(row["high"]) else row["estimate"] for of in told.values() for row in of)
     end = min(top, 1.1 * max(highest, data.min()))
     look = {"color": NULL, "width": 1.2, "dash": "dot"}
     beside.add(go.Scatter(x=[0.0, end], y=[0.0, end], mode="lines", line=look, name=ALL, showlegend=True), "rule")
@@ -106,7 +111,8 @@ KIND = TrainingFigureKind(
     caption="Bits per parameter that the model holds of a set of uniform random rows, a lower bound: those of their law, log2 of the "
     "vocabulary a token, less the model's NLL of all tokens but the first; over the steps of training, and against the bits per parameter "
     "that there are in the set. Grey: as many rows of the same law that were never shown, from the lowest end of the intervals of all arms "
-    "to the highest, and their mean; beside it all of the data, where a set is known wholly. " + INTERVALS,
+    "to the highest, and their mean, which soon lie far below the panel; beside it all of the data, where a set is known wholly. "
+    + INTERVALS,
     function=capacity,
     there=lambda signature: True,
     of="capacity",
