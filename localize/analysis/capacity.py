@@ -21,7 +21,7 @@ from localize.analysis.seed_rows import correct_by_quantity, row_beside
 from localize.analysis.sets import OfSet, sets_of, widened
 from localize.analysis.trainings import warn_of_few_seeds
 from localize.errors import SignatureError, caller, public
-from localize.statistics import Interval
+from localize.statistics import UNBOUNDED, Interval, Range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,14 +88,16 @@ def capacity_rows(one: OfSet, at: int, draws: Draws) -> Iterator[Row]:
         yield about | {"quantity": quantity} | row_of_set(one, values, draws)
 
 
-def row_of_set(one: OfSet, values: Float[np.ndarray, "seed paragraph"], draws: Draws) -> Row:
+def row_of_set(
+    one: OfSet, values: Float[np.ndarray, "seed paragraph"], draws: Draws, possible: Range = UNBOUNDED
+) -> Row:
     """A mean over the rows of a set beside that of rows that were never shown."""
     trainings, shown = one.trainings, one.shown
     if not trainings.held_out.any():
         raise SignatureError(f"{caller()}: no row that was never shown was measured; held_out of at least 1 is needed.")
-    row = row_beside(values, shown, trainings.held_out, trainings.clusters, draws, matched_on="law")
+    row = row_beside(values, shown, trainings.held_out, trainings.clusters, draws, possible, matched_on="law")
     if trainings.seeds > 1:
         ends = Interval(*(np.array(row[end]) for end in ("estimate", "low", "high")))
-        wide = widened(ends, values[:, shown].mean(0), one.rows, trainings.seeds)
+        wide = widened(ends, values[:, shown].mean(0), one.rows, trainings.seeds).within(possible)
         row |= {"low": float(wide.low), "high": float(wide.high)}
     return row

@@ -18,7 +18,7 @@ from localize.analysis.seed_rows import correct_by_quantity, mean_over
 from localize.analysis.sets import OfSet, sets_of
 from localize.analysis.trainings import warn_of_few_seeds
 from localize.errors import SignatureError, caller, public
-from localize.statistics import pair_differences
+from localize.statistics import UNBOUNDED, ZERO_TO_ONE, Range, pair_differences
 from localize.statistics.seeds import seed_interval, seed_test
 
 if TYPE_CHECKING:
@@ -116,14 +116,15 @@ def values_of(one: OfSet, quantity: str, at: int) -> Float[np.ndarray, "seed par
 def _row(one: OfSet, beside: OfSet | None, quantity: str, at: int, draws: Draws) -> Row:
     """A quantity beside the same of the arm that keeps facts at random, or of facts never shown, and the difference."""
     values, shown, seeds = values_of(one, quantity, at), one.shown, one.trainings.seeds
-    row = row_of_set(one, values, draws)
+    possible = {KNOWN: Range(0, one.rows), ACCURACY: ZERO_TO_ONE}.get(quantity, UNBOUNDED)
+    row = row_of_set(one, values, draws, possible)
     own = values[:, shown].mean(1)
     if beside is None:
         less = own - values[:, one.trainings.held_out].mean(1)
         return row | {"matched_on": NEVER} | _ends(less)
     others = values_of(beside, quantity, at)
     less = pair_differences(own, others[:, beside.shown].mean(1))
-    null = mean_over(others, beside.shown, beside.trainings.clusters, draws)
+    null = mean_over(others, beside.shown, beside.trainings.clusters, draws, possible)
     held_against = Null.measured(null, seed_test(less) if seeds > 1 else np.nan)
     told = {
         "null": float(held_against.mean), "null_mean_low": float(null.low), "null_mean_high": float(null.high),
