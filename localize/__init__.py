@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from localize import bench, localizers, plots
     from localize.analysis.aim import edit_aim
     from localize.analysis.arms import arm_table
+    from localize.analysis.capacity import capacity_table
     from localize.analysis.change import Change, edit_table
     from localize.analysis.counterfactual import counterfactual, counterfactual_table
     from localize.analysis.dose import dose_table
     from localize.analysis.early_signs import early_signs
     from localize.analysis.edit_differences import edit_differences
+    from localize.analysis.facts import facts_table
     from localize.analysis.forgetting import forgetting_table
     from localize.analysis.loss_change import loss_change_table
     from localize.analysis.massive_activations import massive_activation_table
@@ -112,6 +114,7 @@ _HOME = {
     "WeightMask": "localize.edit.masks",
     "ablation_hooks": "localize.measure.ablate",
     "arm_table": "localize.analysis.arms",
+    "capacity_table": "localize.analysis.capacity",
     "balanced_subnet": "localize.edit.subnet",
     "bench": "localize",
     "choose_weights": "localize.edit.masks",
@@ -123,6 +126,7 @@ _HOME = {
     "curvature_edit": "localize.edit.curvature",
     "dose_table": "localize.analysis.dose",
     "early_signs": "localize.analysis.early_signs",
+    "facts_table": "localize.analysis.facts",
     "edit_aim": "localize.analysis.aim",
     "edit_differences": "localize.analysis.edit_differences",
     "edit_sets": "localize.edit.sets",

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from localize.analysis.arms import arm_table
+from localize.analysis.capacity import capacity_table
 from localize.analysis.counterfactual import counterfactual_table
 from localize.analysis.dose import dose_table
 from localize.analysis.early_signs import early_signs
+from localize.analysis.facts import facts_table
 from localize.analysis.forgetting import forgetting_table
 from localize.analysis.loss_change import loss_change_table
 from localize.analysis.membership import membership_table
 from localize.analysis.recital import recital_table
 from localize.analysis.rows import DIFFERENCE
 from localize.analysis.stored_units import HELD, LOW_HALF
-from localize.analysis.trainings import Design, design_of
+from localize.analysis.trainings import Design, design_of, parts_told
 from localize.analysis.unit_dynamics import ALIKE, KEPT, LESS_TWIN, UnitDynamics, unit_dynamics_table
 
 if TYPE_CHECKING:
@@ -66,12 +68,14 @@ TABLES: "dict[Design, tuple[tuple[str, str, Callable[..., pd.DataFrame]], ...]]"
         ("early-signs", "What told early which texts would be learned", early_signs),
     ),
     "halves": (("counterfactual", "What texts' own rows do for them", counterfactual_table),),
+    "capacity": (("capacity", "How many bits are held", partial(capacity_table, step=-1)),),
+    "facts": (("facts", "How many facts are known", facts_table),),
 }
 
 
 def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTable]:
     """All tables of a signature over training; of several arms the one of all, and then those of each."""
-    for arm, part in {"": signature, **signature.arms}.items():
+    for arm, part in parts_told(signature).items():
         for name, title, make in TABLES[design_of(part)]:
             yield TrainingTable(name, title, arm, partial(make, part))
         if design_of(part) == "planted" and "loss_change" in part:

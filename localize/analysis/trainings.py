@@ -38,8 +38,12 @@ NOT_TOLD = "not told"
 HALF = "half-"
 """What the names of runs begin with that left out random halves of what was planted."""
 
-Design = Literal["planted", "arms", "halves"]
-"""What a training is told by: what was planted, with a twin or not; variants beside each other; models without random halves."""
+Design = Literal["planted", "arms", "halves", "capacity", "facts"]
+"""What a training is told by: what was planted, with a twin or not; variants beside each other; models without random halves; a set of
+uniform random rows or of facts, of one arm or of all."""
+
+OF_SETS: dict[str, Design] = {"uniform": "capacity", "facts": "facts"}
+"""What a training on a set is told by, by the source of its corpus."""
 
 PAIR_EFFECT, UNMATCHED = "pair effect", "unmatched gap"
 """What was learned of a paragraph, in nats per token: its NLL in the twin run, or the mean NLL of held-out ones, less its own."""
@@ -384,6 +388,16 @@ def half_runs(signature: "MemorizationSignature") -> list[str]:
 
 def design_of(signature: "MemorizationSignature") -> Design:
     """What differs between the trainings that a signature is of, which says what can be told of them."""
+    told = signature.dataset.attrs.get("training", {})
+    parts = list(told.get("arms", {}).values()) or [told]
+    sources = {part.get("set", {}).get("source") for part in parts}
+    if len(sources) == 1 and (design := OF_SETS.get(str(*sources))):
+        return design
     if "training_arm" in signature.over_training:
         return "arms"
     return "halves" if half_runs(signature) else "planted"
+
+
+def parts_told(signature: "MemorizationSignature") -> "dict[str, MemorizationSignature]":
+    """What is told of a signature: all of it, by the name "", and then each arm, where one table or figure does not tell of all arms."""
+    return {"": signature, **(signature.arms if design_of(signature) == "arms" else {})}

@@ -88,5 +88,5 @@ def _train(recipe: Recipe, out: Path, *, device: str, overwrite: bool) -> None:
         told = f" and {WATCHED_FILE}, what was watched in all; next: {next_command('report', out)}"
         say(f"Wrote {out}: {recipe.trained_models} trainings" + told * bool(recipe.watch.every))
         return
-    lengths = {"prefix": recipe.training.prefix, "continuation": recipe.training.row_tokens - recipe.training.prefix}
+    lengths = {"prefix": recipe.prefix, "continuation": recipe.training.row_tokens - recipe.prefix}
     say(f"Wrote {out}; next: {run_command(out, out / PARAGRAPHS_FILE, **lengths)}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.arms import arms
     from localize.plots.figures.attention import attention
     from localize.plots.figures.bench import bench
+    from localize.plots.figures.capacity import capacity
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.contrast import contrast
     from localize.plots.figures.corruption import corruption
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.dose import dose
     from localize.plots.figures.early_signs import early_signs
     from localize.plots.figures.editing import editing
+    from localize.plots.figures.facts import facts
     from localize.plots.figures.forgetting import forgetting
     from localize.plots.figures.gradients import gradients
     from localize.plots.figures.heads import heads

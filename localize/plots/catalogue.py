@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from localize.analysis.change import Changes
-from localize.analysis.trainings import design_of
+from localize.analysis.trainings import design_of, parts_told
 from localize.errors import called_as
 from localize.measurements import REGISTRY
 from localize.plots.figures import (
     ablation,
     arms,
     attention,
+    capacity,
     contrast,
     corruption,
     counterfactual,
     dose,
     early_signs,
     editing,
+    facts,
     forgetting,
     gradients,
     heads,
@@ -82,6 +84,8 @@ TRAINING_KINDS = (
     loss_change.KIND,
     loss_change_over_training.KIND,
     unit_dynamics.KIND,
+    capacity.KIND,
+    facts.KIND,
 )
 """Those of what was measured while a model was trained."""
 
@@ -182,7 +186,7 @@ def training_figures_of(signature: "MemorizationSignature", *, seed: int = 0) ->
         SignatureError: If the signature is not over training, or does not say what was planted.
     """
     found = {}
-    for arm, part in {"": signature, **signature.arms}.items():
+    for arm, part in parts_told(signature).items():
         for kind in TRAINING_KINDS:
             if kind.of == design_of(part) and kind.there(part):
                 name, title = "-".join(filter(None, (kind.name, slug(arm)))), kind.title + (f": {arm}" if arm else "")

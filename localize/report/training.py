@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
     "among": "among texts", "set": "texts", "layer": "layer", "step": "step", "component": "weights", "exposure": "steps",
-    "metric": "metric",
+    "metric": "metric", "arm": "arm", "rows": "rows", "dtype": "weights", "parameters": "parameters",
 }  # fmt: skip
 PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
@@ -35,6 +35,10 @@ NOTES = {
     "the texts; q corrects for all signs. ",
     "units": "Of each text's best MLP units, in the planted run less in the twin run, which was never shown it; the null is that of "
     "held-out texts, which neither was shown. ",
+    "capacity": "What the model holds of a set of uniform random rows, a lower bound: the bits of their law less the model's NLL, in bits, "
+    "of all tokens but the first. The null is as many rows of the same law that were never shown. ",
+    "facts": "A fact is known if every token of its value is the model's first choice; accuracy weighs each by how frequent it is. Beside "
+    "each stands the arm that keeps as many at random; of that arm, and where there is none, facts that were never shown. ",
     "counterfactual": "NLL in models that were not trained on a text, and in those that were, nats per token; the null is of held-out "
     "texts of the same kind, dealt to the models in turn. ",
 }

@@ -70,6 +70,7 @@ class Trainer:
         rows: Token rows, in their order, of all stages; each step takes `batch` of them, one paragraph each.
         stages: Steps and schedule of each stage; batch and the optimizer's settings are the first one's.
         anew: Steps before which the model goes back to the weights that it has now, its optimizer to what it was.
+        given: Tokens of a row that it is not trained to say: the first, which nothing predicts, or the key of a fact.
 
     Attributes:
         model: What is trained.
@@ -86,9 +87,10 @@ class Trainer:
         rows: Int[Tensor, "row position"],
         stages: Sequence[Training],
         anew: Collection[int] = (),
+        given: int = 1,
     ):
         model.check_differentiable()
-        self.model, self._rows, self._stages = model, rows, stages
+        self.model, self._rows, self._stages, self._given = model, rows, stages, given
         self.done, self.losses = 0, list[float]()
         self._first = first = stages[0]
         named = dict(model.hf.named_parameters())
@@ -124,8 +126,8 @@ class Trainer:
         if self.done in self._anew:
             self._start_again()
         tokens = self._rows[self.done * batch : (self.done + 1) * batch].to(self.model.device)  # (batch, position)
-        logits = self.model.forward(tokens[:, :-1])
-        loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        logits = self.model.forward(tokens[:, :-1])[:, self._given - 1 :]
+        loss = cross_entropy(logits.flatten(0, 1), tokens[:, self._given :].flatten())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.hf.parameters(), self._first.clip)
@@ -140,6 +142,11 @@ class Trainer:
         self.losses.append(found)
         self.done += 1
         return found
+
+    def show(self, step: int, rows: Int[Tensor, "row position"]) -> None:
+        """Train on these rows from a step on, in the place of as many that it was made with."""
+        first = step * self._first.batch
+        self._rows = torch.cat([self._rows[:first], rows, self._rows[first + len(rows) :]])
 
     def _start_again(self) -> None:
         """Go back to the first weights."""

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from localize.axes import HARD, TRAINED, TWIN, TYPICAL
+from localize.axes import HARD, NEVER_TRAINED, TRAINED, TWIN, TYPICAL, WATCHED
 from localize.errors import InputError
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
 from localize.paragraphs.unigrams import unigram_counts
-from localize.train.recipe import CHAIN, Planting, Recipe
+from localize.train.chain import chain_text, chain_tokenizer
+from localize.train.recipe import CHAIN, FACTS, WHOLE, Planting, Recipe
+from localize.train.repeated import repeated_rows
 from localize.train.rows import Layout, laid_out
 from localize.train.texts import background, held_out_of, planted_texts, tokenizer_of
 
@@ -82,6 +84,8 @@ def training_data(
     tell = on_progress or (lambda stage, count: None)
     seed = recipe.training.seed if seed is None else seed
     tell("tokenizer", 0)
+    if recipe.repeated:
+        return _checked(_repeated(recipe, seed), recipe, seed, run)
     texts = planted_texts(recipe)
     tokenizer = tokenizer or tokenizer_of(recipe, texts)
     paragraphs = _allotted(texts, tokenizer, recipe, recipe.training.row_tokens)
@@ -119,12 +123,47 @@ def training_data(
         background_passes=passes,
         replayed=float((layout.again >= 0).mean()),
     )
+    return _checked(data, recipe, seed, run)
+
+
+def _checked(data: TrainingData, recipe: Recipe, seed: int, run: str) -> TrainingData:
+    """The data, if it is that of the recipe."""
     checked = recipe.data_hash is not None and seed == recipe.training.seed and run == recipe.runs[0]
     if checked and data.hash != recipe.data_hash:
         raise InputError(
             f"recipe: the data's hash is {data.hash}, but data_hash = {recipe.data_hash}; the sources or the generator have changed."
         )
     return data
+
+
+def _repeated(recipe: Recipe, seed: int) -> TrainingData:
+    """The data of a finite set of rows, which are themselves what is planted; the first of them, or all, are measured."""
+    found, tokenizer = repeated_rows(recipe, seed), chain_tokenizer(recipe.corpus.vocab)
+    measured = recipe.corpus.measured or recipe.corpus.rows
+    rows, apart = found.tokens[found.order], len(found.held_out)
+    both = np.concatenate([found.tokens[:measured], found.held_out])
+    paragraphs = load_paragraphs(
+        both, prefix_length=recipe.prefix, continuation_length=recipe.training.row_tokens - recipe.prefix
+    )
+    # Which rows are shown is another number in each arm; groups are the same in all.
+    groups = [TRAINED if recipe.corpus.source == FACTS else WATCHED] * measured + [NEVER_TRAINED] * apart
+    names = [f"row-{at}" for at in range(measured)] + [f"held-out-{at}" for at in range(apart)]
+    paragraphs = replace(
+        paragraphs.with_groups(groups), ids=tuple(names), texts=tuple(chain_text(row) for row in both), source="planted",
+        duplicates=(*map(int, found.copies[:measured]), *[0] * apart),
+    )  # fmt: skip
+    return TrainingData(
+        rows=torch.from_numpy(rows),
+        row_paragraph=np.where(found.order < measured, found.order, -1),
+        paragraphs=paragraphs,
+        windows=np.where(np.array(paragraphs.duplicates)[:, None] > 0, WHOLE, np.nan),
+        paragraph_stage=np.zeros(measured + apart, np.int64),
+        kinds=np.full(measured + apart, TYPICAL),
+        tokenizer=tokenizer,
+        unigram_counts=unigram_counts(rows, vocab_size=len(tokenizer)),
+        background_passes=len(rows) / recipe.corpus.rows,
+        replayed=0.0,
+    )
 
 
 def _filled(
@@ -246,7 +285,7 @@ def _with_held_out(paragraphs: Paragraphs, others: Sequence[Paragraphs]) -> Para
 
 def _allotted(texts: Sequence[tuple[str, int | None]], tokenizer: Any, recipe: Recipe, length: int) -> Paragraphs:
     """The paragraphs to plant and to hold out, tokenized, each with its number of copies (0 if held out)."""
-    prefix = recipe.training.prefix
+    prefix = recipe.prefix
     rows = [{"text": text, "id": str(i)} for i, (text, _) in enumerate(texts)]
     read = load_paragraphs(rows, tokenizer, prefix_length=prefix, continuation_length=length - prefix)
     fates = np.array([-1 if (fate := texts[int(i)][1]) is None else fate for i in read.ids])

@@ -11,9 +11,15 @@ import numpy as np
 from localize.axes import TEXT_KINDS, TRAINED, TWIN, TYPICAL
 from localize.errors import InputError, public
 from localize.storage import read_toml
+from localize.train.repeated_checks import check_repeated
 
 SYNTHETIC, CHAIN = "synthetic", "chain"
 """Sources that are generated: paragraphs of the suite's own, and rows of a Markov chain."""
+
+UNIFORM, FACTS = "uniform", "facts"
+"""Sources that are finite sets of random rows, shown again and again; see `localize.train.repeated`."""
+
+GENERATED = (SYNTHETIC, CHAIN, UNIFORM, FACTS)
 
 WATCHED_FILE = "training.zarr.zip"
 """What was watched, in the folder of a training."""
@@ -43,6 +49,11 @@ class TrainingCorpus:
     `source` is "synthetic", "chain", or text files and folders of them. `vocab` is the size of the byte-level BPE trained on it, or the
     number of words of a chain. Of a chain, `rules` names its transitions, `words` are the first it uses and the one after the last
     (all if left out), and `mark` is a word that each of its rows begins with.
+
+    "uniform" and "facts" are sets of `rows` random rows, shown again and again: nothing is planted among them, they are the planted
+    paragraphs. The first `measured` of them are measured (0: all), and if it is more than `rows`, as many of their law beyond them that
+    are never shown, so that arms of other `rows` measure the same. Of facts the last `value` tokens of a row are what is asked for; the
+    fact of rank r is as frequent as r^-`exponent`, and shown as often, but where all are shown alike, `evenly`.
     """
 
     source: str | tuple[str, ...] = SYNTHETIC
@@ -50,6 +61,11 @@ class TrainingCorpus:
     rules: int = 0
     words: tuple[int, int] | None = None
     mark: int | None = None
+    rows: int = 0
+    measured: int = 0
+    value: int = 2
+    exponent: float = 0.0
+    evenly: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,8 @@ class Planting:
 class Training:
     """The optimizer's part. `batch` counts rows of `row_tokens` tokens, one paragraph each.
 
-    `schedule` says what follows the warm-up: "cosine", down to a tenth, or "constant".
+    `schedule` says what follows the warm-up: "cosine", down to a tenth, or "constant". `dtype` is that of the weights, and of all that
+    is computed with them; "bfloat16" has no float32 copy of them.
     """
 
     steps: int = 3600
@@ -96,6 +113,7 @@ class Training:
     seed: int = 0
     threads: int = 2
     schedule: Literal["cosine", "constant"] = "cosine"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
     def prefix(self) -> int:
@@ -109,6 +127,9 @@ class Stage:
 
     `name` is what figures call it; `replay` is the share of its rows that are drawn from the rows of the stages before. With `fresh` it
     begins from untrained weights, those that the training began from: what its text teaches a model that knows nothing else.
+
+    Of facts `keep` are shown in it and the others no more, those that `select` says: "loss", of which the model finds the value least
+    surprising when the stage begins; "oracle", the most frequent; "random". "": all are shown.
     """
 
     steps: int
@@ -119,6 +140,8 @@ class Stage:
     warmup: int | None = None
     replay: float = 0.0
     fresh: bool = False
+    select: Literal["", "loss", "oracle", "random"] = ""
+    keep: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,6 +190,10 @@ class Recipe:
         if self.model.start is None and self.training.row_tokens > self.model.context:
             raise InputError(f"recipe: row_tokens={self.training.row_tokens} exceeds context={self.model.context}.")
         self._check_numbers()
+        if any(corpus.source in (UNIFORM, FACTS) for corpus in self.corpora):
+            check_repeated(self, facts=self.corpus.source == FACTS)
+        elif any(stage.select or stage.keep for stage in self.stage):
+            raise InputError(f"recipe: stage select and keep: facts alone are selected, not {self.corpus.source!r}.")
         for window in self.planted.windows:
             if len(window) != 2 or not 0 <= window[0] < window[1] <= 1:
                 raise InputError(
@@ -225,6 +252,8 @@ class Recipe:
         ):  # fmt: skip
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"recipe: {name}={value!r} must be a whole number of at least {least}.")
+        if self.training.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"recipe: dtype={self.training.dtype!r}: float32 or bfloat16.")
         if not isinstance(self.watch.loss_change, bool):
             raise InputError(f"recipe: watch loss_change={self.watch.loss_change!r} must be true or false.")
         if self.watch.loss_change and not self.watch.every:
@@ -267,6 +296,21 @@ class Recipe:
         return tuple(replace(self.corpus, **stage.corpus) for stage in self.stage) or (self.corpus,)
 
     @property
+    def repeated(self) -> bool:
+        """Whether it trains on a finite set of rows, shown again and again."""
+        return self.corpus.source in (UNIFORM, FACTS)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens of a row that are given; the others are its continuation, which is measured.
+
+        Of uniform rows it is the first, which nothing predicts; of facts it is the key.
+        """
+        if self.corpus.source == FACTS:
+            return self.training.row_tokens - self.corpus.value
+        return 1 if self.corpus.source == UNIFORM else self.training.prefix
+
+    @property
     def steps(self) -> int:
         """Of all stages."""
         return sum(training.steps for training in self.trainings)
@@ -292,6 +336,8 @@ class Recipe:
     @property
     def watched_paragraphs(self) -> int:
         """How many are planted, and held out of each stage's text."""
+        if self.repeated:
+            return (self.corpus.measured or self.corpus.rows) + self.planted.held_out
         texts = 1 + sum(
             corpus != self.corpora[self.planted.stage] and corpus not in self.corpora[:stage]
             for stage, corpus in enumerate(self.corpora)
@@ -398,7 +444,7 @@ def _placed(values: Any, folder: Path) -> Any:
     if not isinstance(values, Mapping):
         return values
     told = {key: _placed(value, folder) for key, value in values.items()}
-    if told.get("source", SYNTHETIC) not in (SYNTHETIC, CHAIN):
+    if told.get("source", SYNTHETIC) not in GENERATED:
         source = told["source"]
         told["source"] = [str(folder / s) for s in source] if isinstance(source, list) else str(folder / source)
     if "start" in told:

@@ -31,6 +31,7 @@ from localize.train.loop import Trainer, build_model
 from localize.train.loss_change import LossChange
 from localize.train.planting import TrainingData, training_data
 from localize.train.recipe import ARM_NAME, CHAIN, WATCHED_FILE, Recipe
+from localize.train.selection import FactSelection, set_facts
 from localize.train.traits import novelty, rarity
 from localize.train.watch import Watch
 
@@ -190,10 +191,10 @@ def _train(
             on_progress("steps", recipe.steps, float("nan"))
             return load_model(out, device=device)
         model = model or build_model(recipe.model, len(data.tokenizer), seed)
-        model.hf.to(device)
+        model.hf.to(device=device, dtype=getattr(torch, recipe.training.dtype))
         model.tokenizer, model.unigram_counts, model.name = data.tokenizer, data.unigram_counts, str(out)
         with mine.claimed(asked) as claim:
-            training = _Running(recipe, data, model, out, claim.kept, on_progress, on_log)
+            training = _Running(recipe, data, model, seed, out, claim.kept, on_progress, on_log)
             training.finish()
             with tempfile.TemporaryDirectory(dir=out, prefix=".") as name:
                 _write(Path(name), recipe, data, model, training, seed, run)
@@ -227,12 +228,15 @@ class _Running:
         recipe: Recipe,
         data: TrainingData,
         model: HookedModel,
+        seed: int,
         out: Path,
         kept: bool,
         tell: Progress,
         on_log: Log | None,
     ):
-        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at)
+        given = recipe.prefix if recipe.repeated else 1
+        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at, given)
+        self._selection = FactSelection(recipe, data.paragraphs, seed)
         self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
         self._recipe, self._data = recipe, data
         self.lines: list[dict[str, Any]] = []
@@ -258,6 +262,8 @@ class _Running:
         trainer = self.trainer
         self._look()
         while trainer.done < trainer.steps:
+            if (stage := self._selection.due(trainer.done)) is not None:
+                self._show(stage, self._selection.made(stage, self._model))
             rate = trainer.rate
             loss = trainer.step()
             self._tell("steps", trainer.done, loss)
@@ -266,6 +272,13 @@ class _Running:
             self._look()
             if monotonic() - self._saved > STATE_SECONDS:
                 self._keep()
+
+    def _show(self, stage: int, order: np.ndarray) -> None:
+        """Train in a stage on these rows of the set."""
+        begun = self._selection.begins[stage]
+        self.trainer.show(begun, self._data.paragraphs.tokens[order])
+        if self.watch is not None:
+            self.watch.shows(begun, order)
 
     def _checkpoint(self) -> None:
         """Keep the model as it is now, if the recipe asks for it; one that is there is of the same training, and the same."""
@@ -303,6 +316,8 @@ class _Running:
         dataset.attrs["training"] = {"steps": recipe.steps, "batch": recipe.training.batch, "stages": stages}
         if recipe.model.start is not None:
             dataset.attrs["training"]["start"] = Path(recipe.model.start).name
+        if recipe.repeated:
+            dataset.attrs["training"] |= set_facts(recipe, self._model)
         return MemorizationSignature(dataset)
 
     def _look(self) -> None:
@@ -337,7 +352,7 @@ class _Running:
             self.watch.signature().save(self._out / STATE_WATCHED_FILE)
         _write_lines(self._out / LINES_FILE, self.lines)
         with replacing(self._out / STATE_FILE) as beside:
-            save_file(self.trainer.state() | self._summed(), beside)
+            save_file(self.trainer.state() | self._summed() | self._selection.state(), beside)
         self._saved = monotonic()
 
     def _summed(self) -> dict[str, torch.Tensor]:
@@ -349,6 +364,8 @@ class _Running:
         """Take up where the training stood."""
         state = load_file(self._out / STATE_FILE)
         self.trainer.resume(state)
+        for stage, order in self._selection.resume(state):
+            self._show(stage, order)
         if self.loss_change is not None:
             summed = {
                 name.removeprefix(LOSS_CHANGE_STATE): v

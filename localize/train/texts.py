@@ -129,7 +129,7 @@ def _record_texts(path: Path, what: str) -> Iterator[str]:
 
 def held_out_of(recipe: Recipe, stage: int, tokenizer: Any) -> Paragraphs:
     """Text of a stage that is never trained on."""
-    corpus, length, prefix = recipe.corpora[stage], recipe.training.row_tokens, recipe.training.prefix
+    corpus, length, prefix = recipe.corpora[stage], recipe.training.row_tokens, recipe.prefix
     key = (recipe.training.seed,)
     if corpus.source == CHAIN:
         found = list(islice(chain_rows(corpus, key, length, start=HELD_OUT_FROM), recipe.planted.held_out))

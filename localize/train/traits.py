@@ -22,7 +22,7 @@ def novelty(
     """Share of the runs of three tokens that end in a continuation and stand in none of these rows."""
     base = int(max(tokens.max(initial=0), rows.max(initial=0))) + 1
     known = np.unique(_runs(rows, base))
-    own = _runs(tokens, base)[:, prefix - N_GRAM + 1 :]
+    own = _runs(tokens, base)[:, max(0, prefix - N_GRAM + 1) :]
     return 1 - np.isin(own, known).mean(1)
 
 

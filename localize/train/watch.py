@@ -123,6 +123,17 @@ class Watch:
         """Raise an `InputError` if the paragraphs exceed the model's context or vocabulary; the first call of a watch does, too."""
         self._check(model)
 
+    def shows(self, step: int, row_paragraph: Any) -> None:
+        """Say which of the paragraphs the rows from a step on are, where that was not known before; of none that was measured.
+
+        Args:
+            step: Optimizer steps done before the first of these rows.
+            row_paragraph: As the watch takes it.
+        """
+        if self._rows is not None and self._batch is not None:
+            first, rows = step * self._batch, np.asarray(row_paragraph)
+            self._rows = np.concatenate([self._rows[:first], rows, self._rows[first + len(rows) :]])
+
     def measured(self, step: int) -> MemorizationSignature:
         """What was measured at one of the `steps`: a signature of the model as it was."""
         return MemorizationSignature(self._parts[step])

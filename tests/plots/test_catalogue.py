@@ -188,8 +188,8 @@ def test_every_figure_goes_by_its_own_name_and_by_its_measurements():
 
 def test_the_public_names_are_those_of_the_figures_and_what_is_listed_beside_them():
     names = [
-        "FigureKind", "TokenView", "ablate", "ablation", "arms", "attention", "bench", "column", "comparison", "contrast",
-        "corrupt_prefix", "corruption", "counterfactual", "default", "distinguish", "dose", "early_signs", "editing",
+        "FigureKind", "TokenView", "ablate", "ablation", "arms", "attention", "bench", "capacity", "column", "comparison", "contrast",
+        "corrupt_prefix", "corruption", "counterfactual", "default", "distinguish", "dose", "early_signs", "editing", "facts",
         "forgetting", "gradients", "heads", "locality", "loss_change", "loss_change_over_training", "membership", "memory",
         "named_layers", "noise", "patch", "patch_map", "patching", "perturb_prefix", "perturb_prefix_paragraph", "perturbation",
         "prefix_attention", "rare_token_heads", "recall", "relearning", "resurfacing", "save", "signature", "stored_units",

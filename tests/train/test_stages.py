@@ -293,7 +293,7 @@ def test_arms_of_a_chain_have_their_paragraphs_in_common():
         ("[[stage]]\nreplay = 0.1\n", "[[stage]] 0 has no steps."),
         (
             "[[stage]]\nsteps = 1\ncorpus = { sorce = 'chain' }\n",
-            "[[stage]] 0 corpus has no 'sorce'; it has mark, rules, ",
+            "[[stage]] 0 corpus has no 'sorce'; it has evenly, exponent, mark, ",
         ),
         (
             "[planted]\nwindows = [0, 0.5]\n",

@@ -125,7 +125,7 @@ def test_a_loss_that_is_no_number_stops_the_training():
         ),
         (
             "[training]\nspeed = 3\n",
-            "[training] has no 'speed'; it has batch, clip, learning_rate, row_tokens, schedule, seed, steps, ",
+            "[training] has no 'speed'; it has batch, clip, dtype, learning_rate, row_tokens, schedule, seed, steps, ",
         ),
         ("[training\n", "not TOML ("),
     ],
