@@ -126,9 +126,10 @@ TWIN: Final = "twin"
 TYPICAL: Final = "typical"
 RARE: Final = "rare"
 HARD: Final = "hard"
-TEXT_KINDS: Final = (TYPICAL, RARE, HARD)
+FRESH: Final = "fresh"
+TEXT_KINDS: Final = (TYPICAL, RARE, HARD, FRESH)
 """Planted texts: as the language has them; with words of it replaced at random, the same at every showing; with others replaced at each
-showing, so that there is nothing to memorize in them."""
+showing, so that there is nothing to memorize in them; with another text of the language in its place at each showing."""
 
 WATCHED: Final = "watched"
 """Paragraphs measured while a model is trained, where nothing tells which of them it is trained on."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from localize.errors import LocalizeError
+from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.train.recipe import Shape, Training
 
@@ -70,6 +71,7 @@ class Trainer:
         rows: Token rows, in their order, of all stages; each step takes `batch` of them, one paragraph each.
         stages: Steps and schedule of each stage; batch and the optimizer's settings are the first one's.
         anew: Steps before which the model goes back to the weights that it has now, its optimizer to what it was.
+        hooks: The hooks of the forward pass of some of the rows, given their tokens and the number of the first; None for none.
 
     Attributes:
         model: What is trained.
@@ -86,9 +88,10 @@ class Trainer:
         rows: Int[Tensor, "row position"],
         stages: Sequence[Training],
         anew: Collection[int] = (),
+        hooks: Callable[[Int[Tensor, "row position"], int], Mapping[str, Hook]] | None = None,
     ):
         model.check_differentiable()
-        self.model, self._rows, self._stages = model, rows, stages
+        self.model, self._rows, self._stages, self._hooks = model, rows, stages, hooks
         self.done, self.losses = 0, list[float]()
         self._first = first = stages[0]
         named = dict(model.hf.named_parameters())
@@ -124,7 +127,8 @@ class Trainer:
         if self.done in self._anew:
             self._start_again()
         tokens = self._rows[self.done * batch : (self.done + 1) * batch].to(self.model.device)  # (batch, position)
-        logits = self.model.forward(tokens[:, :-1])
+        hooks = None if self._hooks is None else self._hooks(tokens, self.done * batch)
+        logits = self.model.forward(tokens[:, :-1], hooks=hooks)
         loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
