@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from localize.measure.recall import recall
     from localize.measure.replace_rarest import replace_rarest
     from localize.measure.set_similarity import set_similarity
+    from localize.measure.sinks import sinks
     from localize.measure.stored_units import stored_units
     from localize.measurements import Axis, Measurement, Variable, register
     from localize.models.hooks import HookedModel

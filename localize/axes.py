@@ -22,6 +22,9 @@ OUTSIDE: Final = (*EMBEDDINGS, "biases", "layer_norms")
 EXPOSURES: Final = ("shown", "other")
 """Steps of a training that show some of a set's paragraphs, and those that do not."""
 
+GATES: Final = ("all", "dropped", "own", "other")
+"""Which memorization sinks are on: all, each times its chance to be on; none; the text's own; another planted text's."""
+
 SITES: Final = ("q", "k", "v", "z")
 """Activations of one attention head, named as their hooks are: `blocks.1.attn.hook_q`, ...."""
 

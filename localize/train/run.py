@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from localize.axes import NEVER_TRAINED, TRAINED
 from localize.claims import Command, asked_of
 from localize.errors import InputError, public
+from localize.measure.sinks import sinks_or_none
 from localize.measurements import measurement_named
 from localize.models.gates import GATES_FILE, SINKS_FILE, give_sinks, take_sinks
 from localize.models.hooks import HookedModel
@@ -392,11 +393,14 @@ class _Running:
 
 def _measures(recipe: Recipe, data: TrainingData) -> list[Any]:
     """What the recipe watches; a measurement that looks texts up in the rows of a training is given these."""
-    named = [(name, measurement_named(name)) for name in recipe.watch.measures]
-    return [
-        partial(one.call(), rows=data.rows) if one is not None and "rows" in one.parameters() else name
-        for name, one in named
-    ]
+    found: list[Any] = []
+    for name in recipe.watch.measures:
+        one = measurement_named(name)
+        if one is not None and "rows" in one.parameters():
+            found.append(partial(one.call(), rows=data.rows))
+        else:
+            found.append(sinks_or_none if name == "sinks" else name)
+    return found
 
 
 def _in_groups(data: TrainingData) -> Paragraphs:
