@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
     from localize.analysis.runs import compare_runs
+    from localize.analysis.sinks import sink_table
     from localize.analysis.summary import SummaryRow
     from localize.analysis.unit_dynamics import unit_dynamics_table
     from localize.edit.budget import units_holding
@@ -159,6 +160,7 @@ _HOME = {
     "rewrite": "localize.edit.unlearn",
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",
+    "sink_table": "localize.analysis.sinks",
     "top_weights": "localize.edit.masks",
     "train_recipe": "localize.train.run",
     "unigram_counts": "localize.paragraphs.unigrams",

@@ -1,20 +1,14 @@
 """What memorization sinks declare."""
 
 from localize.axes import GATES
-from localize.measurements.cost import Workload
-from localize.measurements.declaration import Axis, Measurement, Variable, always
+from localize.measurements.declaration import Axis, Measurement, Variable
 
 SOURCE = "memorization sinks (arXiv 2507.09937)"
 GATED = ("paragraph", "gate")
 
 
-def passes(work: Workload) -> float:
-    """One for each gate."""
-    return float(len(GATES))
-
-
 MEASUREMENT = Measurement(
-    "sinks", words="memorization sinks, on and off", place=3, alone=always, alone_if="always", passes=passes,
+    "sinks", words="memorization sinks, on and off", place=3, asked=False,  # a model without sinks has none to ask for
     axes=(Axis("gate", "sinks that are on", labels=GATES),),
     variables=(
         Variable(
