@@ -35,6 +35,7 @@ from localize.plots.figures import (
     relearning,
     resurfacing,
     signature,
+    sinks,
     stored_units,
     training,
     unit_dynamics,
@@ -82,6 +83,7 @@ TRAINING_KINDS = (
     loss_change.KIND,
     loss_change_over_training.KIND,
     unit_dynamics.KIND,
+    sinks.KIND,
 )
 """Those of what was measured while a model was trained."""
 
