@@ -67,6 +67,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "head_loss_change",
         "outside_loss_change",
         "set_nll_change",
+        "sink_",
     )
     maps = {name for name in REGISTRY if name.endswith("_map")}
     assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)} - maps
