@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from localize.analysis.recital import first_recital, recital_table
     from localize.analysis.resurfacing import resurfacing_table
     from localize.analysis.runs import compare_runs
+    from localize.analysis.sinks import sink_table
     from localize.analysis.summary import SummaryRow
     from localize.analysis.unit_dynamics import unit_dynamics_table
     from localize.edit.budget import units_holding
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from localize.measure.recall import recall
     from localize.measure.replace_rarest import replace_rarest
     from localize.measure.set_similarity import set_similarity
+    from localize.measure.sinks import sinks
     from localize.measure.stored_units import stored_units
     from localize.measurements import Axis, Measurement, Variable, register
     from localize.models.hooks import HookedModel
@@ -169,6 +171,7 @@ _HOME = {
     "rewrite": "localize.edit.unlearn",
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",
+    "sink_table": "localize.analysis.sinks",
     "top_weights": "localize.edit.masks",
     "train_recipe": "localize.train.run",
     "unigram_counts": "localize.paragraphs.unigrams",

@@ -22,6 +22,9 @@ OUTSIDE: Final = (*EMBEDDINGS, "biases", "layer_norms")
 EXPOSURES: Final = ("shown", "other")
 """Steps of a training that show some of a set's paragraphs, and those that do not."""
 
+GATES: Final = ("all", "dropped", "own", "other")
+"""Which memorization sinks are on: all, each times its chance to be on; none; the text's own; another planted text's."""
+
 SITES: Final = ("q", "k", "v", "z")
 """Activations of one attention head, named as their hooks are: `blocks.1.attn.hook_q`, ...."""
 
@@ -129,9 +132,10 @@ TWIN: Final = "twin"
 TYPICAL: Final = "typical"
 RARE: Final = "rare"
 HARD: Final = "hard"
-TEXT_KINDS: Final = (TYPICAL, RARE, HARD)
+FRESH: Final = "fresh"
+TEXT_KINDS: Final = (TYPICAL, RARE, HARD, FRESH)
 """Planted texts: as the language has them; with words of it replaced at random, the same at every showing; with others replaced at each
-showing, so that there is nothing to memorize in them."""
+showing, so that there is nothing to memorize in them; with another text of the language in its place at each showing."""
 
 WATCHED: Final = "watched"
 """Paragraphs measured while a model is trained, where nothing tells which of them it is trained on."""

@@ -1,5 +1,6 @@
 """Draws keyed by what they are for: the same key, the same number; over keys, uniform."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from localize.keyed import keyed_integer
+from localize.keyed import keyed_integer, keyed_uniforms
 
 parts = st.lists(st.one_of(st.integers(), st.binary(max_size=20), st.text(max_size=20)), min_size=1, max_size=4)
 
@@ -63,3 +64,17 @@ def test_another_process_draws_the_same():
     code = "from localize.keyed import keyed_integer as k; print(k(2**32, 'seed', 3, b'hash', 'größe'))"
     drawn = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(drawn) == keyed_integer(2**32, "seed", 3, b"hash", "größe")
+
+
+def test_numbers_of_a_key_are_uniform_independent_and_begin_alike_for_any_count():
+    drawn = keyed_uniforms(20_000, "sinks", 0)
+    assert drawn.min() >= 0 and drawn.max() < 1
+    assert chisquare(np.bincount((drawn * 50).astype(int), minlength=50)).pvalue > 1e-3
+    assert chisquare(np.bincount((drawn[::2] * 8).astype(int) * 8 + (drawn[1::2] * 8).astype(int))).pvalue > 1e-3
+    assert np.array_equal(keyed_uniforms(10, "sinks", 0), drawn[:10])
+    assert not np.array_equal(keyed_uniforms(10, "sinks", 1), drawn[:10])
+
+
+def test_the_first_number_of_a_key_is_that_of_the_extendable_hash():
+    first = int.from_bytes(hashlib.shake_256(b"a\x1f1").digest(4), "little") / 2**32
+    assert keyed_uniforms(1, "a", 1)[0] == first

@@ -17,6 +17,7 @@ from localize.analysis.loss_change import loss_change_table
 from localize.analysis.membership import membership_table
 from localize.analysis.recital import recital_table
 from localize.analysis.rows import DIFFERENCE
+from localize.analysis.sinks import has_sinks, sink_table
 from localize.analysis.stored_units import HELD, LOW_HALF
 from localize.analysis.trainings import Design, design_of, parts_told
 from localize.analysis.unit_dynamics import ALIKE, KEPT, LESS_TWIN, UnitDynamics, unit_dynamics_table
@@ -59,6 +60,11 @@ def _of_units(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataF
     return table[told].droplevel("layer").drop(columns=list(DIFFERENCE))  # pyright: ignore[reportReturnType]
 
 
+def _of_sinks(signature: "MemorizationSignature", *, seed: int = 0) -> "pd.DataFrame":
+    """The seed is of no bootstrap here."""
+    return sink_table(signature)
+
+
 TABLES: "dict[Design, tuple[tuple[str, str, Callable[..., pd.DataFrame]], ...]]" = {
     "arms": (("arms", "Variants of the training beside the first", arm_table),),
     "planted": (
@@ -78,6 +84,10 @@ def training_tables(signature: "MemorizationSignature") -> Iterator[TrainingTabl
     for arm, part in parts_told(signature).items():
         for name, title, make in TABLES[design_of(part)]:
             yield TrainingTable(name, title, arm, partial(make, part))
+        if design_of(part) == "arms" and "sink_nll" in part and has_sinks(part):
+            yield TrainingTable(
+                "sinks", "What is left of planted texts without memorization sinks", arm, partial(_of_sinks, part)
+            )
         if design_of(part) == "planted" and "loss_change" in part:
             yield TrainingTable(
                 "loss-change", "Which weights took texts in, and let them go", arm, partial(_by_block, part)

@@ -30,6 +30,9 @@ def fingerprint(model: "HookedModel") -> str:
     for name, value in sorted(model.hf.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(_bytes(value))
+    if model.sinks is not None:  # which a measurement of them reads
+        digest.update(repr(model.sinks.gates).encode())
+        digest.update(_bytes(model.sinks.rows))
     if told := foreign_hooks(model):
         digest.update(repr((PROCESS, told)).encode())
         hooks = [

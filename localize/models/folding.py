@@ -65,6 +65,7 @@ def fold_in_place(model: "HookedModel") -> "HookedModel":
         _fold_block(model, layer)
     _fold_unembedding(model.hf.lm_head, body.ln_f)
     model.weights = FOLDED
+    model.sinks = None  # they go with the weights as they were trained
     return model
 
 

@@ -23,6 +23,7 @@ from localize.models.blocks import add_attention, add_mlp
 from localize.models.bridge import bridge_over
 from localize.models.fingerprint import fingerprint
 from localize.models.foreign import check_plain, foreign_hooks
+from localize.models.gates import Sinks
 from localize.models.key_values import KeyValues
 from localize.models.parameters import Family, weight_view
 
@@ -41,6 +42,7 @@ class HookedModel:
         family: "gpt-neo" or "gpt2".
         unigram_counts: Occurrences of each token in the training corpus, where the checkpoint folder tells; else None.
         weights: "raw", as they were trained, or "folded"; see `localize.models.folding`.
+        sinks: What its memorization sinks would add, where it was trained with such and they are dropped; else None.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class HookedModel:
         revision: str | None = None,
         unigram_counts: Int[Tensor, " vocab"] | None = None,
         weights: str = RAW,
+        sinks: Sinks | None = None,
     ):
         model_type = getattr(getattr(hf, "config", None), "model_type", None)
         families: dict[Any, Family] = {"gpt_neo": "gpt-neo", "gpt2": "gpt2"}
@@ -66,6 +69,7 @@ class HookedModel:
         self.revision = revision
         self.unigram_counts = unigram_counts
         self.weights = weights
+        self.sinks = sinks
         self.family: Family = families[model_type]
         self.blocks: Sequence[Any] = hf.transformer.h
         self.n_layers = len(self.blocks)
@@ -91,6 +95,7 @@ class HookedModel:
             revision=self.revision,
             unigram_counts=self.unigram_counts,
             weights=self.weights,
+            sinks=self.sinks,
         )
 
     def __repr__(self) -> str:

@@ -74,6 +74,7 @@ def _from_files(
     import torch
 
     from localize.models.folding import fold_in_place
+    from localize.models.gates import read_sinks
     from localize.models.hooks import HookedModel
 
     path = embedded("model") if source is None else Path(source)
@@ -93,6 +94,8 @@ def _from_files(
         tokenizer = load_tokenizer(tokenizer)
     hf = hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = HookedModel(hf, tokenizer, name=name, revision=commit, unigram_counts=counts)
+    if (sinks := read_sinks(path, (model.n_layers, model.d_mlp, model.d_model))) is not None:
+        model.sinks = sinks.to(model.weight(0, "W_out"))
     return fold_in_place(model) if weights == FOLDED else model
 
 
@@ -120,6 +123,7 @@ def _from_memory(
         revision=known.revision,
         unigram_counts=known.unigram_counts,
         weights=known.weights,
+        sinks=known.sinks if known.sinks is None or not moved else known.sinks.to(hf.transformer.wte.weight),
     )
     return fold_in_place(model) if to_fold else model
 

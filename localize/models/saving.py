@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from localize.errors import LocalizeError, caller
+from localize.models.gates import save_sinks
 from localize.models.hooks import HookedModel
 from localize.models.load import UNIGRAM_FILE
 from localize.resources import EMBEDDED, embedded
@@ -25,7 +26,7 @@ def check_new(folder: Path, model: HookedModel) -> None:
 
 
 def save_checkpoint(model: HookedModel, folder: Path) -> None:
-    """Write weights and configuration into a folder, and the tokenizer and token counts where the model has them."""
+    """Write weights and configuration into a folder, and the tokenizer, token counts and sinks where the model has them."""
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
@@ -37,6 +38,8 @@ def save_checkpoint(model: HookedModel, folder: Path) -> None:
             logging.enable_progress_bar()
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(folder)
+    if model.sinks is not None:
+        save_sinks(model.sinks, folder)
     if model.unigram_counts is not None:
         counts = model.unigram_counts.cpu().numpy()
         np.save(folder / UNIGRAM_FILE, counts.astype(np.int32 if counts.max() <= np.iinfo(np.int32).max else np.int64))

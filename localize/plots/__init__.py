@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.relearning import relearning
     from localize.plots.figures.resurfacing import resurfacing
     from localize.plots.figures.signature import signature
+    from localize.plots.figures.sinks import sinks
     from localize.plots.figures.stored_units import stored_units
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens

@@ -37,6 +37,7 @@ from localize.plots.figures import (
     relearning,
     resurfacing,
     signature,
+    sinks,
     stored_units,
     training,
     unit_dynamics,
@@ -86,6 +87,7 @@ TRAINING_KINDS = (
     unit_dynamics.KIND,
     capacity.KIND,
     facts.KIND,
+    sinks.KIND,
 )
 """Those of what was measured while a model was trained."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 INDEX = {
     "copies": "copies", "window": "shown in", "quantity": "quantity", "text": "text", "training_arm": "arm", "kind": "kind", "sign": "sign",
     "among": "among texts", "set": "texts", "layer": "layer", "step": "step", "component": "weights", "exposure": "steps",
-    "metric": "metric", "arm": "arm", "rows": "rows", "dtype": "weights", "parameters": "parameters",
+    "metric": "metric", "arm": "arm", "rows": "rows", "dtype": "weights", "parameters": "parameters", "gate": "sinks that are on",
 }  # fmt: skip
 PAIRS = (
     "Pair effects are of minimal pairs: the NLL in the twin run, where fresh rows stood in the place of the planted ones, less that in the "
@@ -33,6 +33,10 @@ NOTES = {
     "early-signs": "Spearman's rank correlations with what was learned in the end; of the fit also the share of the tenth of texts that it "
     "ranks first, read early, that is of the tenth learned most (chance: about .1). The null is what was learned, dealt out anew among "
     "the texts; q corrects for all signs. ",
+    "sinks": "The gap is the NLL of held-out less that of planted texts, nats per token; gap closed is 1 less it over that of the standard "
+    "arm, the first without sinks whose texts were repeated. Sinks that are on: all, each times its chance; none (dropped); the text's "
+    "own; another text's. The null of NLL and gap is the standard arm's; of gap closed that of the arm whose masks were drawn anew at each "
+    "showing. ",
     "units": "Of each text's best MLP units, in the planted run less in the twin run, which was never shown it; the null is that of "
     "held-out texts, which neither was shown. ",
     "capacity": "What the model holds of a set of uniform random rows, a lower bound: the bits of their law less the model's NLL, in bits, "

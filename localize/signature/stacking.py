@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TRAITS = ("rarity", "novelty")
 FREE = {
-    "training_arm": ("duplicates", "window_start", "window_end", *TRAITS), "training_run": TRAITS, "training_seed": TRAITS,
+    "training_arm": ("duplicates", "window_start", "window_end", "text_kind", *TRAITS), "training_run": TRAITS, "training_seed": TRAITS,
 }  # fmt: skip
 """Labels of paragraphs that may differ along an axis: how they were planted, and what they are like beside the other rows."""
 
@@ -30,7 +30,7 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
 
     Returns:
         The same variables along the new axis. `weights_hash` is a coordinate of which weights were measured; the model's own in
-        `attrs` is a digest of them all. Copies and windows of the paragraphs may differ between arms, their rarity and novelty
+        `attrs` is a digest of them all. Copies, windows and kinds of the paragraphs may differ between arms, their rarity and novelty
         between all trainings, and have the axis, too, then.
 
     Raises:

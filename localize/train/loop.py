@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from localize.errors import LocalizeError
+from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
 from localize.train.recipe import Shape, Training
 
@@ -71,6 +72,7 @@ class Trainer:
         stages: Steps and schedule of each stage; batch and the optimizer's settings are the first one's.
         anew: Steps before which the model goes back to the weights that it has now, its optimizer to what it was.
         given: Tokens of a row that it is not trained to say: the first, which nothing predicts, or the key of a fact.
+        hooks: The hooks of the forward pass of some of the rows, given their tokens and the number of the first; None for none.
 
     Attributes:
         model: What is trained.
@@ -88,9 +90,10 @@ class Trainer:
         stages: Sequence[Training],
         anew: Collection[int] = (),
         given: int = 1,
+        hooks: Callable[[Int[Tensor, "row position"], int], Mapping[str, Hook]] | None = None,
     ):
         model.check_differentiable()
-        self.model, self._rows, self._stages, self._given = model, rows, stages, given
+        self.model, self._rows, self._stages, self._given, self._hooks = model, rows, stages, given, hooks
         self.done, self.losses = 0, list[float]()
         self._first = first = stages[0]
         named = dict(model.hf.named_parameters())
@@ -126,7 +129,8 @@ class Trainer:
         if self.done in self._anew:
             self._start_again()
         tokens = self._rows[self.done * batch : (self.done + 1) * batch].to(self.model.device)  # (batch, position)
-        logits = self.model.forward(tokens[:, :-1])[:, self._given - 1 :]
+        hooks = None if self._hooks is None else self._hooks(tokens, self.done * batch)
+        logits = self.model.forward(tokens[:, :-1], hooks=hooks)[:, self._given - 1 :]
         loss = cross_entropy(logits.flatten(0, 1), tokens[:, self._given :].flatten())
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from localize.axes import HARD, NEVER_TRAINED, TRAINED, TWIN, TYPICAL, WATCHED
+from localize.axes import FRESH, HARD, NEVER_TRAINED, RARE, TRAINED, TWIN, TYPICAL, WATCHED
 from localize.errors import InputError
 from localize.paragraphs.joined import joined
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.paragraphs.readers import load_paragraphs
 from localize.paragraphs.unigrams import unigram_counts
-from localize.train.chain import chain_text, chain_tokenizer
+from localize.train.chain import chain_rows, chain_text, chain_tokenizer
 from localize.train.recipe import CHAIN, FACTS, WHOLE, Planting, Recipe
 from localize.train.repeated import repeated_rows
 from localize.train.rows import Layout, laid_out
-from localize.train.texts import background, held_out_of, planted_texts, tokenizer_of
+from localize.train.texts import SHOWN_FRESH_FROM, background, held_out_of, planted_texts, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def with_noise(
     paragraphs: Paragraphs, kinds: Shaped[np.ndarray, " paragraph"], recipe: Recipe, tokenizer: Any
 ) -> Paragraphs:
     """The paragraphs with the words replaced that their kinds have replaced."""
-    noisy = kinds != TYPICAL
+    noisy = np.isin(kinds, (RARE, HARD))
     if not noisy.any():
         return paragraphs
     rng = np.random.default_rng([recipe.training.seed, 6])
@@ -265,10 +265,14 @@ def shown_tokens(
     recipe: Recipe,
     seed: int,
 ) -> Int[np.ndarray, "presentation position"]:
-    """What each presentation shows: the paragraph, or, of a hard one, the row that it is of with words of its own replaced."""
+    """What each presentation shows: the paragraph; of a hard one, the row that it is of with words of its own replaced; or another row."""
+    fresh = kinds[planted] == FRESH
     shown, hard = paragraphs.tokens.numpy()[planted], kinds[planted] == HARD
     if hard.any():
         shown[hard] = noised(plain[planted], recipe, np.random.default_rng([seed, 7]))[hard]
+    if fresh.any():
+        others = chain_rows(recipe.planted_corpus, (seed,), recipe.training.row_tokens, start=SHOWN_FRESH_FROM)
+        shown[fresh] = np.stack(list(islice(others, int(fresh.sum()))))
     return shown
 
 

@@ -1,10 +1,10 @@
 """What a training run is made of, as a TOML file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from localize.axes import TEXT_KINDS, TRAINED, TWIN, TYPICAL
 from localize.errors import InputError, public
 from localize.storage import read_toml
 from localize.train.repeated_checks import check_repeated
+
+if TYPE_CHECKING:
+    from localize.models.gates import SinkGates
 
 SYNTHETIC, CHAIN = "synthetic", "chain"
 """Sources that are generated: paragraphs of the suite's own, and rows of a Markov chain."""
@@ -78,6 +81,8 @@ class Planting:
 
     Of a chain, the paragraphs of each level are of the `kinds` in turn: "typical" rows as they are; "rare" ones, a share `noise` of whose
     words is replaced by any of the chain's, once; "hard" ones, of which other words are replaced at each showing. Held-out ones likewise.
+    In the place of "fresh" ones other rows of the chain are shown, each once. `rules` names other transitions than the corpus has, of which
+    planted and held-out paragraphs are: a domain that is seen in them alone.
 
     With `pair`, a twin is trained beside: the same run with fresh rows in the place of the planted ones. With `halves`, so many
     models are trained, each without a random half of the paragraphs; every two of them leave out opposite halves.
@@ -93,6 +98,7 @@ class Planting:
     halves: int = 0
     kinds: tuple[str, ...] = (TYPICAL,)
     noise: float = 0.3
+    rules: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,26 @@ class Training:
     def prefix(self) -> int:
         """Tokens of a row that are its paragraph's prefix; the others are its continuation."""
         return self.row_tokens // 2
+
+
+@dataclass(frozen=True)
+class SinkUnits:
+    """Memorization sinks: hidden units of the MLPs that are on for some texts alone while the model is trained.
+
+    `general` is the share of each MLP's hidden units that is always on; the others are sinks. Of `kind` "hashed" each sink is on for a text
+    with the chance `share`. With `tied` which ones follows from the row's own tokens, alike at each showing; without, the control, they are
+    drawn anew for every row. Of `kind` "slices" each planted text has `slice_units` sinks of its own, which are on where it is shown; with
+    `foreign`, the control, a slice drawn anew at each showing is on instead. "": there are none.
+
+    The model that is left is the one without its sinks; what these write lies beside it, for `localize.sinks`.
+    """
+
+    kind: str = ""
+    general: float = 0.7
+    share: float = 0.3
+    tied: bool = True
+    slice_units: int = 1
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +200,7 @@ class Recipe:
     corpus: TrainingCorpus = TrainingCorpus()
     planted: Planting = Planting()
     training: Training = Training()
+    sinks: SinkUnits = SinkUnits()
     watch: Watching = Watching()
     stage: tuple[Stage, ...] = ()
     seeds: int = 1
@@ -215,7 +242,44 @@ class Recipe:
             )
         if self.stage and self.stage[0].fresh:
             raise InputError("recipe: stage 0: fresh: the first stage begins from untrained weights anyway.")
+        self._check_sinks()
         self._check_arms()
+
+    def _check_sinks(self) -> None:
+        """Refuse sinks that cannot be."""
+        of = self.sinks
+        if not of.kind:
+            return
+        if of.kind not in ("hashed", "slices"):
+            raise InputError(f"recipe: sinks kind={of.kind!r}: hashed and slices are known.")
+        for name, value, kind in (("general", of.general, float), ("share", of.share, float), ("slice_units", of.slice_units, int),
+                                  ("tied", of.tied, bool), ("foreign", of.foreign, bool)):  # fmt: skip
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, kind)):
+                raise InputError(f"recipe: sinks {name}={value!r} must be a {kind.__name__}.")
+        if not 0 < of.general < 1:
+            raise InputError(f"recipe: sinks general={of.general} must be a share above 0 and below 1.")
+        if self.planted.halves:
+            raise InputError("recipe: sinks and planted halves: one of them, not both.")
+        if self.watch.loss_change:
+            raise InputError("recipe: sinks and watch loss_change: one of them, not both.")
+        if of.kind == "slices" and not of.tied:
+            raise InputError("recipe: sinks tied = false is of kind hashed; the control of slices is foreign = true.")
+        if of.kind == "hashed" and of.foreign:
+            raise InputError("recipe: sinks foreign = true is of kind slices; the control of hashed is tied = false.")
+        if self.model.start is None and (problem := self.gates(4 * self.model.d_model, 0).problem()) is not None:
+            raise InputError(f"recipe: sinks: {problem}.")
+
+    def gates(self, units: int, seed: int, texts: Sequence[str] | None = None) -> "SinkGates":
+        """Its gates of MLPs of so many hidden units, in the training of a seed; without the planted texts for their number alone."""
+        from localize.models.gates import SinkGates
+
+        of, planted = self.sinks, sum(count for copies, count in self.planted.copies.items() if copies)
+        slices = of.kind == "slices"
+        return SinkGates(
+            of.kind or "hashed", units, round(of.general * units), 1 / max(planted, 1) if slices else float(of.share),
+            of.slice_units if slices else 0, f"sinks {seed}", tuple([""] * planted if texts is None else texts),
+            of.tied and not of.foreign,
+        )  # fmt: skip
 
     def _check_arms(self) -> None:
         """Refuse variants that cannot stand beside each other."""
@@ -237,7 +301,7 @@ class Recipe:
                 )
             for key, own in self.varied(name).items():
                 if own is None:  # for which TOML has no word
-                    mine = replace(self, arms={}).asked()[key]
+                    mine = replace(self, arms={})._told()[key]
                     raise InputError(
                         f"recipe: arm {name!r}: {key} is not set, and the recipe has {mine!r}; a file cannot say so: leave it out of the "
                         "recipe, and set it in the other arms."
@@ -276,6 +340,8 @@ class Recipe:
             raise InputError(f"recipe: planted noise={self.planted.noise} must be a share above 0, at most 1.")
         if set(self.planted.kinds) != {TYPICAL} and self.corpora[self.planted.stage].source != CHAIN:
             raise InputError(f"recipe: planted kinds={list(self.planted.kinds)}: text of a chain alone has such.")
+        if self.planted.rules is not None and self.corpora[self.planted.stage].source != CHAIN:
+            raise InputError(f"recipe: planted rules={self.planted.rules}: text of a chain alone has such.")
         if self.planted.halves and self.planted.pair:
             raise InputError("recipe: planted pair and halves: one of them, not both.")
 
@@ -309,6 +375,12 @@ class Recipe:
         if self.corpus.source == FACTS:
             return self.training.row_tokens - self.corpus.value
         return 1 if self.corpus.source == UNIFORM else self.training.prefix
+
+    @property
+    def planted_corpus(self) -> TrainingCorpus:
+        """The text that planted paragraphs, if they are generated, are of."""
+        corpus, rules = self.corpora[self.planted.stage], self.planted.rules
+        return corpus if rules is None else replace(corpus, rules=rules)
 
     @property
     def steps(self) -> int:
@@ -350,7 +422,12 @@ class Recipe:
         return self.seeds * len(self.runs) * max(1, len(self.arms))
 
     def asked(self) -> dict[str, Any]:
-        """All that its models depend on, by names such as "training.seed"."""
+        """All that its models depend on, by names such as "training.seed"; sinks where it has any."""
+        told = self._told()
+        return told if self.sinks.kind else {key: v for key, v in told.items() if not key.startswith("sinks.")}
+
+    def _told(self) -> dict[str, Any]:
+        """All that it says."""
         told: dict[str, Any] = {}
         for section in SECTIONS:
             told |= {f"{section}.{key}": value for key, value in asdict(getattr(self, section)).items()}
@@ -362,7 +439,7 @@ class Recipe:
 
     def varied(self, arm: str) -> dict[str, Any]:
         """What an arm has otherwise than the recipe, by the names of `asked`."""
-        own, mine = self.arms[arm].asked(), replace(self, arms={}).asked()
+        own, mine = self.arms[arm]._told(), replace(self, arms={})._told()
         return {key: value for key, value in own.items() if value != mine.get(key)}
 
     def to_toml(self) -> str:
@@ -370,7 +447,8 @@ class Recipe:
         lines = [] if self.data_hash is None else [f'data_hash = "{self.data_hash}"']
         lines += ([] if self.seeds == 1 else [f"seeds = {self.seeds}"]) + [""] * bool(lines or self.seeds > 1)
         for section in SECTIONS:
-            lines += [f"[{section}]", *_lines(asdict(getattr(self, section))), ""]
+            if section != "sinks" or self.sinks.kind:
+                lines += [f"[{section}]", *_lines(asdict(getattr(self, section))), ""]
         for stage in self.stage:
             lines += ["[[stage]]", *_lines(asdict(stage)), ""]
         for name in self.arms:
@@ -396,7 +474,7 @@ def _toml(value: Any) -> str:
 
 
 SECTIONS = {
-    "model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training, "watch": Watching,
+    "model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training, "sinks": SinkUnits, "watch": Watching,
 }  # fmt: skip
 
 ARM_NAME = re.compile(r"(?!seed-)[A-Za-z0-9][A-Za-z0-9._%+-]*")

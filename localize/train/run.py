@@ -4,8 +4,9 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -18,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from localize.axes import NEVER_TRAINED, TRAINED
 from localize.claims import Command, asked_of
 from localize.errors import InputError, public
+from localize.measure.sinks import sinks_or_none
 from localize.measurements import measurement_named
+from localize.models.gates import GATES_FILE, SINKS_FILE, give_sinks, take_sinks
 from localize.models.hooks import HookedModel
 from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
@@ -32,6 +35,7 @@ from localize.train.loss_change import LossChange
 from localize.train.planting import TrainingData, training_data
 from localize.train.recipe import ARM_NAME, CHAIN, WATCHED_FILE, Recipe
 from localize.train.selection import FactSelection, set_facts
+from localize.train.sinks import RowGating
 from localize.train.traits import novelty, rarity
 from localize.train.watch import Watch
 
@@ -48,7 +52,7 @@ STATE_SECONDS = 20.0
 FILES = (
     "config.json", "generation_config.json", "model*.safetensors*", *TOKENIZER_FILES, "merges.txt", "special_tokens_map.json",
     UNIGRAM_FILE, PARAGRAPHS_FILE, RECIPE_FILE, LOG_FILE, LINES_FILE, WATCHED_FILE, STATE_FILE, STATE_WATCHED_FILE, "seed-*",
-    "step-*",
+    "step-*", GATES_FILE, SINKS_FILE,
 )  # fmt: skip
 """What a training leaves in its folder."""
 
@@ -78,7 +82,8 @@ def train_recipe(
         out: The folder to make: `config.json`, `model.safetensors`, the tokenizer's files, `paragraphs.jsonl` (planted paragraphs
             and never-seen matches), `unigram_counts.npy`, `recipe.toml` (with the data's hash), `training.json` (losses, versions),
             `log.jsonl` (a line every 20 steps, and for each time that paragraphs were measured) and, if the recipe watches,
-            `training.zarr.zip`, a signature over `training_step`; with `[watch] checkpoints` also a checkpoint each in `step-100`, ....
+            `training.zarr.zip`, a signature over `training_step`; with sinks `gates.json` and `sinks.safetensors`, the checkpoint being
+            the model without them; with `[watch] checkpoints` also a checkpoint each in `step-100`, ....
         device: Where to train. The same bits come out for the same seed, batch and threads on a CPU, stopped and gone on or not.
         overwrite: Whether another training's results in `out` are replaced.
         command: What was typed or called, for the record.
@@ -196,6 +201,8 @@ def _train(
         with mine.claimed(asked) as claim:
             training = _Running(recipe, data, model, seed, out, claim.kept, on_progress, on_log)
             training.finish()
+            if training.gating is not None:
+                take_sinks(model, training.gating.gates)
             with tempfile.TemporaryDirectory(dir=out, prefix=".") as name:
                 _write(Path(name), recipe, data, model, training, seed, run)
                 for path in Path(name).iterdir():
@@ -211,6 +218,7 @@ def _train(
 def _started(recipe: Recipe) -> HookedModel:
     """The model that is trained on."""
     model = load_model(recipe.model.start)
+    model.sinks = None  # it is trained on without them
     if model.tokenizer is None:
         raise InputError(f"recipe: start {recipe.model.start}: has no tokenizer, which text to train on needs.")
     if any(corpus.source == CHAIN and corpus.vocab != len(model.tokenizer) for corpus in recipe.corpora):
@@ -235,7 +243,8 @@ class _Running:
         on_log: Log | None,
     ):
         given = recipe.prefix if recipe.repeated else 1
-        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at, given)
+        self.gating = RowGating.of(recipe, data, model, seed)
+        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at, given, self.gating)
         self._selection = FactSelection(recipe, data.paragraphs, seed)
         self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
         self._recipe, self._data = recipe, data
@@ -289,7 +298,8 @@ class _Running:
         with tempfile.TemporaryDirectory(dir=self._out, prefix=".") as name:
             beside = Path(name) / place.name
             beside.mkdir()
-            save_checkpoint(self._model, beside)
+            with self._without_sinks():
+                save_checkpoint(self._model, beside)
             os.replace(beside, place)
 
     def signature(self) -> MemorizationSignature | None:
@@ -318,6 +328,8 @@ class _Running:
             dataset.attrs["training"]["start"] = Path(recipe.model.start).name
         if recipe.repeated:
             dataset.attrs["training"] |= set_facts(recipe, self._model)
+        if recipe.sinks.kind:
+            dataset.attrs["training"]["sinks"] = asdict(recipe.sinks)
         return MemorizationSignature(dataset)
 
     def _look(self) -> None:
@@ -328,9 +340,22 @@ class _Running:
             self.loss_change(self._model, step)
         if watch is None or step in watch.steps:
             return
-        watch(self._model, step)
+        with self._without_sinks():
+            watch(self._model, step)
         if step in watch.steps:
             self._say({"step": step, **_in_short(watch.measured(step)), **self._of_loss_change()})
+
+    @contextmanager
+    def _without_sinks(self) -> Iterator[None]:
+        """Inside, the model does without its sinks, where it has any: as it will be left."""
+        if self.gating is None:
+            yield
+            return
+        take_sinks(self._model, self.gating.gates)
+        try:
+            yield
+        finally:
+            give_sinks(self._model)
 
     def _of_loss_change(self) -> dict[str, int | float]:
         """Before the first step what following the loss change costs; after it which share of the change the parts miss."""
@@ -386,11 +411,14 @@ class _Running:
 
 def _measures(recipe: Recipe, data: TrainingData) -> list[Any]:
     """What the recipe watches; a measurement that looks texts up in the rows of a training is given these."""
-    named = [(name, measurement_named(name)) for name in recipe.watch.measures]
-    return [
-        partial(one.call(), rows=data.rows) if one is not None and "rows" in one.parameters() else name
-        for name, one in named
-    ]
+    found: list[Any] = []
+    for name in recipe.watch.measures:
+        one = measurement_named(name)
+        if one is not None and "rows" in one.parameters():
+            found.append(partial(one.call(), rows=data.rows))
+        else:
+            found.append(sinks_or_none if name == "sinks" else name)
+    return found
 
 
 def _in_groups(data: TrainingData) -> Paragraphs:

@@ -35,6 +35,8 @@ PLANTED_FROM = 1_000_000_000
 HELD_OUT_FROM = 2_000_000_000
 OTHERS_HELD_OUT_FROM = 3_000_000_000
 """Likewise, of stages in which nothing is planted."""
+SHOWN_FRESH_FROM = 4_000_000_000
+"""Likewise, what is shown in the place of "fresh" paragraphs."""
 TOKENIZER_SAMPLE = 20_000
 """Documents that the tokenizer is trained on."""
 DOCUMENT_CHARACTERS = 4_000
@@ -79,7 +81,7 @@ def planted_texts(recipe: Recipe) -> Sequence[tuple[str, int | None]]:
         return [(text, None) for text in _texts_of(planted.source)]
     fates = np.repeat(list(planted.copies.keys()), list(planted.copies.values())).astype(np.int64)
     fates = np.random.default_rng([seed, 1]).permutation(fates)
-    corpus = recipe.corpora[planted.stage]
+    corpus = recipe.planted_corpus
     if corpus.source == CHAIN:
         length, zeros = recipe.training.row_tokens, np.zeros(planted.held_out, np.int64)
         mine = islice(chain_rows(corpus, (seed,), length, start=PLANTED_FROM), len(fates))

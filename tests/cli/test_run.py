@@ -72,6 +72,7 @@ def test_a_run_leaves_a_signature_and_its_command_and_prints_what_stands_out(ran
         "mlp_sparsity",
         "priming",
         "primed_",
+        "sink_",
     )
     maps = {name for name in REGISTRY if name.endswith("_map")}
     assert set(signature.variables) == {name for name in REGISTRY if not name.startswith(on_request)} - maps

@@ -350,8 +350,8 @@ def test_kinds_of_text_are_shown_as_they_are_said_to_be():
 @pytest.mark.parametrize(
     ("planted", "message"),
     [
-        (Planting(kinds=("odd",)), "planted kinds=['odd']: typical, rare, hard are known."),
-        (Planting(kinds=()), "planted kinds=[]: typical, rare, hard are known."),
+        (Planting(kinds=("odd",)), "planted kinds=['odd']: typical, rare, hard, fresh are known."),
+        (Planting(kinds=()), "planted kinds=[]: typical, rare, hard, fresh are known."),
         (Planting(kinds=("rare",), noise=0.0), "planted noise=0.0 must be a share above 0, at most 1."),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_loss_that_is_no_number_stops_the_training():
     [
         (
             "[modle]\n",
-            "no section 'modle'; there are model, corpus, planted, training, watch, stage, arms, seeds, data_hash and base.",
+            "no section 'modle'; there are model, corpus, planted, training, sinks, watch, stage, arms, seeds, data_hash and base.",
         ),
         (
             "[training]\nspeed = 3\n",
