@@ -37,20 +37,20 @@ MEASUREMENT = Measurement(
             "in which dimension of the stream the largest activation of a layer is", MASSIVE, low=0, role="set-up",
         ),
         Variable(
-            "stream_sparsity", OF_LAYER, "float", "share", "sparsity of the stream",
+            "stream_sparsity", OF_LAYER, "float", "sparsity", "sparsity of the stream",
             "Hoyer sparsity of the residual stream that leaves a layer, mean over the positions that predict the continuation", SPARSE,
             low=0, high=1,
         ),
         Variable(
-            "stream_sparsity_untrained", OF_LAYER, "float", "share", "sparsity of the stream, random weights",
+            "stream_sparsity_untrained", OF_LAYER, "float", "sparsity", "sparsity of the stream, random weights",
             "the same in a model of the same shape with random weights", SPARSE, low=0, high=1, role="null", of="stream_sparsity",
         ),
         Variable(
-            "mlp_sparsity", OF_LAYER, "float", "share", "sparsity of the MLP",
+            "mlp_sparsity", OF_LAYER, "float", "sparsity", "sparsity of the MLP",
             "Hoyer sparsity of a layer's MLP activations, mean over the positions that predict the continuation", SPARSE, low=0, high=1,
         ),
         Variable(
-            "mlp_sparsity_untrained", OF_LAYER, "float", "share", "sparsity of the MLP, random weights",
+            "mlp_sparsity_untrained", OF_LAYER, "float", "sparsity", "sparsity of the MLP, random weights",
             "the same in a model of the same shape with random weights", SPARSE, low=0, high=1, role="null", of="mlp_sparsity",
         ),
     ),
