@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ RECIPE_FILE = "recipe.toml"
 LOG_FILE = "training.json"
 LINES_FILE = "log.jsonl"
 STATE_FILE, STATE_WATCHED_FILE = "state.safetensors", "state.zarr.zip"
+PARTIAL = ".partial"
 LOG_EVERY = 20
 LOSS_CHANGE_STATE = "loss_change."
 """Before the names of what the loss change goes on from."""
@@ -199,11 +201,12 @@ def _train(
         model.hf.to(device=device, dtype=getattr(torch, recipe.training.dtype))
         model.tokenizer, model.unigram_counts, model.name = data.tokenizer, data.unigram_counts, str(out)
         with mine.claimed(asked) as claim:
+            _remove_partial(out)
             training = _Running(recipe, data, model, seed, out, claim.kept, on_progress, on_log)
             training.finish()
             if training.gating is not None:
                 take_sinks(model, training.gating.gates)
-            with tempfile.TemporaryDirectory(dir=out, prefix=".") as name:
+            with tempfile.TemporaryDirectory(dir=out, prefix=".", suffix=PARTIAL) as name:
                 _write(Path(name), recipe, data, model, training, seed, run)
                 for path in Path(name).iterdir():
                     path.chmod(0o644)
@@ -295,7 +298,7 @@ class _Running:
         place = self._out / f"step-{step}"
         if not every or (step % every and step < self.trainer.steps) or place.is_dir():
             return
-        with tempfile.TemporaryDirectory(dir=self._out, prefix=".") as name:
+        with tempfile.TemporaryDirectory(dir=self._out, prefix=".", suffix=PARTIAL) as name:
             beside = Path(name) / place.name
             beside.mkdir()
             with self._without_sinks():
@@ -449,6 +452,15 @@ def _in_short(signature: MemorizationSignature) -> dict[str, float]:
         told[f"nll_{group}"] = float(now["nll"].values[chosen].mean())
         told[f"exact_match_{group}"] = float(now["exact_match"].values[chosen].mean())
     return told
+
+
+def _remove_partial(out: Path) -> None:
+    """Remove what a killed process had begun to write, beside its place, in a folder that nobody else writes to."""
+    for path in out.glob(".????????.*"):
+        if path.name.endswith((STATE_FILE, STATE_WATCHED_FILE, LINES_FILE)):
+            path.unlink()
+        elif path.name.endswith(PARTIAL):
+            shutil.rmtree(path)
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:

@@ -199,6 +199,27 @@ def test_a_training_that_failed_goes_on_to_the_same_bits(whole, tmp_path, monkey
     assert watched["token_nll"].identical(signature["token_nll"])
 
 
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "STATE_SECONDS", -1.0)
+    out, step = tmp_path / "out", Trainer.step
+
+    def broken(self):
+        if self.done == 5:
+            raise OSError("power cut")
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    with pytest.raises(OSError, match="power cut"):
+        train_recipe(RECIPE, out)
+    monkeypatch.setattr(Trainer, "step", step)
+    for name in (f".abcd1234.{STATE_FILE}", ".ab_d1234.log.jsonl"):
+        (out / name).write_bytes(b"half")
+    (out / ".abcd1234.partial" / "step-5").mkdir(parents=True)
+    (out / ".mine").write_text("stays")
+    train_recipe(RECIPE, out)
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".mine"]
+
+
 def test_what_was_stopped_does_not_go_on_by_another_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "STATE_SECONDS", -1.0)
     out, step = tmp_path / "out", Trainer.step
