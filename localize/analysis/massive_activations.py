@@ -74,7 +74,7 @@ def massive_activation_table(
         dataset["activation_ratio_untrained"].values.astype(float) if "activation_ratio_untrained" in dataset else None
     )
     for at, layer in enumerate(dataset["layer"].values.tolist()):
-        null = partial(_no_null) if twin is None else partial(
+        null = _no_null if twin is None else partial(
             null_beside, ratio[:, at], twin[:, at], clusters, draws, UNBOUNDED
         )  # fmt: skip
         told = rows_of(RATIO, ratio[:, at], group, clusters, draws, null, UNBOUNDED)

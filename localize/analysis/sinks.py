@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from localize.analysis.arms import trainings_by_arm
+from localize.analysis.choice import mean_measured
 from localize.analysis.rows import DIFFERENCE, NO_NULL, Null, Row, differing, row_of
 from localize.analysis.seed_rows import correct_by_quantity
 from localize.analysis.trainings import OWN, Trainings, array_in_run, warn_of_few_seeds
@@ -217,13 +218,7 @@ def _gated(arm: str, trainings: Trainings, at: int, sunk: bool) -> Iterator[Gate
         values = array.transpose("training_seed", "training_step", "paragraph", "gate").values.astype(float)
         nll = {gate: values[:, at, :, place] for place, gate in enumerate(GATES)}
     for gate, of in nll.items():
-        yield GatedNLL(arm, gate, _mean(of[:, planted]), _mean(of[:, held_out]), trainings)
-
-
-def _mean(values: Float[np.ndarray, "seed paragraph"]) -> Float[np.ndarray, " seed"]:
-    """The mean of those that there are."""
-    there = ~np.isnan(values)
-    return np.where(there, values, 0.0).sum(1) / np.where(there.any(1), there.sum(1), np.nan)
+        yield GatedNLL(arm, gate, mean_measured(of[:, planted].T), mean_measured(of[:, held_out].T), trainings)
 
 
 def _always_new(trainings: Trainings) -> bool:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from localize.errors import ModelError
+from localize.errors import ModelError, first_line
 from localize.keyed import keyed_integer, keyed_uniforms
 from localize.models.activations import Hook
 
@@ -213,7 +213,7 @@ def read_sinks(folder: Path, shape: tuple[int, int, int]) -> Sinks | None:
         rows = load_file(folder / SINKS_FILE)[ROWS]
     except Exception as error:
         raise ModelError(
-            f"model {path}: cannot be read with {SINKS_FILE}: {type(error).__name__}: {_line(error)}."
+            f"model {path}: cannot be read with {SINKS_FILE}: {type(error).__name__}: {first_line(error)}."
         ) from None
     layers, units, d_model = shape
     if (problem := gates.problem()) is not None:
@@ -232,7 +232,3 @@ def _gates_of(told: Any) -> SinkGates:
         if type(told[name]) is not kind:
             raise TypeError(f"{name} = {told[name]!r} is no {kind.__name__}")
     return SinkGates(**{name: told[name] for name in kinds}, texts=tuple(map(str, told["texts"])))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

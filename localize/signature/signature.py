@@ -311,7 +311,7 @@ def _joined(left: MemorizationSignature, right: MemorizationSignature) -> Memori
     pieces = [name for name in shared if REGISTRY[name].pieces]
     merged = merged.assign({name: a[name].fillna(b[name]).assign_attrs(a[name].attrs) for name in pieces})
     merged = merged.assign_coords({name: b[name] for name in b.coords if name not in coords})
-    merged.attrs = {**a.attrs, "calls": _unique([*a.attrs["calls"], *b.attrs["calls"]])}
+    merged.attrs = {**a.attrs, "calls": unique_calls([*a.attrs["calls"], *b.attrs["calls"]])}
     return MemorizationSignature(merged)
 
 
@@ -374,7 +374,8 @@ def _described(dataset: "xr.Dataset") -> str:
     return f"{dataset.sizes['paragraph']} of {about['source']} (data_hash {about['data_hash'][:12]})"
 
 
-def _unique(calls: Iterable[Mapping]) -> list:
+def unique_calls(calls: Iterable[Mapping]) -> list:
+    """Calls of measurements, each once, in their order."""
     kept: list = []
     for call in calls:
         if call not in kept:

@@ -8,7 +8,7 @@ import numpy as np
 
 from localize.axes import TRAINING_AXES
 from localize.errors import SignatureError, caller
-from localize.signature.signature import MemorizationSignature
+from localize.signature.signature import MemorizationSignature, unique_calls
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,9 +60,12 @@ def stacked(axis: str, parts: Mapping[Any, MemorizationSignature]) -> Memorizati
     )  # fmt: skip
     joined = joined.assign_coords({axis: np.array(list(parts))})
     calls = [call for dataset in datasets.values() for call in dataset.attrs["calls"]]
-    kept = [call for at, call in enumerate(calls) if call not in calls[:at]]
     digest = hashlib.sha256("".join(joined["weights_hash"].values.flat).encode()).hexdigest()
-    joined.attrs = {**first.attrs, "model": {**first.attrs["model"], "weights_hash": digest}, "calls": kept}
+    joined.attrs = {
+        **first.attrs,
+        "model": {**first.attrs["model"], "weights_hash": digest},
+        "calls": unique_calls(calls),
+    }
     return MemorizationSignature(joined)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from localize.axes import NEVER_TRAINED, RECALL_GROUPS, TRAINED, TRAINING_AXES, UNLABELLED, WATCHED
 from localize.errors import LocalizeError, SignatureError, caller, public, warn
 from localize.signature.schema import is_lazy
-from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature
+from localize.signature.signature import SCHEMA_VERSION, MemorizationSignature, unique_calls
 from localize.signature.stacking import nested
 from localize.signature.storage import fixed_width
 from localize.sweep.checkpoints import step_of
@@ -164,7 +164,7 @@ def _signature(sweep: Sweep, model: str, paragraphs: str, wanted: list[str]) -> 
     joined = fixed_width(joined, [name for name in joined.coords if joined[name].dtype.kind == "T"])
     joined = joined.assign_coords({name: joined[name].compute() for name in joined.coords if is_lazy(joined[name])})
     calls = [call for part in parts for call in part.attrs["calls"]]
-    joined.attrs |= {"schema": SCHEMA_VERSION, "calls": [c for at, c in enumerate(calls) if c not in calls[:at]]}
+    joined.attrs |= {"schema": SCHEMA_VERSION, "calls": unique_calls(calls)}
     return MemorizationSignature(joined.drop_encoding())
 
 

@@ -175,10 +175,9 @@ def test_the_log_has_a_line_every_20_steps_and_for_each_look(whole, tmp_path):
     assert told == lines
 
 
-@pytest.mark.parametrize("at", [1, 9, 10, 25])
-def test_a_training_that_failed_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, at):
-    monkeypatch.setattr(running, "STATE_SECONDS", -1.0)  # kept after every step
-    step, out = Trainer.step, tmp_path / "out"
+def stopped_at(at, monkeypatch, out):
+    """A training that fails before a step."""
+    step = Trainer.step
 
     def broken(self):
         if self.done == at:
@@ -188,6 +187,14 @@ def test_a_training_that_failed_goes_on_to_the_same_bits(whole, tmp_path, monkey
     monkeypatch.setattr(Trainer, "step", broken)
     with pytest.raises(OSError, match="power cut"):
         train_recipe(RECIPE, out)
+
+
+@pytest.mark.parametrize("at", [1, 9, 10, 25])
+def test_a_training_that_failed_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(running, "STATE_SECONDS", -1.0)  # kept after every step
+    step, out = Trainer.step, tmp_path / "out"
+
+    stopped_at(at, monkeypatch, out)
     assert (out / STATE_FILE).is_file() and not (out / "model.safetensors").exists()
     made = []
     monkeypatch.setattr(Trainer, "step", lambda self: (made.append(self.done), step(self))[1])
@@ -202,15 +209,7 @@ def test_a_training_that_failed_goes_on_to_the_same_bits(whole, tmp_path, monkey
 def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "STATE_SECONDS", -1.0)
     out, step = tmp_path / "out", Trainer.step
-
-    def broken(self):
-        if self.done == 5:
-            raise OSError("power cut")
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", broken)
-    with pytest.raises(OSError, match="power cut"):
-        train_recipe(RECIPE, out)
+    stopped_at(5, monkeypatch, out)
     monkeypatch.setattr(Trainer, "step", step)
     for name in (f".abcd1234.{STATE_FILE}", ".ab_d1234.log.jsonl"):
         (out / name).write_bytes(b"half")
@@ -222,16 +221,8 @@ def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path, monkeypat
 
 def test_what_was_stopped_does_not_go_on_by_another_recipe(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "STATE_SECONDS", -1.0)
-    out, step = tmp_path / "out", Trainer.step
-
-    def broken(self):
-        if self.done == 5:
-            raise OSError("power cut")
-        return step(self)
-
-    monkeypatch.setattr(Trainer, "step", broken)
-    with pytest.raises(OSError, match="power cut"):
-        train_recipe(RECIPE, out)
+    out = tmp_path / "out"
+    stopped_at(5, monkeypatch, out)
     other = replace(RECIPE, training=replace(RECIPE.training, learning_rate=0.02))
     with pytest.raises(lz.LocalizeError) as caught:
         train_recipe(other, out)
