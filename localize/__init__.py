@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     from localize.sweep.run import run_sweep
     from localize.train.exposures import exposures
     from localize.train.loss_change import LossChange, loss_change
-    from localize.train.recipe import Recipe, read_recipe
+    from localize.train.reading import read_recipe
+    from localize.train.recipe import Recipe
     from localize.train.run import train_recipe
     from localize.train.watch import Watch
     from localize.truths.loading import load_truth
@@ -161,7 +162,7 @@ _HOME = {
     "plots": "localize",
     "priming": "localize.edit.priming",
     "priming_table": "localize.analysis.priming",
-    "read_recipe": "localize.train.recipe",
+    "read_recipe": "localize.train.reading",
     "recital_table": "localize.analysis.recital",
     "register": "localize.measurements",
     "relearn": "localize.edit.relearning",

@@ -10,7 +10,7 @@ import localize as lz
 from localize.cli.inputs import EMBEDDED_SAMPLE
 from localize.resources import embedded
 from localize.train.planting import training_data
-from localize.train.recipe import read_recipe
+from localize.train.reading import read_recipe
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from localize.cli.words import next_command, quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import embedded
 from localize.storage import check_writable
-from localize.train.recipe import WATCHED_FILE, Recipe, read_recipe
+from localize.train.reading import read_recipe
+from localize.train.recipe import WATCHED_FILE, Recipe
 
 
 @app.command()

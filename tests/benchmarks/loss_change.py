@@ -17,7 +17,8 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.train.loop import build_model, train
-from localize.train.recipe import Recipe, read_recipe
+from localize.train.reading import read_recipe
+from localize.train.recipe import Recipe
 
 DATA = Path(__file__).parents[2] / "data"
 LIMIT = 1.2

@@ -18,7 +18,8 @@ from measurements import seconds
 
 import localize as lz
 from localize.train.loop import build_model, train
-from localize.train.recipe import Recipe, read_recipe
+from localize.train.reading import read_recipe
+from localize.train.recipe import Recipe
 
 DATA = Path(__file__).parents[2] / "data"
 LIMIT = 0.1

@@ -10,9 +10,10 @@ from scipy import stats
 from torch.nn.functional import cross_entropy
 
 import localize as lz
-from localize.train import run as running
+from localize.train import running
 from localize.train.loop import Trainer, build_model
 from localize.train.planting import training_data
+from localize.train.reading import read_recipe
 from localize.train.recipe import (
     WATCHED_FILE,
     Planting,
@@ -22,7 +23,6 @@ from localize.train.recipe import (
     Training,
     TrainingCorpus,
     Watching,
-    read_recipe,
 )
 from localize.train.repeated import apportioned, distinct_rows, frequencies, repeated_rows
 from localize.train.run import train_recipe

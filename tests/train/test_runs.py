@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import localize as lz
-from localize.train import run as running
+from localize.train import running
 from localize.train.loop import Trainer, build_model, train
 from localize.train.planting import training_data
 from localize.train.recipe import WATCHED_FILE, Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching
@@ -234,9 +234,9 @@ def test_what_was_stopped_does_not_go_on_by_another_recipe(tmp_path, monkeypatch
 
 KILLED = """
 import sys
-from localize.train import run
-run.STATE_SECONDS = 0.0
-from localize.train.recipe import read_recipe
+from localize.train import run, running
+running.STATE_SECONDS = 0.0
+from localize.train.reading import read_recipe
 run.train_recipe(read_recipe(sys.argv[1]), sys.argv[2])
 """
 

@@ -9,11 +9,12 @@ from torch.nn.functional import cross_entropy
 
 import localize as lz
 from localize.models.gates import give_sinks
-from localize.train import run
+from localize.train import running
 from localize.train.chain import transitions
 from localize.train.loop import build_model, learning_rate
 from localize.train.planting import training_data
-from localize.train.recipe import Planting, Recipe, Shape, SinkUnits, Training, TrainingCorpus, Watching, read_recipe
+from localize.train.reading import read_recipe
+from localize.train.recipe import Planting, Recipe, Shape, SinkUnits, Training, TrainingCorpus, Watching
 from localize.train.run import train_recipe
 from localize.train.sinks import RowGating
 
@@ -128,7 +129,7 @@ def test_the_model_that_is_left_does_without_its_sinks_and_was_watched_so(tmp_pa
 def test_a_stopped_training_goes_on_to_the_same_bits(gates, tmp_path, monkeypatch):
     recipe = replace(RECIPE, sinks=gates, watch=replace(RECIPE.watch, checkpoints=20))
     whole = train_recipe(recipe, tmp_path / "whole")
-    monkeypatch.setattr(run, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(running, "STATE_SECONDS", 0.0)
 
     def stop(stage, count, loss):
         if stage == "steps" and count == 27:

@@ -10,7 +10,8 @@ import torch
 import localize as lz
 from localize.train.chain import transitions
 from localize.train.planting import training_data
-from localize.train.recipe import Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching, read_recipe
+from localize.train.reading import read_recipe
+from localize.train.recipe import Planting, Recipe, Shape, Stage, Training, TrainingCorpus, Watching
 
 CHAIN = Recipe(
     model=Shape(family="gpt2", layers=1, heads=2, d_model=16, context=16),

@@ -9,7 +9,8 @@ import torch
 
 import localize as lz
 from localize.train.loop import build_model, learning_rate, train
-from localize.train.recipe import Planting, Recipe, Shape, Training, TrainingCorpus, read_recipe
+from localize.train.reading import read_recipe
+from localize.train.recipe import Planting, Recipe, Shape, Training, TrainingCorpus
 from localize.train.run import train_recipe
 
 RECIPE = Recipe(
