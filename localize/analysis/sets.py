@@ -1,7 +1,7 @@
 """Trainings on a finite set of random rows whose law is known: what is in the set, and the bits that a model knows of it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,20 @@ def _sets(signature: "MemorizationSignature", source: str) -> Iterator[OfSet]:
                 f"{caller()}: trained on {other}{f' (arm {arm!r})' if arm else ''}; a training with corpus source = {source!r} is needed."
             )
         yield OfSet(arm, Trainings.of(part), told["set"], int(told["parameters"]), str(told["dtype"]))
+
+
+def by_size(sets: Sequence[OfSet]) -> dict[int, list[OfSet]]:
+    """The arms by the model's parameters, of each the sets in the order of their bits; of one dtype, the first one's."""
+    found: dict[int, list[OfSet]] = {}
+    for one in sorted(sets, key=lambda one: (one.parameters, one.data_bits)):
+        if one.dtype == sets[0].dtype:
+            found.setdefault(one.parameters, []).append(one)
+    return found
+
+
+def is_grid(sizes: Mapping[int, Sequence[OfSet]]) -> bool:
+    """Whether there are several sizes of the model, each with several sets."""
+    return len(sizes) > 1 and all(len(of) > 1 for of in sizes.values())
 
 
 def widened(interval: Interval, of_row: Float[np.ndarray, " row"], rows: int, seeds: int) -> Interval:

@@ -11,6 +11,8 @@ from localize.errors import InputError, LocalizeError
 from localize.storage import read_toml
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from localize.sweep.results import Sweep
 
 
@@ -58,6 +60,7 @@ def print_cells(done: "Sweep") -> None:
     from rich.text import Text
 
     table = Table("model", "paragraphs", "measurement", "status", "done", "seconds", title=f"Sweep {done.path}")
+    _fold(table)
     last = None
     for cell in done.cells().to_dict("records"):
         pair = (cell["model"], cell["paragraphs"])
@@ -66,6 +69,12 @@ def print_cells(done: "Sweep") -> None:
         shown = (*named, cell["measure"], cell["status"], count, f"{cell['seconds']:.1f}")
         table.add_row(*(Text(str(value)) for value in shown))
     Console(highlight=False).print(table)
+
+
+def _fold(table: "Table") -> None:
+    """Let long names go on in the next line: none is cut."""
+    for column in table.columns:
+        column.overflow = "fold"
 
 
 def _print_plan(path: Path, out: str) -> None:
@@ -78,6 +87,7 @@ def _print_plan(path: Path, out: str) -> None:
 
     rows = dry_run(path, out)
     table = Table("model", "paragraphs", "measurement", "units", "to do", "passes", "TFLOP", "about (s)")
+    _fold(table)
     for row in rows:
         shown = (
             row.model,

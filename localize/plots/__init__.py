@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.attention import attention
     from localize.plots.figures.bench import bench
     from localize.plots.figures.capacity import capacity
+    from localize.plots.figures.capacity_by_size import capacity_by_size
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.contrast import contrast
     from localize.plots.figures.corruption import corruption

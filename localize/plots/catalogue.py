@@ -14,6 +14,7 @@ from localize.plots.figures import (
     arms,
     attention,
     capacity,
+    capacity_by_size,
     contrast,
     corruption,
     counterfactual,
@@ -86,6 +87,7 @@ TRAINING_KINDS = (
     loss_change_over_training.KIND,
     unit_dynamics.KIND,
     capacity.KIND,
+    capacity_by_size.KIND,
     facts.KIND,
     sinks.KIND,
 )

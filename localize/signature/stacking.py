@@ -90,6 +90,26 @@ def nested(axes: Sequence[str], parts: Mapping[tuple[Any, ...], MemorizationSign
     return stacked(axis, inner) if len(labels) > 1 or axis == "training_step" else inner[labels[0]]
 
 
+def joined_arms(
+    watched: Mapping[str, MemorizationSignature], varied: Mapping[str, Mapping[str, Any]]
+) -> MemorizationSignature:
+    """What was watched in several variants of a recipe as one signature, which tells of each how it was trained.
+
+    Args:
+        watched: Of each arm, with what its training tells in `attrs`.
+        varied: What each has otherwise than the recipe, by names such as "training.batch".
+
+    Raises:
+        SignatureError: If they differ in more than weights and how paragraphs were planted.
+    """
+    joined = stacked("training_arm", watched).dataset
+    told = {name: signature.dataset.attrs["training"] for name, signature in watched.items()}
+    first = next(iter(told.values()))
+    arms = {name: one | {"varied": dict(varied[name])} for name, one in told.items()}
+    joined.attrs["training"] = {"steps": first["steps"], "batch": first["batch"], "arms": arms}
+    return MemorizationSignature(joined)
+
+
 def _with_hash(signature: MemorizationSignature) -> "xr.Dataset":
     dataset = signature.dataset
     if signature.over_training:

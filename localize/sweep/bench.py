@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from localize.code import code_of
 from localize.errors import LocalizeError, first_line
 from localize.measurements import register
+from localize.sweep.training_cells import TrainingUnit, training_code
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 RECALL = ("exact_match", "nll", "token_nll")
 """Variables that every measurement attaches; a sweep keeps them once for a model and paragraph set."""
+
+OF_THE_PAIR = (
+    "paragraph", "group", "cluster", "tokens", "text", "duplicates", "position", "continuation_position", "layer", "head", "window",
+    "component", "attention_component", "prefix_position",
+)  # fmt: skip
+"""Coordinates that the cells of a model and paragraph set have in common; they stand in its group."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class WorkUnit:
 class Outcome:
     """What came of a unit: a dataset, or an error in one line with where it was raised."""
 
-    unit: WorkUnit
+    unit: "WorkUnit | TrainingUnit"
     dataset: "xr.Dataset | None"
     seconds: float
     where: str
@@ -72,7 +79,8 @@ class Outcome:
 class Bench:
     """Keeps the last model and its paragraph sets, so that units in the grid's order load each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows: bool = True) -> None:
+        self._shows = shows  # whether somebody looks at what it does
         self._asked: ModelAsked | None = None
         self._model: HookedModel | None = None
         self._weights_hash = ""
@@ -110,12 +118,15 @@ class Bench:
             self._sets[key] = read, set_hash(read)
         return self._sets[key]
 
-    def measure(self, unit: WorkUnit) -> "xr.Dataset":
-        """Do a unit: the variables that it adds, labelled.
+    def measure(self, unit: "WorkUnit | TrainingUnit") -> "xr.Dataset":
+        """Do a unit: the variables that it adds, labelled; of a training all that was watched.
 
         Raises:
             LocalizeError: If weights, paragraphs or code here are not those that the unit was planned for.
         """
+        if isinstance(unit, TrainingUnit):
+            self._check("code", training_code(), unit.code)
+            return unit.measured(show=self._shows)
         self._check("code", code_of(unit.measure.measurement.call()), unit.code)
         if self._stale(unit):
             self._asked = None  # a worker that outlives a sweep meets files that have changed since
@@ -153,7 +164,7 @@ class Bench:
                 f"the {what} here have hash {here[:12]}, and {planned[:12]} was planned; every worker needs the same files and package."
             )
 
-    def outcome(self, unit: WorkUnit) -> Outcome:
+    def outcome(self, unit: "WorkUnit | TrainingUnit") -> Outcome:
         """Do a unit; what it raises is told, not raised."""
         started = perf_counter()
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from localize.errors import LocalizeError, first_line, how_to_install
 from localize.sweep.bench import Bench, Outcome, WorkUnit
+from localize.sweep.training_cells import TrainingUnit
 from localize.threads import available_cpus
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ AHEAD = 2
 """Units that each worker's thread has waiting, so that results not yet written stay few."""
 
 
+Unit = WorkUnit | TrainingUnit
+
+
 @runtime_checkable
 class Engine(Protocol):
     """Does units in about their order, and gives each outcome as it comes."""
 
-    def outcomes(self, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         """Every unit's outcome, once."""
         ...
 
@@ -35,7 +39,7 @@ class InProcess:
     def __init__(self, bench: Bench):
         self.bench = bench
 
-    def outcomes(self, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         """Every unit's outcome, once."""
         return map(self.bench.outcome, units)
 
@@ -46,7 +50,7 @@ class OnCluster:
     def __init__(self, client: "Client", resources: Mapping[str, float] | None = None):
         self.client, self.resources = client, dict(resources or {})
 
-    def outcomes(self, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+    def outcomes(self, units: Sequence[Unit]) -> Iterator[Outcome]:
         """Every unit's outcome, once."""
         from distributed import KilledWorker, as_completed
 
@@ -84,11 +88,11 @@ class OnCluster:
         return AHEAD * max(1, threads)
 
 
-_BENCH = Bench()
+_BENCH = Bench(shows=False)
 """Of a worker's process."""
 
 
-def work(unit: WorkUnit) -> Outcome:
+def work(unit: Unit) -> Outcome:
     """What a worker runs."""
     return _BENCH.outcome(unit)
 

@@ -1,4 +1,4 @@
-"""What a sweep is asked for: models x checkpoints x paragraph sets x measurements x their options, from a TOML file or a mapping."""
+"""What a sweep is asked for, from a TOML file or a mapping: models x checkpoints x paragraph sets x measurements x options; trainings."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,9 @@ from localize.measurements.declaration import check_keys, unknown_key
 from localize.resources import EMBEDDED, path_words
 from localize.storage import read_toml
 from localize.sweep.checkpoints import checkpoints_in
+from localize.sweep.trainings import TrainingAsked, trainings_asked
 
-SECTIONS = ("model", "paragraphs", "measure")
+SECTIONS = ("model", "paragraphs", "measure", "train")
 TRAINING_LABELS = ("training_arm", "training_run", "training_seed")
 MODEL_KEYS = ("source", "name", "checkpoints", "tokenizer", "device", "dtype", "weights", *TRAINING_LABELS, "over")
 SET_KEYS = ("source", "name", "prefix", "continuation", "limit", "sample", "em_bins", "groups", "over")
@@ -80,12 +81,13 @@ class MeasureAsked:
 
 @dataclass(frozen=True)
 class Grid:
-    """Everything that a sweep measures: each measurement of each model on each paragraph set."""
+    """Everything that a sweep does: each measurement of each model on each paragraph set; and each training."""
 
     models: tuple[ModelAsked, ...]
     sets: tuple[SetAsked, ...]
     measures: tuple[MeasureAsked, ...]
     document: Mapping[str, Any] = field(default_factory=dict)
+    trainings: tuple[TrainingAsked, ...] = ()
 
 
 def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
@@ -106,6 +108,12 @@ def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
     measurement = "ablation"
     options = { to = "zero" }
     over = { layers = [0, 1, 2] }   # one cell for each
+
+    [[train]]                       # or beside it: trainings, whose watched signature is kept
+    recipe = "capacity.toml"        # or the recipe itself, [train.recipe.model], ...
+    arms = []                       # of the recipe's arms these; left out: all of them
+    over.model.d_model = [8, 16]    # one training for each value, seed and run
+    over.corpus.rows = [40, 160]
     ```
 
     Args:
@@ -122,12 +130,21 @@ def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
         path = Path(source)
         where, folder, document = f"grid {path}", path.resolve().parent, read_toml(path, "grid")
     check_keys(document, dict.fromkeys(SECTIONS), where)
-    if not document.get("measure"):
+    trains = bool(document.get("train"))
+    unmeasured = next((section for section in SECTIONS[:2] if section in document), None)
+    if not document.get("measure") and (unmeasured or not trains):
+        if trains:
+            raise InputError(f"{where}: [[{unmeasured}]] without [[measure]]: nothing is asked of it.")
         raise InputError(f"{where}: empty; at least one [[measure]] is needed, of {', '.join(asked_names())}.")
+    trainings = _unique(_read(trainings_asked, document, "train", where, folder), where) if trains else ()
+    if not document.get("measure"):
+        return Grid((), (), (), dict(document), trainings)
     models = _unique(_read(_models, document, "model", where, folder), where)
     sets = _unique(_read(_sets, document, "paragraphs", where, folder), where)
     measures = _unique(_read(_measures, document, "measure", where, folder), where)
-    return Grid(models, sets, measures, dict(document))
+    if twice := next((one.name for one in trainings if one.name in {model.name for model in models}), None):
+        raise InputError(f"{where}: two entries are called {twice!r}; give one of them another `name`.")
+    return Grid(models, sets, measures, dict(document), trainings)
 
 
 def _read(reader: Any, document: Mapping[str, Any], section: str, where: str, folder: Path | None) -> list[Any]:

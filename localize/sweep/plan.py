@@ -13,10 +13,13 @@ from localize.measure.labels import model_facts
 from localize.measurements import MEASUREMENTS
 from localize.models.vocabulary import text_tokens_hash
 from localize.paragraphs.unigrams import counts_hash
-from localize.sweep.bench import Bench, WorkUnit
+from localize.sweep.bench import OF_THE_PAIR, RECALL, Bench, WorkUnit
 from localize.sweep.grid import Grid, MeasureAsked, ModelAsked, SetAsked, key_of
+from localize.sweep.training_cells import TrainingCell, training_cells
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from localize.models.hooks import HookedModel
     from localize.paragraphs.paragraphs import Paragraphs
 
@@ -118,6 +121,16 @@ class Cell:
                 pair.facts["weights_hash"], pair.data_hash, self.code,
             )  # fmt: skip
 
+    def own(self, dataset: "xr.Dataset") -> list[str]:
+        """The names of what a unit measured that its group keeps; the other labels stand in the pair's."""
+        if self.is_recall:
+            return [*RECALL, "group"]
+        return [str(name) for name in dataset.variables if name not in OF_THE_PAIR]
+
+    def attrs(self, dataset: "xr.Dataset") -> dict[str, Any]:
+        """What its group tells beside its numbers: nothing, which the pair's tells."""
+        return {}
+
     def about(self) -> dict[str, Any]:
         """What the store tells of it."""
         return {
@@ -138,8 +151,8 @@ class Cell:
 
 def make_plan(
     grid: Grid, bench: Bench, on_pair: "Callable[[ModelAndSet, HookedModel, Paragraphs], None] | None" = None
-) -> list[Cell]:
-    """Load each model and paragraph set once, hash them, and list what is to be measured.
+) -> list[Cell | TrainingCell]:
+    """Load each model and paragraph set once, hash them, and list what is to be measured, and trained.
 
     Args:
         grid: What is asked for.
@@ -147,10 +160,11 @@ def make_plan(
         on_pair: Called with each pair, its model and its paragraphs while these are in memory.
 
     Raises:
-        InputError: If a paragraph set cannot be read, or blocks are asked of a measurement that looks at the whole set.
+        InputError: If a paragraph set or a file of a recipe cannot be read, or blocks are asked of a measurement that looks at the whole
+            set.
         ModelError: If a model cannot be loaded.
     """
-    cells: list[Cell] = []
+    cells: list[Cell | TrainingCell] = []
     recall = MeasureAsked("recall", MEASUREMENTS["recall"], MEASUREMENTS["recall"].defaults())
     recall = next((measure for measure in grid.measures if measure.measurement.name == "recall"), recall)
     for asked in grid.models:
@@ -165,7 +179,7 @@ def make_plan(
                 on_pair(pair, model, paragraphs)
             cells.append(Cell(pair, recall))
             cells += [Cell(pair, m) for m in grid.measures if m.measurement.name != "recall"]
-    return cells
+    return cells + [cell for asked in grid.trainings for cell in training_cells(asked)]
 
 
 def _facts(model: "HookedModel", weights_hash: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from localize.errors import LocalizeError
 from localize.signature.storage import fixed_width
+from localize.sweep.bench import OF_THE_PAIR
 from localize.sweep.joined import label, one_signature, over_grid
-from localize.sweep.store import OF_THE_PAIR, SweepStore, read_node
+from localize.sweep.store import SweepStore, read_node
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,22 +51,32 @@ class Sweep:
     @property
     def models(self) -> tuple[str, ...]:
         """Names of the models, in the grid's order."""
-        return tuple(dict.fromkeys(cell["model"] for cell in self._cells))
+        return tuple(dict.fromkeys(cell["model"] for cell in self._measured))
+
+    @property
+    def trainings(self) -> tuple[str, ...]:
+        """Names of what is trained, in the grid's order: of each [[train]]."""
+        return tuple(dict.fromkeys(cell["model"] for cell in self._cells if "training" in cell))
+
+    @property
+    def _measured(self) -> list[dict[str, Any]]:
+        """The cells that are measurements of a model."""
+        return [cell for cell in self._cells if "training" not in cell]
 
     @property
     def paragraph_sets(self) -> tuple[str, ...]:
         """Names of the paragraph sets."""
-        return tuple(dict.fromkeys(cell["paragraphs"] for cell in self._cells))
+        return tuple(dict.fromkeys(cell["paragraphs"] for cell in self._measured))
 
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of the measurements, recall first."""
-        return tuple(dict.fromkeys(cell["measure"] for cell in self._cells))
+        return tuple(dict.fromkeys(cell["measure"] for cell in self._measured))
 
     @property
     def model_axes(self) -> dict[str, dict[str, Any]]:
         """What distinguishes each model from others of its entry in the grid: `checkpoint`, `training_seed`, `dtype`, ...."""
-        return {cell["model"]: dict(cell["axes"]["model"]) for cell in self._cells}
+        return {cell["model"]: dict(cell["axes"]["model"]) for cell in self._measured}
 
     def cells(self) -> "pd.DataFrame":
         """One row per cell: model, paragraphs, measure, its options in the grid, `status`, paragraphs done and in all, seconds, error."""
@@ -125,7 +136,7 @@ class Sweep:
         pair = read_node(self._store, _pair_path(cell), chunks)
         pair = fixed_width(pair.set_coords([name for name in OF_THE_PAIR if name in pair]), ("paragraph", "group"))
         pair = _nan_where_unfinished(pair)
-        found = pair
+        found = pair.set_coords([name for name in pair.attrs.get("coords", ()) if name in pair])
         if cell["path"] != _pair_path(cell):
             own = read_node(self._store, cell["path"], chunks)
             own = own.set_coords([name for name in own.attrs["coords"] if name in own])
@@ -133,9 +144,35 @@ class Sweep:
             found = pair.assign({name: own[name] for name in own.data_vars}).assign_coords(own.coords)
         used = {"paragraph", "position"} | {dim for name in found.data_vars for dim in found[name].dims}
         found = found.drop_vars([name for name in found.coords if not set(found[name].dims) <= used])
-        kept = ("model", "paragraphs")
+        kept = ("model", "paragraphs", *(("training",) if "training" in cell else ()))
         found.attrs = {name: pair.attrs[name] for name in kept} | {"calls": group.attrs["calls"]}
         return found
+
+    def training(self, name: str | None = None) -> "MemorizationSignature":
+        """What was watched in the trainings of one [[train]], as `localize train` leaves it: the places of its grid are the arms.
+
+        Args:
+            name: Of the entry, or None where there is one only.
+
+        Returns:
+            A signature over training, in memory: for `localize.capacity_table`, `localize.arm_table` and every other of trainings.
+            Places of which not all seeds and runs are finished are left out; a warning names them.
+
+        Raises:
+            LocalizeError: If there is no such entry, or no place of it is finished.
+            SignatureError: If its places have not the paragraphs in common; `sweep["nll"]` has them nevertheless.
+        """
+        from localize.sweep.watched import watched_training
+
+        name = self._one("training", name, self.trainings)
+        return watched_training(
+            f"sweep {self.path}: {name}",
+            [
+                (cell, self._open(cell).load() if self._row(cell)["status"] == FINISHED else None)
+                for cell in self._cells
+                if cell["model"] == name and "training" in cell
+            ],
+        )
 
     def signature(
         self, model: str | None = None, paragraphs: str | None = None, measures: Sequence[str] | None = None
@@ -252,7 +289,7 @@ class Sweep:
         return files
 
     def _of(self, model: str, paragraphs: str) -> list[dict[str, Any]]:
-        return [cell for cell in self._cells if (cell["model"], cell["paragraphs"]) == (model, paragraphs)]
+        return [cell for cell in self._measured if (cell["model"], cell["paragraphs"]) == (model, paragraphs)]
 
     def _cell(self, model: str, paragraphs: str, measure: str) -> dict[str, Any]:
         return next(cell for cell in self._of(model, paragraphs) if cell["measure"] == measure)
@@ -261,16 +298,19 @@ class Sweep:
         if name is None and len(names) == 1:
             return names[0]
         if name not in names:
-            raise LocalizeError(f"sweep {self.path}: {what}={name!r} is not one of {', '.join(names)}.")
+            there = f"is not one of {', '.join(names)}" if names else "is not there: the sweep has none"
+            raise LocalizeError(f"sweep {self.path}: {what}={name!r} {there}.")
         return name
 
     def __repr__(self) -> str:
         counts = self.cells()["status"].value_counts()
         told = ", ".join(f"{count} {status}" for status, count in counts.items())
-        return (
-            f"Sweep({self.path}: {len(self.models)} models x {len(self.paragraph_sets)} paragraph sets x "
-            f"{len(self.measures)} measurements; cells: {told})"
+        measured = (
+            f"{len(self.models)} models x {len(self.paragraph_sets)} paragraph sets x {len(self.measures)} measurements"
         )
+        trained = f"{len(self._cells) - len(self._measured)} trainings" if self.trainings else ""
+        what = " and ".join([*([measured] if self._measured or not trained else []), *([trained] if trained else [])])
+        return f"Sweep({self.path}: {what}; cells: {told})"
 
     def _repr_html_(self) -> str:
         import html

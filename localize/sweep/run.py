@@ -10,12 +10,13 @@ from tqdm.auto import tqdm
 from localize.claims import kept_words
 from localize.errors import LocalizeError
 from localize.measure.batches import SHOW_AFTER
-from localize.sweep.bench import Bench, WorkUnit
-from localize.sweep.engines import Engine, InProcess, OnCluster, local_pool, scheduler_at
+from localize.sweep.bench import Bench
+from localize.sweep.engines import Engine, InProcess, OnCluster, Unit, local_pool, scheduler_at
 from localize.sweep.grid import Grid, read_grid
 from localize.sweep.plan import Cell, make_plan
 from localize.sweep.results import Sweep, open_sweep
 from localize.sweep.store import SweepStore, writing
+from localize.sweep.training_cells import TrainingCell
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,10 +33,11 @@ def run_sweep(
     retry: bool = False,
     on_line: Callable[[str], None] | None = None,
 ) -> Sweep:
-    """Measure everything that a grid asks for and the store does not hold yet.
+    """Measure and train everything that a grid asks for and the store does not hold yet.
 
-    Every pair of a model and a paragraph set starts with recall; then come the measurements. A number is reused only if weights,
-    paragraphs, options and the code that it depends on are the same, by hash. A killed run goes on where it stopped.
+    Every pair of a model and a paragraph set starts with recall; then come the measurements, and last the trainings. A number is reused
+    only if weights, paragraphs, options (of a training its recipe and files) and the code that it depends on are the same, by hash. A
+    killed run goes on where it stopped.
 
     Args:
         grid: A TOML file, a mapping, or what `read_grid` gave; see there.
@@ -78,7 +80,9 @@ def run_sweep(
     return open_sweep(out)
 
 
-def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> list[tuple[WorkUnit, Cell]]:
+def missing_units(
+    store: SweepStore, cells: Sequence[Cell | TrainingCell], *, retry: bool
+) -> list[tuple[Unit, Cell | TrainingCell]]:
     """What is not finished, in the plan's order; what failed only on request."""
     missing = []
     for cell in cells:
@@ -87,7 +91,9 @@ def missing_units(store: SweepStore, cells: Sequence[Cell], *, retry: bool) -> l
     return missing
 
 
-def _do(store: SweepStore, engine: Engine, missing: list[tuple[WorkUnit, Cell]], say: Callable[[str], None]) -> None:
+def _do(
+    store: SweepStore, engine: Engine, missing: list[tuple[Unit, Cell | TrainingCell]], say: Callable[[str], None]
+) -> None:
     """Write every outcome as it comes."""
     cell_of = {unit.words: cell for unit, cell in missing}
     failed = 0

@@ -18,7 +18,6 @@ import numpy as np
 from localize.errors import LocalizeError, first_line
 from localize.measure.labels import model_axes, paragraph_coords, paragraph_facts, windows
 from localize.storage import only_writer, told_of_full_disk
-from localize.sweep.bench import RECALL
 from localize.sweep.lease import Lease
 
 if TYPE_CHECKING:
@@ -29,17 +28,12 @@ if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.sweep.bench import Outcome
     from localize.sweep.plan import Cell, ModelAndSet
+    from localize.sweep.training_cells import TrainingCell
 
 FORMAT = 1
 MARK = "localize_sweep"
 CHUNK_BYTES = 2**25
 """At most so many bytes a chunk, where a unit's rows can be divided."""
-
-OF_THE_PAIR = (
-    "paragraph", "group", "cluster", "tokens", "text", "duplicates", "position", "continuation_position", "layer", "head", "window",
-    "component", "attention_component", "prefix_position",
-)  # fmt: skip
-"""Coordinates that the cells of a pair have in common; they stand in its group."""
 
 
 def is_remote(path: str) -> bool:
@@ -112,14 +106,14 @@ class SweepStore:
         with _unfinished_is_no_news():
             return set(map(str, group)) if group is not None else set()
 
-    def recorded(self, cell: "Cell", *, failed: bool) -> set[tuple[int, int]]:
+    def recorded(self, cell: "Cell | TrainingCell", *, failed: bool) -> set[tuple[int, int]]:
         """The rows of a cell's finished units, and on request of those that raised."""
         told = self.told(cell.path)
         rows = [unit[:2] for unit in told.get("done", [])]
         rows += [failure["rows"] for failure in told.get("failed", [])] if failed else []
         return {(first, last) for first, last in rows}
 
-    def describe(self, cells: "Sequence[Cell]", document: Mapping[str, Any]) -> None:
+    def describe(self, cells: "Sequence[Cell | TrainingCell]", document: Mapping[str, Any]) -> None:
         """Tell what this sweep is asked for: the cells that `open_sweep` shows, and the grid."""
         self.root.update_attributes(
             {"cells": [cell.about() for cell in cells], "grid": json.dumps(document, default=str)}
@@ -140,12 +134,14 @@ class SweepStore:
         ]
         _write(self.root, pair.path, parts, {"model": pair.facts, "paragraphs": paragraph_facts(paragraphs)})
 
-    def write(self, cell: "Cell", outcome: "Outcome") -> None:
+    def write(self, cell: "Cell | TrainingCell", outcome: "Outcome") -> None:
         """Write what a unit measured, then record that it is finished; or record what it raised."""
         if self._lease is not None:
             self._lease.check()
         rows = outcome.unit.rows
         before = self.told(cell.path)
+        if not before:  # the group of a pair is there, that of a training's entry may not be
+            self.root.require_group(cell.path.split("/")[0])
         attrs = before | {
             "cell": cell.about(),
             "failed": [failure for failure in before.get("failed", []) if tuple(failure["rows"]) != rows],
@@ -155,16 +151,13 @@ class SweepStore:
             _write(self.root, cell.path, [], attrs | {"failed": [*attrs["failed"], failure]})
             return
         dataset, count = outcome.dataset, outcome.unit.count
-        names = [*RECALL, "group"]
-        if not cell.is_recall:
-            names = [str(name) for name in dataset.variables if name not in OF_THE_PAIR]
-        parts = []
+        names, parts = cell.own(dataset), []
         for name in names:
             variable = dataset[name].variable
             dims = tuple(map(str, variable.dims))
             at = slice(*rows) if "paragraph" in dims else slice(None)
             parts.append(RowsToWrite(name, dims, variable.values, variable.attrs, count, at, cell.block))
-        attrs |= {
+        attrs |= cell.attrs(dataset) | {
             "calls": before.get("calls") or dataset.attrs["calls"],
             "coords": sorted(name for name in names if name in dataset.coords),
             "done": sorted([*before.get("done", []), [*rows, round(outcome.seconds, 3), outcome.where]]),

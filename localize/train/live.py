@@ -10,11 +10,16 @@ from localize.train.recipe import Recipe
 
 
 class LiveLine:
-    """A progress bar over all steps of all trainings of a recipe, to be closed in the end."""
+    """A progress bar over all steps of all trainings of a recipe, to be closed in the end.
 
-    def __init__(self, recipe: Recipe):
-        self._steps, self._several = recipe.steps, recipe.trained_models
-        self._bar = tqdm(total=recipe.steps * self._several, unit="step", desc="tokenizer")
+    Args:
+        recipe: What is trained.
+        of_one: Whether it tells of one of its trainings alone, and goes when that is over.
+    """
+
+    def __init__(self, recipe: Recipe, *, of_one: bool = False):
+        self._steps, self._several = recipe.steps, 1 if of_one else recipe.trained_models
+        self._bar = tqdm(total=recipe.steps * self._several, unit="step", desc="tokenizer", leave=not of_one)
         self._begun, self._watched, self._told = -1, "", ""
 
     def __enter__(self) -> "LiveLine":

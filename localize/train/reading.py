@@ -20,29 +20,40 @@ def read_recipe(path: str | Path) -> Recipe:
         InputError: If the file is missing, is not TOML, or holds a section, key or type that a recipe has not.
     """
     path = Path(path)
-    document = _document(path)
+    document = read_document(path)
     arms = document.pop("arms", {})
-    recipe = _recipe_of(path, document)
+    recipe = recipe_of(path, document)
     found = {}
     for name, varied in arms.items():
         try:
-            found[name] = _recipe_of(path, _with(document, varied))
+            found[name] = recipe_of(path, with_values(document, varied))
         except InputError as error:
             raise InputError(f"{error} (arm {name!r})") from None
     return replace(recipe, arms=found)
 
 
-def _document(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file's keys and its base's, with the paths in them from the files' folders."""
+def read_document(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's keys and its base's, with the paths in them from the files' folders.
+
+    Raises:
+        InputError: If a file is missing, is not TOML, or is the base of itself.
+    """
     if path.resolve() in seen:
         raise InputError(f"recipe {path}: base: is the base of itself.")
-    document = _placed(read_toml(path, "recipe"), path.parent)
+    return document_of(path, read_toml(path, "recipe"), path.parent, (*seen, path.resolve()))
+
+
+def document_of(
+    path: str | Path, written: Mapping[str, Any], folder: Path, seen: tuple[Path, ...] = ()
+) -> dict[str, Any]:
+    """What is written of a recipe, and its base's keys, with the paths in it taken from a folder; `path` is what an error calls it."""
+    document = _placed(written, folder)
     base = document.pop("base", None)
     if base is None:
         return document
     if not isinstance(base, str):
         raise InputError(f"recipe {path}: base = {base!r}: a recipe's file is needed.")
-    return _with(_document(path.parent / base, (*seen, path.resolve())), document)
+    return with_values(read_document(folder / base, seen), document)
 
 
 def _placed(values: Any, folder: Path) -> Any:
@@ -60,7 +71,7 @@ def _placed(values: Any, folder: Path) -> Any:
     return told
 
 
-def _with(document: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
+def with_values(document: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, Any]:
     """A document with other values of some keys, section by section; a stage is named by its number."""
     changed = {**document, **{key: value for key, value in varied.items() if not isinstance(value, Mapping)}}
     stages = [dict(stage) for stage in document.get("stage", [])]
@@ -76,8 +87,12 @@ def _with(document: Mapping[str, Any], varied: Mapping[str, Any]) -> dict[str, A
     return changed
 
 
-def _recipe_of(path: Path, document: Mapping[str, Any]) -> Recipe:
-    """The recipe of a document without arms."""
+def recipe_of(path: str | Path, document: Mapping[str, Any]) -> Recipe:
+    """The recipe of a document without arms; `path` is what an error calls it.
+
+    Raises:
+        InputError: If a section, key or type is none that a recipe has, or its values are none that can be trained.
+    """
     allowed = (*SECTIONS, "stage", "arms", "seeds", "data_hash", "base")
     if unknown := document.keys() - set(allowed):
         raise InputError(f"recipe {path}: no section {min(unknown)!r}; there are {', '.join(allowed[:-1])} and base.")
@@ -95,7 +110,7 @@ def _recipe_of(path: Path, document: Mapping[str, Any]) -> Recipe:
     return Recipe(**parts, stage=tuple(stages))
 
 
-def _read(path: Path, where: str, kind: type, given: Mapping[str, Any]) -> Any:
+def _read(path: str | Path, where: str, kind: type, given: Mapping[str, Any]) -> Any:
     """A section's values, their lists as tuples."""
     values = dict(given)
     allowed = {f.name for f in fields(kind)}
@@ -108,7 +123,7 @@ def _read(path: Path, where: str, kind: type, given: Mapping[str, Any]) -> Any:
     return kind(**{key: _tuples(value) for key, value in values.items()})
 
 
-def _windows(path: Path, given: Any) -> tuple[tuple[float, ...], ...]:
+def _windows(path: str | Path, given: Any) -> tuple[tuple[float, ...], ...]:
     try:
         return tuple(tuple(float(end) for end in window) for window in given)
     except (TypeError, ValueError):

@@ -284,7 +284,7 @@ class Recipe:
         for name, arm in self.arms.items():
             if not ARM_NAME.fullmatch(name):
                 raise InputError(
-                    f"recipe: arm {name!r}: letters, digits and . _ % + - alone can be in its name, which is that of a folder."
+                    f"recipe: arm {name!r}: letters, digits and . _ % + - = , alone can be in its name, which is that of a folder."
                 )
             if arm.arms or arm.data_hash or self.data_hash:
                 raise InputError(f"recipe: arm {name!r}: arms have no arms of their own, and no data_hash.")
@@ -373,6 +373,14 @@ class Recipe:
         if self.corpus.source == FACTS:
             return self.training.row_tokens - self.corpus.value
         return 1 if self.corpus.source == UNIFORM else self.training.prefix
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files and folders that it reads: texts that are not generated, and a model to go on from."""
+        sources = [corpus.source for corpus in self.corpora] + [self.planted.source]
+        named = [one for source in sources for one in ((source,) if isinstance(source, str) else source)]
+        start = [] if self.model.start is None else [self.model.start]
+        return tuple(dict.fromkeys([*(one for one in named if one not in GENERATED), *start]))
 
     @property
     def planted_corpus(self) -> TrainingCorpus:
@@ -475,4 +483,4 @@ SECTIONS = {
     "model": Shape, "corpus": TrainingCorpus, "planted": Planting, "training": Training, "sinks": SinkUnits, "watch": Watching,
 }  # fmt: skip
 
-ARM_NAME = re.compile(r"(?!seed-)[A-Za-z0-9][A-Za-z0-9._%+-]*")
+ARM_NAME = re.compile(r"(?!seed-)[A-Za-z0-9][A-Za-z0-9._%+=,-]*")

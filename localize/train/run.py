@@ -20,7 +20,7 @@ from localize.models.hooks import HookedModel
 from localize.models.load import TOKENIZER_FILES, UNIGRAM_FILE, load_model
 from localize.models.saving import save_checkpoint
 from localize.signature.signature import MemorizationSignature, load_signature
-from localize.signature.stacking import nested, stacked
+from localize.signature.stacking import joined_arms, nested
 from localize.train.live import LiveLine
 from localize.train.loop import build_model
 from localize.train.planting import TrainingData, training_data
@@ -104,7 +104,7 @@ def _trained(recipe: Recipe, out: Path, overwrite: bool, *, device: str, command
     """All trainings of a recipe; of its arms each as a recipe of its own."""
     how = {"device": device, "command": command, **heard}
     if recipe.trained_models == 1 and not recipe.arms:
-        return _train(recipe, out, recipe.training.seed, recipe.runs[0], overwrite=overwrite, **how)
+        return train_one(recipe, out, recipe.training.seed, recipe.runs[0], overwrite=overwrite, **how)
     mine = Command("train", out, command, _files(recipe, out), overwrite)
     asked = recipe.asked() | {"device": device}
     mine.check(asked, whole=True)
@@ -113,7 +113,7 @@ def _trained(recipe: Recipe, out: Path, overwrite: bool, *, device: str, command
             models = [_trained(arm, out / name, False, **how) for name, arm in recipe.arms.items()]
         else:
             models = [
-                _train(recipe, out / f"seed-{seed}-{run}", seed, run, overwrite=False, **how)
+                train_one(recipe, out / f"seed-{seed}-{run}", seed, run, **how)
                 for seed in recipe.training_seeds
                 for run in recipe.runs
             ]
@@ -133,7 +133,8 @@ def _files(recipe: Recipe, out: Path) -> tuple[str, ...]:
 def _joined(recipe: Recipe, out: Path) -> MemorizationSignature:
     """What was watched in all trainings of a recipe."""
     if recipe.arms:
-        return joined_arms(recipe, {name: load_signature(out / name / WATCHED_FILE) for name in recipe.arms})
+        watched = {name: load_signature(out / name / WATCHED_FILE) for name in recipe.arms}
+        return joined_arms(watched, {name: recipe.varied(name) for name in recipe.arms})
     watched = {
         (run, seed): load_signature(out / f"seed-{seed}-{run}" / WATCHED_FILE)
         for run in recipe.runs
@@ -142,30 +143,19 @@ def _joined(recipe: Recipe, out: Path) -> MemorizationSignature:
     return nested(("training_run", "training_seed"), watched)
 
 
-def joined_arms(recipe: Recipe, watched: Mapping[str, MemorizationSignature]) -> MemorizationSignature:
-    """What was watched in several variants of a recipe as one signature, which tells of each how it was trained."""
-    joined = stacked("training_arm", watched).dataset
-    told = {
-        name: signature.dataset.attrs["training"] | {"varied": recipe.varied(name)}
-        for name, signature in watched.items()
-    }
-    joined.attrs["training"] = {"steps": recipe.steps, "batch": recipe.training.batch, "arms": told}
-    return MemorizationSignature(joined)
-
-
-def _train(
+def train_one(
     recipe: Recipe,
     out: Path,
     seed: int,
     run: str,
     *,
     device: str,
-    overwrite: bool,
     command: str,
     on_progress: Progress,
     on_log: Log | None,
+    overwrite: bool = False,
 ) -> HookedModel:
-    """One training of a recipe, in a folder of its own."""
+    """One training of a recipe, of one of its seeds and runs, in a folder of its own; see `train_recipe`."""
     mine = Command("train", out, command, _files(recipe, out), overwrite)
     asked = recipe.asked() | {"device": device, "seeds": 1, "training.seed": seed, "data.seed": recipe.training.seed}
     asked |= {"run": run}

@@ -61,3 +61,44 @@ def test_one_table_and_one_figure_tell_of_all_arms(of_arms):
     assert table is not None and not notes and len(table.rows) == 9
     one = of_arms.at(training_arm="many")
     assert list(catalogue.training_figures_of(one)) == ["capacity"]
+
+
+@pytest.fixture(scope="module")
+def of_sizes(make_training, join_arms):
+    rng, parts = np.random.default_rng(1), {}
+    for parameters, most in ((100, 0.3), (400, 0.7)):
+        for rows in (6, 60):
+            known = (most if rows == 60 else 0.95) * np.array([0.0, 0.5, 1.0])[:, None] * (np.array(COPIES) > 0)
+            nll = UNIFORM * (1 - known + rng.uniform(-0.02, 0.02, (5, 3, 10)))
+            told = TOLD | {"set": SET | {"rows": rows, "ambiguous_bits": 0.0}, "parameters": parameters}
+            parts[f"{parameters},{rows}"] = make_training(
+                nll, copies=COPIES, steps=STEPS, seeds=range(5), training=told
+            )
+    return join_arms(parts)
+
+
+def test_a_line_for_each_size_and_its_most_are_the_tables(of_sizes):
+    figure, table = plots.capacity_by_size(of_sizes), lz.capacity_table(of_sizes, step=-1)
+    lines, points = traces(figure, "mean", 0), traces(figure, "mean", 1)
+    assert [line.name for line in lines] == ["100 parameters", "400 parameters"]
+    for parameters, line, point in zip((100, 400), lines, points, strict=True):
+        rows = table.xs(parameters, level="parameters")
+        bits, each = (rows.xs(quantity, level="quantity") for quantity in ("bits", "bits per parameter"))
+        np.testing.assert_allclose(line.x, bits["data_bits"].to_numpy(float))
+        np.testing.assert_allclose(line.y, bits["estimate"].to_numpy(float))
+        best = each.loc[each["estimate"].astype(float).idxmax()]
+        np.testing.assert_allclose([*point.x, *point.y], [parameters, best["estimate"]])
+        np.testing.assert_allclose(point.error_y.array, [best["high"] - best["estimate"]])
+    (known,) = traces(figure, "rule", 0)
+    assert known.name == "known wholly" and np.array_equal(known.x, known.y)
+    never = table.xs("bits per parameter", level="quantity")["null_mean_high"].max()
+    assert f"at most {never:.2g} bits per parameter" in "".join(note.text for note in figure.layout.annotations)
+
+
+def test_a_grid_has_one_figure_and_what_is_none_is_told(of_sizes, of_arms):
+    assert list(catalogue.training_figures_of(of_sizes)) == ["capacity_by_size"]
+    with pytest.raises(lz.SignatureError) as caught:
+        plots.capacity_by_size(of_arms)
+    assert str(caught.value) == (
+        "plots.capacity_by_size: at least two sizes of the model with two sets each are needed."
+    )

@@ -188,7 +188,8 @@ def test_every_figure_goes_by_its_own_name_and_by_its_measurements():
 
 def test_the_public_names_are_those_of_the_figures_and_what_is_listed_beside_them():
     names = [
-        "FigureKind", "TokenView", "ablate", "ablation", "arms", "attention", "bench", "capacity", "column", "comparison", "contrast",
+        "FigureKind", "TokenView", "ablate", "ablation", "arms", "attention", "bench", "capacity", "capacity_by_size", "column",
+        "comparison", "contrast",
         "corrupt_prefix", "corruption", "counterfactual", "default", "distinguish", "dose", "early_signs", "editing", "facts",
         "forgetting", "gradients", "heads", "locality", "loss_change", "loss_change_over_training", "membership", "memory",
         "named_layers", "noise", "patch", "patch_map", "patching", "perturb_prefix", "perturb_prefix_paragraph", "perturbation",

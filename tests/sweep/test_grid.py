@@ -54,7 +54,10 @@ def test_checkpoints_of_a_hub_name_are_revisions():
     ("document", "message"),
     [
         ({}, "grid: empty; at least one [[measure]] is needed, of recall, memory, stored_units,"),
-        ({"measures": []}, "grid has no 'measures'; did you mean 'measure'? Allowed: model, paragraphs, measure."),
+        (
+            {"measures": []},
+            "grid has no 'measures'; did you mean 'measure'? Allowed: model, paragraphs, measure, train.",
+        ),
         (
             {"measure": {"measurement": "gradient"}},
             "grid: [[measure]] 1: measurement has no 'gradient'; did you mean 'gradients'? Allowed: recall,",

@@ -7,7 +7,7 @@ import numpy as np
 from localize.analysis.capacity import PER_PARAMETER, SOURCE, capacity_rows
 from localize.analysis.draws import Draws
 from localize.analysis.rows import Row
-from localize.analysis.sets import OfSet, sets_of
+from localize.analysis.sets import OfSet, by_size, is_grid, sets_of
 from localize.errors import public
 from localize.plots.kinds import TrainingFigureKind
 from localize.plots.over_training import (
@@ -114,6 +114,6 @@ KIND = TrainingFigureKind(
     "to the highest, and their mean, which soon lie far below the panel; beside it all of the data, where a set is known wholly. "
     + INTERVALS,
     function=capacity,
-    there=lambda signature: True,
+    there=lambda signature: not is_grid(by_size(sets_of(signature, SOURCE))),
     of="capacity",
 )
