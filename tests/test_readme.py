@@ -52,6 +52,7 @@ NOT_HERE = {
     "s3://": "an object store and a scheduler",
     "localize train": "minutes; tests/train trains",
     " dose": "what the training before it leaves; tests/cli/test_train.py trains less, and tells and draws it",
+    "capacity.zarr": "minutes; tests/sweep/test_trainings.py trains less",
     "pip install": "the network",
     "dask_jobqueue": "a cluster; it is compiled",
 }

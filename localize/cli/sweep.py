@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def sweep(
-    grid: Annotated[Path, typer.Argument(help="Grid (.toml): models, paragraphs, measurements, options.")],
+    grid: Annotated[Path, typer.Argument(help="Grid (.toml): models, paragraphs, measurements, options; trainings.")],
     out: Annotated[str, typer.Option(help="Store: a folder, or a URL that fsspec opens, s3://...")] = "sweep.zarr",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and what they cost; measure nothing.")
@@ -33,7 +33,7 @@ def sweep(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Also do again what failed before.")] = False,
 ) -> None:
-    """Measure a grid of models, paragraphs and options; go on where an earlier run stopped."""
+    """Measure a grid of models, paragraphs and options, or train one of recipes; go on where an earlier run stopped."""
     read_toml(grid, "grid")  # what is wrong with the file itself is told before anything is loaded
     quiet_libraries()
     from localize.sweep.run import run_sweep
