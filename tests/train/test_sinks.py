@@ -86,7 +86,7 @@ def test_bounded_sinks_read_and_write_with_norms_of_at_most_a_general_units(tmp_
         for name, axis in (("W_in", 0), ("W_out", 1)):
             norms, of_free = (one.weight(layer, name).detach().norm(dim=axis) for one in (model, free))
             drawn = alike[name]
-            assert len(drawn) == 26 and 0 <= drawn.min() and drawn.max() < 38 and len(drawn.unique()) > 8
+            assert len(drawn) == 26 and drawn.min() >= 0 and drawn.max() < 38 and len(drawn.unique()) > 8
             assert (norms[38:] <= norms[drawn] * (1 + 1e-5)).all()
             assert (norms[38:] > norms[drawn] * (1 - 1e-5)).any(), "scaled down to it, no further"
             over += int((of_free[38:] > of_free[drawn] * 1.001).sum())
