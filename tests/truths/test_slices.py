@@ -182,16 +182,14 @@ def test_the_standard_run_is_the_arm_that_has_no_sinks_and_is_alike_otherwise(tr
     assert told.settings["standard"] is None and not next(g for g in told.gates if g.name == "held_out").passed
 
 
-def test_gates_are_what_they_say():
-    with_slice = np.array(
-        [[0.1, 2.0], [0.4, 1.0]]
-    )  # (text, slice): the second is not remembered with its own, and a bit with another's
-    recited, off, other = slice_gates(with_slice, np.array([1.1, 1.5]), 1.2)
-    assert (recited.name, recited.value, recited.passed) == ("recited", 0.5, False)
-    assert (off.name, off.value) == ("own_off", pytest.approx(((1.0 + 0.5) / 2) / (1.2 - 0.55)))
-    assert (other.name, other.value, other.passed) == ("other_on", 0.5, False)
-    held = slice_gates(np.array([[0.1, 2.0], [1.46, 1.0]]), np.array([1.1, 1.5]), 1.2)[2]
-    assert held.value == 1.0, "less than a tenth of .5 nats"
+@pytest.mark.parametrize(("with_other", "apart"), [(1.44, 5 / 6), (1.46, 1.0)])
+def test_gates_are_what_they_say(with_other, apart):
+    with_slice = np.array([[0.1, 2.0, 2.0], [with_other, 1.0, 2.0], [2.0, 2.0, 0.2]])  # (text, slice)
+    recited, off, other = slice_gates(with_slice, np.array([1.1, 1.5, 1.2]), 1.2)
+    assert (recited.name, recited.value, recited.passed) == ("recited", pytest.approx(2 / 3), False)
+    assert (off.name, off.value) == ("own_off", pytest.approx(((1.0 + 0.5 + 1.0) / 3) / (1.2 - 1.3 / 3)))
+    # the second text's own slice takes .5 off, the first's .06 (over a tenth) or .04
+    assert (other.name, other.value, other.passed) == ("other_on", pytest.approx(apart), apart == 1)
 
 
 def test_where_a_text_is_not_remembered_nothing_is_ranked(trained):
