@@ -159,6 +159,22 @@ def test_who_names_whichever_slice_is_on_finds_it_and_is_at_chance_within(truths
     assert [score.chance_within for score in known] == [pytest.approx(1 / TEXTS)] * TEXTS
 
 
+def test_slices_are_compared_by_the_places_of_their_units_not_by_scores_of_different_models(truths):
+    control = truths[1]
+
+    def louder_elsewhere(model, paragraphs, others):
+        on = np.stack([model.weight(layer, "W_out").detach().abs().sum(1) > 0 for layer in range(2)])
+        on[:, :GENERAL] = False
+        own = control.nominal[[control.paragraphs.ids.index(name) for name in paragraphs.ids]]
+        is_own = (own & on).any((1, 2))[:, None, None]
+        return Scores.of(model, paragraphs, mlp=np.where(is_own, 1.0 + on, 200.0 - 100.0 * on), cost=0.0)
+
+    scores = lz.bench.score_localizer(
+        Localizer("louder", louder_elsewhere, "first where it is its own", "this test"), control
+    )
+    assert [(score.recall, score.within) for score in scores] == [(1, 1)] * TEXTS
+
+
 def test_a_training_with_foreign_slices_is_a_control(truths):
     assert [(truth.kind, truth.routing, name_of(truth)) for truth in truths] == [
         ("sinks", "own", "sinks"),
