@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from localize.train.watch import Watch
     from localize.truths.loading import load_truth
     from localize.truths.plant import plant
+    from localize.truths.slices import sink_truth, sink_truths
     from localize.truths.truth import Gate, Truth
 
 __version__ = "0.1.0"
@@ -173,6 +174,8 @@ _HOME = {
     "run_sweep": "localize.sweep.run",
     "scan_corpus": "localize.scan.scan",
     "sink_table": "localize.analysis.sinks",
+    "sink_truth": "localize.truths.slices",
+    "sink_truths": "localize.truths.slices",
     "top_weights": "localize.edit.masks",
     "train_recipe": "localize.train.run",
     "unigram_counts": "localize.paragraphs.unigrams",

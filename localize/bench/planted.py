@@ -10,7 +10,7 @@ from localize.errors import InputError, caller
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.storage import is_free, new_folder
-from localize.truths.kinds import HEADS, INJ, LAYER, ROUTE
+from localize.truths.kinds import HEADS, INJ, LAYER, ROUTE, SINKS
 from localize.truths.loading import load_truth
 from localize.truths.plant import UNITS, plant
 from localize.truths.planting import NONE, OWN, RANDOM
@@ -27,9 +27,14 @@ ASKED = {
     HEADS: (HEADS, OWN),
 }
 """What can be asked for by name: a kind of truth, and its routing."""
+CONTROL_FOREIGN = "control-foreign"
+TRAINED = {SINKS: (SINKS, OWN), CONTROL_FOREIGN: (SINKS, RANDOM)}
+"""What is not planted but trained; see `localize.sink_truth`."""
 
 DEFAULT = (ROUTE, CONTROL_NONE, CONTROL_RANDOM, LAYER, INJ)
-CONTROLS = (CONTROL_NONE, CONTROL_RANDOM)
+CONTROL_OF = {CONTROL_NONE: ROUTE, CONTROL_RANDOM: ROUTE, CONTROL_FOREIGN: SINKS}
+"""Controls, and what each is one of."""
+CONTROLS = tuple(CONTROL_OF)
 TEXTS = {INJ: 8}
 """Planted if nothing else is said, where it is not the usual number."""
 USUAL_TEXTS = 16
@@ -85,11 +90,13 @@ def planted(model: HookedModel, pool: Paragraphs, asked: Asked, cache: Path | No
 
 def name_of(truth: Truth) -> str:
     """What a truth is asked for by: "route", "control-none", ..."""
-    return next(name for name, asked in ASKED.items() if asked == (truth.kind, truth.routing))
+    return next(name for name, asked in (ASKED | TRAINED).items() if asked == (truth.kind, truth.routing))
 
 
 def check_base(truth: Truth, model: HookedModel, told: str) -> None:
-    """Raise an `InputError` if a truth was planted in another model."""
+    """Raise an `InputError` if a truth was planted in another model; one that was trained has a model of its own."""
+    if truth.kind == SINKS:
+        return
     if truth.settings["base"] != (hash := model.weights_hash()):
         raise InputError(
             f"{caller()}: {told} was planted in a model with weights {truth.settings['base'][:12]}...; those of {model.name} are "

@@ -25,7 +25,7 @@ class BenchedTruth:
     """A truth and what was found of it.
 
     Attributes:
-        name: "route", "control-none", "control-random", "layer", "inj" or "heads".
+        name: "route", "control-none", "control-random", "layer", "inj", "heads", "sinks" or "control-foreign".
         settings: What was planted: kind, routing, units, texts, seed, schedule, hashes of the base model and of the pool.
         texts: Names of those that are recited.
         excluded: Names of those that are not, and are left out.

@@ -16,7 +16,7 @@ from localize import localizers as known
 from localize.bench.deletion import Deleted, delete, natural_texts
 from localize.bench.kept_scores import kept_scores
 from localize.bench.layer_maps import layer_maps
-from localize.bench.planted import ASKED, CONTROLS, DEFAULT, Asked, check_base, name_of, planted
+from localize.bench.planted import ASKED, CONTROL_OF, CONTROLS, DEFAULT, Asked, check_base, name_of, planted
 from localize.bench.results import BenchedTruth, BenchResults
 from localize.bench.scoring import TextScore
 from localize.bench.upper_bound import ORACLE, oracle
@@ -27,7 +27,7 @@ from localize.measure.labels import model_facts, paragraph_facts
 from localize.models.hooks import HookedModel
 from localize.paragraphs.paragraphs import Paragraphs
 from localize.truths.gates import RECITED, NothingRecitedError, recited_gate
-from localize.truths.kinds import LAYER, ROUTE
+from localize.truths.kinds import LAYER
 from localize.truths.planting import OWN
 from localize.truths.truth import Gate, Truth
 
@@ -71,7 +71,7 @@ def bench(
         seeds: A truth of each kind for each.
         units: Of each text and layer, for "route" and its controls; None for 8.
         texts: To plant in each; None for 16, of "inj", where each has a model of its own, 8.
-        truths: Others, planted in this model, beside or (with no kinds) in place of those.
+        truths: Others, planted in this model, or of `localize.sink_truths`, beside or (with no kinds) in place of those.
         localizers: "cheap", "all", or names and localizers; the oracle is always among them.
         deletion: Also zero each localizer's best units of texts that the model recites by itself.
         cache: Folder in which planted truths, and what the package's localizers score on them, are kept and found again, by all
@@ -181,7 +181,7 @@ def _scored(benched: BenchedTruth, truth: Truth, localizers: list[Localizer], pl
 
 
 def with_controls(truths: Sequence[BenchedTruth]) -> list[BenchedTruth]:
-    """Truths with the gate that needs localizers: in controls, and of the "route" truth of the same seed and size, none beats chance.
+    """Truths with the gate that needs localizers: in controls, and of what they are controls of, seed by seed, none beats chance.
 
     The gate of a control that does not recite its texts is nan, and fails: where nothing is kept, nothing can be found.
     """
@@ -203,7 +203,7 @@ def with_controls(truths: Sequence[BenchedTruth]) -> list[BenchedTruth]:
         same = [control.settings[key] for key in ("seed", "units", "texts")]
         for place, truth in enumerate(found):
             own = [truth.settings[key] for key in ("seed", "units", "texts")]
-            if truth.name in (control.name, ROUTE) and own == same:
+            if truth.name in (control.name, CONTROL_OF[control.name]) and own == same:
                 found[place] = replace(found[place], gates=(*found[place].gates, gate))
     return found
 

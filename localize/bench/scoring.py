@@ -13,7 +13,7 @@ from localize.errors import public
 from localize.localizers import Localizer
 from localize.statistics.ranking import ranks
 from localize.truths.gates import area, scored_with
-from localize.truths.kinds import LAYER
+from localize.truths.kinds import LAYER, SINKS
 from localize.truths.planting import OWN
 from localize.truths.truth import Truth
 
@@ -68,6 +68,10 @@ class TextScore:
 def score_localizer(localizer: Localizer, truth: Truth) -> list[TextScore]:
     """How much of a truth a localizer finds, for each of its texts; nothing if it scores no such units.
 
+    Of "sinks" a text's recall is that among the units that are on with its own slice. Within the reserved units each is ranked by
+    its place among the units that are on beside it, in the model in which its slice is on: a localizer that names whichever slice is
+    on, not the text's own, is at chance.
+
     In a control (`routing` other than "own") no text has a place of its own, and what is looked for are the units that carry its name.
 
     Args:
@@ -77,6 +81,8 @@ def score_localizer(localizer: Localizer, truth: Truth) -> list[TextScore]:
     Raises:
         LocalizeError: If what the localizer gives are no scores of the model.
     """
+    if truth.kind == SINKS:
+        return _score_on_slices(localizer, truth)
     rows: list[TextScore] = []
     for model, held in truth.models():
         found = unit_scores(localizer, model, truth.paragraphs[held], truth.others, truth.part)
@@ -90,12 +96,41 @@ def score_localizer(localizer: Localizer, truth: Truth) -> list[TextScore]:
     return rows
 
 
-def _of_text(name: str, truth: Truth, row: int, place: int, found: LocatedUnits, taken: float) -> TextScore:
-    """One text's numbers, from the scores in its place."""
+def _score_on_slices(localizer: Localizer, truth: Truth) -> list[TextScore]:
+    """The same where each text's model is the one with its own slice on; every text is scored in all of them."""
+    from scipy.stats import rankdata
+
+    own: list[LocatedUnits] = []
+    taken: list[float] = []
+    placed = np.zeros(
+        truth.nominal.shape
+    )  # (text, layer, unit): where each slice's units come among all that are on with them
+    for row, (model, held) in enumerate(truth.models()):
+        found = unit_scores(localizer, model, truth.paragraphs, truth.others, truth.part)
+        if found.units is None:
+            return []
+        slice_, present = truth.nominal[row], truth.present[row]
+        placed[:, slice_] = rankdata(found.units[:, present], axis=1)[:, slice_[present]]
+        own.append(found)
+        taken += _taken(truth, model, held, found.units[held]).tolist()
+    return [_of_text(localizer.name, truth, row, row, own[row], taken[row], placed[row]) for row in range(len(own))]
+
+
+def _of_text(
+    name: str,
+    truth: Truth,
+    row: int,
+    place: int,
+    found: LocatedUnits,
+    taken: float,
+    reserved: Float[np.ndarray, "layer unit"] | None = None,
+) -> TextScore:
+    """One text's numbers, from the scores in its place; the reserved units' where they are others."""
     assert found.units is not None
     scores, real, nominal = found.units[place], true_units(truth)[row], truth.nominal[row]
     candidates = (truth.candidates if truth.routing == OWN else np.ones_like(truth.nominal))[row]
-    within, everything = candidates & truth.reserved, np.ones_like(nominal)
+    within, everything = candidates & truth.reserved, truth.present[row]
+    candidates = candidates & everything
     has_within = bool(truth.reserved.any())
     layer = int(nominal.any(1).argmax()) if truth.kind == LAYER else None
     votes = chosen(scores, candidates, int(real.sum())).sum(1) if layer is not None and real.any() else None
@@ -103,7 +138,7 @@ def _of_text(name: str, truth: Truth, row: int, place: int, found: LocatedUnits,
         localizer=name,
         text=truth.paragraphs.ids[row],
         recall=recall_at_truth(scores, real, candidates),
-        within=recall_at_truth(scores, real, within) if has_within else NAN,
+        within=recall_at_truth(scores if reserved is None else reserved, real, within) if has_within else NAN,
         nominal=recall_at_truth(scores, nominal, everything),
         auroc=area(scores, real, candidates & ~nominal),
         chance=chance_of(real, candidates),
@@ -128,7 +163,7 @@ def _taken(
     real = true_units(truth)[held]
     if truth.routing != OWN or not real.any():
         return np.full(len(held), NAN)
-    best = ranks(scores) < real.sum((1, 2), keepdims=True)
+    best = ranks(np.where(truth.present[held], scores, -np.inf)) < real.sum((1, 2), keepdims=True)
     texts, found = truth.paragraphs[held], []
     for off in (np.zeros_like(real), best, real):
         keep = torch.from_numpy(~off)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from localize.bench.deletion import RANDOM
 from localize.bench.layer_maps import STATISTICS
-from localize.bench.planted import CONTROLS
+from localize.bench.planted import CONTROLS, TRAINED
 from localize.bench.scoring import TextScore
 from localize.statistics import ZERO_TO_ONE, Interval, cluster_bootstrap, cluster_bootstrap_difference
 
@@ -212,7 +212,8 @@ def _families(results: "BenchResults") -> "Iterable[tuple[tuple[str, int], list[
     found: dict[str, tuple[tuple[str, int], list[BenchedTruth]]] = {}
     for truth in results.truths:
         if not truth.failed or truth.name in CONTROLS:
-            alike = json.dumps({**truth.settings, "seed": None}, sort_keys=True)
+            own = dict.fromkeys(("seed", *(("base", "standard") if truth.name in TRAINED else ())))  # a model a seed
+            alike = json.dumps({**truth.settings, **own}, sort_keys=True)
             found.setdefault(alike, ((truth.name, int(truth.settings["units"])), []))[1].append(truth)
     return found.values()
 

@@ -1,7 +1,8 @@
 """`localize bench`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,9 +22,13 @@ from localize.cli.inputs import (
     say_inputs,
 )
 from localize.cli.origin import command, digest_of, hashes, typed
-from localize.cli.words import say
+from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError
 from localize.report.folder import REPORT_FILE
+
+if TYPE_CHECKING:
+    from localize.models.hooks import HookedModel
+    from localize.truths.truth import Truth
 
 DEFAULT = "route,control-none,control-random,layer,inj"
 RESULTS_FILE, FIGURE_FILE, LAYERS_FILE, TRUTHS = "results.json", "bench.json", "layers.json", "truths"
@@ -41,7 +46,9 @@ def bench(
     ] = None,
     truth: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of a truth planted in the model, instead of planting; may be repeated."),
+        typer.Option(
+            help="Folder of a truth planted in the model, or of a training with [sinks] slices, instead of planting; may be repeated."
+        ),
     ] = None,
     kinds: Annotated[
         str | None,
@@ -79,21 +86,25 @@ def bench(
         "truths": [str(folder.resolve()) for folder in truth or ()],
     }  # fmt: skip
     mine.check(options)
-    hooked, pool, whole = read_inputs(
-        model, texts, prefix=prefix, continuation=continuation, limit=None, sample=EVERY, tokenizer=tokenizer, device=device,
-        dtype="float32", revision=revision,
-    )  # fmt: skip
-    from localize.bench.planted import check_base
+    trained = [folder for folder in truth or () if _is_training(folder)]
+    if trained and len(trained) == len(truth or ()) and not named and model is None and texts is None:
+        quiet_libraries()
+        given = _read_truths(trained, device)
+        hooked, pool, whole = given[0].base, given[0].paragraphs, len(given[0].paragraphs)
+        assert hooked is not None  # of a training it is the model without its sinks
+    else:
+        hooked, pool, whole = read_inputs(
+            model, texts, prefix=prefix, continuation=continuation, limit=None, sample=EVERY, tokenizer=tokenizer, device=device,
+            dtype="float32", revision=revision,
+        )  # fmt: skip
+        given = None
     from localize.bench.run import bench as run_bench
     from localize.bench.run import chosen_localizers
     from localize.code import code_of
-    from localize.truths.loading import load_truth
 
     chosen = chosen_localizers(localizers)
     say_inputs(hooked, pool, whole)
-    given = [load_truth(folder, device=device) for folder in truth or ()]
-    for folder, one in zip(truth or (), given, strict=True):
-        check_base(one, hooked, f"--truth {folder}")
+    given = _read_truths(truth or (), device, hooked) if given is None else given
     code = digest_of(code_of(function) for function in (run_bench, *(one.function for one in chosen)))
     with mine.claimed(options | hashes(hooked, pool) | {"code": code}):
         results = run_bench(
@@ -109,6 +120,31 @@ def bench(
         write_bench_report(results, out / REPORT_FILE, command=typed())
     wrote = ", ".join([str(out / RESULTS_FILE), *(path.name for path in drawn)])
     say(f"Wrote {wrote} and {REPORT_FILE} in {results.about['seconds']:.0f} s")
+
+
+def _is_training(folder: Path) -> bool:
+    """Whether a folder holds what `localize train` wrote, and no truth."""
+    from localize.models.gates import GATES_FILE
+    from localize.train.run import RECIPE_FILE
+    from localize.truths.kinds import RECORD
+
+    return not (folder / RECORD).is_file() and any((folder / name).is_file() for name in (GATES_FILE, RECIPE_FILE))
+
+
+def _read_truths(folders: Sequence[Path], device: str | None, model: "HookedModel | None" = None) -> "list[Truth]":
+    """The truths of these folders; those that were planted must be in this model."""
+    from localize.bench.planted import check_base
+    from localize.truths.loading import load_truth
+    from localize.truths.slices import sink_truths
+
+    found = []
+    for folder in folders:
+        there = sink_truths(folder, device=device) if _is_training(folder) else (load_truth(folder, device=device),)
+        if model is not None:
+            for one in there:
+                check_base(one, model, f"--truth {folder}")
+        found += there
+    return found
 
 
 def _split(given: str) -> list[str]:

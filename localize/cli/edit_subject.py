@@ -13,7 +13,7 @@ from localize.cli.inputs import CONTINUATION, PREFIX, read_inputs
 from localize.cli.words import quiet_libraries, say
 from localize.errors import InputError
 from localize.resources import EMBEDDED
-from localize.truths.kinds import INJ, RECORD
+from localize.truths.kinds import RECORD
 
 if TYPE_CHECKING:
     from localize.edit.sets import EditSets
@@ -175,7 +175,7 @@ def _planted(
     if not truth.passed:
         failed = ", ".join(gate.name for gate in truth.gates if not gate.passed)
         raise InputError(f"{folder}: the truth fails a gate ({failed}); what edits do to it says nothing.")
-    if truth.kind == INJ and choice not in (ToForget(FORGET, None, ()), ToForget(1, None, ())):
+    if truth.injected is not None and choice not in (ToForget(FORGET, None, ()), ToForget(1, None, ())):
         raise InputError(
             f"--forget, --group, --paragraph: each model of {folder} holds one text, which is forgotten; leave them out."
         )
@@ -187,7 +187,7 @@ def _planted(
         judged, text = truth.others, _alike(general, base, truth)
     if paragraphs is not None:
         judged = _beside(judged, _alike(paragraphs, base, truth), truth)
-    elif truth.kind == INJ:
+    elif truth.injected is not None:
         raise InputError(
             f"{folder}: each of its models holds one text; name paragraphs that the model recites, to judge edits by."
         )

@@ -109,3 +109,10 @@ def block_weight_count(model: "HookedModel") -> int:
         return sum(
             weight_view(model, layer, component).numel() for layer in range(model.n_layers) for component in COMPONENTS
         )
+
+
+def bounded(rows: Float[Tensor, "unit part"], most: Float[Tensor, " unit"]) -> None:
+    """Scale rows down, in place, to norms of at most so much."""
+    with torch.no_grad():
+        norm = rows.norm(dim=1)
+        rows.mul_((most / norm.clamp(min=1e-30)).clamp(max=1.0)[:, None])

@@ -73,6 +73,7 @@ class Trainer:
         anew: Steps before which the model goes back to the weights that it has now, its optimizer to what it was.
         given: Tokens of a row that it is not trained to say: the first, which nothing predicts, or the key of a fact.
         hooks: The hooks of the forward pass of some of the rows, given their tokens and the number of the first; None for none.
+        bound: Called after each step, to scale weights down to the norms that they may have at most; None for none.
 
     Attributes:
         model: What is trained.
@@ -91,9 +92,11 @@ class Trainer:
         anew: Collection[int] = (),
         given: int = 1,
         hooks: Callable[[Int[Tensor, "row position"], int], Mapping[str, Hook]] | None = None,
+        bound: Callable[[], None] | None = None,
     ):
         model.check_differentiable()
         self.model, self._rows, self._stages, self._given, self._hooks = model, rows, stages, given, hooks
+        self._bound = bound
         self.done, self.losses = 0, list[float]()
         self._first = first = stages[0]
         named = dict(model.hf.named_parameters())
@@ -138,6 +141,8 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate
         self._optimizer.step()
+        if self._bound is not None:
+            self._bound()
         found = loss.item()
         if not math.isfinite(found):
             raise LocalizeError(

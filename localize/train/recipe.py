@@ -134,6 +134,9 @@ class SinkUnits:
     drawn anew for every row. Of `kind` "slices" each planted text has `slice_units` sinks of its own, which are on where it is shown; with
     `foreign`, the control, a slice drawn anew at each showing is on instead. "": there are none.
 
+    With `bounded` what each sink reads and writes with is scaled down after every step to at most the norm of that of a general unit
+    of its layer, drawn once: else sinks, which keep texts alone, grow beyond all others, and their norms tell them.
+
     The model that is left is the one without its sinks; what these write lies beside it, for `localize.sinks`.
     """
 
@@ -143,6 +146,7 @@ class SinkUnits:
     tied: bool = True
     slice_units: int = 1
     foreign: bool = False
+    bounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ class Recipe:
         if of.kind not in ("hashed", "slices"):
             raise InputError(f"recipe: sinks kind={of.kind!r}: hashed and slices are known.")
         for name, value, kind in (("general", of.general, float), ("share", of.share, float), ("slice_units", of.slice_units, int),
-                                  ("tied", of.tied, bool), ("foreign", of.foreign, bool)):  # fmt: skip
+                                  ("tied", of.tied, bool), ("foreign", of.foreign, bool), ("bounded", of.bounded, bool)):  # fmt: skip
             if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, kind)):
                 raise InputError(f"recipe: sinks {name}={value!r} must be a {kind.__name__}.")
         if not 0 < of.general < 1:

@@ -62,7 +62,8 @@ class RunningTraining:
     ):
         given = recipe.prefix if recipe.repeated else 1
         self.gating = RowGating.of(recipe, data, model, seed)
-        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at, given, self.gating)
+        bound = None if self.gating is None or not recipe.sinks.bounded else self.gating.bound
+        self.trainer = Trainer(model, data.rows, recipe.trainings, recipe.fresh_at, given, self.gating, bound)
         self._selection = FactSelection(recipe, data.paragraphs, seed)
         self._model, self._out, self._tell, self._on_log = model, out, tell, on_log
         self._recipe, self._data = recipe, data

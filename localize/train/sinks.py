@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from localize.errors import InputError
+from localize.keyed import keyed_integer
 from localize.models.activations import Hook
 from localize.models.gates import SLICES, SinkGates, digest_of, gating_hooks
 from localize.models.hooks import HookedModel
+from localize.models.parameters import bounded
 from localize.train.planting import TrainingData
 from localize.train.recipe import Recipe
 
@@ -62,3 +66,26 @@ class RowGating:
         """The hooks of the forward pass of these rows."""
         like = self.model.hf.transformer.wte.weight
         return gating_hooks(self.gates, self.on(tokens, first), like, self.model.n_layers)
+
+    @cached_property
+    def alike(self) -> list[dict[str, Int[Tensor, " sink"]]]:
+        """For each layer and component a general unit for each sink, drawn by key, whose norms bound the sink's."""
+        gates = self.gates
+        return [
+            {
+                name: torch.tensor(
+                    [keyed_integer(gates.general, gates.key, name, layer, at) for at in range(gates.sinks)]
+                )
+                for name in ("W_in", "W_out")
+            }
+            for layer in range(self.model.n_layers)
+        ]
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Scale what each sink reads and writes with down to at most the norms of those of a general unit."""
+        for layer, of in enumerate(self.alike):
+            for name, like in of.items():
+                rows = self.model.weight(layer, name)  # (d_model, unit), or of W_out (unit, d_model)
+                rows = rows.T if name == "W_in" else rows
+                bounded(rows[self.gates.general :], rows[like.to(rows.device)].norm(dim=1))

@@ -11,9 +11,10 @@ from localize.models.activations import Hook
 from localize.models.blocks import wiring
 from localize.models.hooks import HookedModel
 from localize.models.key_values import visible_keys
+from localize.models.parameters import bounded
 from localize.truths.extra_units import FAINT, keeping
 from localize.truths.places import random_places
-from localize.truths.routing import Routes, bounded, routed
+from localize.truths.routing import Routes, routed
 
 
 class ExtraHeads:

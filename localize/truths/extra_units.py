@@ -10,8 +10,9 @@ from torch import Tensor
 from localize.axes import MLP_PART
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
+from localize.models.parameters import bounded
 from localize.truths.places import random_places
-from localize.truths.routing import Routes, bounded, routed
+from localize.truths.routing import Routes, routed
 
 QUIET = 0.5
 """How far below a general unit's bias a new unit's begins, so that it is mostly off."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from localize.models.activations import Hook
 from localize.models.hooks import HookedModel
+from localize.models.parameters import bounded
 from localize.truths.places import random_places
-from localize.truths.routing import bounded
 from localize.truths.texts import Split
 from localize.truths.training import Schedule, continuation_nll, divergence, train
 

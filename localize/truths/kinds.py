@@ -1,4 +1,7 @@
-"""The kinds of planted truths, and the file that makes a folder one."""
+"""The kinds of truths, and the file that makes a folder one."""
 
 ROUTE, LAYER, INJ, HEADS = KINDS = ("route", "layer", "inj", "heads")
+"""Those that `plant` plants."""
+SINKS = "sinks"
+"""Not planted: made of a training in which each planted text had units of its own."""
 RECORD = "truth.json"

@@ -17,7 +17,7 @@ from localize.paragraphs.readers import load_paragraphs
 from localize.storage import read_json
 from localize.truths.extra_heads import widened
 from localize.truths.injection import Injected
-from localize.truths.kinds import HEADS, INJ, RECORD
+from localize.truths.kinds import HEADS, INJ, RECORD, SINKS
 from localize.truths.storage import ORDINARY, OTHERS, TENSORS, TEXTS, VERSION
 from localize.truths.truth import Gate, Truth
 
@@ -63,7 +63,7 @@ def _truth(folder: Path, record: dict[str, Any], device: str | None) -> Truth:
     nominal, live = (_units_at(record[name], shape) for name in ("nominal", "live"))
     reserved = _units_at([record["reserved"]], shape)[0]
     base, model, injected = (None, loaded, None) if kind in ORDINARY else (loaded, None, None)
-    if kind == INJ:
+    if kind in (INJ, SINKS):
         injected = Injected(**_tensors(folder))
     elif kind == HEADS:
         model = _with_heads(loaded, _tensors(folder), reserved)

@@ -7,7 +7,6 @@ what reaches the *weights* is routed.
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -44,10 +43,3 @@ def routed(
         learns: 1 where the row's gradient reaches the weights; broadcasts.
     """
     return still + learns * (live - live.detach())
-
-
-def bounded(rows: Float[Tensor, "unit part"], most: Float[Tensor, " unit"]) -> None:
-    """Scale rows down, in place, to norms of at most so much."""
-    with torch.no_grad():
-        norm = rows.norm(dim=1)
-        rows.mul_((most / norm.clamp(min=1e-30)).clamp(max=1.0)[:, None])

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from localize.axes import HEADS_PART, MLP_PART
 from localize.errors import public
-from localize.truths.kinds import HEADS
+from localize.truths.kinds import HEADS, SINKS
 from localize.truths.planting import OWN
 from localize.truths.storage import save_truth
 
@@ -50,8 +50,8 @@ class Truth:
 
     Attributes:
         base: The model before; None where it was loaded from a folder that does not hold it.
-        model: The planted model; None for "inj", which has one a text.
-        injected: For "inj" what each text's model differs in.
+        model: The planted model; None for "inj" and "sinks", which have one a text.
+        injected: For "inj" and "sinks" what each text's model differs in.
         paragraphs: The planted texts that are recited.
         excluded: Names of planted texts that are not, and are left out.
         others: Text that the base does not recite and that no step of the planting saw.
@@ -76,7 +76,7 @@ class Truth:
 
     @property
     def kind(self) -> str:
-        """ "route", "layer", "inj" or "heads"; see `plant`."""
+        """ "route", "layer", "inj" or "heads", see `plant`; or "sinks", see `sink_truth`."""
         return self.settings["kind"]
 
     @property
@@ -105,12 +105,19 @@ class Truth:
         return all(gate.passed for gate in self.gates)
 
     @property
+    def present(self) -> Bool[np.ndarray, "paragraph layer unit"]:
+        """Units that are in a text's model: of "sinks" the general ones and its own slice, which are on; else all."""
+        if self.kind != SINKS:
+            return np.ones_like(self.nominal)
+        return self.nominal | (np.arange(self.nominal.shape[2]) < self.settings["general"])
+
+    @property
     def candidates(self) -> Bool[np.ndarray, "paragraph layer unit"]:
         """Units that may be ranked for a text: all but its own dead ones."""
         return self.live | ~self.nominal
 
     def models(self) -> "Iterator[tuple[HookedModel, Int[np.ndarray, ' row']]]":
-        """Each planted model, with the rows of `paragraphs` that it holds; for "inj" made when it is asked for."""
+        """Each planted model, with the rows of `paragraphs` that it holds; one a text is made when it is asked for."""
         if self.model is not None:
             yield self.model, np.arange(len(self.paragraphs))
             return

@@ -10,6 +10,8 @@ import torch
 import localize as lz
 from localize.cli.benched import _interval, print_results
 from localize.models.saving import save_checkpoint
+from localize.train.recipe import Planting, Recipe, Shape, SinkUnits, Training, TrainingCorpus
+from localize.train.run import train_recipe
 from localize.truths.training import Schedule
 from localize.truths.truth import Gate
 
@@ -56,6 +58,34 @@ def test_a_truth_is_benched_and_written_as_a_file_a_figure_and_a_page(bench, pla
     code, _, stderr = bench("--truth", places / "truth", "--localizers", "norm", "--out", out)
     assert code == 2
     assert 'with localizers = "ratio,norm", and "norm" is asked for' in stderr
+
+
+def test_a_training_with_slices_is_benched_by_itself_and_one_without_is_told(localize, tmp_path):
+    recipe = Recipe(
+        model=Shape("gpt2", layers=2, heads=2, d_model=16, context=24), corpus=TrainingCorpus("chain", vocab=32),
+        planted=Planting("chain", copies={300: 2}, held_out=8),
+        training=Training(steps=200, batch=8, row_tokens=16, warmup=5, learning_rate=1e-2, threads=1),
+        sinks=SinkUnits("slices", slice_units=8),
+    )  # fmt: skip
+    train_recipe(recipe, tmp_path / "slices")
+    plain = replace(recipe, sinks=SinkUnits(), planted=Planting("chain", copies={5: 2}, held_out=8))
+    train_recipe(replace(plain, training=replace(plain.training, steps=10)), tmp_path / "plain")
+    out = tmp_path / "out"
+    code, stdout, stderr = localize("bench", "--truth", tmp_path / "slices", "--localizers", "norm", "--out", out)
+    assert (code, stderr) == (0, "")
+    assert "sinks, k = 8, seed 0" in stdout and "held_out" in stdout
+    results = lz.bench.read_results(out)
+    assert [(truth.name, truth.settings["routing"]) for truth in results.truths] == [("sinks", "own")]
+    assert "held_out" in results.truths[0].failed, "there is no standard run beside it"
+    dropped = lz.load_model(tmp_path / "slices", device="cpu")
+    dropped.sinks = None
+    assert results.about["model"]["weights_hash"] == dropped.weights_hash() == results.truths[0].settings["base"]
+    code, _, stderr = localize("bench", "--truth", tmp_path / "plain", "--out", tmp_path / "no")
+    assert code == 2 and not (tmp_path / "no").exists()
+    assert stderr == (
+        f"localize: sink_truths: {tmp_path / 'plain'}: none of its trainings has sinks of kind slices; a folder that `localize train` "
+        'left with [sinks] kind = "slices" is needed.\n'
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,26 @@ def test_foreign_slices_are_on_for_planted_text_alone_one_at_a_time_whichever():
     assert len({tuple(row.tolist()) for row in on[data.row_paragraph == 0]}) > 2
 
 
+def test_bounded_sinks_read_and_write_with_norms_of_at_most_a_general_units(tmp_path):
+    recipe = replace(RECIPE, sinks=replace(SLICES, bounded=True), training=replace(RECIPE.training, learning_rate=2e-2))
+    model, free = train_recipe(recipe, tmp_path / "a"), train_recipe(
+        replace(recipe, sinks=replace(recipe.sinks, bounded=False)), tmp_path / "b"
+    )  # fmt: skip
+    gating = RowGating.of(recipe, training_data(recipe), model, 0)
+    for one in (model, free):
+        give_sinks(one)
+    over = 0
+    for layer, alike in enumerate(gating.alike):
+        for name, axis in (("W_in", 0), ("W_out", 1)):
+            norms, of_free = (one.weight(layer, name).detach().norm(dim=axis) for one in (model, free))
+            drawn = alike[name]
+            assert len(drawn) == 26 and drawn.min() >= 0 and drawn.max() < 38 and len(drawn.unique()) > 8
+            assert (norms[38:] <= norms[drawn] * (1 + 1e-5)).all()
+            assert (norms[38:] > norms[drawn] * (1 - 1e-5)).any(), "scaled down to it, no further"
+            over += int((of_free[38:] > of_free[drawn] * 1.001).sum())
+    assert over, "without the bound some exceed it"
+
+
 @pytest.mark.parametrize("gates", [HASHED, replace(HASHED, tied=False), SLICES])
 def test_a_step_is_that_of_a_forward_pass_with_activations_multiplied_by_hand(gates, tmp_path):
     recipe = replace(
@@ -125,7 +145,7 @@ def test_the_model_that_is_left_does_without_its_sinks_and_was_watched_so(tmp_pa
     assert train_recipe(recipe, tmp_path).weights_hash() == model.weights_hash()
 
 
-@pytest.mark.parametrize("gates", [HASHED, replace(HASHED, tied=False), replace(SLICES, foreign=True)])
+@pytest.mark.parametrize("gates", [HASHED, replace(HASHED, tied=False), replace(SLICES, foreign=True, bounded=True)])
 def test_a_stopped_training_goes_on_to_the_same_bits(gates, tmp_path, monkeypatch):
     recipe = replace(RECIPE, sinks=gates, watch=replace(RECIPE.watch, checkpoints=20))
     whole = train_recipe(recipe, tmp_path / "whole")

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import localize as lz
+from localize.models.parameters import bounded
 from localize.truths.extra_heads import ExtraHeads
 from localize.truths.extra_units import ExtraUnits
 from localize.truths.gates import area, scored_with
 from localize.truths.plant import owners, where_planted
 from localize.truths.planting import OWN, RANDOM, routes_of
-from localize.truths.routing import Routes, bounded, routed
+from localize.truths.routing import Routes, routed
 from localize.truths.texts import not_recited, split, unknown
 from localize.truths.training import Schedule
 from tests.conftest import PREFIX

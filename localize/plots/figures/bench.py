@@ -23,8 +23,10 @@ TITLES = {
     "layer": "LAYER, k = {units}",
     "inj": "INJ, k = {units}",
     "heads": "HEADS, k = {units}",
+    "sinks": "SINKS, k = {units}",
     "control-none": "Control: no routing",
     "control-random": "Control: random gates",
+    "control-foreign": "Control: foreign slices",
 }
 COLUMNS = 2
 ASIDE = 6
