@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.facts import facts_table
     from localize.analysis.forgetting import forgetting_table
+    from localize.analysis.in_context import in_context_table
     from localize.analysis.loss_change import loss_change_table
     from localize.analysis.massive_activations import massive_activation_table
     from localize.analysis.membership import membership_table
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from localize.measure.copy_similarity import copy_similarity
     from localize.measure.corrupt_prefix import corrupt_prefix
     from localize.measure.gradients import gradients
+    from localize.measure.in_context import in_context
     from localize.measure.labels import measured_signature
     from localize.measure.locality import locality
     from localize.measure.massive_activations import massive_activations
@@ -140,6 +142,7 @@ _HOME = {
     "first_recital": "localize.analysis.recital",
     "forgetting_table": "localize.analysis.forgetting",
     "head_means": "localize.measure.ablate",
+    "in_context_table": "localize.analysis.in_context",
     "largest_weights": "localize.edit.masks",
     "load_edit": "localize.edit.weight_edit",
     "load_model": "localize.models.load",

@@ -30,6 +30,8 @@
 - *Priming of the least expected token*: log10 of its probability behind unrelated prefixes after a model was taught the text, less before;
   null: a token that is not in the text and was as likely there. See `localize.analysis.priming`.
 - *Largest over median activation, of all layers*; null: a model with random weights. See `localize.analysis.massive_activations`.
+- *Gain in NLL from the text shown before*, in the context, beyond another text shown; null: its tokens shuffled, so that what
+  exceeds it is copied. See `localize.analysis.in_context`.
 
 Each of these is a `SummaryRow`; one of your own registers beside them.
 """
@@ -51,6 +53,8 @@ from localize.analysis.concentration import EFFECTS, HALF, TOP_POSITIONS, Told
 from localize.analysis.concentration import SHARE as SHARE_IN_TOP
 from localize.analysis.draws import Draws
 from localize.analysis.effects import effect_of, one_kind
+from localize.analysis.in_context import GAIN as COPIED
+from localize.analysis.in_context import gain_rows
 from localize.analysis.layer_share import LOW_LAYERS
 from localize.analysis.locality import BESIDE_OTHERS, OF_GAP, locality_rows, told_numbers
 from localize.analysis.massive_activations import LARGEST_RATIO, largest_rows
@@ -329,6 +333,7 @@ BUILT_IN = (
         largest_rows,
         {LARGEST_RATIO: "a model with random weights"},
     ),
+    SummaryRow("in context", ("in_context_nll",), gain_rows, {COPIED: "the same tokens shuffled"}),
 )
 
 REGISTERED = {made.name: made for made in BUILT_IN}
