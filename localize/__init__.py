@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from localize.analysis.massive_activations import massive_activation_table
     from localize.analysis.membership import membership_table
     from localize.analysis.memory import memory_agreement, memory_table
+    from localize.analysis.ngram_nll import ngram_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.priming import priming_table
     from localize.analysis.recital import first_recital, recital_table
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from localize.measure.locality import locality
     from localize.measure.massive_activations import massive_activations
     from localize.measure.memory import memory
+    from localize.measure.ngram_nll import ngram_nll
     from localize.measure.patch import patch, patch_hooks
     from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
@@ -158,6 +160,7 @@ _HOME = {
     "membership_table": "localize.analysis.membership",
     "memory_agreement": "localize.analysis.memory",
     "memory_table": "localize.analysis.memory",
+    "ngram_table": "localize.analysis.ngram_nll",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
     "over_training": "localize.sweep.over_training",
