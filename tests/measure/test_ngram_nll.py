@@ -29,11 +29,11 @@ def paragraphs():
 
 @pytest.fixture(scope="module")
 def rows(paragraphs):
-    """60 rows of a few words, some of which hold texts whole, one their continuation alone, one all but its last token."""
+    """60 rows of a few words, some of which hold texts whole, one their continuation alone, others all but one end."""
     rows = np.random.default_rng(1).integers(0, 8, (60, 20))
     rows[3, 2:16] = rows[7, :14] = rows[9, 6:] = paragraphs.tokens[0]
     rows[11, 12:] = paragraphs.tokens[1, PREFIX:]
-    rows[13, :13] = paragraphs.tokens[2, :-1]
+    rows[13, :13], rows[15, 13:] = paragraphs.tokens[2, :-1], paragraphs.tokens[2, PREFIX + 1 :]
     return rows
 
 
@@ -123,7 +123,7 @@ def test_the_table_holds_each_order_beside_rows_left_out_and_its_correlation_wit
 
     rng = np.random.default_rng(0)
     nll = rng.gamma(2.0, size=12)
-    tables = np.stack([nll + 1, nll + rng.normal(size=12), -nll + 9], axis=1)
+    tables = np.stack([nll + 1, nll + rng.uniform(0, 3, 12), 20 - nll], axis=1)
     left_out = tables + 0.5
     arrays = {"nll": nll, "ngram_nll": tables, "ngram_nll_left_out": left_out}
     dataset = make(["a"] * 12, arrays).dataset.assign_coords(ngram=[1, 2, 5])
