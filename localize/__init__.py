@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from localize.analysis.edit_differences import edit_differences
     from localize.analysis.facts import facts_table
     from localize.analysis.forgetting import forgetting_table
+    from localize.analysis.in_context import in_context_table
     from localize.analysis.loss_change import loss_change_table
     from localize.analysis.massive_activations import massive_activation_table
     from localize.analysis.membership import membership_table
     from localize.analysis.memory import memory_agreement, memory_table
+    from localize.analysis.ngram_nll import ngram_table
     from localize.analysis.paired import compare_paired
     from localize.analysis.priming import priming_table
     from localize.analysis.recital import first_recital, recital_table
@@ -53,10 +55,12 @@ if TYPE_CHECKING:
     from localize.measure.copy_similarity import copy_similarity
     from localize.measure.corrupt_prefix import corrupt_prefix
     from localize.measure.gradients import gradients
+    from localize.measure.in_context import in_context
     from localize.measure.labels import measured_signature
     from localize.measure.locality import locality
     from localize.measure.massive_activations import massive_activations
     from localize.measure.memory import memory
+    from localize.measure.ngram_nll import ngram_nll
     from localize.measure.patch import patch, patch_hooks
     from localize.measure.perturb_prefix import perturb_prefix
     from localize.measure.prefix_attention import prefix_attention
@@ -140,6 +144,7 @@ _HOME = {
     "first_recital": "localize.analysis.recital",
     "forgetting_table": "localize.analysis.forgetting",
     "head_means": "localize.measure.ablate",
+    "in_context_table": "localize.analysis.in_context",
     "largest_weights": "localize.edit.masks",
     "load_edit": "localize.edit.weight_edit",
     "load_model": "localize.models.load",
@@ -155,6 +160,7 @@ _HOME = {
     "membership_table": "localize.analysis.membership",
     "memory_agreement": "localize.analysis.memory",
     "memory_table": "localize.analysis.memory",
+    "ngram_table": "localize.analysis.ngram_nll",
     "noise": "localize.edit.noise",
     "open_sweep": "localize.sweep.results",
     "over_training": "localize.sweep.over_training",

@@ -117,6 +117,9 @@ HEADS_PART: Final = "heads"
 RESETS: Final = ("none", "largest", "random")
 """Weights put back to what they were before a training: none, those that changed most, as many at random."""
 
+SHOWN: Final = ("nothing", "same", "shuffled", "other")
+"""What stands in the context before a text: nothing, the same text, its tokens in another order, another text as long."""
+
 RANDOM: Final = "random"
 """Weights chosen by no gradient."""
 

@@ -27,6 +27,8 @@ LEAST, TIMES = 100.0, 1000.0
 """An activation is massive above both: in activation units, and in medians of its layer."""
 
 RATIO, MASSIVE = "largest over median activation", "share of paragraphs with a massive activation"
+LARGEST_RATIO = f"{RATIO}, of all layers"
+"""In the layer in which a paragraph's is largest."""
 
 
 @public
@@ -64,7 +66,7 @@ def massive_activation_table(
     for name, value in (("least", least), ("times", times)):
         if not value > 0:
             raise LocalizeError(f"{caller()}: {name}={value} must be above 0.")
-    require(signature, {"activation_ratio": "localize.massive_activations(model, paragraphs)"})
+    measured(signature)
     dataset, draws, rows = signature.dataset, Draws(seed, resamples), list[Row]()
     group, clusters = dataset["group"].values, dataset["cluster"].values
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
@@ -83,6 +85,22 @@ def massive_activation_table(
             chosen = group == row["group"]
             rows.append(row | {"layer": int(layer)} | _where(signature, at, chosen))
     return table_of(rows, ("quantity", "layer", "group"), ("largest", "dimension", "position", "same_place"))
+
+
+def measured(signature: "MemorizationSignature") -> None:
+    """Raise a `SignatureError` unless the activations were measured, of one model."""
+    require(signature, {"activation_ratio": "localize.massive_activations(model, paragraphs)"})
+
+
+def largest_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """The largest ratio of all layers, beside the largest of the twin's."""
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    own, twin = (
+        dataset[name].values.astype(float).max(1) for name in ("activation_ratio", "activation_ratio_untrained")
+    )
+    null = partial(null_beside, own, twin, clusters, draws, UNBOUNDED)
+    return rows_of(LARGEST_RATIO, own, group, clusters, draws, null, UNBOUNDED)
 
 
 def _no_null(_: np.ndarray) -> Null:

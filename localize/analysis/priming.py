@@ -23,6 +23,7 @@ from localize.statistics import MINUS_ONE_TO_ONE, UNBOUNDED, Range
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from localize.signature.signature import MemorizationSignature
 
@@ -53,24 +54,31 @@ def priming_table(signature: "MemorizationSignature", *, seed: int = 0, resample
     """
     from localize.analysis.tables import table_of
 
-    require(signature, {"priming": "localize.priming(model, paragraphs)"})
-    dataset, draws, rows = signature.dataset, Draws(seed, resamples), list[Row]()
-    group, clusters = dataset["group"].values, dataset["cluster"].values
+    group, clusters = (signature.dataset[name].values for name in ("group", "cluster"))
+    measured(signature)
     warn_of_few_clusters({name: clusters[group == name] for name in signature.groups})
+    return table_of(priming_rows(signature, Draws(seed, resamples)), ("quantity", "reset", "group"), DIFFERENCE)
+
+
+def measured(signature: "MemorizationSignature") -> None:
+    """Raise a `SignatureError` unless priming was measured, of one model."""
+    require(signature, {"priming": "localize.priming(model, paragraphs)"})
+
+
+def priming_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """All quantities of all groups, each beside its null."""
+    dataset, rows = signature.dataset, list[Row]()
+    group, clusters = dataset["group"].values, dataset["cluster"].values
     own, matched = (dataset[name].values.astype(float) for name in ("priming", "priming_matched"))
-    log_p = -dataset["token_nll"].values.astype(float) / np.log(10)
-    resets = dataset["reset"].values.tolist()
-    least = log_p.argmin(1)[:, None]
+    log_p, resets = log_p_before(dataset), dataset["reset"].values.tolist()
     told: list[tuple[str, str, np.ndarray, np.ndarray, Range]] = [
         (CORRELATION, resets[0], _within(own[:, 0], log_p), _within(matched[:, 0], log_p), MINUS_ONE_TO_ONE)
     ]
-    for low, high in pairwise(BINS):
-        inside = (log_p >= low) & ((log_p < high) | (high == 0))
-        name = f"priming, log10 p {'below' if np.isinf(low) else f'{low:g} to'} {high:g}"
+    for name, inside in by_log_p(log_p).items():
         told.append((name, resets[0], _mean(own[:, 0], inside), _mean(matched[:, 0], inside), UNBOUNDED))
+    raised, aside = least_expected(dataset)
     for at, reset in enumerate(resets):
-        raised, aside = (np.take_along_axis(of[:, at], least, axis=1)[:, 0] for of in (own, matched))
-        told.append((LEAST_EXPECTED, reset, raised, aside, UNBOUNDED))
+        told.append((LEAST_EXPECTED, reset, raised[:, at], aside[:, at], UNBOUNDED))
         after, before = dataset["primed_nll"].values[:, at].astype(float), dataset["nll"].values.astype(float)
         told.append((NLL, reset, after, before, Range(0, np.inf)))
     for name in ordered_groups(group.tolist()):
@@ -78,7 +86,33 @@ def priming_table(signature: "MemorizationSignature", *, seed: int = 0, resample
         for quantity, reset, values, null, possible in told:
             about = {"quantity": quantity, "reset": reset, "group": name}
             rows.append(about | beside(values[chosen], null[chosen], clusters[chosen], possible, draws))
-    return table_of(rows, ("quantity", "reset", "group"), DIFFERENCE)
+    return rows
+
+
+def log_p_before(dataset: "xr.Dataset") -> Float[np.ndarray, "paragraph continuation_position"]:
+    """log10 of the probability that each token had in its place before."""
+    return -dataset["token_nll"].values.astype(float) / np.log(10)
+
+
+def by_log_p(log_p: Float[np.ndarray, "paragraph continuation_position"]) -> dict[str, np.ndarray]:
+    """Which tokens lie in each range of log10 p, by the name of their quantity."""
+    found = {}
+    for low, high in pairwise(BINS):
+        name = f"priming, log10 p {'below' if np.isinf(low) else f'{low:g} to'} {high:g}"
+        found[name] = (log_p >= low) & ((log_p < high) | (high == 0))
+    return found
+
+
+def least_expected(
+    dataset: "xr.Dataset",
+) -> tuple[Float[np.ndarray, "paragraph reset"], Float[np.ndarray, "paragraph reset"]]:
+    """Priming of each paragraph's least expected token, and of the one matched with it."""
+    least = log_p_before(dataset).argmin(1)[:, None, None]
+    own, matched = (
+        np.take_along_axis(dataset[name].values.astype(float), least, axis=2)[:, :, 0]
+        for name in ("priming", "priming_matched")
+    )
+    return own, matched
 
 
 def _within(

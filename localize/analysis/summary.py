@@ -27,6 +27,11 @@
 - *Share of the gap restored by a head activation*: of the rise in NLL by a changed token, what putting that one activation of the
   unchanged run in takes back. The activation is each group's strongest, chosen on one half of the clusters and told on the other; null:
   as large a change in a random direction.
+- *Priming of the least expected token*: log10 of its probability behind unrelated prefixes after a model was taught the text, less before;
+  null: a token that is not in the text and was as likely there. See `localize.analysis.priming`.
+- *Largest over median activation, of all layers*; null: a model with random weights. See `localize.analysis.massive_activations`.
+- *Gain in NLL from the text shown before*, in the context, beyond another text shown; null: its tokens shuffled, so that what
+  exceeds it is copied. See `localize.analysis.in_context`.
 
 Each of these is a `SummaryRow`; one of your own registers beside them.
 """
@@ -48,10 +53,14 @@ from localize.analysis.concentration import EFFECTS, HALF, TOP_POSITIONS, Told
 from localize.analysis.concentration import SHARE as SHARE_IN_TOP
 from localize.analysis.draws import Draws
 from localize.analysis.effects import effect_of, one_kind
+from localize.analysis.in_context import GAIN as COPIED
+from localize.analysis.in_context import gain_rows
 from localize.analysis.layer_share import LOW_LAYERS
 from localize.analysis.locality import BESIDE_OTHERS, OF_GAP, locality_rows, told_numbers
+from localize.analysis.massive_activations import LARGEST_RATIO, largest_rows
 from localize.analysis.matching import corruption_rows
 from localize.analysis.patching import SHARE, patch_table
+from localize.analysis.priming import LEAST_EXPECTED, least_expected
 from localize.analysis.rows import COLUMNS, Row, null_beside, rows_of
 from localize.analysis.stored_units import HEAD, HELD, LOW_HALF, head_rows, held_rows, low_half_rows, told_units
 from localize.axes import DIRECTIONS, QUERIES, REPLACED
@@ -236,6 +245,15 @@ def _patch_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
     ]
 
 
+def _priming_rows(signature: "MemorizationSignature", draws: Draws) -> list[Row]:
+    """What teaching a text does to its least expected token elsewhere, beside a token that was as likely there."""
+    dataset = signature.dataset
+    group, clusters = dataset["group"].values, dataset["cluster"].values
+    own, matched = (of[:, 0] for of in least_expected(dataset))
+    null = partial(null_beside, own, matched, clusters, draws, UNBOUNDED)
+    return rows_of(LEAST_EXPECTED, own, group, clusters, draws, null, UNBOUNDED)
+
+
 def _beginning(quantity: str) -> str:
     """How the name of a quantity begins, whatever stands in its braces."""
     return quantity.partition("{}")[0]
@@ -303,6 +321,19 @@ BUILT_IN = (
         _patch_rows,
         {RESTORED.format(""): "as large a random change"},
     ),
+    SummaryRow(
+        "priming",
+        ("priming", "priming_matched", "token_nll"),
+        _priming_rows,
+        {LEAST_EXPECTED: "a token as likely there before, not in the text"},
+    ),
+    SummaryRow(
+        "massive activations",
+        ("activation_ratio", "activation_ratio_untrained"),
+        largest_rows,
+        {LARGEST_RATIO: "a model with random weights"},
+    ),
+    SummaryRow("in context", ("in_context_nll",), gain_rows, {COPIED: "the same tokens shuffled"}),
 )
 
 REGISTERED = {made.name: made for made in BUILT_IN}

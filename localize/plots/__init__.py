@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.locality import locality
     from localize.plots.figures.loss_change import loss_change
     from localize.plots.figures.loss_change_over_training import loss_change_over_training
+    from localize.plots.figures.massive_activations import massive_activations
     from localize.plots.figures.membership import membership
     from localize.plots.figures.memory import memory
     from localize.plots.figures.named_layers import named_layers
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.patch_map import patch_map
     from localize.plots.figures.patching import patching
     from localize.plots.figures.perturbation import perturb_prefix_paragraph, perturbation
+    from localize.plots.figures.priming import priming
     from localize.plots.figures.recall import recall
     from localize.plots.figures.relearning import relearning
     from localize.plots.figures.resurfacing import resurfacing

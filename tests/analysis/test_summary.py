@@ -482,7 +482,7 @@ def test_a_name_is_registered_once(spread):
         assert str(error.value) == (
             f"SummaryRow: {name!r} is registered already; choose another name than stored units, locality, low layers, strongest "
             "head, removal, rarest tokens, positions (NLL rise), positions (lost exact match), lost exact match, strongest activation, "
-            "spread."
+            "priming, massive activations, in context, spread."
         )
     SummaryRow("spread", (), lambda signature, draws: []).unregister()
     assert REGISTERED["spread"] is spread, "another of the same name does not take it away"

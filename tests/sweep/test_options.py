@@ -31,6 +31,7 @@ VALUES = {
     "gradient_controls": {"levels": [0.1, [0.1, 1.0]], "sizes": [1, [1, 2]], "attention_scale": ["apart", "in_W_Q"]} | OWN,
     "rare_token_heads": {"null_draws": [1, 2], "rarest": [2, 3], "untrained": [True, False], "untrained_models": [1, 2]} | OWN,
     "massive_activations": {"untrained": [True, False]} | OWN,
+    "in_context": {"length": [6, None], "seed": [0, 1], "batch_size": [1, 64]},
     "prefix_attention": OWN,
     "ablate": {"layers": [0, [1, 2]], "heads": [[0], [1, 3]], "to": ["mean", "zero"]} | OWN,
     "replace_rarest": {"tokens": [1, 2], "draws": [1, 2]} | OWN,
