@@ -146,7 +146,7 @@ def memorized_curves(
     """Prior, likelihood and posterior of one unknown number, exact by quadrature and linearised.
 
     Args:
-        examples: Training examples, numbers.
+        examples: Training examples, numbers, at least two different ones.
         spreads: Standard deviations s of the prior.
         observed: y, and how it comes from x.
         x: Where the densities are told, ascending, at least 3 points; it must reach over all that is likely, and be fine beside the
@@ -155,16 +155,19 @@ def memorized_curves(
     Returns:
         Along `spread` and `x`: `prior`, `likelihood` (scaled to an integral of 1) and, by `kind`, `posterior`: "exact", by quadrature,
         "linearised", or linearised "without_determinant". By `kind` too: `weight` of each `example`; `effective_modes`, exp(entropy) of
-        the weights; `weight_distance` and `posterior_distance`, total variations from the exact, 0 to 1.
+        the weights; `weight_distance` and `posterior_distance`, total variations from the exact, 0 to 1. `null` along `x` is the posterior
+        if nothing is memorized: under one Gaussian with the mean and the variance of the examples.
 
     Raises:
-        LocalizeError: As `theory.memorized_posterior`; and if `x` does not ascend.
+        LocalizeError: As `theory.memorized_posterior`; and if `x` does not ascend, or examples are all the same.
     """
     import xarray as xr
 
     if len(x) < 3 or not (np.diff(x) > 0).all():
         raise LocalizeError(f"{caller()}: x must be at least 3 ascending points.")
     known = np.asarray(examples, dtype=np.float64)
+    if known.ndim != 1 or np.ptp(known) == 0:
+        raise LocalizeError(f"{caller()}: examples must be a list of numbers that are not all the same.")
     likelihood = observed.likelihood(x[:, None])
     rows = [_of_spread(known, spread, observed, likelihood, x) for spread in spreads]
     dims = {
@@ -173,6 +176,8 @@ def memorized_curves(
     }  # fmt: skip
     told: dict = {name: (along, np.stack([row[name] for row in rows])) for name, along in dims.items()}
     told["likelihood"] = ("x", likelihood / _integral(likelihood, x))
+    whole = memorized_prior(np.array([[known.mean()]]), float(known.std())).density(x[:, None]) * likelihood
+    told["null"] = ("x", whole / _integral(whole, x))
     axes = {"spread": list(spreads), "kind": list(KINDS), "x": x, "example": known}
     return xr.Dataset(told, axes, {"y": float(observed.y[0])})
 
