@@ -1,7 +1,7 @@
 """Whether what a model says is a lookup: much nearer to one training text than to the next ones, more often than output that cannot be."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,13 +116,27 @@ def lookup_test(
     )
     passed = [np.where(np.isnan(one), np.nan, (one <= threshold).astype(float)) for one in (ratio, null_ratio)]
     draws = Draws(seed, resamples)
-    each = [draws.mean(one, labels).within(ZERO_TO_ONE) for one, labels in zip(passed, of, strict=True)]
+    each = [_held(draws.mean(one, labels), labels) for one, labels in zip(passed, of, strict=True)]
     in_a = np.arange(len(ratio) + len(null_ratio)) < len(ratio)
     labels = np.concatenate([of[0], of[1] + of[0].max() + 1])
     difference, test = draws.difference(np.concatenate(passed), in_a, ~in_a, labels)
+    if difference.low == difference.high:  # all alike on both sides: no further than both intervals let it be
+        low, high = each[0].low - each[1].high, each[0].high - each[1].low
+        difference = replace(difference, low=np.asarray(low), high=np.asarray(high))
     return LookupTest(
         ratio, row, null_ratio, each[0], each[1], difference, float(test.p_value), words, min(nearest, len(known))
     )
+
+
+def _held(interval: Interval, clusters: Int[np.ndarray, " point"]) -> Interval:
+    """Inside of 0..1; where all passed, or none, Clopper and Pearson's for as many as there are clusters."""
+    from scipy.stats import binomtest
+
+    if interval.low != interval.high:
+        return interval.within(ZERO_TO_ONE)
+    count = len(np.unique(clusters))
+    exact = binomtest(round(float(interval.estimate) * count), count).proportion_ci()
+    return replace(interval, low=np.array(exact.low), high=np.array(exact.high))
 
 
 def _share(interval: Interval) -> str:

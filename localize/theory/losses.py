@@ -37,7 +37,8 @@ def _logistic(w: Float[np.ndarray, " point"], variance: float) -> Float[np.ndarr
     from scipy.optimize.elementwise import find_root
     from scipy.special import expit
 
-    return find_root(lambda m, w: m - w - variance * expit(-m), (w, w + variance), args=(w,)).x
+    with np.errstate(invalid="ignore", divide="ignore"):  # of its interpolation, which it checks itself
+        return find_root(lambda m, w: m - w - variance * expit(-m), (w, w + variance), args=(w,)).x
 
 
 SQUARE, HINGE, LOGISTIC = Loss("square", _square, -1.0), Loss("hinge", _hinge, -1.0), Loss("logistic", _logistic, -0.5)

@@ -67,7 +67,7 @@ def effective_modes(weights: Float[np.ndarray, "*cell component"]) -> Float[np.n
     """exp(entropy) of weights that sum to 1 over components."""
     from scipy.special import entr
 
-    return np.exp(entr(weights).sum(-1))
+    return np.asarray(np.exp(entr(weights).sum(-1)))
 
 
 @public("theory.sample_posterior")

@@ -183,8 +183,9 @@ def bayes(alpha: np.ndarray, eps: np.ndarray) -> np.ndarray:
         at = np.sqrt(q / (1 - q)) * NODES  # w / s
         z = (1 - e) * ndtr(at) + e / 2
         slope = (1 - e) * np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi * (1 - q))
-        hat = 2 * a * (slope**2 / z @ WEIGHTS)[..., None]
+        ratio = np.divide(slope**2, z, out=np.zeros_like(z), where=z > 0)  # where both are 0, it goes to 0
+        hat = 2 * a * (ratio @ WEIGHTS)[..., None]
         before, q = q, hat / (1 + hat)
         if (np.abs(q - before) <= TOLERANCE).all():
             break
-    return np.arccos(np.sqrt(q[..., 0])) / np.pi
+    return np.asarray(np.arccos(np.sqrt(q[..., 0])) / np.pi)

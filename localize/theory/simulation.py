@@ -66,7 +66,7 @@ def _one(
     alpha: float, eps: float, penalty: float, mu: float, nu: float, loss: Loss, d: int, seed: int
 ) -> tuple[float, int, int]:
     """Rule error, facts with the wrong sign, and facts, of one fit."""
-    x, rule, labels, facts = drawn(alpha, eps, d, seed)
+    x, rule, labels, facts = drawn(alpha, eps, d, seed, penalty, nu)
     kernel = mu / d * x @ x.T + nu * np.eye(len(x))
     dual, outputs = fitted(kernel, labels, penalty, loss)
     weights = x.T @ dual
@@ -76,16 +76,16 @@ def _one(
 
 
 def drawn(
-    alpha: float, eps: float, d: int, seed: int
+    alpha: float, eps: float, d: int, seed: int, *others: float
 ) -> tuple[
     Float[np.ndarray, "example d"],
     Float[np.ndarray, " d"],
     Float[np.ndarray, " example"],
     Bool[np.ndarray, " example"],
 ]:
-    """Inputs, the rule, labels -1 and 1, and which examples are facts."""
+    """Inputs, the rule, labels -1 and 1, and which examples are facts; with other numbers of a cell, drawn apart from other cells."""
     count = max(round(alpha * d), 1)
-    rng = np.random.default_rng([seed, d, count, round(1e9 * eps)])
+    rng = np.random.default_rng([seed, d, count, *(round(1e9 * part) for part in (eps, *others))])
     x, rule = rng.standard_normal((count, d)), rng.standard_normal(d)
     facts = rng.random(count) < eps
     labels = np.where(facts, rng.choice([-1.0, 1.0], count), np.sign(x @ rule))

@@ -107,6 +107,6 @@ def kernel_parts(
     nu = float(WEIGHTS @ values**2 - (WEIGHTS @ values) ** 2 - mu)
     if not (np.isfinite(nu) and mu > SMALLEST_MU):
         raise LocalizeError(
-            f"{caller()}: an activation with mu = {mu:.3g}, nu = {nu:.3g} gives no kernel that learns a rule; mu must be positive."
+            f"{caller()}: an activation with mu = {mu:.3f}, nu = {nu:.3f} gives no kernel that learns a rule; mu must be positive."
         )
     return mu, max(nu, 0.0)

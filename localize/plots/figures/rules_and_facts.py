@@ -29,7 +29,7 @@ CHANCE, GUESSING, BAYES = 0.5, "guessing", "least possible rule error (Bayes)"
 PLACES = (6, 0, 2, 1, 4, 5, 3)
 """Of kernels among the colours."""
 
-WIDEST, THINNEST = 3.5, 1.5
+WIDEST, THINNEST = 2.8, 1.3
 """The first kernel's line, and the last's, which lies on it where they agree."""
 
 SHARES = {"range": [-0.03, 1.03], "dtick": 0.25}
@@ -74,7 +74,11 @@ def rules_and_facts(theory: "Sequence[xr.Dataset]", simulated: "Sequence[xr.Data
         _along(panel, axis, dataset, points.get(axis))
     count = len(lines)
     if "penalty" in lines:
-        x = {"title": {"text": "rule error (share): generalizing"}, "nticks": 6}
+        x = {
+            "title": {"text": "rule error (share): generalizing"},
+            "nticks": 6,
+            "range": _reach(lines["penalty"], points.get("penalty")),
+        }
         y = {"title": {"text": "fact error (share): memorizing"}, "rangemode": "tozero"}
         note = "lower left: both at once; guessing is at 0.5, 0.5"
         panel = sheet.panel(half_page(count), "Both errors, as the penalty goes", note, x=x, y=y)
@@ -175,6 +179,15 @@ def _along(panel: Panel, axis: str, dataset: "xr.Dataset", simulated: "xr.Datase
                 look = Series(name, series.colour, SYMBOLS[what])
                 whisker_points(panel, look, found[axis].values, _interval(found, what), of=_size(found))
     _key(panel, simulated)
+
+
+def _reach(dataset: "xr.Dataset", simulated: "xr.Dataset | None") -> list[float]:
+    """From left of the least possible rule error to right of all that is drawn."""
+    ends = [dataset["bayes_error"], dataset["rule_error"]]
+    ends += [] if simulated is None else [simulated["rule_error_low"], simulated["rule_error_high"]]
+    low, high = min(float(end.min()) for end in ends), max(float(end.max()) for end in ends)
+    room = 0.04 * (high - low)
+    return [low - room, high + room]
 
 
 def _plane(panel: Panel, dataset: "xr.Dataset", simulated: "xr.Dataset | None") -> None:
