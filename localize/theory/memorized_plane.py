@@ -1,6 +1,6 @@
 """What pictures of memorized priors need beyond one unknown number: two of them, and how many modes are left."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +9,9 @@ from jaxtyping import Float
 from localize.errors import LocalizeError, caller, public
 from localize.theory.memorized_prior import (
     Observation,
+    Operator,
     covariance_of,
+    linearised_at,
     linearised_weights,
     memorized_posterior,
     memorized_prior,
@@ -18,8 +20,6 @@ from localize.theory.mixture import effective_modes
 
 if TYPE_CHECKING:
     import xarray as xr
-
-Operator = Callable[[Float[np.ndarray, "point d"]], np.ndarray]
 
 
 @public("theory.memorized_plane")
@@ -116,7 +116,7 @@ def modes_over_spread(
         clean = forward(rng.standard_normal((1, d)))[0]
         beside = covariance_of(noise, len(clean), "noise")
         y, examples = clean + noise * rng.standard_normal(len(clean)), rng.standard_normal((max(counts), d))
-        j, r = jacobian(examples), y - forward(examples)
+        j, r = linearised_at(examples, y, forward, jacobian)
         for row, count in enumerate(counts):
             weights = linearised_weights(np.array(spreads, dtype=np.float64), j[:count], r[:count], beside)
             found[draw, row] = effective_modes(weights)

@@ -17,6 +17,8 @@ from localize.theory.mixture import Mixture, effective_modes
 if TYPE_CHECKING:
     import xarray as xr
 
+Operator = Callable[[Float[np.ndarray, "point d"]], np.ndarray]
+
 KINDS = ("exact", "linearised", "without_determinant")
 """Of posteriors of one unknown number."""
 
@@ -30,14 +32,14 @@ class Observation:
 
     Attributes:
         y: F(x) + noise.
-        forward: F, of points, row by row.
-        jacobian: F', of points, row by row.
+        forward: F, of points (point, d), row by row: (point, m).
+        jacobian: F', of points, row by row: (point, m, d).
         noise: Standard deviation of the noise, positive; or its covariance.
     """
 
     y: Float[np.ndarray, " m"]
-    forward: Callable[[Float[np.ndarray, "point d"]], Float[np.ndarray, "point m"]]
-    jacobian: Callable[[Float[np.ndarray, "point d"]], Float[np.ndarray, "point m d"]]
+    forward: Operator
+    jacobian: Operator
     noise: int | float | Float[np.ndarray, "m m"]
 
     def covariance(self) -> Float[np.ndarray, "m m"]:
@@ -77,14 +79,14 @@ def memorized_prior(examples: Float[np.ndarray, "component d"], spread: int | fl
         spread: Standard deviation s, positive.
 
     Raises:
-        LocalizeError: If there is no example, or the spread is not positive.
+        LocalizeError: If there is no example or one is not finite, or the spread is not positive.
 
     Source:
         Memorized priors (2603.19629).
     """
     count, d = examples.shape
-    if not count:
-        raise LocalizeError(f"{caller()}: no training example; at least one is needed.")
+    if not count or not np.isfinite(examples).all():
+        raise LocalizeError(f"{caller()}: {count} training examples; at least one is needed, and all must be finite.")
     covariance = covariance_of(spread, d, "spread")
     return Mixture(np.full(count, 1 / count), examples, np.tile(covariance, (count, 1, 1)))
 
@@ -103,19 +105,32 @@ def memorized_posterior(
             are those of the authors' code, for comparison.
 
     Raises:
-        LocalizeError: If a standard deviation is not positive, or a covariance singular.
+        LocalizeError: If a standard deviation is not positive, a covariance singular, or F or F' of another shape.
 
     Source:
         Memorized priors (2603.19629): with J = F'(x_n) and r = y - F(x_n), component n has covariance
         (1 / s^2 + J' noise^-1 J)^-1 and mean x_n + covariance J' noise^-1 r.
     """
     prior, noise = memorized_prior(examples, spread), observed.covariance()
-    j, r = observed.jacobian(examples), observed.y - observed.forward(examples)  # (component, m, d), (component, m)
+    j, r = linearised_at(examples, observed.y, observed.forward, observed.jacobian)
     weights = linearised_weights(np.array([spread]), j, r, noise, determinant=determinant)[0]
     back = np.swapaxes(np.linalg.solve(noise, j), 1, 2)  # J' noise^-1
     covariances = np.linalg.inv(np.linalg.inv(prior.covariances) + back @ j)
     means = examples + (covariances @ back @ r[..., None])[..., 0]
     return Mixture(weights, means, (covariances + np.swapaxes(covariances, 1, 2)) / 2)
+
+
+def linearised_at(
+    examples: Float[np.ndarray, "component d"], y: Float[np.ndarray, " m"], forward: Operator, jacobian: Operator
+) -> tuple[Float[np.ndarray, "component m d"], Float[np.ndarray, "component m"]]:
+    """F' at each example, and what F leaves of y there."""
+    told, j = forward(examples), jacobian(examples)
+    shape = (len(examples), len(y))
+    if told.shape != shape or j.shape != (*shape, examples.shape[1]):
+        raise LocalizeError(
+            f"{caller()}: forward and jacobian give shapes {told.shape} and {j.shape}; {shape} and {(*shape, examples.shape[1])} are needed."
+        )
+    return j, y - told
 
 
 def linearised_weights(

@@ -88,7 +88,9 @@ def rules_and_facts(
     a, e, lam, n = np.meshgrid(*axes.values(), indexing="ij")
     order = square(a, e, lam, mu, n) if chosen is SQUARE else _each(a, e, lam, mu, n, chosen)
     found = {"rule_error": order.rule_error(), "fact_error": order.fact_error(chosen), **vars(order)}
-    told = {name: (AXES, value) for name, value in found.items()} | {"bayes_error": (AXES[:2], bayes(a, e)[..., 0, 0])}
+    told = {name: (AXES, value) for name, value in found.items()} | {
+        "bayes_error": (AXES[:2], bayes(a[..., 0, 0], e[..., 0, 0]))
+    }
     return without_single(xr.Dataset(told, axes, {"loss": chosen.name, "mu": mu}), alpha, eps, penalty, nu)
 
 

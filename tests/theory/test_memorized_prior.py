@@ -156,7 +156,17 @@ SINGULAR = np.array([[1.0, 1.0], [1.0, 1.0]])
     [
         (
             lambda: lz.theory.memorized_prior(np.zeros((0, 2)), 0.1),
-            "theory.memorized_prior: no training example; at least one is needed.",
+            "theory.memorized_prior: 0 training examples; at least one is needed, and all must be finite.",
+        ),
+        (
+            lambda: lz.theory.memorized_prior(np.array([[np.nan], [1.0]]), 0.1),
+            "theory.memorized_prior: 2 training examples; at least one is needed, and all must be finite.",
+        ),
+        (
+            lambda: lz.theory.memorized_posterior(
+                np.zeros((3, 1)), 0.1, observed(jacobian=lambda x: np.ones((len(x), 1)))
+            ),
+            "theory.memorized_posterior: forward and jacobian give shapes (3, 1) and (3, 1); (3, 1) and (3, 1, 1) are needed.",
         ),
         (
             lambda: lz.theory.memorized_prior(np.zeros((3, 2)), 0),
