@@ -125,10 +125,10 @@ def linearised_at(
 ) -> tuple[Float[np.ndarray, "component m d"], Float[np.ndarray, "component m"]]:
     """F' at each example, and what F leaves of y there."""
     told, j = forward(examples), jacobian(examples)
-    shape = (len(examples), len(y))
-    if told.shape != shape or j.shape != (*shape, examples.shape[1]):
+    shape, whole = (len(examples), len(y)), (len(examples), len(y), examples.shape[1])
+    if told.shape != shape or j.shape != whole:
         raise LocalizeError(
-            f"{caller()}: forward and jacobian give shapes {told.shape} and {j.shape}; {shape} and {(*shape, examples.shape[1])} are needed."
+            f"{caller()}: forward and jacobian give shapes {told.shape} and {j.shape}; {shape} and {whole} are needed."
         )
     return j, y - told
 

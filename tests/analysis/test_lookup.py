@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import localize as lz
+from localize.statistics import cluster_bootstrap_difference
 
 
 def embeddings(count, d=20, seed=0):
@@ -81,6 +82,16 @@ def test_blocks_do_not_change_anything(planted, monkeypatch):
     monkeypatch.setattr("localize.analysis.lookup.BLOCK", 7)
     parts = lz.lookup_test(embeddings(30, seed=6), planted)
     assert np.array_equal(whole.ratio, parts.ratio) and np.array_equal(whole.nearest, parts.nearest)
+
+
+def test_the_difference_is_that_of_clusters_which_samples_and_held_out_output_never_share(planted):
+    samples = np.concatenate([planted[:9] + 0.1 * embeddings(9, seed=10), embeddings(8, seed=11)])
+    held_out = np.concatenate([planted[:2], embeddings(20, seed=12)])
+    found = lz.lookup_test(samples, planted, held_out)
+    passed = np.concatenate([found.ratio <= 0.5, found.null_ratio <= 0.5]).astype(float)
+    in_a = np.arange(39) < 17
+    alone = cluster_bootstrap_difference(passed, in_a, ~in_a, np.arange(39), seed=0)
+    assert float(found.difference.low) == float(alone.low) and float(found.difference.high) == float(alone.high)
 
 
 def test_near_duplicates_widen_the_interval(planted):
