@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from localize.threads import settle_threads
 
 if TYPE_CHECKING:
-    from localize import bench, localizers, plots
+    from localize import bench, localizers, plots, theory
     from localize.analysis.aim import edit_aim
     from localize.analysis.arms import arm_table
     from localize.analysis.capacity import capacity_table
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from localize.analysis.facts import facts_table
     from localize.analysis.forgetting import forgetting_table
     from localize.analysis.in_context import in_context_table
+    from localize.analysis.lookup import LookupTest, lookup_test
     from localize.analysis.loss_change import loss_change_table
     from localize.analysis.massive_activations import massive_activation_table
     from localize.analysis.membership import membership_table
@@ -107,6 +108,7 @@ _HOME = {
     "HookedModel": "localize.models.hooks",
     "InputError": "localize.errors",
     "LocalizeError": "localize.errors",
+    "LookupTest": "localize.analysis.lookup",
     "LossChange": "localize.train.loss_change",
     "Measurement": "localize.measurements",
     "MemorizationSignature": "localize.signature.signature",
@@ -152,6 +154,7 @@ _HOME = {
     "load_signature": "localize.signature.signature",
     "load_truth": "localize.truths.loading",
     "localizers": "localize",
+    "lookup_test": "localize.analysis.lookup",
     "loss_change": "localize.train.loss_change",
     "loss_change_table": "localize.analysis.loss_change",
     "mask_controls": "localize.edit.masks",
@@ -182,6 +185,7 @@ _HOME = {
     "sink_table": "localize.analysis.sinks",
     "sink_truth": "localize.truths.slices",
     "sink_truths": "localize.truths.slices",
+    "theory": "localize",
     "top_weights": "localize.edit.masks",
     "train_recipe": "localize.train.run",
     "unigram_counts": "localize.paragraphs.unigrams",

@@ -35,7 +35,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS, start=-1) for room
 """Errors lie under the ground floor, because everything raises them."""
 BY_NAME = {"localize", "localize.signature.signature"}
 """The only modules in which a string names a module that they must not import."""
-NAMING = {"analysis", "edit", "measure", "models", "paragraphs", "plots", "scan", "statistics"}
+NAMING = {"analysis", "edit", "measure", "models", "paragraphs", "plots", "scan", "statistics", "theory"}
 """Rooms whose errors begin with the public function that was called."""
 SLOW = ("torch", "transformers", "transformer_lens", "xarray", "plotly", "pandas", "scipy", "datasets", "zarr")
 
@@ -272,11 +272,12 @@ def named_in_errors(function):
 
 
 def test_errors_name_what_the_user_called():
-    from localize import plots, statistics
+    from localize import plots, statistics, theory
 
     called = {name: getattr(localize, name) for name in localize.__all__}
     called |= {name: getattr(statistics, name) for name in statistics.__all__}
     called |= {f"plots.{name}": getattr(plots, name) for name in plots.__all__}
+    called |= {f"theory.{name}": getattr(theory, name) for name in theory.__all__}
     called = {
         name: value
         for name, value in called.items()

@@ -33,7 +33,7 @@ def public_names(tree: ast.AST) -> Iterator[tuple[object, str]]:
 
 
 def test_the_notebooks_are_numbered_in_order():
-    assert [path.stem.split("-")[0] for path in NOTEBOOKS] == [str(number) for number in range(1, 12)]
+    assert [path.stem.split("-")[0] for path in NOTEBOOKS] == [str(number) for number in range(1, 13)]
 
 
 def test_a_notebook_is_valid_and_stored_without_output(notebook: nbformat.NotebookNode):

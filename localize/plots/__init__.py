@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.loss_change_over_training import loss_change_over_training
     from localize.plots.figures.massive_activations import massive_activations
     from localize.plots.figures.membership import membership
+    from localize.plots.figures.memorized_prior import memorized_prior
     from localize.plots.figures.memory import memory
     from localize.plots.figures.named_layers import named_layers
     from localize.plots.figures.noise import noise
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # for editors; what is not here is found all the same
     from localize.plots.figures.recall import recall
     from localize.plots.figures.relearning import relearning
     from localize.plots.figures.resurfacing import resurfacing
+    from localize.plots.figures.rules_and_facts import rules_and_facts
     from localize.plots.figures.signature import signature
     from localize.plots.figures.sinks import sinks
     from localize.plots.figures.stored_units import stored_units
@@ -61,13 +63,16 @@ def _others() -> dict[str, Any]:
     from localize.plots.figures.comparison import comparison
     from localize.plots.figures.default import default
     from localize.plots.figures.distinguish import distinguish
+    from localize.plots.figures.memorized_prior import memorized_prior
     from localize.plots.figures.named_layers import named_layers
+    from localize.plots.figures.rules_and_facts import rules_and_facts
     from localize.plots.figures.sweep import sweep
     from localize.plots.figures.tokens import TokenView, tokens
     from localize.plots.kinds import FigureKind
 
+    theory = (memorized_prior, rules_and_facts)
     others = (FigureKind, TokenView, bench, column, comparison, default, distinguish, named_layers, save, sweep, tokens)
-    return {other.__name__: other for other in others}
+    return {other.__name__: other for other in (*theory, *others)}
 
 
 def _public() -> dict[str, Any]:

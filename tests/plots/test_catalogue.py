@@ -189,11 +189,11 @@ def test_every_figure_goes_by_its_own_name_and_by_its_measurements():
 def test_the_public_names_are_those_of_the_figures_and_what_is_listed_beside_them():
     names = [
         "FigureKind", "TokenView", "ablate", "ablation", "arms", "attention", "bench", "capacity", "capacity_by_size", "column",
-        "comparison", "contrast",
-        "corrupt_prefix", "corruption", "counterfactual", "default", "distinguish", "dose", "early_signs", "editing", "facts",
-        "forgetting", "gradients", "heads", "locality", "loss_change", "loss_change_over_training", "massive_activations", "membership",
-        "memory", "named_layers", "noise", "patch", "patch_map", "patching", "perturb_prefix", "perturb_prefix_paragraph", "perturbation",
-        "prefix_attention", "priming", "rare_token_heads", "recall", "relearning", "resurfacing", "save", "signature", "sinks",
+        "comparison", "contrast", "corrupt_prefix", "corruption", "counterfactual", "default", "distinguish", "dose",
+        "early_signs", "editing", "facts", "forgetting", "gradients", "heads", "locality", "loss_change",
+        "loss_change_over_training", "massive_activations", "membership", "memorized_prior", "memory", "named_layers", "noise",
+        "patch", "patch_map", "patching", "perturb_prefix", "perturb_prefix_paragraph", "perturbation", "prefix_attention",
+        "priming", "rare_token_heads", "recall", "relearning", "resurfacing", "rules_and_facts", "save", "signature", "sinks",
         "stored_units", "sweep", "tokens", "training", "unit_dynamics",
     ]  # fmt: skip
     assert dir(plots) == plots.__all__ == names
