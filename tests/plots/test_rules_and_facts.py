@@ -52,7 +52,7 @@ def test_lines_are_the_theory_and_points_the_simulation(theory, simulated):
 
 def test_the_plane_has_the_rule_error_across_and_the_fact_error_up(theory, simulated):
     figure = plots.rules_and_facts(theory, simulated)
-    panel = "Both errors, as the penalty goes"
+    panel = "Both errors, as the penalty varies"
     for line, nu in zip(drawn(figure, "both", panel), (0, 0.5), strict=True):
         part = theory[2].sel(nu=nu)
         assert np.array_equal(line.x, part.rule_error) and np.array_equal(line.y, part.fact_error)

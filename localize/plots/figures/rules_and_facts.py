@@ -39,7 +39,7 @@ DECADES = 2.0
 
 @public("plots.rules_and_facts")
 def rules_and_facts(theory: "Sequence[xr.Dataset]", simulated: "Sequence[xr.Dataset]" = ()) -> "go.Figure":
-    """Errors along the axis of each dataset, exact as lines and simulated as points; in the last panel both at once, as the penalty goes.
+    """Errors along the axis of each dataset, exact as lines and simulated as points; in the last panel both at once, as the penalty varies.
 
     Colours are kernels (nu). The thin line is the least rule error that any method can have; grey: guessing.
 
@@ -81,7 +81,7 @@ def rules_and_facts(theory: "Sequence[xr.Dataset]", simulated: "Sequence[xr.Data
         }
         y = {"title": {"text": "fact error (share): memorizing"}, "rangemode": "tozero"}
         note = "lower left: both at once; guessing is at 0.5, 0.5"
-        panel = sheet.panel(half_page(count), "Both errors, as the penalty goes", note, x=x, y=y)
+        panel = sheet.panel(half_page(count), "Both errors, as the penalty varies", note, x=x, y=y)
         _plane(panel, lines["penalty"], points.get("penalty"))
         count += 1
     rows = (count + 1) // 2
