@@ -1,6 +1,5 @@
 """A sweep opened for reading: its cells, labelled arrays over the grid, signatures, tables."""
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -250,43 +249,11 @@ class Sweep:
         Returns:
             The files.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from localize.sweep.tables import write_tables
 
-        from localize.storage import replacing
-
-        place, files = Path(folder), []
         finished = [cell for cell in self._cells if self._row(cell)["status"] == FINISHED]
-        opened = [(cell, self._open(cell)) for cell in finished]
-        own = {cell["path"]: self._store.names(cell["path"]) for cell in finished}
-        held = dict.fromkeys(
-            str(name) for cell, dataset in opened for name in dataset.data_vars if name in own[cell["path"]]
-        )
-        for variable in variables or held:
-            if variable not in held:
-                raise LocalizeError(
-                    f"sweep {self.path}: no finished cell holds {variable!r}; there are {', '.join(held)}."
-                )
-            with replacing(place / f"{variable}.parquet") as beside:
-                writer: Any = None
-                holders = [(cell, dataset) for cell, dataset in opened if variable in own[cell["path"]]]
-                blank = {key: "" for cell, _ in holders for part in cell["axes"].values() for key in part}
-                for cell, dataset in holders:
-                    axes = blank | {k: str(label(v)) for part in cell["axes"].values() for k, v in part.items()}
-                    for table in _tables(dataset, variable, rows):
-                        told = {
-                            "model": cell["model"],
-                            "paragraphs": cell["paragraphs"],
-                            "measure": cell["measure"],
-                        } | axes
-                        frame = table.assign(**told)
-                        batch = pa.Table.from_pandas(frame[[*told, *table.columns]], preserve_index=False)
-                        if writer is None:
-                            writer = pq.ParquetWriter(beside, batch.schema)
-                        writer.write_table(batch.cast(writer.schema))
-                writer.close()
-            files.append(place / f"{variable}.parquet")
-        return files
+        held = [(cell, self._open(cell), self._store.names(cell["path"])) for cell in finished]
+        return write_tables(f"sweep {self.path}", held, Path(folder), variables, rows)
 
     def _of(self, model: str, paragraphs: str) -> list[dict[str, Any]]:
         return [cell for cell in self._measured if (cell["model"], cell["paragraphs"]) == (model, paragraphs)]
@@ -346,19 +313,3 @@ def _places(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if len({tuple(map(label, place.values())) for place in places}) < len(places):
         places = [place | {"measure": cell["measure"]} for place, cell in zip(places, cells, strict=True)]
     return places
-
-
-def _tables(dataset: "xr.Dataset", variable: str, rows: int) -> Any:
-    """Long tables of a variable, a block of paragraphs each."""
-    array = dataset[variable]
-    if "paragraph" not in array.dims:
-        yield array.to_dataframe(name=variable).reset_index()
-        return
-    labels = [name for name in ("group", "cluster", "duplicates") if name in dataset.coords]
-    array = array.reset_coords(drop=True).assign_coords({name: dataset[name] for name in labels})
-    for start in itertools.count(0, rows):
-        if start >= array.sizes["paragraph"]:
-            return
-        part = array.isel(paragraph=slice(start, start + rows)).load()
-        frame = part.to_dataframe(name=variable).reset_index()
-        yield frame[[*map(str, array.dims), *labels, variable]]
