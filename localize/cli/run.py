@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from localize.paragraphs.paragraphs import Paragraphs
     from localize.signature.signature import MemorizationSignature
 
-CHOICES = asked_names()
-DEFAULT = tuple(name for name in CHOICES if MEASUREMENTS[name].by_default)
+DEFAULT = tuple(name for name in asked_names() if MEASUREMENTS[name].by_default)
 FILES = (SIGNATURE_FILE, TOKENIZER_FOLDER, REPORT_FILE)
 """What a run, and the report of it, leave in a folder."""
 
@@ -56,7 +55,7 @@ def run(
     out: Out = Path("run"),
     measure: Annotated[
         list[str] | None,
-        typer.Option(help=f"One of {', '.join(CHOICES)}; may be repeated. If left out: {', '.join(DEFAULT)}."),
+        typer.Option(help=f"One of {', '.join(asked_names())}; may be repeated. If left out: {', '.join(DEFAULT)}."),
     ] = None,
     prefix: Prefix = PREFIX,
     continuation: Continuation = CONTINUATION,
@@ -113,7 +112,7 @@ def _chosen(names: Sequence[str]) -> list[Measurement]:
     """The measurements asked for, each once and in the order in which they are made."""
     found = {name: measurement_named(name) for name in names}
     if unknown := [name for name, measurement in found.items() if measurement is None]:
-        raise InputError(f"--measure {min(unknown)}: not one of {', '.join(CHOICES)}.")
+        raise InputError(f"--measure {min(unknown)}: not one of {', '.join(asked_names())}.")
     return [measurement for measurement in MEASUREMENTS.values() if measurement in found.values()]
 
 
