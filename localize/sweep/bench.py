@@ -125,7 +125,7 @@ class Bench:
             LocalizeError: If weights, paragraphs or code here are not those that the unit was planned for.
         """
         if isinstance(unit, TrainingUnit):
-            self._check("code", training_code(), unit.code)
+            self._check("code", training_code(unit.asked.of(unit.arm)), unit.code)
             return unit.measured(show=self._shows)
         self._check("code", code_of(unit.measure.measurement.call()), unit.code)
         if self._stale(unit):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from localize.code import code_of
 from localize.errors import InputError
+from localize.measurements import measurement_named
 from localize.sweep.grid import key_of
 from localize.sweep.trainings import TRAINING, TrainingAsked
 from localize.train.recipe import Recipe
@@ -98,7 +99,7 @@ class TrainingCell:
     @property
     def code(self) -> str:
         """Hash of the code that its numbers depend on."""
-        return training_code()
+        return training_code(self.recipe)
 
     @cached_property
     def hash(self) -> str:
@@ -169,11 +170,12 @@ def _measure(one: TrainingUnit | TrainingCell) -> str:
     return ", ".join([*([one.arm] if one.arm else []), f"seed {one.seed}", *run])
 
 
-def training_code() -> str:
-    """Hash of the code that makes trainings."""
+def training_code(recipe: Recipe) -> str:
+    """Hash of the code that a recipe's trainings depend on: what trains, and each measurement that is watched."""
     from localize.train.run import train_one
 
-    return code_of(train_one)
+    watched = [one.call() for name in recipe.watch.measures if (one := measurement_named(name)) is not None]
+    return hashlib.sha256("".join(map(code_of, [train_one, *watched])).encode()).hexdigest()
 
 
 def training_cells(asked: TrainingAsked) -> list[TrainingCell]:

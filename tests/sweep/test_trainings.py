@@ -9,6 +9,7 @@ import pytest
 
 import localize as lz
 from localize.errors import InputError, LocalizeError
+from localize.sweep import training_cells as training_cells_module
 from localize.sweep.dry_run import dry_run
 from localize.sweep.grid import read_grid
 from localize.sweep.training_cells import training_cells
@@ -178,6 +179,20 @@ def test_a_training_is_known_by_what_is_in_its_files_not_where_they_lie(make_mod
     assert before == hashes(tmp_path / "other" / "one")
     (tmp_path / "one" / "book.txt").write_text("It was a dark cold day. " * 40, encoding="utf-8")
     assert not set(before) & set(hashes(tmp_path / "one"))
+
+
+def test_a_training_is_made_again_when_the_code_of_what_it_watches_has_changed(written, monkeypatch):
+    def code(recipe, name):
+        return training_cells(read_grid({"train": [{"recipe": str(written(recipe, name))}]}).trainings[0])[0].code
+
+    watching = replace(SET, watch=Watching(4, measures=("recall", "stored_units")))
+    before = code(SET, "a.toml"), code(watching, "b.toml")
+    real = training_cells_module.code_of
+    monkeypatch.setattr(
+        training_cells_module, "code_of", lambda call: real(call) + "x" * (call.__name__ == "stored_units")
+    )
+    assert code(SET, "c.toml") == before[0]
+    assert code(watching, "d.toml") != before[1]
 
 
 @pytest.mark.parametrize(
