@@ -67,8 +67,8 @@ def capacity_by_size(signature: "MemorizationSignature", step: int = -1, *, seed
     every = np.concatenate(list(data.values()))
     ends = [every.min() / ROOM, every.max() * ROOM]
     low = min(row["estimate"] for of in told.values() for row, _ in of if row["estimate"] > 0)
-    x = {"title": {"text": "bits in the data"}, "type": "log", "range": np.log10(ends).tolist(), "dtick": 1}
-    y = {"title": {"text": "bits held"}, "type": "log", "dtick": 1}
+    x = {"title": {"text": "bits in the data"}, "type": "log", "range": np.log10(ends).tolist(), "dtick": "D2"}
+    y = {"title": {"text": "bits held"}, "type": "log", "dtick": "D2"}
     panel = sheet.panel(
         half_page(0), "What is held of the rows", when, x=x, y=dict(y, range=np.log10([low / ROOM, ends[1]]).tolist())
     )
@@ -78,7 +78,7 @@ def capacity_by_size(signature: "MemorizationSignature", step: int = -1, *, seed
     around = [min(sizes) / 2, 2 * max(sizes)]
     beside = sheet.panel(
         half_page(1), "The most that a size holds", when,
-        x={"title": {"text": "parameters"}, "type": "log", "range": np.log10(around).tolist(), "dtick": 1},
+        x={"title": {"text": "parameters"}, "type": "log", "range": np.log10(around).tolist(), "dtick": "D2"},
         y={"title": {"text": "bits per parameter"}, "range": [0.0, 1.15 * top]},
     )  # fmt: skip
     for place, (size, of) in enumerate(sizes.items()):
