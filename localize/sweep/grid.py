@@ -14,7 +14,7 @@ from localize.measurements.declaration import check_keys, unknown_key
 from localize.resources import EMBEDDED, path_words
 from localize.storage import read_toml
 from localize.sweep.checkpoints import checkpoints_in
-from localize.sweep.trainings import TrainingAsked, trainings_asked
+from localize.sweep.trainings import TrainingAsked, trainings_asked, value_words
 
 SECTIONS = ("model", "paragraphs", "measure", "train")
 TRAINING_LABELS = ("training_arm", "training_run", "training_seed")
@@ -289,11 +289,7 @@ def _list_of(values: Any, key: str, where: str) -> list[Any]:
 
 def _named(base: str, axes: Mapping[str, Any]) -> str:
     """A name with what distinguishes it: "ablation, layers=0"."""
-    return ", ".join([str(base), *(f"{key}={_told(value)}" for key, value in axes.items())])
-
-
-def _told(value: Any) -> str:
-    return "+".join(map(_told, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join([str(base), *(f"{key}={value_words(value)}" for key, value in axes.items())])
 
 
 def _unique(entries: list[Any], where: str) -> tuple[Any, ...]:

@@ -123,11 +123,6 @@ class TrainingCell:
         """Paragraphs a unit of work: all."""
         return self.recipe.watched_paragraphs
 
-    @property
-    def is_recall(self) -> bool:
-        """Whether it is the recall that a pair of a model and a paragraph set starts with."""
-        return False
-
     def units(self) -> Iterator[TrainingUnit]:
         """Its one unit of work."""
         yield TrainingUnit(self.asked, self.arm, self.seed, self.run, self.hash, self.code)

@@ -70,7 +70,7 @@ def trainings_asked(entry: Mapping[str, Any], where: str, folder: Path | None) -
     for arm, varied in (arms or {"": {}}).items():
         for values in _places(entry.get("over", {}), where):
             name = ",".join(
-                [*([arm] if arm else []), *(f"{_short(key)}={_words(value)}" for key, value in values.items())]
+                [*([arm] if arm else []), *(f"{_short(key)}={value_words(value)}" for key, value in values.items())]
             )
             if not name:
                 continue
@@ -130,5 +130,6 @@ def _short(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _words(value: Any) -> str:
-    return "+".join(map(_words, value)) if isinstance(value, list | tuple) else str(value)
+def value_words(value: Any) -> str:
+    """A value as names of cells tell it: "0+1" of a list."""
+    return "+".join(map(value_words, value)) if isinstance(value, list | tuple) else str(value)
